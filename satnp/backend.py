@@ -1,0 +1,62 @@
+"""Which array library an array belongs to, and how arrays come and go. Nothing else in satnp knows."""
+
+import sys
+
+import numpy as np
+
+from satnp.errors import InputError
+
+
+def xp_of(*arrays):
+    """The array module (numpy, cupy, or a stand-in) that the given arrays live in.
+
+    The first array that is not NumPy's decides; Python numbers and None do not count.
+    """
+    for x in arrays:
+        module = type(x).__module__.partition(".")[0]
+        if module not in ("numpy", "builtins"):
+            return sys.modules["cupy" if module == "cupy" else type(x).__module__]
+    return np
+
+
+def to_device(x, xp):
+    """`x` (a host array or nested sequence) as an array of `xp`; a copy except where xp is numpy."""
+    return xp.asarray(x)
+
+
+def to_host(x):
+    """`x` as a NumPy array; waits for the device."""
+    return x if isinstance(x, np.ndarray) else x.get() if hasattr(x, "get") else np.asarray(x)
+
+
+def find_device(name):
+    """Array module for `name`, one of numpy, cuda, auto -> (xp, sentence saying what was taken and why).
+
+    Raises InputError when `cuda` is asked for and cannot be had.
+    """
+    if name == "numpy":
+        return np, "device: numpy (the default)"
+    cupy, reason = _probe_cuda()
+    if cupy is not None:
+        return cupy, f"device: cuda ({reason})"
+    if name == "cuda":
+        raise InputError(f"--device cuda was asked for, but {reason}; use --device numpy, or mend that first")
+    return np, f"device: numpy, because {reason}"
+
+
+def _probe_cuda():
+    """(cupy, device name) if a kernel and a product really run, else (None, the reason)."""
+    try:
+        import cupy
+    except ModuleNotFoundError:
+        return None, 'CuPy is not installed (pip install "satnp[cuda13]" or "satnp[cuda12]")'
+    try:
+        if cupy.cuda.runtime.driverGetVersion() == 0:
+            return None, "there is no CUDA driver"
+        x = cupy.ones((2, 2), dtype="float32")
+        if float((cupy.tanh(x) @ x).sum()) <= 0:
+            return None, "a test product on the GPU gave a wrong result"
+        return cupy, cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()
+    except Exception as error:  # whatever the driver or the toolkit lacks, the reason is the answer
+        message = (str(error).splitlines() or ["no message"])[0][:120]
+        return None, f"CUDA does not work here ({type(error).__name__}: {message})"

@@ -1,0 +1,155 @@
+"""The bug zoo: mistakes that people make in backward passes, each planted in the real source and each to be caught.
+
+A gradient check is only worth what it catches. `check(bug)` runs the check with the mistake in place; the kinds that it
+must report stand in the table.
+"""
+
+import inspect
+import sys
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from satnp import checks, layers
+from satnp.captioners import show_attend_tell
+from satnp.encoders import small
+from satnp.gradcheck import check_gradients
+from satnp.layers import conv
+
+
+class Bug(NamedTuple):
+    """In `function`, `old` (which occurs once) becomes `new`; the check called `case` must report exactly `kinds`."""
+
+    name: str
+    function: Any
+    old: str
+    new: str
+    case: str
+    kinds: set
+
+
+def planted(bug):
+    """The function with the mistake in it, made from the real source."""
+    source = inspect.getsource(bug.function)
+    if source.count(bug.old) != 1:
+        raise ValueError(f"{bug.old!r} occurs {source.count(bug.old)} times in {bug.function.__name__}, not once")
+    namespace = dict(bug.function.__globals__)
+    exec(compile(source.replace(bug.old, bug.new), f"<bug: {bug.name}>", "exec"), namespace)
+    return namespace[bug.function.__name__]
+
+
+def check(bug):
+    """Run the case of `bug` with the mistake in place -> gradcheck.Result"""
+    case, broken = checks.find(bug.case), planted(bug)
+    module, name = sys.modules[bug.function.__module__], bug.function.__name__
+    setattr(module, name, broken)
+    try:
+        with np.errstate(invalid="ignore"):
+            return check_gradients(replace(case, backward=broken) if case.backward is bug.function else case)
+    finally:
+        setattr(module, name, bug.function)
+
+
+CAPTIONER = "captioners/show_attend_tell additive scalar"
+sat = show_attend_tell
+
+BUGS = [
+    Bug("weight not transposed", layers.affine_backward,
+        "dout @ W.T", "dout @ W", "layers/affine square", {"term"}),
+    Bug("weight gradient transposed", layers.affine_backward,
+        "x.T @ dout", "dout.T @ x", "layers/affine square", {"transposed"}),
+    Bug("0.01 % too large", layers.affine_backward,
+        "dout @ W.T", "1.0001 * dout @ W.T", "layers/affine", {"factor"}),
+    Bug("mean for sum", layers.affine_backward,
+        "dout.sum(axis=0)", "dout.mean(axis=0)", "layers/affine", {"factor"}),
+    Bug("bias gradient not summed", layers.affine_backward,
+        "dout.sum(axis=0)", "dout", "layers/affine", {"shape"}),
+    Bug("a gradient not returned", layers.affine_backward,
+        "return dx, dW, db", "return dx, dW", "layers/affine", {"missing"}),
+    Bug("upstream gradient written over", layers.dropout_backward,
+        "dout * mask", "dout.__imul__(mask)", "layers/dropout", {"mutation"}),
+    Bug("dropout forgotten on the way back", layers.dropout_backward,
+        "dout if mask is None else dout * mask", "dout", "layers/dropout", {"mask"}),
+    Bug("repeated word counted once", layers.embedding_backward,
+        "xp.add.at(dE, ids, dout)", "dE[ids] += dout", "layers/embedding repeated ids", {"block"}),
+    Bug("ReLU without its mask", layers.relu_backward,
+        "dout * (x > 0)", "dout", "layers/relu", {"mask"}),
+    Bug("tanh derivative forgotten", layers.tanh_backward,
+        "dout * (1 - out * out)", "dout", "layers/tanh", {"term"}),
+    Bug("nothing returned", layers.tanh_backward,
+        "return dout", "dout", "layers/tanh", {"missing"}),
+    Bug("sigmoid derivative without its second factor", layers.sigmoid_backward,
+        "dout * out * (1 - out)", "dout * out", "layers/sigmoid", {"term"}),
+    Bug("only the diagonal of softmax's Jacobian", layers.softmax_backward,
+        "(alpha * dalpha).sum(axis=-1, keepdims=True)", "alpha * dalpha", "layers/softmax", {"term"}),
+    Bug("target word not subtracted", layers.cross_entropy_backward,
+        "-= scale[:, 0]", "-= 0 * scale[:, 0]", "layers/cross_entropy zero weights", {"scattered"}),
+    Bug("padded words not masked", layers.cross_entropy_backward,
+        "dloss * weights", "dloss * (weights * 0 + 1)", "layers/cross_entropy zero weights", {"mask"}),
+    Bug("division by a weight of 0", layers.cross_entropy_backward,
+        "dloss * weights", "dloss * weights * weights / weights", "layers/cross_entropy zero weights", {"non-finite"}),
+    Bug("stride ignored in dx", conv.conv2d_backward_input,
+        "dx[:, window(i, stride, P), window(j, stride, Q)]", "dx[:, i : i + P, j : j + Q]",
+        "layers/conv2d K=3 stride=2 padding=0", {"term"}),
+    Bug("padding not cut off dx", conv.conv2d_backward_input,
+        "padding : padding + R, padding : padding + S", ":R, :S", "layers/conv2d K=3 stride=1 padding=1", {"term"}),
+    Bug("last kernel column skipped", conv.conv2d_backward_input,
+        "for j in range(K)", "for j in range(K - 1)", "layers/conv2d K=2 stride=2 padding=1", {"block"}),
+    Bug("max-pool gradient to every cell", layers.max_pool_backward,
+        "left * (padded[:, cells[0], cells[1]] == out)", "dout / K**2",
+        "layers/max_pool K=2 stride=2 floor", {"mask"}),
+    Bug("average-pool gradient not divided", layers.average_pool_backward,
+        "dout / K**2", "dout", "layers/average_pool K=2 stride=2", {"factor"}),
+    Bug("i and g swapped", layers.lstm_cell_backward,
+        "[pre_i, pre_f, pre_o, pre_g]", "[pre_g, pre_f, pre_o, pre_i]", "layers/lstm_cell", {"block"}),
+    Bug("cell's own gradient lost", layers.lstm_cell_backward,
+        "dc = dc + dh * o", "dc = dh * o", "layers/lstm_cell", {"block", "term"}),
+    Bug("tanh' taken at tanh(c) once more", layers.lstm_cell_backward,
+        "1 - tanh_c * tanh_c", "1 - xp_of(dc).tanh(tanh_c) ** 2", "layers/lstm_cell", {"block", "term"}),
+    Bug("beta forgotten", layers.gate_backward,
+        "dz * beta", "dz", "layers/gate scalar", {"term"}),
+    Bug("scores' query of the last location only", layers.additive_scores_backward,
+        "dkeys.sum(axis=1)", "dkeys[:, -1]", "layers/additive_scores", {"term"}),
+    Bug("sign of the tanh derivative", layers.additive_scores_backward,
+        "-dscores[:, :, None]", "dscores[:, :, None]", "layers/additive_scores", {"sign"}),
+    Bug("mean annotation not divided by L", layers.initial_state_backward,
+        "(dmean_h + dmean_c) / cache.L", "dmean_h + dmean_c", "layers/initial_state", {"factor"}),
+    Bug("c_0 forgotten", layers.initial_state_backward,
+        "tanh_backward(dc, cache.tanh_c)", "0 * dc", "layers/initial_state", {"zero", "term"}),
+    Bug("context of the output layer forgotten", layers.deep_output_backward,
+        "dz = dpre @ L_z.T", "dz = 0 * z", "layers/deep_output", {"zero"}),
+    Bug("sign of the penalty", layers.doubly_stochastic_backward,
+        "mask[:, :, None] * (", "-mask[:, :, None] * (", "layers/doubly_stochastic", {"sign"}),
+    Bug("penalty of padded steps", layers.doubly_stochastic_backward,
+        "mask[:, :, None]", "(0 * mask[:, :, None] + 1)", "layers/doubly_stochastic", {"mask"}),
+    Bug("doubly stochastic term lost", sat.backward,
+        "config.penalty * one", "0 * one", CAPTIONER, {"term", "block"}),
+    Bug("c not carried to the step before", sat.backward,
+        "(dh + dh_out[t], dc)", "(dh + dh_out[t], 0 * dc)", CAPTIONER, {"term", "block"}),
+    Bug("h not carried to the step before", sat.backward,
+        "(dh + dh_out[t], dc)", "(dh_out[t], dc)", CAPTIONER, {"term", "block"}),
+    Bug("h's gradient from the attention lost", sat.backward,
+        " + dh_att", "", CAPTIONER, {"term", "block"}),
+    Bug("h's gradient from beta lost", sat.backward,
+        " + dgate @ p.W_beta.T", "", CAPTIONER, {"term", "block"}),
+    Bug("context's gradient from the output layer lost", sat.backward,
+        "dz = dz_out[t] + ", "dz = ", CAPTIONER, {"term", "block"}),
+    Bug("beta missing in the context's gradient", sat.backward,
+        "dz * step.gate.beta", "dz", CAPTIONER, {"term", "block"}),
+    Bug("annotations' gradient from the context lost", sat.backward,
+        "dannotations + cache.alphas.transpose(1, 2, 0) @ dcontext_all.transpose(1, 0, 2)", "dannotations",
+        CAPTIONER, {"term"}),
+    Bug("annotations' gradient from the keys lost", sat.backward,
+        "return dannotations + dkeys.reshape(N, L, D)", "return dannotations", CAPTIONER, {"term"}),
+    Bug("embedding's gradient from the output layer lost", sat.backward,
+        "dwords = dwords + dgates", "dwords = dgates", CAPTIONER, {"block"}),
+    Bug("embedding's dropout forgotten on the way back", sat.backward,
+        "dropout_backward(dwords, words_dropout)", "dwords", CAPTIONER, {"mask"}),
+    Bug("W_h's gradient of the last step only", sat.backward,
+        "h_prev.T @ dgates", "h_prev[-N:].T @ dgates[-N:]", CAPTIONER, {"term"}),
+    Bug("keys of the last step only", sat.attention_scores_backward,
+        "dkeys += sums.keys", "dkeys += 0", CAPTIONER, {"term"}),
+    Bug("encoder's coordinate planes not cut off", small.backward,
+        "dx[..., :-2]", "dx[..., 2:]", "encoders/small", {"term"}),
+]  # fmt: skip

@@ -1,0 +1,50 @@
+"""Checkpoints: one .npz, no pickle. Arrays by name, everything else as JSON under `header`."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from satnp.errors import InputError
+from satnp.files import replacing
+from satnp.model import Model
+from satnp.parameters import Parameters
+
+
+def save(path, model, training=None, **notes):
+    """Write the model, with `notes` (JSON values), and the state of its training if given, whole or not at all.
+
+    training is {"header": JSON values, "arrays": {name: host array}}.
+    """
+    training = training or {"header": None, "arrays": {}}
+    header = {"satnp": 1, "model": model.header(), "training": training["header"], "notes": notes}
+    arrays = {f"params/{name}": x for name, x in model.params.items()}
+    arrays |= {f"training/{name}": x for name, x in training["arrays"].items()}
+    with replacing(path) as temporary:
+        np.savez(temporary, header=json.dumps(header), **arrays)
+
+
+def load(path):
+    """The Model in checkpoint `path`, on the host; raises InputError if it is not a whole checkpoint of satnp."""
+    return load_training(path)[0]
+
+
+def load_training(path):
+    """(Model, training as given to `save`, or None, notes)"""
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"there is no checkpoint {path}; give the best.npz or last.npz that a training wrote")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            header = json.loads(str(archive["header"]))
+            groups = {"params": {}, "training": {}}
+            for name in archive.files:
+                if name != "header":
+                    group, _, short = name.partition("/")
+                    groups[group][short] = archive[name]
+            model_header, training, notes = header["model"], header["training"], header["notes"]
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is not a whole checkpoint ({error}); take another, or train again") from None
+    model = Model.from_header(model_header, Parameters.of(groups["params"]))
+    return model, training and {"header": training, "arrays": groups["training"]}, notes

@@ -1,0 +1,238 @@
+"""The command line: satnp demo | gradcheck | train | caption | evaluate."""
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from satnp import __version__
+from satnp.errors import InputError
+
+
+def main(arguments=None):
+    """Run one command -> exit status: 0 done, 1 a check failed, 2 bad input, 130 interrupted."""
+    args = _parser().parse_args(arguments)
+    try:
+        return args.run(args) or 0
+    except InputError as error:
+        print(f"satnp: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"satnp: {error.strerror or error} ({error.filename}); mend that and run again", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("satnp: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="satnp", description="Show, Attend and Tell from scratch in NumPy.",
+        epilog="Start with: satnp demo", formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("--version", action="version", version=f"satnp {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def command(name, run, summary, example):
+        sub = commands.add_parser(
+            name, help=summary, description=summary, epilog=f"example:\n  {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )  # fmt: skip
+        sub.set_defaults(run=run)
+        return sub
+
+    def device(sub):
+        sub.add_argument("--device", choices=("numpy", "cuda", "auto"), default="numpy", help="default: numpy")
+
+    sub = command("demo", demo, "train on rendered scenes from scratch, then caption unseen ones", "satnp demo")
+    sub.add_argument("--out", type=Path, default=Path("satnp-demo"), metavar="DIR", help="default: satnp-demo")
+    sub.add_argument("--seed", type=_natural, default=0, metavar="N", help="default: 0")
+    device(sub)
+
+    sub = command("gradcheck", gradcheck, "check every hand-written gradient", "satnp gradcheck lstm attention")
+    sub.add_argument("names", nargs="*", metavar="NAME", help="only the checks with one of these in their name")
+    sub.add_argument("--json", type=Path, metavar="FILE", help="also write the rows as JSON")
+
+    sub = command(
+        "train", train, "train a captioner",
+        "satnp train --data flickr8k --root Flickr8k --weights squeezenet1_1.safetensors --out runs/soft",
+    )  # fmt: skip
+    sub.add_argument("--data", required=True, choices=("scenes", "flickr8k"))
+    sub.add_argument("--root", type=Path, metavar="DIR", help="folder of the data set in its official layout")
+    sub.add_argument("--encoder", choices=("small", "squeezenet1_1"), help="default: small for scenes, else squeezenet1_1")
+    sub.add_argument("--weights", type=Path, metavar="FILE", help="pretrained encoder, .safetensors or .npz")
+    sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="last.npz, best.npz, metrics.jsonl, curves.png")
+    sub.add_argument("--features", type=Path, metavar="DIR", help="where frozen features are kept; default: OUT/features")
+    sub.add_argument("--config", type=Path, metavar="FILE.toml", help="tables [config] and [recipe] over the preset")
+    sub.add_argument("--resume", action="store_true", help="go on from OUT/last.npz")
+    sub.add_argument("--epochs", type=int, metavar="N")
+    sub.add_argument("--batch-size", type=int, metavar="N")
+    sub.add_argument("--learning-rate", type=float, metavar="X")
+    sub.add_argument("--seed", type=_natural, metavar="N", help="default: 0")
+    device(sub)
+
+    sub = command("caption", caption, "caption photos", "satnp caption best.npz photo.jpg --beam 5 --figures figures")
+    sub.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
+    sub.add_argument("photos", type=Path, nargs="+", metavar="PHOTO")
+    sub.add_argument("--weights", type=Path, metavar="FILE", help="encoder weights in place of those in the checkpoint")
+    sub.add_argument("--beam", type=_positive, default=5, metavar="N", help="default: 5")
+    sub.add_argument("--figures", type=Path, metavar="DIR", help="write where it looked for each word, a PNG a photo")
+    sub.add_argument("--json", type=Path, metavar="FILE", help="write captions, log-probabilities and weights")
+    device(sub)
+
+    sub = command(
+        "evaluate", evaluate, "score a checkpoint on a split",
+        "satnp evaluate best.npz --data flickr8k --root Flickr8k --split val --json scores.json",
+    )  # fmt: skip
+    sub.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
+    sub.add_argument("--data", required=True, choices=("scenes", "flickr8k"))
+    sub.add_argument("--root", type=Path, metavar="DIR", help="folder of the data set in its official layout")
+    sub.add_argument("--split", required=True, choices=("val", "test"))
+    sub.add_argument("--weights", type=Path, metavar="FILE", help="encoder weights in place of those in the checkpoint")
+    sub.add_argument("--beam", type=_positive, default=3, metavar="N", help="default: 3")
+    sub.add_argument("--json", type=Path, metavar="FILE", help="write the scores")
+    sub.add_argument("--results", type=Path, metavar="FILE", help="write the captions as coco-caption reads them")
+    device(sub)
+    return parser
+
+
+def _natural(text):
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{value} is negative; give 0 or more")
+    return value
+
+
+def _positive(text):
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is too small; give 1 or more")
+    return value
+
+
+def demo(args):
+    """Train on scenes, score and look on unseen ones."""
+    from satnp.demo import run
+
+    return run(args.out, args.seed, _device(args))
+
+
+def gradcheck(args):
+    """Print a row a check."""
+    from satnp import checks
+    from satnp.files import write_json
+
+    results = checks.run(args.names)
+    if args.json:
+        rows = [{"name": r.name, "method": r.method, "error": r.error, "passed": r.passed} for r in results]
+        write_json(args.json, rows)
+    failed = [r for r in results if not r.passed]
+    print(f"{len(results) - len(failed)} of {len(results)} gradients are right")
+    return 1 if failed else 0
+
+
+def train(args):
+    """Train, or go on."""
+    from satnp.data.datasets import load_split
+    from satnp.data.features import feature_store
+    from satnp.figures import curves_figure
+    from satnp.presets import PRESETS, new_model, read_config
+    from satnp.training import Trainer, read_log
+
+    preset = PRESETS[args.data]
+    if args.config:
+        preset = read_config(args.config, preset)
+    if args.encoder:
+        preset = replace(preset, encoder=args.encoder)
+    said = {name: getattr(args, name) for name in ("epochs", "batch_size", "learning_rate", "seed")}
+    preset = replace(preset, recipe=replace(preset.recipe, **{k: v for k, v in said.items() if v is not None}))
+    last, recipe = args.out / "last.npz", preset.recipe
+    if last.exists() and not args.resume:
+        raise InputError(f"{args.out} holds a training already; add --resume to go on with it, or give another --out")
+    xp = _device(args)
+    splits = {split: load_split(args.data, split, args.root, recipe.seed) for split in ("train", "val")}
+    model = new_model(preset, splits["train"], args.weights, recipe.seed).on(xp)
+    stores = {}
+    if model.frozen:
+        folder = args.features or args.out / "features"
+        stores = {
+            "features": feature_store(folder, model, splits["train"]),
+            "mirrored": feature_store(folder, model, splits["train"], mirrored=True) if recipe.mirror else None,
+            "val_features": feature_store(folder, model, splits["val"]),
+        }
+    trainer = Trainer(model, recipe, splits["train"], splits["val"], args.out, **stores)
+    if args.resume and last.exists():
+        trainer.resume()
+        print(f"resumed at step {trainer.step} of {trainer.steps}")
+    elif args.resume:
+        print(f"there is no {last} yet: starting from the beginning")
+    if not trainer.run():
+        return 130
+    curves_figure(read_log(args.out / "metrics.jsonl"), args.out / "curves.png")
+    print(f"best: {args.out / 'best.npz'}, validation BLEU-4 {trainer.best:.4f} with beam {recipe.beam}")
+    return 0
+
+
+def caption(args):
+    """A line a photo."""
+    from satnp.encoders.photos import read_photo
+    from satnp.figures import attention_figure
+    from satnp.files import write_json
+
+    model, _ = _load(args)
+    rows = []
+    for path in args.photos:
+        photo = read_photo(path)
+        said = model.caption(photo, args.beam)
+        print(f"{path}: {said}  (log p {said.log_prob:.2f})", flush=True)
+        rows.append({"photo": str(path), "caption": str(said), "log_prob": said.log_prob, "words": said.words,
+                     "alpha": said.alpha.round(5).tolist()})  # fmt: skip
+        if args.figures:
+            alphas = said.alpha.reshape(len(said.alpha), -1)
+            attention_figure(photo, said.words, alphas, model.grid, args.figures / f"{path.stem}.png", title=str(said))
+    if args.json:
+        write_json(args.json, rows)
+
+
+def evaluate(args):
+    """Scores of free-running captions."""
+    from satnp.data.datasets import load_split
+    from satnp.evaluation import evaluate as score
+    from satnp.files import write_json
+
+    model, notes = _load(args)
+    split = load_split(args.data, args.split, args.root, notes.get("recipe", {}).get("seed", 0))
+    scores, captions = score(model, split, args.beam)
+    print(f"{args.checkpoint} on {args.data} {args.split}: {len(split.names)} photos, beam {args.beam}, coco-caption's tokens")
+    for name, value in scores.items():
+        print(f"  {name:24} {value:.4f}")
+    if args.json:
+        setting = {"data": args.data, "split": args.split, "photos": len(split.names), "beam": args.beam}
+        write_json(args.json, scores | setting | {"checkpoint": str(args.checkpoint), "tokeniser": "coco-caption rule"})
+    if args.results:
+        named = zip(split.names, captions, strict=True)
+        write_json(args.results, [{"image_id": name, "caption": str(said)} for name, said in named])
+
+
+def _device(args):
+    from satnp.backend import find_device
+
+    xp, sentence = find_device(args.device)
+    if args.device != "numpy":
+        print(sentence)
+    return xp
+
+
+def _load(args):
+    """(model on its device, notes) of the checkpoint, with the encoder weights given in place of its own."""
+    from satnp.checkpoint import load_training
+    from satnp.encoders import ENCODERS
+
+    xp = _device(args)
+    model, _, notes = load_training(args.checkpoint)
+    if args.weights:
+        encoder = ENCODERS[model.encoder]
+        if not hasattr(encoder, "load"):
+            raise InputError(f"the encoder {model.encoder} has no pretrained weights; leave out --weights")
+        model.params.part("encoder").flat[...] = encoder.load(args.weights, model.encoder_config).flat
+    return model.on(xp), notes

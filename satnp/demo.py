@@ -1,0 +1,72 @@
+"""The demo: encoder and decoder learn to describe rendered scenes from nothing, and to look at what they name."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+from PIL import Image
+
+from satnp.checkpoint import load
+from satnp.data.datasets import load_split
+from satnp.evaluation import evaluate
+from satnp.figures import attention_figure
+from satnp.files import replacing, write_json
+from satnp.presets import PRESETS, new_model
+from satnp.training import Trainer
+
+SHOWN = {
+    "true_captions": "captions that are true",
+    "constant_caption_true": "  the best constant caption",
+    "pointing_accuracy": "nouns said while looking at them",
+    "pointing_uniform": "  looking anywhere",
+    "pointing_centre": "  looking at the centre",
+    "Bleu_4": "BLEU-4",
+    "CIDEr": "CIDEr-D",
+}
+
+
+def run(out, seed=0, xp=np):
+    """Train, then score 500 unseen scenes; writes best.npz, metrics.json, attention.png and ten scenes into `out`."""
+    started, out = perf_counter(), Path(out)
+    preset = PRESETS["scenes"]
+    preset = replace(preset, recipe=replace(preset.recipe, seed=seed))
+    train, val, test = (load_split("scenes", split, seed=seed) for split in ("train", "val", "test"))
+    model = new_model(preset, train, seed=seed).on(xp)
+    print(f"training {model.params.flat.size:,} parameters on {len(train.names)} rendered scenes (seed {seed})")
+    for name in ("metrics.jsonl", "last.npz", "best.npz"):
+        (out / name).unlink(missing_ok=True)
+    if not Trainer(model, preset.recipe, train, val, out).run():
+        return 130
+    model = load(out / "best.npz").on(xp)
+    scores, captions = evaluate(model, test, beam=1)
+    photos = []
+    for scene in test.scenes[:10]:
+        photos.append(out / f"{scene.name}.png")
+        with replacing(photos[-1]) as temporary:
+            Image.fromarray(scene.image).save(temporary)
+    shown = captions[0]
+    alphas = shown.alpha.reshape(len(shown.alpha), -1)
+    attention_figure(test.scenes[0].image, shown.words, alphas, model.grid, out / "attention.png", title=str(shown))
+    metrics = scores | {"seconds": perf_counter() - started, "peak_memory_bytes": peak_memory(), "seed": seed}
+    write_json(out / "metrics.json", metrics)
+
+    print(f"\non {len(test.names)} scenes it has never seen, greedy captions:")
+    for name, what in SHOWN.items():
+        print(f"  {what:34} {scores[name]:.3f}")
+    for scene, said in list(zip(test.scenes, captions, strict=True))[:3]:
+        print(f"  {scene.name}: {said}")
+    print(f"{metrics['seconds']:.0f} s, {metrics['peak_memory_bytes'] / 2**20:.0f} MiB; look at {out / 'attention.png'}")
+    print(f"\nnow try:\n  satnp caption {out / 'best.npz'} {out / 'test-*.png'} --figures {out / 'figures'}")
+    return 0
+
+
+def peak_memory():
+    """The most memory this process has held, in bytes; 0 where the system does not say."""
+    try:
+        import resource
+    except ImportError:
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

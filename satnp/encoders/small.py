@@ -1,0 +1,119 @@
+"""A small CNN, trained from scratch together with the decoder.
+
+Each stage is a 3x3 convolution, ReLU and, but for the last, a 2x2 max-pool. Before the last convolution two planes are
+joined on that say where a cell is (its column and its row, -1 to 1): attention is blind to order, so "left of" must be
+written into the features themselves (Liu et al. 2018, CoordConv).
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from satnp.backend import xp_of
+from satnp.encoders.photos import Preprocessing
+from satnp.errors import InputError
+from satnp.layers import (
+    conv2d_backward,
+    conv2d_backward_weights,
+    conv2d_forward,
+    max_pool_backward,
+    max_pool_forward,
+    relu_backward,
+    relu_forward,
+)
+from satnp.parameters import Parameters
+
+
+@dataclass(frozen=True)
+class Config:
+    """`channels` filters in each stage; three stages with a pool turn 64 x 64 pixels into 8 x 8 annotations."""
+
+    channels: tuple = (16, 32, 64, 128)
+    preprocessing: Preprocessing = Preprocessing(64)
+
+    def __post_init__(self):
+        if len(self.channels) < 2 or self.preprocessing.size % self.pooling:
+            raise InputError(
+                f"photos of {self.preprocessing.size} pixels cannot be halved {len(self.channels) - 1} times; "
+                f"choose a size that {self.pooling} divides, and at least 2 stages"
+            )
+
+    @property
+    def pooling(self):
+        return 2 ** (len(self.channels) - 1)
+
+    @property
+    def D(self):
+        return self.channels[-1]
+
+    @property
+    def grid(self):
+        """(rows, columns) of the annotations."""
+        side = self.preprocessing.size // self.pooling
+        return side, side
+
+
+class Stage(NamedTuple):
+    conv: object
+    relu: object
+    pool: object
+
+
+def shapes(config):
+    """{name: shape}: W (K, K, C, F), b (F,)."""
+    out, C = {}, 3
+    for stage, F in enumerate(config.channels):
+        last = stage == len(config.channels) - 1
+        out |= {f"W{stage}": (3, 3, C + 2 * last, F), f"b{stage}": (F,)}
+        C = F
+    return out
+
+
+def init(config, rng):
+    """He-normal weights, biases 0, on the host."""
+    params = Parameters(shapes(config))
+    for x in (x for _, x in params.items() if x.ndim == 4):
+        x[...] = rng.standard_normal(x.shape) * np.sqrt(2 / np.prod(x.shape[:3]))
+    return params
+
+
+def coordinates(N, rows, columns, xp, dtype):
+    """(N, rows, columns, 2): the column and the row of each cell, from -1 to 1."""
+    planes = xp.stack(xp.meshgrid(xp.linspace(-1, 1, columns), xp.linspace(-1, 1, rows)), axis=-1)
+    return xp.broadcast_to(planes.astype(dtype), (N, rows, columns, 2))
+
+
+def forward(params, config, images):
+    """images (N, S, S, 3) RGB 0-255 -> annotations (N, L, D), cache"""
+    x = config.preprocessing(images, params.flat.dtype)
+    xp, stages, last = xp_of(x), [], len(config.channels) - 1
+    for stage in range(last + 1):
+        if stage == last:
+            x = xp.concatenate([x, coordinates(*x.shape[:3], xp, x.dtype)], axis=3)
+        x, conv = conv2d_forward(x, params[f"W{stage}"], params[f"b{stage}"], padding=1)
+        x, relu = relu_forward(x)
+        pool = None
+        if stage < last:
+            x, pool = max_pool_forward(x, 2, 2)
+        stages.append(Stage(conv, relu, pool))
+    return x.reshape(x.shape[0], -1, config.D), (stages, x.shape)
+
+
+def backward(dannotations, cache, grads):
+    """dannotations (N, L, D): adds the gradients of all weights into `grads`."""
+    stages, shape = cache
+    dx, last = dannotations.reshape(shape), len(stages) - 1
+    for stage in range(last, -1, -1):
+        conv, relu, pool = stages[stage]
+        if stage < last:
+            dx = max_pool_backward(dx, pool)
+        dx = relu_backward(dx, relu)
+        if stage == 0:
+            dW, db = conv2d_backward_weights(dx, conv)
+        else:
+            dx, dW, db = conv2d_backward(dx, conv)
+        grads[f"W{stage}"][...] += dW
+        grads[f"b{stage}"][...] += db
+        if stage == last:
+            dx = dx[..., :-2]

@@ -1,0 +1,174 @@
+"""SqueezeNet 1.1 up to its last fire module: a photo becomes 13 x 13 annotations of 512 features.
+
+Iandola et al. 2016, release 1.1: conv1 3x3/2 without padding, max-pools 3x3/2 that round up, and eight fire modules, each a
+1x1 "squeeze" and then, side by side, 1x1 and 3x3 "expand" convolutions, all with ReLU. The weights are ImageNet's by the
+Caffe release: BGR, 0-255, minus (104, 117, 123).
+
+`fire9` is about 94 % zeros with peaks of 300-500, so the annotations are its square root: sqrt(1 + x) - 1, which has a
+finite slope at 0.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from satnp.backend import xp_of
+from satnp.encoders.photos import Preprocessing
+from satnp.encoders.weights import conv_parameters, read_weights
+from satnp.layers import (
+    conv2d_backward,
+    conv2d_backward_weights,
+    conv2d_forward,
+    max_pool_backward,
+    max_pool_forward,
+    relu_backward,
+    relu_forward,
+)
+from satnp.parameters import Parameters
+
+# name: (index in torchvision's `features`, squeeze filters, expand filters each way)
+FIRES = {
+    "fire2": (3, 16, 64), "fire3": (4, 16, 64), "fire4": (6, 32, 128), "fire5": (7, 32, 128),
+    "fire6": (9, 48, 192), "fire7": (10, 48, 192), "fire8": (11, 64, 256), "fire9": (12, 64, 256),
+}  # fmt: skip
+POOL_BEFORE = ("fire2", "fire4", "fire6")
+
+
+@dataclass(frozen=True)
+class Config:
+    """224 px gives a grid of 13 x 13; another size gives another grid."""
+
+    preprocessing: Preprocessing = Preprocessing(224, "BGR", (104.0, 117.0, 123.0), 1.0)
+
+    @property
+    def D(self):
+        return 512
+
+    @property
+    def grid(self):
+        """(rows, columns) of the annotations."""
+        side = (self.preprocessing.size - 3) // 2 + 1
+        for _ in POOL_BEFORE:
+            side = -(-(side - 3) // 2) + 1
+        return side, side
+
+
+class FireCache(NamedTuple):
+    squeeze: object
+    squeeze_relu: object
+    expand1: object
+    expand3: object
+    expand_relu: object
+
+
+class Cache(NamedTuple):
+    params: object
+    conv1: object
+    relu1: object
+    pools: dict
+    fires: dict
+    root: object
+
+
+def shapes(config):
+    """{name: shape}: W (K, K, C, F), b (F,)."""
+    out, C = {"conv1.W": (3, 3, 3, 64), "conv1.b": (64,)}, 64
+    for fire, (_, S, F) in FIRES.items():
+        for part, K, c, f in (("squeeze", 1, C, S), ("expand1", 1, S, F), ("expand3", 3, S, F)):
+            out |= {f"{fire}.{part}.W": (K, K, c, f), f"{fire}.{part}.b": (f,)}
+        C = 2 * F
+    return out
+
+
+def init(config, rng):
+    """He-normal weights on the host, for checks; real use reads them with `load`."""
+    params = Parameters(shapes(config))
+    for x in (x for _, x in params.items() if x.ndim == 4):
+        x[...] = rng.standard_normal(x.shape) * np.sqrt(2 / np.prod(x.shape[:3]))
+    return params
+
+
+def tensor_names(config):
+    """{our name: torchvision's name}"""
+    part = {"squeeze": "squeeze", "expand1": "expand1x1", "expand3": "expand3x3"}
+    kind = {"W": "weight", "b": "bias"}
+    names = {}
+    for name in shapes(config):
+        layer, *rest = name.split(".")
+        if layer == "conv1":
+            names[name] = f"features.0.{kind[rest[0]]}"
+        else:
+            names[name] = f"features.{FIRES[layer][0]}.{part[rest[0]]}.{kind[rest[1]]}"
+    return names
+
+
+def load(path, config):
+    """Parameters from a weights file with torchvision's names."""
+    return Parameters.of(conv_parameters(read_weights(path), tensor_names(config), shapes(config), path))
+
+
+def forward(params, config, images):
+    """annotations = sqrt(1 + fire9(images)) - 1
+
+    images (N, S, S, 3) RGB 0-255 -> annotations (N, L, D), cache
+    """
+    x, cache = feature_map(params, config, images)
+    root = xp_of(x).sqrt(1 + x)
+    annotations = (root - 1).reshape(x.shape[0], -1, x.shape[3])
+    return annotations, cache._replace(root=root)
+
+
+def feature_map(params, config, images):
+    """The map `fire9` itself: images (N, S, S, 3) RGB 0-255 -> x (N, rows, columns, 512), cache"""
+    p = params
+    x = config.preprocessing(images, p.flat.dtype)
+    x, conv1 = conv2d_forward(x, p["conv1.W"], p["conv1.b"], stride=2)
+    x, relu1 = relu_forward(x)
+    pools, fires = {}, {}
+    for name in FIRES:
+        if name in POOL_BEFORE:
+            x, pools[name] = max_pool_forward(x, 3, 2, ceil=True)
+        x, fires[name] = fire_forward(p, name, x)
+    return x, Cache(p, conv1, relu1, pools, fires, None)
+
+
+def backward(dannotations, cache, grads):
+    """dannotations (N, L, D): adds the gradients of all weights into `grads`."""
+    dx = dannotations.reshape(cache.root.shape) / (2 * cache.root)
+    for name in reversed(FIRES):
+        dx = fire_backward(dx, cache.params, name, cache.fires[name], grads)
+        if name in POOL_BEFORE:
+            dx = max_pool_backward(dx, cache.pools[name])
+    dx = relu_backward(dx, cache.relu1)
+    dW, db = conv2d_backward_weights(dx, cache.conv1)
+    _add(grads, "conv1", dW, db)
+
+
+def fire_forward(p, name, x):
+    """relu([e1(s) ; e3(s)]) with s = relu(squeeze(x)): x (N, R, S, C) -> out (N, R, S, 2F), cache"""
+    s, squeeze = conv2d_forward(x, p[f"{name}.squeeze.W"], p[f"{name}.squeeze.b"])
+    s, squeeze_relu = relu_forward(s)
+    e1, expand1 = conv2d_forward(s, p[f"{name}.expand1.W"], p[f"{name}.expand1.b"])
+    e3, expand3 = conv2d_forward(s, p[f"{name}.expand3.W"], p[f"{name}.expand3.b"], padding=1)
+    out, expand_relu = relu_forward(xp_of(x).concatenate([e1, e3], axis=3))
+    return out, FireCache(squeeze, squeeze_relu, expand1, expand3, expand_relu)
+
+
+def fire_backward(dout, p, name, cache, grads):
+    """dout (N, R, S, 2F) -> dx (N, R, S, C); adds into `grads`"""
+    dout = relu_backward(dout, cache.expand_relu)
+    F = dout.shape[3] // 2
+    ds3, dW, db = conv2d_backward(dout[..., F:], cache.expand3)
+    _add(grads, f"{name}.expand3", dW, db)
+    ds1, dW, db = conv2d_backward(dout[..., :F], cache.expand1)
+    _add(grads, f"{name}.expand1", dW, db)
+    ds = relu_backward(ds1 + ds3, cache.squeeze_relu)
+    dx, dW, db = conv2d_backward(ds, cache.squeeze)
+    _add(grads, f"{name}.squeeze", dW, db)
+    return dx
+
+
+def _add(grads, layer, dW, db):
+    grads[f"{layer}.W"][...] += dW
+    grads[f"{layer}.b"][...] += db

@@ -1,0 +1,69 @@
+"""Public weights read without the framework that wrote them: .safetensors and .npz."""
+
+import json
+import zipfile
+from math import prod
+from pathlib import Path
+
+import numpy as np
+
+from satnp.errors import InputError
+
+_DTYPES = {"F16": np.float16, "F32": np.float32, "F64": np.float64}
+
+
+def read_weights(path):
+    """{name: float32 array} of a weights file; names and layouts as its writer had them (PyTorch: F, C, K, K)."""
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"there is no weights file {path}; give a .safetensors or .npz file")
+    readers = {".safetensors": _read_safetensors, ".npz": _read_npz}
+    if path.suffix not in readers:
+        raise InputError(f"{path} ends in {path.suffix!r}; weights are read from .safetensors and .npz files")
+    try:
+        tensors = readers[path.suffix](path)
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is not a whole {path.suffix} file ({error}); fetch it again") from None
+    return {name: np.asarray(x, np.float32) for name, x in tensors.items()}
+
+
+def _read_safetensors(path):
+    """8 bytes length of the header, the header in JSON, then the tensors one after the other."""
+    blob = path.read_bytes()
+    start = 8 + int.from_bytes(blob[:8], "little")
+    tensors = {}
+    for name, entry in json.loads(blob[8:start]).items():
+        if name == "__metadata__":
+            continue
+        begin, end = entry["data_offsets"]
+        dtype, shape = _DTYPES[entry["dtype"]], tuple(entry["shape"])
+        if not 0 <= begin <= end <= len(blob) - start or end - begin != prod(shape) * np.dtype(dtype).itemsize:
+            raise ValueError(f"tensor {name} does not fit its place")
+        tensors[name] = np.frombuffer(blob, dtype, prod(shape), start + begin).reshape(shape)
+    return tensors
+
+
+def _read_npz(path):
+    with np.load(path, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+def conv_parameters(tensors, names, shapes, path):
+    """Fill {our name: W (K, K, C, F) or b (F,)} from PyTorch tensors; every mismatch is listed at once.
+
+    names {our name: tensor name}, shapes {our name: shape wanted here}.
+    """
+    arrays, faults = {}, []
+    for ours, theirs in names.items():
+        wanted = shapes[ours]
+        if theirs not in tensors:
+            faults.append(f"{theirs} is missing")
+            continue
+        x = tensors[theirs]
+        x = x.transpose(2, 3, 1, 0) if x.ndim == 4 else x
+        if x.shape != wanted:
+            faults.append(f"{theirs} has shape {tensors[theirs].shape}, here {x.shape}, not {wanted}")
+        arrays[ours] = x
+    if faults:
+        raise InputError(f"{path} does not hold the weights wanted: {'; '.join(faults)}")
+    return arrays

@@ -1,0 +1,53 @@
+"""How good are the captions? Free-running captions of a split, their scores, and the likelihood of the references."""
+
+import numpy as np
+
+from satnp.backend import to_device, to_host, xp_of
+from satnp.captioners import CAPTIONERS
+from satnp.data import scenes
+from satnp.data.captions import pad
+from satnp.data.features import annotate
+from satnp.metrics import score
+
+CHUNK = 50
+
+
+def annotation_chunks(model, split, features=None):
+    """Yield (slice, annotations (n, L, D) in the model's memory) over a split, from the features (photos, L, D) if given."""
+    xp, dtype = xp_of(model.params.flat), model.params.flat.dtype
+    for start in range(0, len(split.names), CHUNK):
+        rows = slice(start, min(start + CHUNK, len(split.names)))
+        found = annotate(model, split.photos[rows]) if features is None else features[rows]
+        yield rows, to_device(found.astype(dtype), xp)
+
+
+def evaluate(model, split, beam, features=None):
+    """Free-running captions with their scores: -> ({score: value}, [model.Caption])
+
+    Scores are coco-caption's; rendered scenes also have how many captions are true and where the model looked.
+    """
+    captions = []
+    for _, annotations in annotation_chunks(model, split, features):
+        captions += [model.describe(decoded) for decoded in model.decode(annotations, beam)]
+    candidates = {name: str(caption) for name, caption in zip(split.names, captions, strict=True)}
+    references = {name: [" ".join(words) for words in c] for name, c in zip(split.names, split.captions, strict=True)}
+    scores = dict(score(candidates, references).corpus)
+    if split.scenes is not None:
+        alphas = [caption.alpha.reshape(len(caption.alpha), -1) for caption in captions]
+        scores |= scenes.score(split.scenes, list(candidates.values()), alphas, model.grid)
+    return scores, captions
+
+
+def nats_per_word(model, split, features=None):
+    """Mean -log p of the words of all reference captions, <end> included, under teacher forcing."""
+    xp, nats, words = xp_of(model.params.flat), 0.0, 0.0
+    no_noise = CAPTIONERS[model.captioner].Noise()
+    for rows, annotations in annotation_chunks(model, split, features):
+        for k in range(max(map(len, split.captions[rows]))):
+            owners = [n for n, captions in enumerate(split.captions[rows]) if len(captions) > k]
+            captions, mask = pad([model.vocabulary.encode(split.captions[rows][n][k]) for n in owners])
+            chosen = annotations[to_device(np.array(owners), xp)]
+            _, cache = model.loss(chosen, to_device(captions, xp), to_device(mask, xp), no_noise)
+            nats += float(to_host(cache.nll)) * len(owners)
+            words += float(mask.sum())
+    return nats / words

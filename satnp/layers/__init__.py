@@ -1,0 +1,37 @@
+"""Floor 1: one equation, one pair of plain functions, forward and backward."""
+
+from satnp.layers.activations import (
+    relu_backward,
+    relu_forward,
+    sigmoid,
+    sigmoid_backward,
+    sigmoid_forward,
+    tanh_backward,
+    tanh_forward,
+)
+from satnp.layers.affine import affine_backward, affine_forward
+from satnp.layers.attention import (
+    additive_scores_backward,
+    additive_scores_forward,
+    context_backward,
+    context_forward,
+    dot_scores_backward,
+    dot_scores_forward,
+)
+from satnp.layers.conv import conv2d_backward, conv2d_backward_input, conv2d_backward_weights, conv2d_forward
+from satnp.layers.deep_output import deep_output_backward, deep_output_forward
+from satnp.layers.dropout import dropout_backward, dropout_forward, dropout_mask
+from satnp.layers.embedding import embedding_backward, embedding_forward
+from satnp.layers.gate import gate_backward, gate_backward_preactivation, gate_forward
+from satnp.layers.initial_state import initial_state_backward, initial_state_forward
+from satnp.layers.lstm import lstm_cell_backward, lstm_cell_forward
+from satnp.layers.penalty import doubly_stochastic_backward, doubly_stochastic_forward
+from satnp.layers.pool import average_pool_backward, average_pool_forward, max_pool_backward, max_pool_forward
+from satnp.layers.softmax import (
+    cross_entropy_backward,
+    cross_entropy_forward,
+    log_softmax,
+    softmax,
+    softmax_backward,
+    softmax_forward,
+)

@@ -1,0 +1,62 @@
+"""Elementwise nonlinearities."""
+
+from typing import NamedTuple
+
+from satnp.backend import xp_of
+
+
+class ReluCache(NamedTuple):
+    x: object
+
+
+class OutputCache(NamedTuple):
+    out: object
+
+
+def relu_forward(x):
+    """out = max(x, 0)
+
+    x (N, H) -> out (N, H)
+    """
+    return xp_of(x).maximum(x, 0), ReluCache(x)
+
+
+def relu_backward(dout, cache):
+    """dout (N, H) -> dx (N, H); the derivative at exactly 0 is taken as 0."""
+    (x,) = cache
+    return dout * (x > 0)
+
+
+def tanh_forward(x):
+    """out = tanh x
+
+    x (N, H) -> out (N, H)
+    """
+    out = xp_of(x).tanh(x)
+    return out, OutputCache(out)
+
+
+def tanh_backward(dout, cache):
+    """dout (N, H) -> dx (N, H)"""
+    (out,) = cache
+    return dout * (1 - out * out)
+
+
+def sigmoid(x):
+    """1 / (1 + exp(-x)), written so that no x overflows."""
+    return 0.5 * xp_of(x).tanh(0.5 * x) + 0.5
+
+
+def sigmoid_forward(x):
+    """out = 1 / (1 + exp(-x))
+
+    x (N, H) -> out (N, H)
+    """
+    out = sigmoid(x)
+    return out, OutputCache(out)
+
+
+def sigmoid_backward(dout, cache):
+    """dout (N, H) -> dx (N, H)"""
+    (out,) = cache
+    return dout * out * (1 - out)

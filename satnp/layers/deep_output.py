@@ -1,0 +1,35 @@
+"""The deep output layer up to its tanh; the last affine map to the vocabulary follows it."""
+
+from typing import NamedTuple
+
+from satnp.backend import xp_of
+
+
+class DeepOutputCache(NamedTuple):
+    h: object
+    z: object
+    L_h: object
+    L_z: object
+    out: object
+
+
+def deep_output_forward(words, h, z, L_h, L_z, b):
+    """out = tanh(E[y_{t-1}] + h_t L_h + z_t L_z + b)
+
+    words (N, M), h (N, H), z (N, D), L_h (H, M), L_z (D, M), b (M,) -> out (N, M)
+
+    Source: Xu et al. 2015, eq. 7; the tanh is missing in the printed equation, a typo by its authors' word.
+    """
+    out = xp_of(h).tanh(words + h @ L_h + z @ L_z + b)
+    return out, DeepOutputCache(h, z, L_h, L_z, out)
+
+
+def deep_output_backward(dout, cache):
+    """dout (N, M) -> dwords (N, M), dh (N, H), dz (N, D), dL_h (H, M), dL_z (D, M), db (M,)"""
+    h, z, L_h, L_z, out = cache
+    dpre = dout * (1 - out * out)
+    dz = dpre @ L_z.T
+    dL_z = z.T @ dpre
+    dh = dpre @ L_h.T
+    dL_h = h.T @ dpre
+    return dpre, dh, dz, dL_h, dL_z, dpre.sum(axis=0)

@@ -1,0 +1,41 @@
+"""The first state of the decoder, made from the mean annotation."""
+
+from typing import NamedTuple
+
+from satnp.layers.activations import tanh_backward, tanh_forward
+from satnp.layers.affine import affine_backward, affine_forward
+
+
+class InitialStateCache(NamedTuple):
+    L: int
+    affine_h: object
+    tanh_h: object
+    affine_c: object
+    tanh_c: object
+
+
+def initial_state_forward(annotations, W_h, b_h, W_c, b_c):
+    """h_0 = tanh(mean_i a_i W_h + b_h),  c_0 = tanh(mean_i a_i W_c + b_c)
+
+    annotations (N, L, D), W_h (D, H), b_h (H,), W_c (D, H), b_c (H,) -> h (N, H), c (N, H)
+
+    Source: Xu et al. 2015, section 3.1.2: two separate networks.
+    """
+    mean = annotations.mean(axis=1)
+    pre_h, affine_h = affine_forward(mean, W_h, b_h)
+    h, tanh_h = tanh_forward(pre_h)
+    pre_c, affine_c = affine_forward(mean, W_c, b_c)
+    c, tanh_c = tanh_forward(pre_c)
+    return (h, c), InitialStateCache(annotations.shape[1], affine_h, tanh_h, affine_c, tanh_c)
+
+
+def initial_state_backward(dout, cache):
+    """dh (N, H), dc (N, H) -> dannotations (N, L, D), dW_h (D, H), db_h (H,), dW_c (D, H), db_c (H,)"""
+    dh, dc = dout
+    dpre_c = tanh_backward(dc, cache.tanh_c)
+    dmean_c, dW_c, db_c = affine_backward(dpre_c, cache.affine_c)
+    dpre_h = tanh_backward(dh, cache.tanh_h)
+    dmean_h, dW_h, db_h = affine_backward(dpre_h, cache.affine_h)
+    dmean = (dmean_h + dmean_c) / cache.L
+    dannotations = dmean[:, None, :].repeat(cache.L, axis=1)
+    return dannotations, dW_h, db_h, dW_c, db_c

@@ -1,0 +1,26 @@
+"""The doubly stochastic penalty: over a whole caption every location should be looked at about once."""
+
+from typing import NamedTuple
+
+
+class PenaltyCache(NamedTuple):
+    excess: object
+    mask: object
+
+
+def doubly_stochastic_forward(alphas, mask):
+    """penalty = mean over N of sum_i (1 - sum_t mask_t alpha_ti)^2
+
+    alphas (T, N, L), mask (T, N) -> penalty ()
+
+    Source: Xu et al. 2015, eq. 14, second term, without lambda. Ports with a target of T/L in place of 1 print another
+    loss and have the same gradient, because the weights of a step sum to 1.
+    """
+    excess = (mask[:, :, None] * alphas).sum(axis=0) - 1
+    return (excess * excess).sum() / excess.shape[0], PenaltyCache(excess, mask)
+
+
+def doubly_stochastic_backward(dpenalty, cache):
+    """dpenalty () -> dalphas (T, N, L); it needs the sum over ALL steps, so it is formed before the loop runs back."""
+    excess, mask = cache
+    return mask[:, :, None] * (dpenalty * 2 / excess.shape[0] * excess)

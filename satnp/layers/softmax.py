@@ -1,0 +1,68 @@
+"""Softmax over locations, and the cross-entropy of words."""
+
+from typing import NamedTuple
+
+from satnp.backend import xp_of
+
+
+class SoftmaxCache(NamedTuple):
+    alpha: object
+
+
+class CrossEntropyCache(NamedTuple):
+    p: object
+    targets: object
+    weights: object
+
+
+def softmax(scores):
+    """exp(scores) / sum of exp(scores) over the last axis, shifted by the maximum so that nothing overflows."""
+    exp = xp_of(scores).exp(scores - scores.max(axis=-1, keepdims=True))
+    return exp / exp.sum(axis=-1, keepdims=True)
+
+
+def log_softmax(scores):
+    """log softmax over the last axis, never as a log of a rounded probability."""
+    xp = xp_of(scores)
+    shifted = scores - scores.max(axis=-1, keepdims=True)
+    return shifted - xp.log(xp.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def softmax_forward(scores):
+    """alpha_i = exp(e_i) / sum_k exp(e_k)
+
+    scores (N, L) -> alpha (N, L)
+
+    Source: Xu et al. 2015, eq. 5.
+    """
+    alpha = softmax(scores)
+    return alpha, SoftmaxCache(alpha)
+
+
+def softmax_backward(dalpha, cache):
+    """dalpha (N, L) -> dscores (N, L)"""
+    (alpha,) = cache
+    return alpha * (dalpha - (alpha * dalpha).sum(axis=-1, keepdims=True))
+
+
+def cross_entropy_forward(logits, targets, weights):
+    """loss = sum_n weights_n * -log softmax(logits_n)[targets_n]; a padded word has weight 0.
+
+    logits (N, V), targets (N,), weights (N,) -> loss ()
+
+    Units: nats. Source: Xu et al. 2015, eq. 14, first term.
+    """
+    xp = xp_of(logits)
+    log_p = log_softmax(logits)
+    loss = -(weights * log_p[xp.arange(len(targets)), targets]).sum()
+    return loss, CrossEntropyCache(xp.exp(log_p), targets, weights)
+
+
+def cross_entropy_backward(dloss, cache):
+    """dloss () -> dlogits (N, V)"""
+    p, targets, weights = cache
+    xp = xp_of(p)
+    scale = (dloss * weights)[:, None]
+    dlogits = scale * p
+    dlogits[xp.arange(len(targets)), targets] -= scale[:, 0]
+    return dlogits

@@ -1,0 +1,183 @@
+"""BLEU, ROUGE-L and CIDEr-D, number for number as the coco-caption programs compute them.
+
+Captions are tokenised sentences, words joined by single spaces (`" ".join(tokenise(sentence))`): the scores depend on
+the tokeniser by more than a BLEU point. `candidates` has one caption a photo, `references` a list of captions a photo.
+"""
+
+import math
+from collections import Counter
+from typing import NamedTuple
+
+import numpy as np
+
+from satnp.errors import InputError
+
+
+class Scores(NamedTuple):
+    """Bleu_1 ... Bleu_4, ROUGE_L and CIDEr, as dicts: over all photos, and by photo name."""
+
+    corpus: dict
+    per_photo: dict
+
+
+class DocumentFrequency(NamedTuple):
+    """In how many of `photos` photos each n-gram occurs, in any reference."""
+
+    counts: Counter
+    photos: int
+
+
+def score(candidates, references):
+    """All scores of the captions {name: sentence} against the references {name: [sentence, ...]}, as Scores.
+
+    Raises: InputError when the two do not name the same photos, or a photo has no reference.
+    """
+    unmatched = sorted(candidates.keys() ^ references.keys())
+    if unmatched:
+        raise InputError(
+            f"{len(unmatched)} photos (the first is {unmatched[0]!r}) have only a caption or only references: "
+            "give both for the same names"
+        )
+    candidates, references, names = list(candidates.values()), [references[n] for n in candidates], list(candidates)
+    corpus_bleu, bleus = bleu(candidates, references)
+    corpus_rouge, rouges = rouge_l(candidates, references)
+    corpus_cider, ciders = cider_d(candidates, references)
+
+    keys = ("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "ROUGE_L", "CIDEr")
+    rows = np.column_stack([bleus, rouges, ciders]).tolist()
+    return Scores(
+        corpus=dict(zip(keys, [*corpus_bleu.tolist(), corpus_rouge, corpus_cider], strict=True)),
+        per_photo={name: dict(zip(keys, row, strict=True)) for name, row in zip(names, rows, strict=True)},
+    )
+
+
+def bleu(candidates, references):
+    """BLEU-n = (Π_{k≤n} correct_k / guessed_k)^(1/n) · min(1, exp(1 - reference length / length)), n = 1..4.
+
+    N candidates, N lists of references -> corpus (4,), per photo (N, 4).
+    A candidate's n-gram counts as often as it occurs in one reference at most; the reference length is the closest
+    one, the shorter of two equally close; the corpus value adds up all counts and lengths first.
+    Source: Papineni et al. (2002).
+    """
+    _check(candidates, references)
+    correct, guessed, lengths, closest = [], [], [], []
+    for candidate, sentences in zip(candidates, references, strict=True):
+        grams, allowed = _ngrams(candidate), Counter()
+        for sentence in sentences:
+            allowed |= _ngrams(sentence)
+        hits = [0, 0, 0, 0]
+        for gram, count in grams.items():
+            hits[len(gram) - 1] += min(count, allowed[gram])
+        length = len(candidate.split())
+        correct.append(hits)
+        guessed.append([max(0, length - k) for k in range(4)])
+        lengths.append(length)
+        closest.append(min((abs(m - length), m) for m in (len(s.split()) for s in sentences))[1])
+    counts = [np.array(x, float) for x in (correct, guessed, lengths, closest)]
+    return _bleu(*(x.sum(0) for x in counts)), _bleu(*counts)
+
+
+def _bleu(correct, guessed, length, reference_length):
+    # coco-caption's own two constants: no division by zero, and no exact zero either
+    precision = np.cumprod((correct + 1e-15) / (guessed + 1e-9), axis=-1) ** (1 / np.arange(1, 5))
+    ratio = (length + 1e-15) / (reference_length + 1e-9)
+    return precision * np.exp(np.minimum(0, 1 - 1 / ratio))[..., None]
+
+
+def rouge_l(candidates, references):
+    """ROUGE-L = (1 + β²) P R / (R + β² P), β = 1.2; P, R = longest common subsequence / length of caption, reference.
+
+    N candidates, N lists of references -> mean, per photo (N,).
+    Source: Lin (2004).
+    Differs: P and R are each the best over the references, not of one reference; an empty caption counts as one
+    empty word (both coco-caption).
+    """
+    _check(candidates, references)
+    scores = []
+    for candidate, sentences in zip(candidates, references, strict=True):
+        words, others = candidate.split(" "), [sentence.split(" ") for sentence in sentences]
+        common = [_longest_common_subsequence(words, other) for other in others]
+        p = max(common) / len(words)
+        r = max(c / len(other) for c, other in zip(common, others, strict=True))
+        scores.append((1 + 1.2**2) * p * r / (r + 1.2**2 * p) if p else 0.0)
+    return float(np.mean(scores)), np.array(scores)
+
+
+def _longest_common_subsequence(a, b):
+    row = [0] * (len(b) + 1)
+    for x in a:
+        diagonal = 0
+        for j, y in enumerate(b, 1):
+            above = row[j]
+            if x == y:
+                row[j] = diagonal + 1
+            elif row[j - 1] > above:
+                row[j] = row[j - 1]
+            diagonal = above
+    return row[-1]
+
+
+def document_frequency(references):
+    """In how many photos each n-gram, n = 1..4, occurs: N lists of references -> DocumentFrequency."""
+    counts = Counter()
+    for sentences in references:
+        counts.update(set().union(*map(_ngrams, sentences)))
+    return DocumentFrequency(counts, len(references))
+
+
+def cider_d(candidates, references, frequency=None):
+    """CIDEr-D = 10 · mean over references and n = 1..4 of Σ min(c, r) r / (‖c‖ ‖r‖) · exp(-Δ² / 72).
+
+    N candidates, N lists of references -> mean, per photo (N,).
+    c, r: count · (log N - log max(1, document frequency)) of each n-gram; Δ: the difference of the lengths in words.
+    `frequency` is a DocumentFrequency, by default that of these references.
+    Source: Vedantam et al. (2015).
+    Pitfall: N comes with the frequencies, so a single photo scores 0 and a few photos score low.
+    """
+    _check(candidates, references)
+    frequency = frequency or document_frequency(references)
+    log_photos = math.log(frequency.photos)
+
+    def weigh(sentence):
+        weights, squares = [{}, {}, {}, {}], [0.0] * 4
+        for gram, count in _ngrams(sentence).items():
+            n, weight = len(gram) - 1, count * (log_photos - math.log(max(1, frequency.counts[gram])))
+            weights[n][gram] = weight
+            squares[n] += weight * weight
+        return weights, [math.sqrt(s) for s in squares], len(sentence.split())
+
+    scores = []
+    for candidate, sentences in zip(candidates, references, strict=True):
+        c, c_norm, c_length = weigh(candidate)
+        total = 0.0
+        for sentence in sentences:
+            r, r_norm, r_length = weigh(sentence)
+            penalty = math.exp(-((c_length - r_length) ** 2) / 72)
+            for n in range(4):
+                norms = c_norm[n] * r_norm[n]
+                if norms:
+                    shared = sum(min(w, r[n][gram]) * r[n][gram] for gram, w in c[n].items() if gram in r[n])
+                    total += penalty * shared / norms
+        scores.append(10 * total / (4 * len(sentences)))
+    return float(np.mean(scores)), np.array(scores)
+
+
+def _ngrams(sentence):
+    words = sentence.split()
+    return Counter(tuple(words[i : i + n]) for n in range(1, 5) for i in range(len(words) - n + 1))
+
+
+def _check(candidates, references):
+    if not candidates or len(candidates) != len(references):
+        raise InputError(
+            f"there are {len(candidates)} captions and {len(references)} lists of references: "
+            "give at least one caption and a list of references for each"
+        )
+    for candidate, sentences in zip(candidates, references, strict=True):
+        if not isinstance(candidate, str):
+            raise InputError(f"the caption {candidate!r} is not a sentence: join its words by spaces")
+        if isinstance(sentences, str) or not sentences or not all(isinstance(s, str) for s in sentences):
+            raise InputError(
+                f"the references of the caption {candidate!r} are {sentences!r}, not sentences: "
+                "give a list of at least one tokenised sentence"
+            )

@@ -1,0 +1,128 @@
+"""A trained model as one thing: encoder, captioner, vocabulary and parameters, from pixels to words."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from satnp.backend import to_device, to_host
+from satnp.captioners import CAPTIONERS
+from satnp.captioners.contract import Batch
+from satnp.data.captions import Vocabulary
+from satnp.decoding import beam_search
+from satnp.encoders import ENCODERS
+from satnp.encoders.photos import Preprocessing, read_photo
+from satnp.errors import InputError
+from satnp.parameters import Parameters
+
+
+class Caption(NamedTuple):
+    """words (T,) and their log-probability in nats (with <end>); alpha (T, rows, columns) says where each word looked."""
+
+    words: list
+    log_prob: float
+    alpha: object
+
+    def __str__(self):
+        return " ".join(self.words)
+
+
+@dataclass
+class Model:
+    """`params` has the names encoder.* and decoder.*; a frozen encoder is one that training leaves alone."""
+
+    encoder: str
+    encoder_config: Any
+    captioner: str
+    config: Any
+    vocabulary: Vocabulary
+    params: Parameters
+    frozen: bool
+    length_power: float = 0.0
+
+    @property
+    def grid(self):
+        """(rows, columns) of the annotations."""
+        return self.encoder_config.grid
+
+    @property
+    def trainable(self):
+        """The Parameters that training moves: all of them, or the decoder's."""
+        return self.params.part("decoder") if self.frozen else self.params
+
+    def on(self, xp):
+        """The same model with its parameters in the memory of `xp`."""
+        params = self.params.on(to_device(to_host(self.params.flat), xp))
+        return Model(**{**vars(self), "params": params})
+
+    def annotate(self, images):
+        """images (N, S, S, 3) RGB 0-255, in the model's memory -> annotations (N, L, D)"""
+        encoder = ENCODERS[self.encoder]
+        annotations, _ = encoder.forward(self.params.part("encoder"), self.encoder_config, images)
+        return annotations
+
+    def decode(self, annotations, beam=3, max_length=40):
+        """annotations (N, L, D) -> list of N decoding.Decoded"""
+        return beam_search(
+            CAPTIONERS[self.captioner], self.params.part("decoder"), self.config, annotations,
+            beam=beam, max_length=max_length, length_power=self.length_power,
+        )  # fmt: skip
+
+    def loss(self, annotations, captions, mask, noise):
+        """(loss, cache) of the captioner."""
+        captioner = CAPTIONERS[self.captioner]
+        return captioner.forward(self.params.part("decoder"), self.config, Batch(annotations, captions, mask), noise)
+
+    def caption(self, photo, beam=3):
+        """Caption for one photo: a path, or an (R, S, 3) RGB uint8 array of any size -> Caption"""
+        image = read_photo(photo, self.encoder_config.preprocessing.size)
+        (decoded,) = self.decode(self.annotate(image[None]), beam)
+        return self.describe(decoded)
+
+    def describe(self, decoded):
+        """decoding.Decoded -> Caption"""
+        alpha = np.asarray(decoded.alphas).reshape(-1, *self.grid)
+        return Caption(self.vocabulary.decode(decoded.ids), float(decoded.log_prob), alpha)
+
+    def header(self):
+        """What a checkpoint says about the model, as JSON values."""
+        return {
+            "encoder": self.encoder, "encoder_config": asdict(self.encoder_config),
+            "captioner": self.captioner, "config": asdict(self.config),
+            "vocabulary": self.vocabulary.words, "frozen": self.frozen, "length_power": self.length_power,
+        }  # fmt: skip
+
+    @classmethod
+    def from_header(cls, header, params):
+        """The model that `header` speaks of; raises InputError where it names what this satnp does not have."""
+        try:
+            encoder_config = dict(header["encoder_config"])
+            encoder_config["preprocessing"] = Preprocessing(**_tuples(encoder_config["preprocessing"]))
+            model = cls(
+                header["encoder"], ENCODERS[header["encoder"]].Config(**_tuples(encoder_config)),
+                header["captioner"], CAPTIONERS[header["captioner"]].Config(**header["config"]),
+                Vocabulary(header["vocabulary"]), params, header["frozen"], header["length_power"],
+            )  # fmt: skip
+        except (KeyError, TypeError) as error:
+            raise InputError(f"the checkpoint is of another version of satnp (it has trouble with {error})") from None
+        wanted = model.shapes()
+        if wanted != params.shapes:
+            wrong = next(n for n in wanted | params.shapes if wanted.get(n) != params.shapes.get(n))
+            raise InputError(
+                f"the checkpoint holds {wrong} {params.shapes.get(wrong)}, its own config wants {wanted.get(wrong)}; "
+                "take a whole checkpoint"
+            )
+        return model
+
+    def shapes(self):
+        """{name: shape} that the configs ask for."""
+        parts = {
+            "encoder": ENCODERS[self.encoder].shapes(self.encoder_config),
+            "decoder": CAPTIONERS[self.captioner].shapes(self.config),
+        }
+        return {f"{part}.{name}": tuple(shape) for part, names in parts.items() for name, shape in names.items()}
+
+
+def _tuples(values):
+    """JSON has lists where our configs have tuples."""
+    return {name: tuple(x) if isinstance(x, list) else x for name, x in values.items()}

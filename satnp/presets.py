@@ -1,0 +1,90 @@
+"""What a training is made of where nothing else is said: one preset a kind of data, and a TOML file over it."""
+
+import difflib
+import tomllib
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from satnp.captioners import CAPTIONERS
+from satnp.data.captions import Vocabulary
+from satnp.encoders import ENCODERS
+from satnp.errors import InputError
+from satnp.model import Model
+from satnp.parameters import Parameters
+from satnp.training import Recipe
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Names of encoder and captioner, the captioner's choices that differ from its Config, and the recipe."""
+
+    encoder: str
+    captioner: str
+    config: dict
+    recipe: Recipe
+
+
+# Scenes have about ten words to say of two spots: a full penalty would forbid to look at a spot twice.
+PRESETS = {
+    "scenes": Preset(
+        "small", "show_attend_tell",
+        {"M": 64, "H": 128, "A": 64, "penalty": 0.0, "dropout": 0.0},
+        Recipe(epochs=3, batch_size=32, learning_rate=2e-3, warmup=100, clip=1.0, min_count=1),
+    ),
+    "flickr8k": Preset(
+        "squeezenet1_1", "show_attend_tell",
+        {"M": 512, "H": 512, "A": 256},
+        Recipe(epochs=10, learning_rate=1e-3, averaging=0.9995, mirror=True),
+    ),
+}  # fmt: skip
+
+
+def read_config(path, preset):
+    """The preset with what the TOML file says instead: top-level `encoder`, tables [config] and [recipe]."""
+    try:
+        said = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read the config {path} ({error.strerror}); give a TOML file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not TOML ({error}); mend that line") from None
+    _known(said, ("encoder", "config", "recipe"), path)
+    config_names = [field.name for field in fields(CAPTIONERS[preset.captioner].Config) if field.name not in ("V", "D")]
+    _known(said.get("config", {}), config_names, path)
+    _known(said.get("recipe", {}), [field.name for field in fields(Recipe)], path)
+    return replace(
+        preset,
+        encoder=said.get("encoder", preset.encoder),
+        config=preset.config | said.get("config", {}),
+        recipe=replace(preset.recipe, **said.get("recipe", {})),
+    )
+
+
+def _known(said, names, path):
+    for name in said:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"
+            raise InputError(f"{path} has the key {name!r}, which does not exist; {hint}")
+
+
+def new_model(preset, train, weights=None, seed=0):
+    """An untrained Model for the captions of the split `train`; a pretrained encoder comes from `weights` and is frozen."""
+    if preset.encoder not in ENCODERS:
+        raise InputError(f"there is no encoder {preset.encoder!r}; choose {' or '.join(ENCODERS)}")
+    rng = np.random.default_rng([seed, 0])
+    words = [caption for captions in train.captions for caption in captions]
+    vocabulary = Vocabulary.build(words, preset.recipe.min_count)
+    encoder, captioner = ENCODERS[preset.encoder], CAPTIONERS[preset.captioner]
+    encoder_config = encoder.Config()
+    pretrained = hasattr(encoder, "load")
+    if pretrained and weights is None:
+        raise InputError(f"the encoder {preset.encoder} has pretrained weights; give their file with --weights FILE")
+    if weights is not None and not pretrained:
+        raise InputError(f"the encoder {preset.encoder} is trained from scratch; leave out --weights")
+    encoder_params = encoder.load(weights, encoder_config) if pretrained else encoder.init(encoder_config, rng)
+    config: Any = captioner.Config(V=len(vocabulary), D=encoder_config.D, **preset.config)
+    params = Parameters.join(encoder=encoder_params, decoder=captioner.init(config, rng))
+    return Model(preset.encoder, encoder_config, preset.captioner, config, vocabulary, params, frozen=pretrained)

@@ -1,0 +1,23 @@
+"""Convolution as the plain sum, the definition of what satnp/layers/conv.py does as one product."""
+
+import numpy as np
+
+from satnp.backend import xp_of
+
+
+def conv2d(x, W, b, stride=1, padding=0):
+    """out[n, p, q] = sum_ij x[n, p*stride + i - padding, q*stride + j - padding] W[i, j] + b
+
+    x (N, R, S, C), W (K, K, C, F), b (F,) -> out (N, P, Q, F); what lies outside x is 0.
+    """
+    N, R, S, _ = x.shape
+    K, _, _, F = W.shape
+    P, Q = ((size + 2 * padding - K) // stride + 1 for size in (R, S))
+    out = xp_of(x).zeros((N, P, Q, F), dtype=x.dtype)
+    for n, p, q in np.ndindex(N, P, Q):
+        out[n, p, q] = b
+        for i, j in np.ndindex(K, K):
+            r, s = p * stride + i - padding, q * stride + j - padding
+            if 0 <= r < R and 0 <= s < S:
+                out[n, p, q] += x[n, r, s] @ W[i, j]
+    return out

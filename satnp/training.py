@@ -1,0 +1,284 @@
+"""One trainer for every captioner: batches of one length, an optimiser, validation, early stopping, checkpoints.
+
+Everything that decides the next step is in the checkpoint (parameters, optimiser, averaged parameters, generator, batch
+order, early-stopping state), so a resumed run gives the same bits as an uninterrupted one on the same machine.
+"""
+
+import json
+import signal
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+from tqdm import tqdm
+
+from satnp import optim
+from satnp.backend import to_device, to_host, xp_of
+from satnp.captioners import CAPTIONERS
+from satnp.checkpoint import load_training, save
+from satnp.data.captions import batches_of_one_length, pad
+from satnp.data.features import read_images
+from satnp.encoders import ENCODERS
+from satnp.errors import InputError
+from satnp.evaluation import evaluate, nats_per_word
+from satnp.files import replacing
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train. Steps are minibatches; one epoch sees every caption once."""
+
+    epochs: int = 10
+    batch_size: int = 64
+    optimiser: str = "adam"       # sgd, rmsprop or adam
+    learning_rate: float = 1e-3
+    warmup: int = 200             # steps of linear rise
+    schedule: str = "cosine"      # cosine: falls to 0 at the last step; constant
+    clip: float = 5.0             # largest norm of the whole gradient
+    averaging: float = 0.0        # decay of the moving average of the parameters that is validated and kept; 0: none
+    mirror: bool = False          # half of the photos as a mirror shows them
+    min_count: int = 5            # a word of the vocabulary is seen so often
+    validate_every: int = 0       # steps; 0: once an epoch
+    patience: int = 0             # validations without a better BLEU-4 before stopping; 0: never
+    beam: int = 1                 # of the validation captions
+    log_every: int = 10           # steps
+    save_every: int = 200         # steps between two writes of last.npz
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.optimiser not in optim.OPTIMISERS:
+            raise InputError(f"optimiser is {self.optimiser!r}; choose {', '.join(optim.OPTIMISERS)}")
+        if self.schedule not in ("cosine", "constant"):
+            raise InputError(f"schedule is {self.schedule!r}; choose cosine or constant")
+        for name, least in (("epochs", 1), ("batch_size", 1), ("beam", 1), ("log_every", 1), ("save_every", 1)):
+            if getattr(self, name) < least:
+                raise InputError(f"{name} is {getattr(self, name)}; choose {least} or more")
+        if self.learning_rate <= 0 or self.clip <= 0 or not 0 <= self.averaging < 1:
+            raise InputError("learning_rate and clip must be above 0, and averaging from 0 to below 1")
+
+
+class Photos:
+    """Where a minibatch gets its photos: pixels for an encoder in training, features (photos, L, D) for a frozen one.
+
+    `mirrored` is the same for the photos as a mirror shows them, or None.
+    """
+
+    def __init__(self, model, split, recipe, features=None, mirrored=None):
+        self.frozen = features is not None
+        self.plain = features if self.frozen else read_images(model, split.photos)
+        self.mirrored = mirrored
+        if recipe.mirror and not self.frozen:
+            self.mirrored = self.plain[:, :, ::-1]
+
+    def batch(self, rows, rng):
+        """Host array of the photos `rows` (N,), each mirrored with probability one half where that is asked for."""
+        x = self.plain[rows]
+        if self.mirrored is not None:
+            turned = rng.random(len(rows)) < 0.5
+            x[turned] = self.mirrored[rows[turned]]
+        return x
+
+
+class Trainer:
+    """A training in the folder `out`: last.npz to resume, best.npz to use, metrics.jsonl to plot."""
+
+    def __init__(self, model, recipe, train, val, out, features=None, mirrored=None, val_features=None):
+        self.model, self.recipe, self.val, self.val_features = model, recipe, val, val_features
+        self.out = Path(out)
+        self.photos = Photos(model, train, recipe, features, mirrored)
+        self.captions = [(n, model.vocabulary.encode(c)) for n, captions in enumerate(train.captions) for c in captions]
+        self.rng = np.random.default_rng([recipe.seed, 1])
+        self.params = model.trainable
+        self.grads = self.params.zeros_like()
+        self.memory = optim.new_state(recipe.optimiser, self.params.flat)
+        self.average = self.params.flat.copy() if recipe.averaging else None
+        self.step, self.order, self.best, self.bad = 0, [], None, 0
+        self.steps_per_epoch = len(self._draw_order(np.random.default_rng(0)))
+        self.steps = recipe.epochs * self.steps_per_epoch
+
+    def run(self):
+        """Train to the end, to early stopping or to Ctrl-C -> True unless it was interrupted."""
+        recipe, xp = self.recipe, xp_of(self.params.flat)
+        validate_every = recipe.validate_every or self.steps_per_epoch
+        nats = words = seen = 0.0
+        started = perf_counter()
+        with _interruptible() as interrupted, tqdm(
+            total=self.steps, initial=self.step, unit="batch", ncols=79, bar_format=BAR
+        ) as bar:  # fmt: skip
+            while self.step < self.steps and not self.stopped:
+                nll, norm, count, N = self._train_step(xp)
+                nats, words, seen = nats + nll * N, words + count, seen + N
+                self.step += 1
+                bar.update()
+                if self.step % recipe.log_every == 0:
+                    loss, rate = float(to_host(nats)) / words, seen / (perf_counter() - started)
+                    self._log("train", loss=loss, grad_norm=float(to_host(norm)), lr=self._rate(self.step - 1))
+                    bar.set_postfix_str(f"{loss:.3f} nats/word, |g| {float(to_host(norm)):.2f}, {rate:.0f} images/s")
+                    nats = words = seen = 0.0
+                    started = perf_counter()
+                if self.step % validate_every == 0 or self.step == self.steps:
+                    bar.write(self._validate())
+                    started = perf_counter()
+                if interrupted or self.step % recipe.save_every == 0 or self.step == self.steps or self.stopped:
+                    self.save()
+                if interrupted:
+                    bar.write(f"interrupted at step {self.step}; {self.out / 'last.npz'} is written, go on with --resume")
+                    return False
+        return True
+
+    @property
+    def stopped(self):
+        return 0 < self.recipe.patience <= self.bad
+
+    def _train_step(self, xp):
+        """One minibatch: encoder, captioner, and the same two backwards; then the optimiser."""
+        if not self.order:
+            self.order = self._draw_order(self.rng)
+        batch = self.order.pop(0)
+        rows = np.array([self.captions[i][0] for i in batch])
+        captions, mask = pad([self.captions[i][1] for i in batch])
+        photos = self.photos.batch(rows, self.rng)
+        model, captioner = self.model, CAPTIONERS[self.model.captioner]
+        noise = captioner.draw_noise(model.config, mask.shape[1], len(rows), self.rng)
+        noise = type(noise)(*(None if x is None else to_device(x, xp) for x in noise))
+        count, captions, mask = float(mask.sum()), to_device(captions, xp), to_device(mask, xp)
+
+        self.grads.flat[...] = 0
+        if self.photos.frozen:
+            annotations = to_device(photos.astype(self.params.flat.dtype), xp)
+            _, cache = model.loss(annotations, captions, mask, noise)
+            captioner.backward(cache, self.grads, frozen=True)
+        else:
+            encoder, encoder_params = ENCODERS[model.encoder], model.params.part("encoder")
+            annotations, encoder_cache = encoder.forward(encoder_params, model.encoder_config, to_device(photos, xp))
+            _, cache = model.loss(annotations, captions, mask, noise)
+            dannotations = captioner.backward(cache, self.grads.part("decoder"))
+            encoder.backward(dannotations, encoder_cache, self.grads.part("encoder"))
+
+        norm = optim.clip_by_global_norm(self.grads.flat, self.recipe.clip)
+        update, _ = optim.OPTIMISERS[self.recipe.optimiser]
+        update(self.params.flat, self.grads.flat, self.memory, self._rate(self.step))
+        if self.average is not None:
+            # a young average forgets faster, or it would remember the random start
+            keep = min(self.recipe.averaging, (1 + self.step) / (10 + self.step))
+            optim.average(self.average, self.params.flat, keep)
+        return cache.nll, norm, count, len(rows)
+
+    def _rate(self, step):
+        rise = min(1.0, (step + 1) / max(1, self.recipe.warmup))
+        fall = 0.5 * (1 + np.cos(np.pi * step / self.steps)) if self.recipe.schedule == "cosine" else 1.0
+        return float(self.recipe.learning_rate * rise * fall)
+
+    def _draw_order(self, rng):
+        return batches_of_one_length([len(ids) for _, ids in self.captions], self.recipe.batch_size, rng)
+
+    def _validate(self):
+        """Score the (averaged) model on the validation split; keep it as best.npz if its BLEU-4 is the best so far."""
+        with self._averaged():
+            scores, _ = evaluate(self.model, self.val, self.recipe.beam, self.val_features)
+            scores["nll"] = nats_per_word(self.model, self.val, self.val_features)
+            better = self.best is None or scores["Bleu_4"] > self.best
+            self.bad = 0 if better else self.bad + 1
+            if better:
+                self.best = scores["Bleu_4"]
+                save(self.out / "best.npz", self.model.on(np), step=self.step, val=scores, recipe=vars(self.recipe))
+        self._log("val", **scores, beam=self.recipe.beam)
+        shown = {name: scores[name] for name in SHOWN if name in scores}
+        return f"step {self.step}, val, beam {self.recipe.beam}: " + " ".join(f"{k} {v:.3f}" for k, v in shown.items())
+
+    @contextmanager
+    def _averaged(self):
+        """The model wears its averaged parameters inside."""
+        if self.average is None:
+            yield
+            return
+        own = self.params.flat.copy()
+        self.params.flat[...] = self.average
+        try:
+            yield
+        finally:
+            self.params.flat[...] = own
+
+    def save(self):
+        """Write last.npz: all that the next step depends on."""
+        arrays = {f"optimiser/{name}": to_host(x) for name, x in self.memory.items() if name != "step"}
+        if self.average is not None:
+            arrays["average"] = to_host(self.average)
+        arrays["order"] = np.concatenate(self.order) if self.order else np.zeros(0, np.int64)
+        header = {
+            "step": self.step, "optimiser_step": self.memory["step"], "rng": self.rng.bit_generator.state,
+            "order_lengths": [len(batch) for batch in self.order], "best": self.best, "bad": self.bad,
+            "recipe": vars(self.recipe), "captions": len(self.captions),
+        }  # fmt: skip
+        save(self.out / "last.npz", self.model.on(np), {"header": header, "arrays": arrays})
+
+    def resume(self):
+        """Go on from last.npz; raises InputError where it is from another training."""
+        model, training, _ = load_training(self.out / "last.npz")
+        if training is None:
+            raise InputError(f"{self.out / 'last.npz'} has no training to resume; give the folder that a training wrote")
+        header, arrays = training["header"], training["arrays"]
+        here = {"recipe": vars(self.recipe), "captions": len(self.captions), "model": self.model.header()}
+        there = {"recipe": header["recipe"], "captions": header["captions"], "model": model.header()}
+        for what, value in json.loads(json.dumps(here)).items():
+            if value != json.loads(json.dumps(there[what])):
+                raise InputError(f"the {what} of {self.out / 'last.npz'} is not this one's; resume with the same options")
+        xp = xp_of(self.params.flat)
+        self.model.params.flat[...] = to_device(model.params.flat, xp)
+        for name in self.memory:
+            if name != "step":
+                self.memory[name][...] = to_device(arrays[f"optimiser/{name}"], xp)
+        self.memory["step"] = header["optimiser_step"]
+        if self.average is not None:
+            self.average[...] = to_device(arrays["average"], xp)
+        self.order = np.split(arrays["order"], np.cumsum(header["order_lengths"])[:-1]) if len(arrays["order"]) else []
+        self.step, self.best, self.bad = header["step"], header["best"], header["bad"]
+        self.rng.bit_generator.state = header["rng"]
+        self._cut_log()
+
+    def _log(self, kind, **values):
+        record = {"kind": kind, "step": self.step, "epoch": round(self.step / self.steps_per_epoch, 4), **values}
+        self.out.mkdir(parents=True, exist_ok=True)
+        with open(self.out / "metrics.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def _cut_log(self):
+        """Forget what metrics.jsonl says of steps after the checkpoint: they are done again."""
+        path = self.out / "metrics.jsonl"
+        records = read_log(path)
+        with replacing(path) as temporary:
+            kept = (json.dumps(record) + "\n" for record in records if record["step"] <= self.step)
+            temporary.write_text("".join(kept), encoding="utf-8")
+
+
+BAR = "{percentage:3.0f}% {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}"
+SHOWN = ("nll", "Bleu_4", "CIDEr", "true_captions", "pointing_accuracy")
+
+
+def read_log(path):
+    """The records of a metrics.jsonl; a last line cut short by a kill is dropped."""
+    records = []
+    if Path(path).is_file():
+        for line in Path(path).read_text(encoding="utf-8").splitlines():
+            try:
+                records.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+    return records
+
+
+@contextmanager
+def _interruptible():
+    """Yields a list that Ctrl-C fills, so that a step is never cut in two."""
+    signals = []
+    try:
+        before = signal.signal(signal.SIGINT, lambda number, frame: signals.append(number))
+    except ValueError:  # not in the main thread: Ctrl-C does not come here
+        yield signals
+        return
+    try:
+        yield signals
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,24 @@
+"""A Flickr8k folder of rendered scenes, small enough to train on in seconds."""
+
+from PIL import Image
+
+from satnp.data.scenes import make_scenes
+
+LISTS = {"train": "trainImages", "val": "devImages", "test": "testImages"}
+
+
+def write_flickr8k(root, train=24, val=6, test=4):
+    """Write scenes as JPEGs in Flickr8k's official layout under `root` -> root."""
+    photos, text = root / "Flicker8k_Dataset", root / "Flickr8k_text"
+    photos.mkdir(parents=True)
+    text.mkdir()
+    lines = []
+    for split, count in (("train", train), ("val", val), ("test", test)):
+        scenes = make_scenes(count, split, seed=0)
+        for scene in scenes:
+            Image.fromarray(scene.image).resize((80, 60)).save(photos / f"{scene.name}.jpg", quality=90)
+            lines += [f"{scene.name}.jpg#{k}\t{caption} ." for k, caption in enumerate(scene.captions)]
+        names = "".join(f"{scene.name}.jpg\n" for scene in scenes)
+        (text / f"Flickr_8k.{LISTS[split]}.txt").write_text(names)
+    (text / "Flickr8k.token.txt").write_text("\n".join(lines) + "\n")
+    return root

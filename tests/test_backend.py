@@ -1,0 +1,120 @@
+"""Where arrays live, how they come and go, and what is said when there is no GPU."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from satnp.backend import find_device, to_device, to_host, xp_of
+from satnp.errors import InputError
+
+HOST = np.arange(6.0).reshape(2, 3)
+
+
+def test_xp_of_an_array_is_its_library(xp):
+    x = to_device(HOST, xp)
+    assert xp_of(x) is xp
+    assert xp_of(x.sum(axis=0), 1.0) is xp
+
+
+def test_xp_of_finds_the_device_array_among_others(xp):
+    x = to_device(HOST, xp)
+    assert xp_of(None, 2, HOST, np.float32(1), x) is xp
+
+
+def test_xp_of_nothing_is_numpy():
+    assert xp_of() is np
+    assert xp_of(None, 1.0, [1, 2], HOST, np.float64(3)) is np
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex128, np.int64, np.bool])
+def test_there_and_back(xp, dtype):
+    host = HOST.astype(dtype)
+    x = to_device(host, xp)
+    assert isinstance(x, xp.ndarray) and x.dtype == dtype and x.shape == host.shape
+    back = to_host(x)
+    assert isinstance(back, np.ndarray) and back.dtype == dtype
+    np.testing.assert_array_equal(back, host)
+
+
+def test_the_device_holds_a_copy(xp):
+    host = HOST.copy()
+    x = to_device(host, xp)
+    host[0, 0] = 7
+    assert to_host(x)[0, 0] == (7 if xp is np else 0)
+
+
+def test_to_device_takes_sequences_and_keeps_device_arrays(xp):
+    x = to_device([[1, 2], [3, 4]], xp)
+    assert to_device(x, xp) is x
+    np.testing.assert_array_equal(to_host(x), [[1, 2], [3, 4]])
+
+
+def test_to_host_of_host_values():
+    assert to_host(HOST) is HOST
+    assert to_host(2.5).shape == ()
+    assert to_host([1, 2]).tolist() == [1, 2]
+
+
+def test_find_device_numpy():
+    xp, sentence = find_device("numpy")
+    assert xp is np
+    assert sentence == "device: numpy (the default)"
+
+
+def test_find_device_auto_says_what_it_took_and_why():
+    xp, sentence = find_device("auto")
+    assert "\n" not in sentence
+    assert sentence.startswith("device: numpy, because " if xp is np else "device: cuda (")
+
+
+def test_find_device_cuda_works_or_says_why_not():
+    auto, reason = find_device("auto")
+    if auto is not np:
+        assert find_device("cuda")[0].__name__ == "cupy"
+        return
+    with pytest.raises(InputError) as error:
+        find_device("cuda")
+    sentence = str(error.value)
+    assert sentence.startswith("--device cuda was asked for, but ") and "\n" not in sentence
+    assert reason.removeprefix("device: numpy, because ") in sentence
+
+
+class FakeCuda:
+    """As much of CuPy as the probe touches, with one thing wrong."""
+
+    def __init__(self, driver=13000, failure=None):
+        self.cuda = self.runtime = self
+        self._driver = driver
+        self._failure = failure
+
+    def driverGetVersion(self):
+        return self._driver
+
+    def ones(self, *args, **keywords):
+        raise self._failure
+
+
+@pytest.mark.parametrize(
+    ("fake", "reason"),
+    [
+        (None, "CuPy is not installed"),
+        (FakeCuda(driver=0), "there is no CUDA driver"),
+        (FakeCuda(failure=RuntimeError("no memory\nmore")), "CUDA does not work here (RuntimeError: no memory)"),
+        (FakeCuda(failure=RuntimeError()), "CUDA does not work here (RuntimeError"),
+    ],
+    ids=["not installed", "no driver", "kernel fails", "kernel fails without a word"],
+)
+def test_find_device_names_what_is_wrong(monkeypatch, fake, reason):
+    monkeypatch.setitem(sys.modules, "cupy", fake)
+    with pytest.raises(InputError) as error:
+        find_device("cuda")
+    assert reason in str(error.value) and "\n" not in str(error.value)
+    xp, sentence = find_device("auto")
+    assert xp is np and reason in sentence
+
+
+def test_importing_satnp_does_not_import_cupy():
+    code = "import sys, satnp, satnp.backend; sys.exit('cupy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,128 @@
+"""The command line, as a user types it."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from satnp import load
+from satnp.cli import main
+from satnp.demo import peak_memory
+from tests.small_world import write_flickr8k
+
+TINY = (
+    'encoder = "small"\n[config]\nM = 12\nH = 16\nA = 8\ndropout = 0.0\n'
+    "[recipe]\nepochs = 2\nbatch_size = 8\nmin_count = 1\nmirror = false\naveraging = 0.0\n"
+)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A trained run: (folder, its data)."""
+    folder = tmp_path_factory.mktemp("cli")
+    root = write_flickr8k(folder / "data")
+    (folder / "tiny.toml").write_text(TINY)
+    assert main(train_line(folder, "run")) == 0
+    return folder, root
+
+
+def train_line(folder, out, *more):
+    line = f"train --data flickr8k --root {folder / 'data'} --config {folder / 'tiny.toml'} --out {folder / out}"
+    return [*line.split(), *more]
+
+
+def said(capsys):
+    captured = capsys.readouterr()
+    return captured.out, captured.err
+
+
+def test_train_writes_its_files_and_can_be_resumed(world, capsys):
+    folder, _ = world
+    assert {"best.npz", "last.npz", "metrics.jsonl", "curves.png"} <= {p.name for p in (folder / "run").iterdir()}
+    assert main(train_line(folder, "run")) == 2
+    assert "--resume" in said(capsys)[1]
+    assert main(train_line(folder, "run", "--resume")) == 0
+    assert "resumed at step" in said(capsys)[0]
+
+
+def test_caption_says_a_sentence_a_photo(world, capsys, tmp_path):
+    folder, root = world
+    photos = sorted((root / "Flicker8k_Dataset").glob("test-*.jpg"))[:2]
+    arguments = ["caption", str(folder / "run/best.npz"), *map(str, photos), "--beam", "2"]
+    assert main([*arguments, "--figures", str(tmp_path / "figures"), "--json", str(tmp_path / "out.json")]) == 0
+    out, _ = said(capsys)
+    rows = json.loads((tmp_path / "out.json").read_text())
+    assert [row["photo"] for row in rows] == [str(p) for p in photos]
+    for row, line in zip(rows, out.splitlines(), strict=True):
+        assert row["caption"] in line and row["log_prob"] < 0
+        assert np.array(row["alpha"]).shape[1:] == (8, 8)
+    assert Image.open(tmp_path / "figures" / f"{photos[0].stem}.png").size[0] > 200
+    caption = load(folder / "run/best.npz").caption(str(photos[0]), beam=2)
+    assert str(caption) == rows[0]["caption"] and caption.log_prob == pytest.approx(rows[0]["log_prob"])
+
+
+def test_evaluate_scores_a_split_with_its_own_list_alone(world, capsys, tmp_path):
+    folder, root = world
+    (root / "Flickr8k_text/Flickr_8k.trainImages.txt").rename(tmp_path / "hidden")
+    arguments = f"evaluate {folder}/run/best.npz --data flickr8k --root {root} --split test --beam 2".split()
+    try:
+        assert main([*arguments, "--json", f"{tmp_path}/s.json", "--results", f"{tmp_path}/r.json"]) == 0
+    finally:
+        (tmp_path / "hidden").rename(root / "Flickr8k_text/Flickr_8k.trainImages.txt")
+    scores, results = (json.loads((tmp_path / name).read_text()) for name in ("s.json", "r.json"))
+    assert {"Bleu_1", "Bleu_4", "ROUGE_L", "CIDEr", "beam", "split", "tokeniser"} <= scores.keys()
+    assert [row.keys() for row in results] == [{"image_id", "caption"}] * 4
+    assert "beam 2" in said(capsys)[0]
+
+
+def test_evaluate_on_scenes_scores_looking(world, capsys):
+    folder, _ = world
+    assert main(f"evaluate {folder}/run/best.npz --data scenes --split val --beam 1".split()) == 0
+    assert "pointing_accuracy" in said(capsys)[0]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("caption {run}/best.npz {folder}/none.jpg", "there is no photo"),
+        ("caption {run}/none.npz {folder}/none.jpg", "there is no checkpoint"),
+        ("caption {folder}/tiny.toml {folder}/none.jpg", "not a whole checkpoint"),
+        ("caption {run}/best.npz {folder}/tiny.toml", "cannot be read as a photo"),
+        ("caption {run}/best.npz {folder}/none.jpg --weights {folder}/w.npz", "leave out --weights"),
+        ("train --data flickr8k --out {folder}/new", "--root"),
+        ("train --data flickr8k --root {folder}/nowhere --out {folder}/new", "there is no folder"),
+        ("train --data flickr8k --root {root} --out {folder}/new", "--weights"),
+        ("train --data flickr8k --root {root} --out {folder}/new --weights {folder}/w.npz", "no weights file"),
+        ("train --data scenes --out {folder}/new --config {folder}/bad.toml", "did you mean 'dropout'"),
+        ("train --data scenes --out {folder}/new --config {folder}/none.toml", "cannot read the config"),
+        ("train --data scenes --out {folder}/new --epochs 0", "epochs is 0"),
+        ("evaluate {run}/best.npz --data flickr8k --split val", "--root"),
+        ("gradcheck nothing-of-this-name", "nothing-of-this-name"),
+    ],
+)
+def test_bad_input_gets_one_sentence(world, capsys, line, words):
+    folder, root = world
+    (folder / "bad.toml").write_text("[config]\ndropuot = 0.3\n")
+    assert main(line.format(run=folder / "run", folder=folder, root=root).split()) == 2
+    out, err = said(capsys)
+    assert words in err and err.startswith("satnp: ") and err.count("\n") == 1
+    assert not (folder / "new").exists()
+
+
+def test_help_has_an_example_for_each_command(capsys):
+    for command in ("demo", "gradcheck", "train", "caption", "evaluate"):
+        with pytest.raises(SystemExit) as stop:
+            main([command, "--help"])
+        assert stop.value.code == 0
+        assert f"satnp {command}" in said(capsys)[0].split("example:")[1]
+
+
+def test_gradcheck_json_and_status(capsys, tmp_path):
+    assert main(["gradcheck", "layers/affine", "--json", str(tmp_path / "g.json")]) == 0
+    rows = json.loads((tmp_path / "g.json").read_text())
+    assert rows and rows[0].keys() == {"name", "method", "error", "passed"} and all(row["passed"] for row in rows)
+
+
+def test_peak_memory_is_plausible():
+    assert 10e6 < peak_memory() < 100e9

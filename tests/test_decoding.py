@@ -1,0 +1,224 @@
+"""Decoding against its definitions: enumeration, a plain beam search, greedy by hand, and teacher forcing."""
+
+from itertools import product
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from satnp.backend import to_device
+from satnp.captioners import show_attend_tell as sat
+from satnp.captioners.contract import Batch
+from satnp.data.captions import END, START, pad
+from satnp.decoding import NEVER, beam_search, sample
+from satnp.errors import InputError
+from satnp.parameters import Parameters
+
+CONFIG = sat.Config(V=7, D=5, M=4, H=6, A=3, dropout=0)
+WORDS = [word for word in range(CONFIG.V) if word not in (*NEVER, END)]
+N, L = 6, 4
+
+
+@pytest.fixture
+def params(rng):
+    """Weights large enough that the next word depends on the photo and on the words before it; float64, on the host."""
+    p = sat.init(CONFIG, rng)
+    return p.on(3 * p.flat.astype(np.float64))
+
+
+@pytest.fixture
+def annotations(rng):
+    return rng.standard_normal((N, L, CONFIG.D))
+
+
+def on(xp, params, annotations):
+    """The four first arguments of a decoder."""
+    p = Parameters(sat.shapes(CONFIG), flat=to_device(params.flat, xp))
+    return sat, p, CONFIG, to_device(annotations, xp)
+
+
+def log_probs(params, annotation, captions):
+    """log p(caption | photo) by teacher forcing, in float64: lists of ids with no <start> -> array of nats."""
+    nats = []
+    for ids in captions:
+        ids, mask = pad([[START, *ids]])
+        loss, cache = sat.forward(params, CONFIG, Batch(annotation[None], ids, mask.astype(np.float64)), sat.Noise())
+        nats.append(-float(cache.nll))
+    return np.array(nats)
+
+
+def all_captions(max_length):
+    """Every caption that can be said: ended by <end>, or cut at `max_length` words."""
+    ended = [[*words, END] for T in range(max_length) for words in product(WORDS, repeat=T)]
+    return ended + [list(words) for words in product(WORDS, repeat=max_length)]
+
+
+def plain_beam_search(params, annotation, beam, max_length, length_power):
+    """One photo, lists only, every prefix scored afresh; each caption that ends leaves its place empty."""
+    unfinished, finished = [[]], []
+    for t in range(1, max_length + 1):
+        longer = [[*ids, word] for ids in unfinished for word in (END, *WORDS)]
+        scores = log_probs(params, annotation, longer)
+        best = [(scores[k], longer[k]) for k in np.argsort(-scores)[: beam - len(finished)]]
+        ends = [(score, ids) for score, ids in best if ids[-1] == END or t == max_length]
+        finished += [(score / t**length_power, ids) for score, ids in ends]
+        unfinished = [ids for _, ids in best if ids[-1] != END]
+        if not unfinished:
+            break
+    return max(finished)[1]
+
+
+def test_a_large_beam_finds_the_most_probable_caption(xp, params, annotations):
+    captions = all_captions(3)
+    found = beam_search(*on(xp, params, annotations), beam=len(captions), max_length=3)
+    for annotation, decoded in zip(annotations, found, strict=True):
+        nats = log_probs(params, annotation, captions)
+        assert decoded.ids == captions[nats.argmax()]
+        assert decoded.log_prob == pytest.approx(nats.max(), abs=1e-9)
+
+
+@pytest.mark.parametrize("length_power", [0, 0.7, 1])
+@pytest.mark.parametrize("beam", [2, 3, 5])
+def test_beams_are_those_of_the_plain_search(params, rng, beam, length_power):
+    annotations = rng.standard_normal((30, L, CONFIG.D))
+    found = beam_search(sat, params, CONFIG, annotations, beam, max_length=6, length_power=length_power)
+    for annotation, decoded in zip(annotations, found, strict=True):
+        assert decoded.ids == plain_beam_search(params, annotation, beam, 6, length_power)
+
+
+def test_beam_1_is_greedy(xp, params, annotations):
+    found = beam_search(*on(xp, params, annotations), beam=1, max_length=8)
+    assert len({len(decoded.ids) for decoded in found}) > 1
+    for annotation, decoded in zip(annotations, found, strict=True):
+        state, ids, total = sat.start(params, CONFIG, annotation[None]), [], 0
+        while len(ids) < 8 and END not in ids:
+            last = ids[-1] if ids else START
+            log_p, state, alpha = sat.step(params, CONFIG, state, np.array([[last]]))
+            ids.append(max((END, *WORDS), key=lambda word: log_p[0, 0, word]))
+            total += log_p[0, 0, ids[-1]]
+            np.testing.assert_allclose(decoded.alphas[len(ids) - 1], alpha[0, 0], rtol=1e-9)
+        assert decoded.ids == ids
+        assert decoded.log_prob == pytest.approx(total, abs=1e-9)
+
+
+@pytest.mark.parametrize("beam", [1, 3])
+def test_a_batch_is_its_photos_one_at_a_time(xp, params, annotations, beam):
+    together = beam_search(*on(xp, params, annotations), beam, max_length=8, length_power=0.5)
+    for n, decoded in enumerate(together):
+        (alone,) = beam_search(*on(xp, params, annotations[n : n + 1]), beam, max_length=8, length_power=0.5)
+        assert decoded.ids == alone.ids
+        assert decoded.log_prob == pytest.approx(alone.log_prob, abs=1e-9)
+        np.testing.assert_allclose(decoded.alphas, alone.alphas, rtol=1e-9)
+
+
+@pytest.mark.parametrize("decode", ["beam", "sample"])
+def test_scores_and_alphas_are_those_of_teacher_forcing(xp, params, rng, decode):
+    annotations = rng.standard_normal((20, L, CONFIG.D))
+    arguments = on(xp, params, annotations)
+    found = beam_search(*arguments, max_length=5) if decode == "beam" else sample(*arguments, rng, max_length=5)
+    assert len({len(decoded.ids) for decoded in found}) > 2
+    for annotation, decoded in zip(annotations, found, strict=True):
+        assert END not in decoded.ids[:-1]
+        ids, mask = pad([[START, *decoded.ids]])
+        _, cache = sat.forward(params, CONFIG, Batch(annotation[None], ids, mask.astype(np.float64)), sat.Noise())
+        assert isinstance(decoded.log_prob, float)
+        assert decoded.log_prob == pytest.approx(-float(cache.nll), abs=1e-9)
+        np.testing.assert_allclose(decoded.alphas, cache.alphas[:, 0], rtol=1e-9)
+
+
+def test_a_search_that_is_decided_stops(params, annotations):
+    params.b_o[END] = 100
+    steps = []
+    counting = SimpleNamespace(start=sat.start, step=lambda *arguments: steps.append(1) or sat.step(*arguments))
+    beam_search(counting, params, CONFIG, annotations, beam=3)
+    assert len(steps) == 1
+
+
+@pytest.mark.parametrize("bias", [-1e4, -np.inf])
+@pytest.mark.parametrize("beam", [1, 3, 50])
+def test_when_no_caption_ends_the_best_is_cut(xp, params, annotations, rng, beam, bias):
+    params.b_o[END] = bias
+    for decoded in beam_search(*on(xp, params, annotations), beam, max_length=4, length_power=1):
+        assert len(decoded.ids) == 4 and END not in decoded.ids
+        assert np.isfinite(decoded.log_prob) and decoded.alphas.shape == (4, L)
+    for decoded in sample(*on(xp, params, annotations), rng, max_length=4):
+        assert len(decoded.ids) == 4 and END not in decoded.ids
+
+
+@pytest.mark.parametrize("beam", [1, CONFIG.V + 5])
+def test_one_word_at_most(xp, params, annotations, rng, beam):
+    for decoded in beam_search(*on(xp, params, annotations), beam, max_length=1):
+        assert len(decoded.ids) == 1 and decoded.alphas.shape == (1, L)
+    assert [len(decoded.ids) for decoded in sample(*on(xp, params, annotations), rng, max_length=1)] == [1] * N
+
+
+def test_some_words_are_never_said(xp, params, annotations, rng):
+    params.b_o[NEVER] = 100  # what the model wants most
+    found = beam_search(*on(xp, params, annotations), beam=40, max_length=4)
+    found += sample(*on(xp, params, annotations), rng, max_length=4)
+    assert not any(set(decoded.ids) & set(NEVER) for decoded in found)
+    assert all(np.isfinite(decoded.log_prob) for decoded in found)
+
+
+def test_length_power_favours_longer_captions(xp, params, annotations):
+    captions = all_captions(3)
+    short, long = (
+        beam_search(*on(xp, params, annotations), beam=len(captions), max_length=3, length_power=power)
+        for power in (0, 1)
+    )
+    assert sum(len(d.ids) for d in long) > sum(len(d.ids) for d in short)
+    lengths = np.array([len(ids) for ids in captions])
+    for annotation, decoded in zip(annotations, long, strict=True):
+        nats = log_probs(params, annotation, captions)
+        best = (nats / lengths).argmax()
+        assert decoded.ids == captions[best]
+        assert decoded.log_prob == pytest.approx(nats[best], abs=1e-9)  # the probability itself, not the rank
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_sampling_has_the_frequencies_of_the_model(xp, params, annotations, temperature):
+    S, max_length = 4000, 2
+    captions = all_captions(max_length)
+    drawn = sample(
+        *on(xp, params, np.repeat(annotations[:1], S, axis=0)), np.random.default_rng(1), max_length, temperature
+    )  # fmt: skip
+
+    def log_p(ids):
+        """Word by word, among the words that can be said, at this temperature."""
+        state, total, last = sat.start(params, CONFIG, annotations[:1]), 0, START
+        for word in ids:
+            all_words, state, _ = sat.step(params, CONFIG, state, np.array([[last]]))
+            scaled = all_words[0, 0, [END, *WORDS]] / temperature
+            total += all_words[0, 0, word] / temperature - np.log(np.exp(scaled).sum())
+            last = word
+        return total
+
+    expected = S * np.exp([log_p(ids) for ids in captions])
+    counts = np.array([sum(decoded.ids == ids for decoded in drawn) for ids in captions])
+    assert expected.sum() == pytest.approx(S) and counts.sum() == S
+    common = expected >= 5
+    chi2 = ((counts - expected)[common] ** 2 / expected[common]).sum()
+    freedom = common.sum()
+    assert freedom > 5
+    assert chi2 < freedom + 4 * np.sqrt(2 * freedom)
+
+
+def test_sampling_is_reproducible(xp, params, annotations):
+    first, again, other = (
+        sample(*on(xp, params, annotations), np.random.default_rng(seed), max_length=8) for seed in (3, 3, 4)
+    )
+    assert [d.ids for d in first] == [d.ids for d in again]
+    assert [d.log_prob for d in first] == [d.log_prob for d in again]
+    assert [d.ids for d in first] != [d.ids for d in other]
+
+
+@pytest.mark.parametrize("wrong", [{"beam": 0}, {"max_length": 0}, {"length_power": -1}])
+def test_beam_search_refuses_what_makes_no_sense(params, annotations, wrong):
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        beam_search(sat, params, CONFIG, annotations, **wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"temperature": 0}, {"max_length": 0}])
+def test_sampling_refuses_what_makes_no_sense(params, annotations, rng, wrong):
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        sample(sat, params, CONFIG, annotations, rng, **wrong)

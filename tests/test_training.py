@@ -1,0 +1,190 @@
+"""Training: it learns, it stops, it is killed and goes on to the same bits."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from satnp.checkpoint import load, load_training, save
+from satnp.data.datasets import load_split
+from satnp.errors import InputError
+from satnp.presets import PRESETS, new_model
+from satnp.training import Recipe, Trainer, read_log
+from tests.small_world import write_flickr8k
+
+CONFIG = {"M": 12, "H": 16, "A": 8, "penalty": 0.1, "dropout": 0.3}
+RECIPE = Recipe(
+    epochs=4, batch_size=8, learning_rate=1e-2, warmup=5, min_count=1, averaging=0.9, mirror=True, save_every=4,
+    log_every=3, validate_every=11,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def splits(tmp_path_factory):
+    root = write_flickr8k(tmp_path_factory.mktemp("world") / "data")
+    return {split: load_split("flickr8k", split, root) for split in ("train", "val")}
+
+
+def trainer(splits, out, xp=np, **changes):
+    recipe = replace(RECIPE, **changes)
+    preset = replace(PRESETS["scenes"], config=CONFIG, recipe=recipe)
+    model = new_model(preset, splits["train"], seed=recipe.seed).on(xp)
+    return Trainer(model, recipe, splits["train"], splits["val"], out)
+
+
+def test_training_lowers_the_loss_and_writes_what_it_promises(splits, tmp_path):
+    t = trainer(splits, tmp_path, epochs=12, averaging=0.0, mirror=False)
+    assert t.run()
+    records = read_log(tmp_path / "metrics.jsonl")
+    losses = [r["loss"] for r in records if r["kind"] == "train"]
+    assert losses[-1] < 0.6 * losses[0]
+    last_val = [r for r in records if r["kind"] == "val"][-1]
+    assert {"nll", "Bleu_4", "CIDEr", "ROUGE_L"} <= last_val.keys() and last_val["step"] == t.steps
+    best = load(tmp_path / "best.npz")
+    assert best.vocabulary.words == t.model.vocabulary.words
+    said = best.caption(splits["val"].photos[0], beam=2)
+    assert said.alpha.shape[1:] == (8, 8) and said.log_prob < 0
+    np.testing.assert_allclose(said.alpha.sum(axis=(1, 2)), 1, rtol=1e-5)
+
+
+def test_every_caption_is_seen_once_an_epoch(splits, tmp_path):
+    t = trainer(splits, tmp_path)
+    seen = np.concatenate(t._draw_order(np.random.default_rng(3)))
+    assert sorted(seen) == list(range(len(t.captions)))
+
+
+@pytest.mark.parametrize("cut", [3, 11, 17])
+def test_a_resumed_training_has_the_same_bits(splits, tmp_path, cut):
+    whole = trainer(splits, tmp_path / "whole")
+    assert whole.run()
+    first = trainer(splits, tmp_path / "parts")
+    run_until(first, cut)
+    second = trainer(splits, tmp_path / "parts")
+    second.resume()
+    assert second.step == cut
+    assert second.run()
+    np.testing.assert_array_equal(second.params.flat, whole.params.flat)
+    np.testing.assert_array_equal(second.average, whole.average)
+    assert second.best == whole.best
+
+
+def run_until(t, step):
+    """Run as if Ctrl-C came in step `step`."""
+    train_step = t._train_step
+
+    def stepping(xp):
+        if t.step + 1 == step:
+            os.kill(os.getpid(), signal.SIGINT)
+        return train_step(xp)
+
+    t._train_step = stepping
+    assert not t.run()
+
+
+def test_the_strict_device_trains_to_the_same_numbers(splits, tmp_path):
+    from tests import strict
+
+    host, device = trainer(splits, tmp_path / "a", epochs=1), trainer(splits, tmp_path / "b", strict, epochs=1)
+    assert host.run() and device.run()
+    np.testing.assert_allclose(device.params.flat.get(), host.params.flat, atol=1e-5)
+    device.resume()
+    assert isinstance(device.params.flat, strict.ndarray)
+
+
+def test_a_device_step_waits_for_nothing(splits, tmp_path):
+    from tests import strict
+
+    t = trainer(splits, tmp_path, strict)
+    t._train_step(strict)
+    with strict.no_sync():
+        t._train_step(strict)
+
+
+def test_early_stopping_keeps_the_best(splits, tmp_path):
+    t = trainer(splits, tmp_path, epochs=50, learning_rate=1e-12, validate_every=3, patience=2, averaging=0.0)
+    assert t.run()
+    assert t.step == 9 and t.bad == 2
+    assert load_training(tmp_path / "best.npz")[2]["step"] == 3
+
+
+def test_sgd_and_rmsprop_learn_too(splits, tmp_path):
+    for optimiser, rate in (("sgd", 0.05), ("rmsprop", 3e-3)):
+        t = trainer(splits, tmp_path / optimiser, optimiser=optimiser, learning_rate=rate, epochs=6, clip=1.0)
+        assert t.run()
+        losses = [r["loss"] for r in read_log(tmp_path / optimiser / "metrics.jsonl") if r["kind"] == "train"]
+        assert losses[-1] < 0.85 * losses[0], optimiser
+
+
+def test_resume_refuses_another_recipe_and_a_broken_file(splits, tmp_path):
+    t = trainer(splits, tmp_path)
+    t.save()
+    with pytest.raises(InputError, match="recipe"):
+        trainer(splits, tmp_path, learning_rate=0.5).resume()
+    blob = (tmp_path / "last.npz").read_bytes()
+    (tmp_path / "last.npz").write_bytes(blob[: len(blob) // 2])
+    with pytest.raises(InputError, match="not a whole checkpoint"):
+        trainer(splits, tmp_path).resume()
+
+
+def test_a_failed_write_leaves_the_old_checkpoint(splits, tmp_path, monkeypatch):
+    t = trainer(splits, tmp_path)
+    t.save()
+    before = (tmp_path / "last.npz").read_bytes()
+
+    def full_disk(file, **arrays):
+        Path(file).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full_disk)
+    with pytest.raises(OSError):
+        save(tmp_path / "last.npz", t.model)
+    assert (tmp_path / "last.npz").read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["last.npz"]
+
+
+@pytest.mark.parametrize("bad", [{"optimiser": "adem"}, {"schedule": "x"}, {"epochs": 0}, {"learning_rate": -1.0}])
+def test_a_bad_recipe_is_refused(bad):
+    with pytest.raises(InputError):
+        Recipe(**bad)
+
+
+@pytest.mark.slow
+def test_killed_three_times_and_resumed_to_the_same_bits(tmp_path):
+    root = write_flickr8k(tmp_path / "data", train=60)
+    config = tmp_path / "tiny.toml"
+    config.write_text(
+        'encoder = "small"\n[config]\nM = 16\nH = 24\nA = 12\n'
+        "[recipe]\nepochs = 8\nbatch_size = 8\nmin_count = 1\nsave_every = 7\nvalidate_every = 25\nmirror = true\n"
+    )
+    base = [sys.executable, "-m", "satnp", "train", "--data", "flickr8k", "--root", str(root), "--config", str(config)]
+    subprocess.run([*base, "--out", str(tmp_path / "whole")], check=True, capture_output=True)
+    moments = (20, 90, 170)  # steps after which the process is killed, whatever it is doing
+    for moment in moments:
+        process = subprocess.Popen([*base, "--out", str(tmp_path / "killed"), "--resume"], stderr=subprocess.DEVNULL)
+        log = tmp_path / "killed" / "metrics.jsonl"
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and process.poll() is None:
+            records = read_log(log)
+            if records and records[-1]["step"] >= moment:
+                break
+            time.sleep(0.01)
+        assert process.poll() is None, "it ended before it could be killed"
+        process.kill()
+        process.wait()
+        assert load_training(tmp_path / "killed" / "last.npz")[1]["header"]["step"] > 0
+    subprocess.run([*base, "--out", str(tmp_path / "killed"), "--resume"], check=True, capture_output=True)
+    for name in ("last.npz", "best.npz"):
+        with np.load(tmp_path / "whole" / name) as whole, np.load(tmp_path / "killed" / name) as killed:
+            assert whole.files == killed.files
+            for key in whole.files:
+                if key == "header":
+                    assert json.loads(str(whole[key])) == json.loads(str(killed[key]))
+                else:
+                    np.testing.assert_array_equal(whole[key], killed[key], err_msg=key)
