@@ -124,7 +124,7 @@ def _unpack(params, scale=1):
     return tuple(x * scale for _, x in params.items())
 
 
-def _encoder(name, encoder, config, direction):
+def encoder_case(name, encoder, config, direction):
     shapes = encoder.shapes(config)
 
     def make(rng):
@@ -217,9 +217,9 @@ ATTENTIONS, GATES = ("additive", "general", "dot"), ("scalar", "vector")
 
 CASES = [
     *LAYERS,
-    _encoder("small", small, SMALL, direction=False),
-    _encoder("small direction", small, small.Config(preprocessing=Preprocessing(24)), direction=True),
-    _encoder(
+    encoder_case("small", small, SMALL, direction=False),
+    encoder_case("small direction", small, small.Config(preprocessing=Preprocessing(24)), direction=True),
+    encoder_case(
         "squeezenet1_1 direction", squeezenet,
         squeezenet.Config(Preprocessing(39, "BGR", (104.0, 117.0, 123.0), 1.0)), direction=True,
     ),

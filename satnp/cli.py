@@ -151,7 +151,7 @@ def train(args):
         raise InputError(f"{args.out} holds a training already; add --resume to go on with it, or give another --out")
     xp = _device(args)
     splits = {split: load_split(args.data, split, args.root, recipe.seed) for split in ("train", "val")}
-    model = new_model(preset, splits["train"], args.weights, recipe.seed).on(xp)
+    model = new_model(preset, splits["train"], args.weights).on(xp)
     stores = {}
     if model.frozen:
         folder = args.features or args.out / "features"

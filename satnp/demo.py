@@ -33,7 +33,7 @@ def run(out, seed=0, xp=np):
     preset = PRESETS["scenes"]
     preset = replace(preset, recipe=replace(preset.recipe, seed=seed))
     train, val, test = (load_split("scenes", split, seed=seed) for split in ("train", "val", "test"))
-    model = new_model(preset, train, seed=seed).on(xp)
+    model = new_model(preset, train).on(xp)
     print(f"training {model.params.flat.size:,} parameters on {len(train.names)} rendered scenes (seed {seed})")
     for name in ("metrics.jsonl", "last.npz", "best.npz"):
         (out / name).unlink(missing_ok=True)

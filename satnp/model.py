@@ -38,7 +38,7 @@ class Model:
     vocabulary: Vocabulary
     params: Parameters
     frozen: bool
-    length_power: float = 0.0
+    length_power: float
 
     @property
     def grid(self):

@@ -37,7 +37,7 @@ PRESETS = {
     "flickr8k": Preset(
         "squeezenet1_1", "show_attend_tell",
         {"M": 512, "H": 512, "A": 256},
-        Recipe(epochs=10, learning_rate=1e-3, averaging=0.9995, mirror=True),
+        Recipe(epochs=15, learning_rate=1e-3, averaging=0.9995, mirror=True),
     ),
 }  # fmt: skip
 
@@ -70,13 +70,14 @@ def _known(said, names, path):
             raise InputError(f"{path} has the key {name!r}, which does not exist; {hint}")
 
 
-def new_model(preset, train, weights=None, seed=0):
+def new_model(preset, train, weights=None):
     """An untrained Model for the captions of the split `train`; a pretrained encoder comes from `weights` and is frozen."""
     if preset.encoder not in ENCODERS:
         raise InputError(f"there is no encoder {preset.encoder!r}; choose {' or '.join(ENCODERS)}")
-    rng = np.random.default_rng([seed, 0])
+    recipe = preset.recipe
+    rng = np.random.default_rng([recipe.seed, 0])
     words = [caption for captions in train.captions for caption in captions]
-    vocabulary = Vocabulary.build(words, preset.recipe.min_count)
+    vocabulary = Vocabulary.build(words, recipe.min_count)
     encoder, captioner = ENCODERS[preset.encoder], CAPTIONERS[preset.captioner]
     encoder_config = encoder.Config()
     pretrained = hasattr(encoder, "load")
@@ -87,4 +88,4 @@ def new_model(preset, train, weights=None, seed=0):
     encoder_params = encoder.load(weights, encoder_config) if pretrained else encoder.init(encoder_config, rng)
     config: Any = captioner.Config(V=len(vocabulary), D=encoder_config.D, **preset.config)
     params = Parameters.join(encoder=encoder_params, decoder=captioner.init(config, rng))
-    return Model(preset.encoder, encoder_config, preset.captioner, config, vocabulary, params, frozen=pretrained)
+    return Model(preset.encoder, encoder_config, preset.captioner, config, vocabulary, params, pretrained, recipe.length_power)

@@ -43,6 +43,7 @@ class Recipe:
     validate_every: int = 0       # steps; 0: once an epoch
     patience: int = 0             # validations without a better BLEU-4 before stopping; 0: never
     beam: int = 1                 # of the validation captions
+    length_power: float = 0.0     # captions are ranked by log p / T^length_power
     log_every: int = 10           # steps
     save_every: int = 200         # steps between two writes of last.npz
     seed: int = 0

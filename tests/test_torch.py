@@ -1,0 +1,91 @@
+"""An independent oracle: the whole model in PyTorch, its gradients by autograd. Skipped where there is no PyTorch."""
+
+import numpy as np
+import pytest
+
+from satnp import checks
+from satnp.captioners import show_attend_tell as sat
+from satnp.captioners.contract import Batch
+from satnp.encoders import small
+from satnp.encoders.photos import Preprocessing
+from satnp.parameters import Parameters
+
+torch = pytest.importorskip("torch")
+F = torch.nn.functional
+
+ENCODER = small.Config((4, 5, 6), Preprocessing(12))
+N, T = 3, 4
+
+
+def torch_loss(w, config, images, captions, mask, noise):
+    """w {name: tensor}, images (N, 3, S, S) RGB 0-255, captions (N, T+1) -> loss, annotations"""
+    x = (images - 127.5) / 64
+    for stage in range(3):
+        if stage == 2:
+            rows, columns = torch.meshgrid(*(torch.linspace(-1, 1, n, dtype=x.dtype) for n in x.shape[2:]), indexing="ij")
+            x = torch.cat([x, torch.stack([columns, rows]).expand(len(x), -1, -1, -1)], dim=1)
+        x = F.conv2d(x, w[f"W{stage}"].permute(3, 2, 0, 1), w[f"b{stage}"], padding=1).relu()
+        if stage < 2:
+            x = F.max_pool2d(x, 2)
+    a = x.flatten(2).transpose(1, 2)
+    a.retain_grad()
+
+    mean = a.mean(dim=1)
+    h, c = torch.tanh(mean @ w["W_h0"] + w["b_h0"]), torch.tanh(mean @ w["W_c0"] + w["b_c0"])
+    nll, looked = 0, 0
+    for t in range(captions.shape[1] - 1):
+        if config.attention == "additive":
+            e = torch.tanh(a @ w["W_a"] + (h @ w["W_s"])[:, None] + w["b_a"]) @ w["v"] + w["c_a"]
+        elif config.attention == "general":
+            e = torch.einsum("nld,dh,nh->nl", a, w["W_a"], h)
+        else:
+            e = torch.einsum("nld,nd->nl", a, h) / config.D**0.5
+        alpha = e.softmax(dim=1)
+        beta = torch.sigmoid(h @ w["W_beta"] + w["b_beta"])
+        z = beta * torch.einsum("nl,nld->nd", alpha, a)
+        y = w["E"][captions[:, t]] * noise[0][t]
+        i, f, o, g = (y @ w["W_x"] + h @ w["W_h"] + z @ w["W_z"] + w["b"]).chunk(4, dim=1)
+        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+        h = o.sigmoid() * c.tanh()
+        hidden = torch.tanh(y + (h * noise[1][t]) @ w["L_h"] + z @ w["L_z"] + w["b_m"]) * noise[2][t]
+        logits = hidden @ w["L_o"] + w["b_o"]
+        nll = nll + mask[:, t] * F.cross_entropy(logits, captions[:, t + 1], reduction="none")
+        looked = looked + mask[:, t, None] * alpha
+    return (nll + config.penalty * ((1 - looked) ** 2).sum(dim=1)).mean(), a
+
+
+@pytest.mark.parametrize("attention", checks.ATTENTIONS)
+@pytest.mark.parametrize("gate", checks.GATES)
+def test_loss_and_every_gradient_are_autograds(rng, attention, gate):
+    config = sat.Config(
+        V=11, D=6, M=5, H=6 if attention == "dot" else 8, A=7, attention=attention, gate=gate, penalty=0.7, dropout=0.4
+    )
+    encoder, decoder = (
+        Parameters(shapes, flat=0.4 * rng.standard_normal(Parameters(shapes).flat.size))
+        for shapes in (small.shapes(ENCODER), sat.shapes(config))
+    )
+    images = rng.integers(0, 256, (N, 12, 12, 3), dtype=np.uint8)
+    captions, mask = rng.integers(0, config.V, (N, T + 1)), np.ones((N, T))
+    mask[1, 3:] = mask[2, 2:] = 0
+    noise = sat.Noise(*(x.astype(float) for x in sat.draw_noise(config, T, N, rng)))
+
+    annotations, seen = small.forward(encoder, ENCODER, images)
+    loss, said = sat.forward(decoder, config, Batch(annotations, captions, mask), noise)
+    encoder_grads, grads = encoder.zeros_like(), decoder.zeros_like()
+    dannotations = sat.backward(said, grads)
+    small.backward(dannotations, seen, encoder_grads)
+    ours = dict(encoder_grads.items()) | dict(grads.items()) | {"annotations": dannotations}
+
+    weights = {
+        name: torch.tensor(x, requires_grad=True) for name, x in (dict(encoder.items()) | dict(decoder.items())).items()
+    }
+    pixels = torch.tensor(images, dtype=torch.float64).permute(0, 3, 1, 2)
+    theirs, a = torch_loss(weights, config, pixels, *map(torch.tensor, (captions, mask)), [torch.tensor(x) for x in noise])
+    theirs.backward()
+    wanted = {name: x.grad.numpy() for name, x in weights.items()} | {"annotations": a.grad.numpy()}
+
+    assert loss == pytest.approx(theirs.item(), rel=1e-12)
+    np.testing.assert_allclose(annotations, a.detach().numpy(), rtol=1e-12, atol=1e-12)
+    assert ours.keys() == wanted.keys()
+    for name, g in wanted.items():
+        assert np.linalg.norm(ours[name] - g) <= 1e-10 * max(np.linalg.norm(g), 1e-3), name
