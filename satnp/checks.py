@@ -1,6 +1,6 @@
 """Every gradient check of satnp in one table, for the command `satnp gradcheck` and for the tests.
 
-Sizes are tiny, odd and mutually different, so that no transposed or misplaced axis fits by chance; inputs AND biases are
+Sizes are tiny and mutually different, so that no transposed or misplaced axis fits by chance; inputs AND biases are
 random, so that no unit sits exactly on a kink.
 """
 
@@ -76,6 +76,8 @@ def _max_pool(K, stride, ceil):
     return _layer(name, (), {"K": K, "stride": stride, "ceil": ceil}, x=(2, 7, 6, 3))
 
 
+CONVOLUTIONS = (1, 1, 0), (1, 2, 0), (2, 2, 1), (3, 1, 0), (3, 1, 1), (3, 2, 0), (3, 2, 1), (5, 3, 2)
+
 LAYERS = [
     _layer("affine", x=(3, 4), W=(4, 5), b=(5,)),
     _layer("affine square", x=(3, 4), W=(4, 4), b=(4,)),  # only here does a transposed gradient fit
@@ -89,7 +91,7 @@ LAYERS = [
         "cross_entropy zero weights", ("weights",),
         logits=(5, 4), targets=lambda rng: rng.integers(0, 4, 5), weights=lambda rng: rng.random(5) * [1, 0, 1, 1, 0],
     ),
-    *(_conv(*sizes) for sizes in ((1, 1, 0), (1, 2, 0), (2, 2, 1), (3, 1, 0), (3, 1, 1), (3, 2, 0), (3, 2, 1), (5, 3, 2))),
+    *(_conv(*sizes) for sizes in CONVOLUTIONS),
     *(_max_pool(*sizes) for sizes in ((2, 2, False), (3, 2, False), (3, 2, True), (2, 3, True))),
     _layer("average_pool K=2 stride=2", (), {"K": 2, "stride": 2}, x=(2, 7, 6, 3)),
     _layer("average_pool K=3 stride=2", (), {"K": 3, "stride": 2}, x=(2, 7, 6, 3)),
@@ -125,6 +127,7 @@ def _unpack(params, scale=1):
 
 
 def encoder_case(name, encoder, config, direction):
+    """The case of an encoder's parameters on two random photos."""
     shapes = encoder.shapes(config)
 
     def make(rng):
@@ -229,8 +232,8 @@ CASES = [
         for attention in ATTENTIONS for gate in GATES
     ),
     *(
-        _captioner(f"show_attend_tell {attention} {gate} penalty={penalty} dropout={dropout} direction", show_attend_tell,
-                   sizes(attention, gate, penalty=penalty, dropout=dropout), direction=True)
+        _captioner(f"show_attend_tell {attention} {gate} penalty={penalty} dropout={dropout} direction",
+                   show_attend_tell, sizes(attention, gate, penalty=penalty, dropout=dropout), direction=True)
         for attention in ATTENTIONS for gate in GATES for penalty, dropout in ((0.0, 0.0), (0.7, 0.0), (0.0, 0.4))
     ),
     _model("small + show_attend_tell direction", small, small.Config((2, 3, 6), Preprocessing(12)),

@@ -49,7 +49,7 @@ def _parser():
     sub.add_argument("--seed", type=_natural, default=0, metavar="N", help="default: 0")
     device(sub)
 
-    sub = command("gradcheck", gradcheck, "check every hand-written gradient", "satnp gradcheck lstm attention")
+    sub = command("gradcheck", gradcheck, "check every hand-written gradient", "satnp gradcheck lstm scores")
     sub.add_argument("names", nargs="*", metavar="NAME", help="only the checks with one of these in their name")
     sub.add_argument("--json", type=Path, metavar="FILE", help="also write the rows as JSON")
 

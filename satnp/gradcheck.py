@@ -147,7 +147,8 @@ def diagnose(name, g, n, scale=0.0, sizes=None, tolerance=1e-10):
     live = np.abs(n) > 1e-12 * floor
     leak = ~live & (np.abs(g) > 1e-6 * floor)
     if leak.any() and live.any():
-        return Finding("mask", f"{name} is not 0 at {leak.sum()} places where it should be: a mask forgotten?{_worst(g, n)}")
+        where = f"{leak.sum()} places where it should be: a mask forgotten?"
+        return Finding("mask", f"{name} is not 0 at {where}{_worst(g, n)}")
     wrong = np.abs(g - n) > 1e-6 * (np.abs(g) + np.abs(n)) + 1e-9 * floor
     for axis in range(n.ndim):
         others = tuple(a for a in range(n.ndim) if a != axis)

@@ -32,7 +32,7 @@ PRESETS = {
     "scenes": Preset(
         "small", "show_attend_tell",
         {"M": 64, "H": 128, "A": 64, "penalty": 0.0, "dropout": 0.0},
-        Recipe(epochs=3, batch_size=32, learning_rate=2e-3, warmup=100, clip=1.0, min_count=1),
+        Recipe(epochs=3, batch_size=32, learning_rate=2e-3, warmup=100, clip=1.0, averaging=0.99, min_count=1),
     ),
     "flickr8k": Preset(
         "squeezenet1_1", "show_attend_tell",

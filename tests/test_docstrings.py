@@ -20,10 +20,8 @@ def shape_line(function):
     (line,) = (line for line in function.__doc__.splitlines() if re.search(r"\w \([^)]*\).* -> ", line))
     sides = line.split(" -> ")
     assert len(sides) == 2, line
-    return [
-        {name: [a.strip() for a in axes.split(",") if a.strip()] for name, axes in re.findall(r"(\w+) \(([^)]*)\)", side)}
-        for side in sides
-    ]
+    named = [re.findall(r"(\w+) \(([^)]*)\)", side) for side in sides]
+    return [{name: [a.strip() for a in axes.split(",") if a.strip()] for name, axes in side} for side in named]
 
 
 def hold(described, arrays, sizes):

@@ -151,7 +151,8 @@ def test_a_target_of_T_over_L_in_the_penalty_changes_no_gradient(xp, rng):
     T, N, L = 6, 3, 4
     mask = np.ones((T, N))
     mask[4:, 1] = 0
-    alphas, caches = zip(*(layers.softmax_forward(to_device(rng.standard_normal((N, L)), xp)) for _ in range(T)), strict=True)
+    scores = [to_device(rng.standard_normal((N, L)), xp) for _ in range(T)]
+    alphas, caches = zip(*map(layers.softmax_forward, scores), strict=True)
     stacked, mask = xp.stack(alphas), to_device(mask, xp)
     penalty, cache = layers.doubly_stochastic_forward(stacked, mask)
     ours = layers.doubly_stochastic_backward(xp.ones(()), cache)

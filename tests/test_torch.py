@@ -22,7 +22,8 @@ def torch_loss(w, config, images, captions, mask, noise):
     x = (images - 127.5) / 64
     for stage in range(3):
         if stage == 2:
-            rows, columns = torch.meshgrid(*(torch.linspace(-1, 1, n, dtype=x.dtype) for n in x.shape[2:]), indexing="ij")
+            lines = [torch.linspace(-1, 1, n, dtype=x.dtype) for n in x.shape[2:]]
+            rows, columns = torch.meshgrid(*lines, indexing="ij")
             x = torch.cat([x, torch.stack([columns, rows]).expand(len(x), -1, -1, -1)], dim=1)
         x = F.conv2d(x, w[f"W{stage}"].permute(3, 2, 0, 1), w[f"b{stage}"], padding=1).relu()
         if stage < 2:
@@ -80,7 +81,8 @@ def test_loss_and_every_gradient_are_autograds(rng, attention, gate):
         name: torch.tensor(x, requires_grad=True) for name, x in (dict(encoder.items()) | dict(decoder.items())).items()
     }
     pixels = torch.tensor(images, dtype=torch.float64).permute(0, 3, 1, 2)
-    theirs, a = torch_loss(weights, config, pixels, *map(torch.tensor, (captions, mask)), [torch.tensor(x) for x in noise])
+    masks = [torch.tensor(x) for x in noise]
+    theirs, a = torch_loss(weights, config, pixels, torch.tensor(captions), torch.tensor(mask), masks)
     theirs.backward()
     wanted = {name: x.grad.numpy() for name, x in weights.items()} | {"annotations": a.grad.numpy()}
 

@@ -1,8 +1,9 @@
 """A small CNN, trained from scratch together with the decoder.
 
-Each stage is a 3x3 convolution, ReLU and, but for the last, a 2x2 max-pool. Before the last convolution two planes are
-joined on that say where a cell is (its column and its row, -1 to 1): attention is blind to order, so "left of" must be
-written into the features themselves (Liu et al. 2018, CoordConv).
+Each stage is a 3x3 convolution, but for the last a 2x2 max-pool, and ReLU (it commutes with the maximum, and after the pool
+it has a quarter of the work). Before the last convolution two planes are joined on that say where a cell is (its column and
+its row, -1 to 1): attention is blind to order, so "left of" must be written into the features themselves (Liu et al. 2018,
+CoordConv).
 """
 
 from dataclasses import dataclass
@@ -56,8 +57,8 @@ class Config:
 
 class Stage(NamedTuple):
     conv: object
-    relu: object
     pool: object
+    relu: object
 
 
 def shapes(config):
@@ -92,11 +93,11 @@ def forward(params, config, images):
         if stage == last:
             x = xp.concatenate([x, coordinates(*x.shape[:3], xp, x.dtype)], axis=3)
         x, conv = conv2d_forward(x, params[f"W{stage}"], params[f"b{stage}"], padding=1)
-        x, relu = relu_forward(x)
         pool = None
         if stage < last:
             x, pool = max_pool_forward(x, 2, 2)
-        stages.append(Stage(conv, relu, pool))
+        x, relu = relu_forward(x)
+        stages.append(Stage(conv, pool, relu))
     return x.reshape(x.shape[0], -1, config.D), (stages, x.shape)
 
 
@@ -105,10 +106,10 @@ def backward(dannotations, cache, grads):
     stages, shape = cache
     dx, last = dannotations.reshape(shape), len(stages) - 1
     for stage in range(last, -1, -1):
-        conv, relu, pool = stages[stage]
+        conv, pool, relu = stages[stage]
+        dx = relu_backward(dx, relu)
         if stage < last:
             dx = max_pool_backward(dx, pool)
-        dx = relu_backward(dx, relu)
         if stage == 0:
             dW, db = conv2d_backward_weights(dx, conv)
         else:

@@ -1,6 +1,6 @@
 """Show, Attend and Tell step by step, as the paper prints it: every equation at every step, nothing formed in advance.
 
-The same Config, Noise and signatures as satnp/captioners/show_attend_tell.py, whose faster form is held equal to this one.
+The same Config, Noise and signatures as satnp/captioners/show_attend_tell.py, whose faster form tests hold equal to this.
 Each comment names the equation of Xu et al. 2015; `backward` takes the lines of `forward` in reverse.
 """
 
