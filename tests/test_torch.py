@@ -25,8 +25,9 @@ def torch_loss(w, config, images, captions, mask, noise):
             lines = [torch.linspace(-1, 1, n, dtype=x.dtype) for n in x.shape[2:]]
             rows, columns = torch.meshgrid(*lines, indexing="ij")
             x = torch.cat([x, torch.stack([columns, rows]).expand(len(x), -1, -1, -1)], dim=1)
-        x = F.conv2d(x, w[f"W{stage}"].permute(3, 2, 0, 1), w[f"b{stage}"], padding=1).relu()
-        if stage < 2:
+        stride, padding = (2, 2) if stage == 0 else (1, 1)
+        x = F.conv2d(x, w[f"W{stage}"].permute(3, 2, 0, 1), w[f"b{stage}"], stride, padding).relu()
+        if stage == 1:
             x = F.max_pool2d(x, 2)
     a = x.flatten(2).transpose(1, 2)
     a.retain_grad()

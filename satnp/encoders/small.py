@@ -1,9 +1,9 @@
 """A small CNN, trained from scratch together with the decoder.
 
-Each stage is a 3x3 convolution, but for the last a 2x2 max-pool, and ReLU (it commutes with the maximum, and after the pool
-it has a quarter of the work). Before the last convolution two planes are joined on that say where a cell is (its column and
-its row, -1 to 1): attention is blind to order, so "left of" must be written into the features themselves (Liu et al. 2018,
-CoordConv).
+A 5x5 convolution with stride 2, then 3x3 convolutions with a 2x2 max-pool after each but the last; ReLU everywhere (after
+the pool, where it has a quarter of the work: it commutes with the maximum). Before the last convolution two planes are
+joined on that say where a cell is (its column and its row, -1 to 1): attention is blind to order, so "left of" must be
+written into the features themselves (Liu et al. 2018, CoordConv).
 """
 
 from dataclasses import dataclass
@@ -28,20 +28,21 @@ from satnp.parameters import Parameters
 
 @dataclass(frozen=True)
 class Config:
-    """`channels` filters in each stage; three stages with a pool turn 64 x 64 pixels into 8 x 8 annotations."""
+    """`channels` filters in each stage; four stages turn 64 x 64 pixels into 8 x 8 annotations."""
 
     channels: tuple = (16, 32, 64, 128)
     preprocessing: Preprocessing = Preprocessing(64)
 
     def __post_init__(self):
-        if len(self.channels) < 2 or self.preprocessing.size % self.pooling:
+        if len(self.channels) < 2 or self.preprocessing.size % self.shrinkage:
             raise InputError(
                 f"photos of {self.preprocessing.size} pixels cannot be halved {len(self.channels) - 1} times; "
-                f"choose a size that {self.pooling} divides, and at least 2 stages"
+                f"choose a size that {self.shrinkage} divides, and at least 2 stages"
             )
 
     @property
-    def pooling(self):
+    def shrinkage(self):
+        """Pixels on the side of an annotation's cell."""
         return 2 ** (len(self.channels) - 1)
 
     @property
@@ -51,7 +52,7 @@ class Config:
     @property
     def grid(self):
         """(rows, columns) of the annotations."""
-        side = self.preprocessing.size // self.pooling
+        side = self.preprocessing.size // self.shrinkage
         return side, side
 
 
@@ -65,8 +66,9 @@ def shapes(config):
     """{name: shape}: W (K, K, C, F), b (F,)."""
     out, C = {}, 3
     for stage, F in enumerate(config.channels):
-        last = stage == len(config.channels) - 1
-        out |= {f"W{stage}": (3, 3, C + 2 * last, F), f"b{stage}": (F,)}
+        K = 5 if stage == 0 else 3
+        planes = 2 if stage == len(config.channels) - 1 else 0
+        out |= {f"W{stage}": (K, K, C + planes, F), f"b{stage}": (F,)}
         C = F
     return out
 
@@ -92,9 +94,10 @@ def forward(params, config, images):
     for stage in range(last + 1):
         if stage == last:
             x = xp.concatenate([x, coordinates(*x.shape[:3], xp, x.dtype)], axis=3)
-        x, conv = conv2d_forward(x, params[f"W{stage}"], params[f"b{stage}"], padding=1)
+        stride, padding = (2, 2) if stage == 0 else (1, 1)
+        x, conv = conv2d_forward(x, params[f"W{stage}"], params[f"b{stage}"], stride, padding)
         pool = None
-        if stage < last:
+        if 0 < stage < last:
             x, pool = max_pool_forward(x, 2, 2)
         x, relu = relu_forward(x)
         stages.append(Stage(conv, pool, relu))
@@ -108,7 +111,7 @@ def backward(dannotations, cache, grads):
     for stage in range(last, -1, -1):
         conv, pool, relu = stages[stage]
         dx = relu_backward(dx, relu)
-        if stage < last:
+        if pool is not None:
             dx = max_pool_backward(dx, pool)
         if stage == 0:
             dW, db = conv2d_backward_weights(dx, conv)
