@@ -34,7 +34,8 @@ def run(names=()):
             methods = (COMPLEX_STEP, CENTRAL_DIFFERENCE) if case.name in SECOND_OPINION else (COMPLEX_STEP,)
             for method in methods:
                 result = check_gradients(case, method=method)
-                print(f"{'ok' if result.passed else 'WRONG':<6}{result.error:<9.1e}{method:<20}{case.name}", flush=True)
+                mark = "ok" if result.passed else "WRONG"
+                print(f"{mark:<6}{result.error:<9.1e}{method.split()[0]:<9}{case.name}", flush=True)
                 for finding in result.findings:
                     print(f"      {finding.sentence}")
                 results.append(result)
@@ -232,9 +233,10 @@ CASES = [
         for attention in ATTENTIONS for gate in GATES
     ),
     *(
-        _captioner(f"show_attend_tell {attention} {gate} penalty={penalty} dropout={dropout} direction",
-                   show_attend_tell, sizes(attention, gate, penalty=penalty, dropout=dropout), direction=True)
-        for attention in ATTENTIONS for gate in GATES for penalty, dropout in ((0.0, 0.0), (0.7, 0.0), (0.0, 0.4))
+        _captioner(f"show_attend_tell {attention} {gate} {option}", show_attend_tell,
+                   sizes(attention, gate, penalty=penalty, dropout=dropout), direction=True)
+        for attention in ATTENTIONS for gate in GATES
+        for option, penalty, dropout in (("bare", 0.0, 0.0), ("penalty", 0.7, 0.0), ("dropout", 0.0, 0.4))
     ),
     _model("small + show_attend_tell direction", small, small.Config((2, 3, 6), Preprocessing(12)),
            show_attend_tell, sizes("additive", "scalar", penalty=0.7, dropout=0.4)),

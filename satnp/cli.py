@@ -55,7 +55,7 @@ def _parser():
 
     sub = command(
         "train", train, "train a captioner",
-        "satnp train --data flickr8k --root Flickr8k --weights squeezenet1_1.safetensors --out runs/soft",
+        "satnp train --data flickr8k --root Flickr8k --out runs/soft \\\n    --weights squeezenet1_1.safetensors",
     )  # fmt: skip
     sub.add_argument("--data", required=True, choices=("scenes", "flickr8k"))
     sub.add_argument("--root", type=Path, metavar="DIR", help="folder of the data set in its official layout")
@@ -82,7 +82,7 @@ def _parser():
 
     sub = command(
         "evaluate", evaluate, "score a checkpoint on a split",
-        "satnp evaluate best.npz --data flickr8k --root Flickr8k --split val --json scores.json",
+        "satnp evaluate best.npz --data flickr8k --root Flickr8k --split val",
     )  # fmt: skip
     sub.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
     sub.add_argument("--data", required=True, choices=("scenes", "flickr8k"))
@@ -203,7 +203,7 @@ def evaluate(args):
     model, notes = _load(args)
     split = load_split(args.data, args.split, args.root, notes.get("recipe", {}).get("seed", 0))
     scores, captions = score(model, split, args.beam)
-    print(f"{args.checkpoint} on {args.data} {args.split}: {len(split.names)} photos, beam {args.beam}, coco-caption's tokens")
+    print(f"{len(split.names)} photos of {args.data} {args.split}, beam {args.beam}, tokenised as coco-caption does")
     for name, value in scores.items():
         print(f"  {name:24} {value:.4f}")
     if args.json:

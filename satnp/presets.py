@@ -88,4 +88,7 @@ def new_model(preset, train, weights=None):
     encoder_params = encoder.load(weights, encoder_config) if pretrained else encoder.init(encoder_config, rng)
     config: Any = captioner.Config(V=len(vocabulary), D=encoder_config.D, **preset.config)
     params = Parameters.join(encoder=encoder_params, decoder=captioner.init(config, rng))
-    return Model(preset.encoder, encoder_config, preset.captioner, config, vocabulary, params, pretrained, recipe.length_power)
+    return Model(
+        preset.encoder, encoder_config, preset.captioner, config, vocabulary, params,
+        frozen=pretrained, length_power=recipe.length_power,
+    )  # fmt: skip
