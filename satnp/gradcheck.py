@@ -53,7 +53,10 @@ class Result(NamedTuple):
 
 
 def check_gradients(case, xp=np, seed=0, method=COMPLEX_STEP):
-    """Hold the backward of `case` against numbers made by `method` -> Result with the worst error of its arrays."""
+    """Hold the backward of `case` against numbers made by `method` -> Result with the worst error of its arrays.
+
+    Forward and backward run on `xp`; the numbers are made on the host.
+    """
     rng = np.random.default_rng(seed)
     host = case.make(rng)
     names = [n for n, x in host.items() if x.dtype.kind == "f" and n not in case.constants]
@@ -78,13 +81,14 @@ def check_gradients(case, xp=np, seed=0, method=COMPLEX_STEP):
             finding = Finding("missing", f"{case.name}: the backward returned {len(grads)} gradients, wanted {wanted}")
             return Result(case.name, method, float("inf"), False, [finding])
         grads = {n: None if g is None else to_host(g) for n, g in zip(names, grads, strict=True)}
+        still = dict(host)
         if method == COMPLEX_STEP:  # all inputs at once, so that a forward may write to what it has made itself
-            device |= {n: to_device(host[n].astype(complex), xp) for n in names}
+            still |= {n: host[n].astype(complex) for n in names}
 
         def objective(point):
-            out, _ = case.forward(*(to_device(point[n], xp) if n in point else x for n, x in device.items()))
+            out, _ = case.forward(*(still | point).values())
             outs = out if isinstance(out, tuple) else (out,)
-            return sum((to_host(x) * d).sum() for x, d in zip(outs, upstream, strict=True))
+            return sum((x * d).sum() for x, d in zip(outs, upstream, strict=True))
 
         if case.direction:
             return _check_direction(case, objective, host, names, grads, rng, method)

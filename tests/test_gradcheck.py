@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from satnp import checks, gradcheck
-from satnp.backend import to_device, xp_of
+from satnp.backend import to_device, to_host, xp_of
 from satnp.errors import InputError
 from satnp.gradcheck import CENTRAL_DIFFERENCE, COMPLEX_STEP, Case, check_gradients, diagnose
 
@@ -16,6 +16,14 @@ from satnp.gradcheck import CENTRAL_DIFFERENCE, COMPLEX_STEP, Case, check_gradie
 def test_every_case(case, xp):
     result = check_gradients(case, xp)
     assert result.passed and result.error <= 1e-10, result.findings
+
+
+@pytest.mark.parametrize("case", checks.CASES, ids=lambda case: case.name)
+def test_a_device_computes_what_numpy_computes(case, xp, rng):
+    inputs = case.make(rng).values()
+    outs = [case.forward(*(to_device(x, module) for x in inputs))[0] for module in (np, xp)]
+    for host, device in zip(*(out if isinstance(out, tuple) else (out,) for out in outs), strict=True):
+        np.testing.assert_allclose(to_host(device), host, rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.parametrize("name", checks.SECOND_OPINION)
