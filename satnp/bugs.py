@@ -141,7 +141,7 @@ BUGS = [
         "dannotations + cache.alphas.transpose(1, 2, 0) @ dcontext_all.transpose(1, 0, 2)", "dannotations",
         CAPTIONER, {"term"}),
     Bug("annotations' gradient from the keys lost", sat.backward,
-        "return dannotations + dkeys.reshape(N, L, D)", "return dannotations", CAPTIONER, {"term"}),
+        "return dannotations + dannotations_att", "return dannotations", CAPTIONER, {"term"}),
     Bug("embedding's gradient from the output layer lost", sat.backward,
         "dwords = dwords + dgates", "dwords = dgates", CAPTIONER, {"block"}),
     Bug("embedding's dropout forgotten on the way back", sat.backward,

@@ -3,9 +3,11 @@
 import argparse
 import sys
 from dataclasses import replace
+from glob import glob
 from pathlib import Path
 
 from satnp import __version__
+from satnp.data.datasets import KINDS
 from satnp.errors import InputError
 
 
@@ -18,7 +20,8 @@ def main(arguments=None):
         print(f"satnp: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"satnp: {error.strerror or error} ({error.filename}); mend that and run again", file=sys.stderr)
+        where = f" ({error.filename})" if error.filename else ""
+        print(f"satnp: {error.strerror or error}{where}; mend that and run again", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("satnp: interrupted", file=sys.stderr)
@@ -46,7 +49,7 @@ def _parser():
 
     sub = command("demo", demo, "train on rendered scenes from scratch, then caption unseen ones", "satnp demo")
     sub.add_argument("--out", type=Path, default=Path("satnp-demo"), metavar="DIR", help="default: satnp-demo")
-    sub.add_argument("--seed", type=_natural, default=0, metavar="N", help="default: 0")
+    sub.add_argument("--seed", type=_at_least(0), default=0, metavar="N", help="default: 0")
     device(sub)
 
     sub = command("gradcheck", gradcheck, "check every hand-written gradient", "satnp gradcheck lstm scores")
@@ -57,7 +60,7 @@ def _parser():
         "train", train, "train a captioner",
         "satnp train --data flickr8k --root Flickr8k --out runs/soft \\\n    --weights squeezenet1_1.safetensors",
     )  # fmt: skip
-    sub.add_argument("--data", required=True, choices=("scenes", "flickr8k"))
+    sub.add_argument("--data", required=True, choices=KINDS)
     sub.add_argument("--root", type=Path, metavar="DIR", help="folder of the data set in its official layout")
     sub.add_argument("--encoder", choices=("small", "squeezenet1_1"), help="default: small for scenes, else squeezenet1_1")
     sub.add_argument("--weights", type=Path, metavar="FILE", help="pretrained encoder, .safetensors or .npz")
@@ -68,14 +71,14 @@ def _parser():
     sub.add_argument("--epochs", type=int, metavar="N")
     sub.add_argument("--batch-size", type=int, metavar="N")
     sub.add_argument("--learning-rate", type=float, metavar="X")
-    sub.add_argument("--seed", type=_natural, metavar="N", help="default: 0")
+    sub.add_argument("--seed", type=_at_least(0), metavar="N", help="default: 0")
     device(sub)
 
     sub = command("caption", caption, "caption photos", "satnp caption best.npz photo.jpg --beam 5 --figures figures")
     sub.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
-    sub.add_argument("photos", type=Path, nargs="+", metavar="PHOTO")
+    sub.add_argument("photos", nargs="+", metavar="PHOTO")
     sub.add_argument("--weights", type=Path, metavar="FILE", help="encoder weights in place of those in the checkpoint")
-    sub.add_argument("--beam", type=_positive, default=5, metavar="N", help="default: 5")
+    sub.add_argument("--beam", type=_at_least(1), default=5, metavar="N", help="default: 5")
     sub.add_argument("--figures", type=Path, metavar="DIR", help="write where it looked for each word, a PNG a photo")
     sub.add_argument("--json", type=Path, metavar="FILE", help="write captions, log-probabilities and weights")
     device(sub)
@@ -85,29 +88,24 @@ def _parser():
         "satnp evaluate best.npz --data flickr8k --root Flickr8k --split val",
     )  # fmt: skip
     sub.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
-    sub.add_argument("--data", required=True, choices=("scenes", "flickr8k"))
+    sub.add_argument("--data", required=True, choices=KINDS)
     sub.add_argument("--root", type=Path, metavar="DIR", help="folder of the data set in its official layout")
     sub.add_argument("--split", required=True, choices=("val", "test"))
     sub.add_argument("--weights", type=Path, metavar="FILE", help="encoder weights in place of those in the checkpoint")
-    sub.add_argument("--beam", type=_positive, default=3, metavar="N", help="default: 3")
+    sub.add_argument("--beam", type=_at_least(1), default=3, metavar="N", help="default: 3")
     sub.add_argument("--json", type=Path, metavar="FILE", help="write the scores")
     sub.add_argument("--results", type=Path, metavar="FILE", help="write the captions as coco-caption reads them")
     device(sub)
     return parser
 
 
-def _natural(text):
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{value} is negative; give 0 or more")
-    return value
+def _at_least(least):
+    def whole_number(text):
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of {least} or more")
+        return int(text)
 
-
-def _positive(text):
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is too small; give 1 or more")
-    return value
+    return whole_number
 
 
 def demo(args):
@@ -180,8 +178,10 @@ def caption(args):
     from satnp.files import write_json
 
     model, _ = _load(args)
+    # not every shell expands a pattern
+    photos = [Path(path) for pattern in args.photos for path in sorted(glob(pattern)) or [pattern]]
     rows = []
-    for path in args.photos:
+    for path in photos:
         photo = read_photo(path)
         said = model.caption(photo, args.beam)
         print(f"{path}: {said}  (log p {said.log_prob:.2f})", flush=True)
@@ -189,7 +189,9 @@ def caption(args):
                      "alpha": said.alpha.round(5).tolist()})  # fmt: skip
         if args.figures:
             alphas = said.alpha.reshape(len(said.alpha), -1)
-            attention_figure(photo, said.words, alphas, model.grid, args.figures / f"{path.stem}.png", title=str(said))
+            same = sum(other.stem == path.stem for other in photos[: len(rows) - 1])
+            figure = args.figures / (f"{path.stem}-{same + 1}.png" if same else f"{path.stem}.png")
+            attention_figure(photo, said.words, alphas, model.grid, figure, title=str(said))
     if args.json:
         write_json(args.json, rows)
 
@@ -203,12 +205,16 @@ def evaluate(args):
     model, notes = _load(args)
     split = load_split(args.data, args.split, args.root, notes.get("recipe", {}).get("seed", 0))
     scores, captions = score(model, split, args.beam)
-    print(f"{len(split.names)} photos of {args.data} {args.split}, beam {args.beam}, tokenised as coco-caption does")
+    print(f"{len(split.names)} photos of {args.data} {args.split}, beam {args.beam}, tokenised by coco-caption's rule")
     for name, value in scores.items():
         print(f"  {name:24} {value:.4f}")
     if args.json:
-        setting = {"data": args.data, "split": args.split, "photos": len(split.names), "beam": args.beam}
-        write_json(args.json, scores | setting | {"checkpoint": str(args.checkpoint), "tokeniser": "coco-caption rule"})
+        setting = {
+            "checkpoint": str(args.checkpoint), "step": notes.get("step"), "data": args.data, "split": args.split,
+            "photos": len(split.names), "beam": args.beam, "length_power": model.length_power,
+            "tokeniser": "coco-caption rule", "satnp": __version__,
+        }  # fmt: skip
+        write_json(args.json, scores | setting)
     if args.results:
         named = zip(split.names, captions, strict=True)
         write_json(args.results, [{"image_id": name, "caption": str(said)} for name, said in named])

@@ -63,6 +63,8 @@ def beam_search(captioner, params, config, annotations, beam=3, max_length=40, l
             break
         state = _select(state, keep, parents[keep], xp)
         open_photos, words, total, ids, alphas = (x[keep] for x in (open_photos, words, total, ids, alphas))
+    if not all(finished):
+        raise InputError("the model's probabilities are not numbers; take another checkpoint, or train at a lower rate")
     return [max(photo, key=lambda scored: scored[0])[1] for photo in finished]
 
 
@@ -103,8 +105,8 @@ def _best(scores, beam):
     N, B, V = scores.shape
     flat = scores.reshape(N, B * V)
     beam = min(beam, B * V)
-    best = np.argpartition(-flat, beam - 1, axis=1)[:, :beam]
-    order = np.argsort(-np.take_along_axis(flat, best, axis=1), axis=1)
+    best = np.sort(np.argpartition(-flat, beam - 1, axis=1)[:, :beam])
+    order = np.argsort(-np.take_along_axis(flat, best, axis=1), axis=1, kind="stable")
     best = np.take_along_axis(best, order, axis=1)
     return np.take_along_axis(flat, best, axis=1), best // V, best % V
 

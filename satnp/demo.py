@@ -1,5 +1,6 @@
 """The demo: encoder and decoder learn to describe rendered scenes from nothing, and to look at what they name."""
 
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from PIL import Image
 
 from satnp.checkpoint import load
 from satnp.data.datasets import load_split
+from satnp.errors import InputError
 from satnp.evaluation import evaluate
 from satnp.figures import attention_figure
 from satnp.files import replacing, write_json
@@ -34,18 +36,18 @@ def run(out, seed=0, xp=np):
     preset = replace(preset, recipe=replace(preset.recipe, seed=seed))
     train, val, test = (load_split("scenes", split, seed=seed) for split in ("train", "val", "test"))
     model = new_model(preset, train).on(xp)
+    photos = [out / f"{scene.name}.png" for scene in test.scenes[:10]]
+    if (out / "last.npz").exists() and not photos[0].exists():
+        raise InputError(f"{out} holds a training that is no demo; give another folder with --out")
+    (out / "last.npz").unlink(missing_ok=True)
+    for photo, scene in zip(photos, test.scenes, strict=False):
+        with replacing(photo) as temporary:
+            Image.fromarray(scene.image).save(temporary)
     print(f"training {model.params.flat.size:,} parameters on {len(train.names)} rendered scenes (seed {seed})")
-    for name in ("metrics.jsonl", "last.npz", "best.npz"):
-        (out / name).unlink(missing_ok=True)
     if not Trainer(model, preset.recipe, train, val, out).run():
         return 130
     model = load(out / "best.npz").on(xp)
     scores, captions = evaluate(model, test, beam=1)
-    photos = []
-    for scene in test.scenes[:10]:
-        photos.append(out / f"{scene.name}.png")
-        with replacing(photos[-1]) as temporary:
-            Image.fromarray(scene.image).save(temporary)
     shown = captions[0]
     alphas = shown.alpha.reshape(len(shown.alpha), -1)
     attention_figure(test.scenes[0].image, shown.words, alphas, model.grid, out / "attention.png", title=str(shown))
@@ -58,7 +60,8 @@ def run(out, seed=0, xp=np):
     for scene, said in list(zip(test.scenes, captions, strict=True))[:3]:
         print(f"  {scene.name}: {said}")
     print(f"{metrics['seconds']:.0f} s, {metrics['peak_memory_bytes'] / 2**20:.0f} MiB; look at {out / 'attention.png'}")
-    print(f"\nnow try:\n  satnp caption {out / 'best.npz'} {out / 'test-*.png'} --figures {out / 'figures'}")
+    folder = shlex.quote(str(out))
+    print(f"\nnow try:\n  satnp caption {folder}/best.npz {folder}/test-*.png --figures {folder}/figures")
     return 0
 
 

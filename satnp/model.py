@@ -1,11 +1,11 @@
 """A trained model as one thing: encoder, captioner, vocabulary and parameters, from pixels to words."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from satnp.backend import to_device, to_host
+from satnp.backend import to_device, to_host, xp_of
 from satnp.captioners import CAPTIONERS
 from satnp.captioners.contract import Batch
 from satnp.data.captions import Vocabulary
@@ -52,8 +52,7 @@ class Model:
 
     def on(self, xp):
         """The same model with its parameters in the memory of `xp`."""
-        params = self.params.on(to_device(to_host(self.params.flat), xp))
-        return Model(**{**vars(self), "params": params})
+        return replace(self, params=self.params.on(to_device(to_host(self.params.flat), xp)))
 
     def annotate(self, images):
         """images (N, S, S, 3) RGB 0-255, in the model's memory -> annotations (N, L, D)"""
@@ -76,7 +75,7 @@ class Model:
     def caption(self, photo, beam=3):
         """Caption for one photo: a path, or an (R, S, 3) RGB uint8 array of any size -> Caption"""
         image = read_photo(photo, self.encoder_config.preprocessing.size)
-        (decoded,) = self.decode(self.annotate(image[None]), beam)
+        (decoded,) = self.decode(self.annotate(to_device(image[None], xp_of(self.params.flat))), beam)
         return self.describe(decoded)
 
     def describe(self, decoded):

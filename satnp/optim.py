@@ -73,7 +73,7 @@ OPTIMISERS = {"sgd": (sgd, ("velocity",)), "rmsprop": (rmsprop, ("square",)), "a
 
 def new_state(name, params):
     """Zeroed memory of optimiser `name` for the flat `params` (P,)."""
-    return {"step": 0} | {buffer: params * 0 for buffer in OPTIMISERS[name][1]}
+    return {"step": 0} | {buffer: xp_of(params).zeros_like(params) for buffer in OPTIMISERS[name][1]}
 
 
 def _chunks(*buffers):

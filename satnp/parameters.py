@@ -4,6 +4,8 @@ from math import prod
 
 import numpy as np
 
+from satnp.backend import xp_of
+
 
 class Parameters:
     """`p.W_a` or `p["W_a"]` is a view into `p.flat`; writing to one writes to the other.
@@ -51,7 +53,7 @@ class Parameters:
 
     def zeros_like(self):
         """Zeros with the same names, for gradients and moments."""
-        return self.on(self.flat * 0)
+        return self.on(xp_of(self.flat).zeros_like(self.flat))
 
     def items(self):
         return self._views.items()

@@ -4,6 +4,7 @@ Everything that decides the next step is in the checkpoint (parameters, optimise
 order, early-stopping state), so a resumed run gives the same bits as an uninterrupted one on the same machine.
 """
 
+import hashlib
 import json
 import signal
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from satnp.backend import to_device, to_host, xp_of
 from satnp.captioners import CAPTIONERS
 from satnp.checkpoint import load_training, save
 from satnp.data.captions import batches_of_one_length, pad
-from satnp.data.features import read_images
+from satnp.data.features import fingerprint, read_images
 from satnp.encoders import ENCODERS
 from satnp.errors import InputError
 from satnp.evaluation import evaluate, nats_per_word
@@ -53,11 +54,17 @@ class Recipe:
             raise InputError(f"optimiser is {self.optimiser!r}; choose {', '.join(optim.OPTIMISERS)}")
         if self.schedule not in ("cosine", "constant"):
             raise InputError(f"schedule is {self.schedule!r}; choose cosine or constant")
-        for name, least in (("epochs", 1), ("batch_size", 1), ("beam", 1), ("log_every", 1), ("save_every", 1)):
-            if getattr(self, name) < least:
-                raise InputError(f"{name} is {getattr(self, name)}; choose {least} or more")
-        if self.learning_rate <= 0 or self.clip <= 0 or not 0 <= self.averaging < 1:
-            raise InputError("learning_rate and clip must be above 0, and averaging from 0 to below 1")
+        for name in ("epochs", "batch_size", "min_count", "beam", "log_every", "save_every"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; choose 1 or more")
+        for name in ("warmup", "validate_every", "patience", "length_power", "seed"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"{name} is {getattr(self, name)}; choose 0 or more")
+        for name in ("learning_rate", "clip"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise InputError(f"{name} is {getattr(self, name)}; choose a number above 0")
+        if not 0 <= self.averaging < 1:
+            raise InputError(f"averaging is {self.averaging}; choose a decay from 0 to below 1")
 
 
 class Photos:
@@ -67,10 +74,9 @@ class Photos:
     """
 
     def __init__(self, model, split, recipe, features=None, mirrored=None):
-        self.frozen = features is not None
-        self.plain = features if self.frozen else read_images(model, split.photos)
+        self.plain = features if model.frozen else read_images(model, split.photos)
         self.mirrored = mirrored
-        if recipe.mirror and not self.frozen:
+        if recipe.mirror and not model.frozen:
             self.mirrored = self.plain[:, :, ::-1]
 
     def batch(self, rows, rng):
@@ -96,6 +102,7 @@ class Trainer:
         self.memory = optim.new_state(recipe.optimiser, self.params.flat)
         self.average = self.params.flat.copy() if recipe.averaging else None
         self.step, self.order, self.best, self.bad = 0, [], None, 0
+        self.nats = self.words = 0.0  # since the last line of the log
         self.steps_per_epoch = len(self._draw_order(np.random.default_rng(0)))
         self.steps = recipe.epochs * self.steps_per_epoch
 
@@ -103,28 +110,39 @@ class Trainer:
         """Train to the end, to early stopping or to Ctrl-C -> True unless it was interrupted."""
         recipe, xp = self.recipe, xp_of(self.params.flat)
         validate_every = recipe.validate_every or self.steps_per_epoch
-        nats = words = seen = 0.0
-        started = perf_counter()
+        self._cut_log()
+        seen, started = 0, perf_counter()
         with _interruptible() as interrupted, tqdm(
             total=self.steps, initial=self.step, unit="batch", ncols=79, bar_format=BAR
         ) as bar:  # fmt: skip
             while self.step < self.steps and not self.stopped:
                 nll, norm, count, N = self._train_step(xp)
-                nats, words, seen = nats + nll * N, words + count, seen + N
+                self.nats, self.words, seen = self.nats + nll * N, self.words + count, seen + N
                 self.step += 1
                 bar.update()
-                if self.step % recipe.log_every == 0:
-                    loss, rate = float(to_host(nats)) / words, seen / (perf_counter() - started)
-                    self._log("train", loss=loss, grad_norm=float(to_host(norm)), lr=self._rate(self.step - 1))
-                    bar.set_postfix_str(f"{loss:.3f} nats/word, |g| {float(to_host(norm)):.2f}, {rate:.0f} images/s")
-                    nats = words = seen = 0.0
-                    started = perf_counter()
-                if self.step % validate_every == 0 or self.step == self.steps:
+                last = self.step == self.steps
+                validate = last or self.step % validate_every == 0
+                save = last or interrupted or self.step % recipe.save_every == 0
+                log = self.step % recipe.log_every == 0
+                if log or validate or save:
+                    loss, norm = float(to_host(self.nats)) / self.words, float(to_host(norm))
+                    if not np.isfinite(loss + norm):
+                        raise InputError(
+                            f"the loss is not a number any more at step {self.step}; go back to {self.out / 'last.npz'} "
+                            "or start again, with a lower learning_rate or clip"
+                        )
+                if log:
+                    self._log("train", loss=loss, grad_norm=norm, lr=self._rate(self.step - 1))
+                    rate = seen / (perf_counter() - started)
+                    bar.set_postfix_str(f"{loss:.3f} nats/word, |g| {norm:.2f}, {rate:.0f} images/s")
+                    self.nats = self.words = 0.0
+                    seen, started = 0, perf_counter()
+                if validate:
                     bar.write(self._validate())
-                    started = perf_counter()
-                if interrupted or self.step % recipe.save_every == 0 or self.step == self.steps or self.stopped:
+                    seen, started = 0, perf_counter()
+                if save or self.stopped:
                     self.save()
-                if interrupted:
+                if interrupted and not last:
                     bar.write(f"interrupted at step {self.step}; {self.out / 'last.npz'} is written, go on with --resume")
                     return False
         return True
@@ -147,7 +165,7 @@ class Trainer:
         count, captions, mask = float(mask.sum()), to_device(captions, xp), to_device(mask, xp)
 
         self.grads.flat[...] = 0
-        if self.photos.frozen:
+        if model.frozen:
             annotations = to_device(photos.astype(self.params.flat.dtype), xp)
             _, cache = model.loss(annotations, captions, mask, noise)
             captioner.backward(cache, self.grads, frozen=True)
@@ -185,7 +203,7 @@ class Trainer:
             if better:
                 self.best = scores["Bleu_4"]
                 save(self.out / "best.npz", self.model.on(np), step=self.step, val=scores, recipe=vars(self.recipe))
-        self._log("val", **scores, beam=self.recipe.beam)
+        self._log("val", **scores, split="val", beam=self.recipe.beam, tokeniser="coco-caption rule")
         shown = {name: scores[name] for name in SHOWN if name in scores}
         return f"step {self.step}, val, beam {self.recipe.beam}: " + " ".join(f"{k} {v:.3f}" for k, v in shown.items())
 
@@ -211,9 +229,11 @@ class Trainer:
         header = {
             "step": self.step, "optimiser_step": self.memory["step"], "rng": self.rng.bit_generator.state,
             "order_lengths": [len(batch) for batch in self.order], "best": self.best, "bad": self.bad,
-            "recipe": vars(self.recipe), "captions": len(self.captions),
+            "nats": float(to_host(self.nats)), "words": self.words,
+            "recipe": vars(self.recipe), "captions": self._digest(),
         }  # fmt: skip
-        save(self.out / "last.npz", self.model.on(np), {"header": header, "arrays": arrays})
+        training = {"header": header, "arrays": arrays}
+        save(self.out / "last.npz", self.model.on(np), training, step=self.step, recipe=vars(self.recipe))
 
     def resume(self):
         """Go on from last.npz; raises InputError where it is from another training."""
@@ -221,11 +241,13 @@ class Trainer:
         if training is None:
             raise InputError(f"{self.out / 'last.npz'} has no training to resume; give the folder that a training wrote")
         header, arrays = training["header"], training["arrays"]
-        here = {"recipe": vars(self.recipe), "captions": len(self.captions), "model": self.model.header()}
-        there = {"recipe": header["recipe"], "captions": header["captions"], "model": model.header()}
-        for what, value in json.loads(json.dumps(here)).items():
-            if value != json.loads(json.dumps(there[what])):
-                raise InputError(f"the {what} of {self.out / 'last.npz'} is not this one's; resume with the same options")
+        here = {"captions": self._digest(), **vars(self.recipe), **self.model.header()}
+        there = {"captions": header["captions"], **header["recipe"], **model.header()}
+        if self.model.frozen:
+            here["encoder weights"], there["encoder weights"] = fingerprint(self.model), fingerprint(model)
+        for what in here | there:
+            if json.dumps(here.get(what)) != json.dumps(there.get(what)):
+                raise InputError(f"{self.out / 'last.npz'} was trained with another {what}; resume with the same options")
         xp = xp_of(self.params.flat)
         self.model.params.flat[...] = to_device(model.params.flat, xp)
         for name in self.memory:
@@ -236,21 +258,23 @@ class Trainer:
             self.average[...] = to_device(arrays["average"], xp)
         self.order = np.split(arrays["order"], np.cumsum(header["order_lengths"])[:-1]) if len(arrays["order"]) else []
         self.step, self.best, self.bad = header["step"], header["best"], header["bad"]
+        self.nats, self.words = header["nats"], header["words"]
         self.rng.bit_generator.state = header["rng"]
-        self._cut_log()
+
+    def _digest(self):
+        """A name for exactly these captions of these photos."""
+        return hashlib.sha256(json.dumps(self.captions).encode()).hexdigest()[:16]
 
     def _log(self, kind, **values):
         record = {"kind": kind, "step": self.step, "epoch": round(self.step / self.steps_per_epoch, 4), **values}
-        self.out.mkdir(parents=True, exist_ok=True)
         with open(self.out / "metrics.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
     def _cut_log(self):
-        """Forget what metrics.jsonl says of steps after the checkpoint: they are done again."""
+        """Forget what metrics.jsonl says of steps after this one: they are done again."""
         path = self.out / "metrics.jsonl"
-        records = read_log(path)
+        kept = [json.dumps(record) + "\n" for record in read_log(path) if record["step"] <= self.step]
         with replacing(path) as temporary:
-            kept = (json.dumps(record) + "\n" for record in records if record["step"] <= self.step)
             temporary.write_text("".join(kept), encoding="utf-8")
 
 
@@ -272,10 +296,16 @@ def read_log(path):
 
 @contextmanager
 def _interruptible():
-    """Yields a list that Ctrl-C fills, so that a step is never cut in two."""
+    """Yields a list that the first Ctrl-C fills, so that a step is not cut in two; the second one stops at once."""
     signals = []
+
+    def note(number, frame):
+        if signals:
+            raise KeyboardInterrupt
+        signals.append(number)
+
     try:
-        before = signal.signal(signal.SIGINT, lambda number, frame: signals.append(number))
+        before = signal.signal(signal.SIGINT, note)
     except ValueError:  # not in the main thread: Ctrl-C does not come here
         yield signals
         return

@@ -1,10 +1,23 @@
-"""What every captioner speaks: its batch in training and its state in decoding (see design of satnp/captioners)."""
+"""The contract that training, decoding, evaluation and figures know a captioner by. A captioner is a module with
+
+    Config                                    frozen dataclass: sizes and choices, the paper's values as defaults
+    Noise, draw_noise(config, T, N, rng)      what is random in a pass (dropout masks), host arrays, time first
+    shapes(config) -> {name: shape}           of its parameters
+    init(config, rng) -> Parameters
+    forward(params, config, batch, noise) -> loss, cache      cache.nll is the loss without penalties, nats a caption
+    backward(cache, grads, frozen) -> dannotations            adds into grads; None where the encoder is frozen
+    start(params, config, annotations) -> State               decoding, batched over photos and beams
+    step(params, config, state, words) -> log_probs, State, alpha
+"""
 
 from typing import NamedTuple
 
 
 class Batch(NamedTuple):
-    """annotations (N, L, D), captions (N, T+1) int with <start> first and <end> last, mask (N, T) 1 where a word counts."""
+    """What a minibatch says.
+
+    annotations (N, L, D), captions (N, T+1) int with <start> first and <end> last, mask (N, T) 1 where a word counts.
+    """
 
     annotations: object
     captions: object
@@ -14,7 +27,7 @@ class Batch(NamedTuple):
 class State(NamedTuple):
     """Where decoding stands for N photos with B beams each.
 
-    `photo` holds arrays (N, ...) that all beams of a photo share; `beams` holds arrays (N, B, ...) that follow the beams.
+    `photo` holds arrays (N, ...) that a photo's beams share; `beams` holds arrays (N, B, ...) that follow the beams.
     """
 
     photo: tuple

@@ -19,7 +19,8 @@ Where the authors' public code differs from the paper (the paper is the default;
     weights 0.01 N(0, 1)                                        N(0, 1 / fan-in), so that no layer starts asleep
     W_h orthogonal, biases 0                                    the same
     penalty averaged over locations, summed over the batch      eq. 14: penalty = alpha_c N / L gives theirs
-    early stopping on validation NLL                            on BLEU of free-running captions, as in the paper
+    early stopping on validation NLL                            on BLEU-4 of free-running captions, as in the paper
+    no gradient clipping                                        the recipe's `clip`
     Adam with a wrong bias correction                           Kingma & Ba's
     dropout on h_t and on the deep output                       those, and on E[y_{t-1}] (`dropout`)
     f_att additive                                              `attention`: additive, general, dot
@@ -87,6 +88,11 @@ class Config:
             raise InputError(f"gate is {self.gate!r}; choose scalar or vector")
         if self.attention == "dot" and self.D != self.H:
             raise InputError(f"dot attention needs D = H, but D is {self.D} and H is {self.H}; choose general attention")
+        for name in ("V", "D", "M", "H", "A"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; choose a size of 1 or more")
+        if not self.penalty >= 0:
+            raise InputError(f"penalty is {self.penalty}; choose 0 or more")
         if not 0 <= self.dropout < 1:
             raise InputError(f"dropout is {self.dropout}; choose a rate from 0 to below 1")
 
@@ -270,15 +276,7 @@ def backward(cache, grads, frozen=False):
     g.W_h[...] += h_prev.T @ dgates
     g.W_z[...] += z.T @ dgates
     g.b[...] += dgates.sum(axis=0)
-    dkeys = datt.keys.reshape(N * L, -1)
-    if config.attention == "additive":
-        dquery = _rows(xp.stack(dqueries[::-1]))
-        g.W_s[...] += h_prev.T @ dquery
-        g.v[...] += datt.v
-        g.c_a[...] += datt.c
-        g.b_a[...] += dkeys.sum(axis=0)
-    if config.attention != "dot":
-        g.W_a[...] += annotations.reshape(N * L, D).T @ dkeys
+    dannotations_att = attention_keys_backward(p, config, annotations, h_prev, dqueries[::-1], datt, g, frozen)
     g.W_beta[...] += h_prev.T @ dgate
     g.b_beta[...] += dgate.sum(axis=0)
     g.W_h0[...] += dW_h0
@@ -293,8 +291,7 @@ def backward(cache, grads, frozen=False):
     if frozen:
         return None
     dannotations = dannotations + cache.alphas.transpose(1, 2, 0) @ dcontext_all.transpose(1, 0, 2)
-    dkeys = dkeys if config.attention == "dot" else dkeys @ p.W_a.T
-    return dannotations + dkeys.reshape(N, L, D)
+    return dannotations + dannotations_att
 
 
 def start(params, config, annotations):
@@ -339,6 +336,24 @@ def attention_keys(p, config, annotations):
     if config.attention == "additive":
         keys += p.b_a
     return keys.reshape(N, L, -1)
+
+
+def attention_keys_backward(p, config, annotations, h_prev, dqueries, sums, g, frozen):
+    """Adds f_att's weight gradients, one product each over all steps -> dannotations (N, L, D), None where frozen
+
+    h_prev (T*N, H), dqueries: T of (N, A), sums: the gradients that the steps share
+    """
+    if config.attention == "dot":
+        return sums.keys
+    N, L, D = annotations.shape
+    dkeys = sums.keys.reshape(N * L, -1)
+    g.W_a[...] += annotations.reshape(N * L, D).T @ dkeys
+    if config.attention == "additive":
+        g.W_s[...] += h_prev.T @ _rows(xp_of(dkeys).stack(dqueries))
+        g.v[...] += sums.v
+        g.c_a[...] += sums.c
+        g.b_a[...] += dkeys.sum(axis=0)
+    return None if frozen else (dkeys @ p.W_a.T).reshape(N, L, D)
 
 
 def attention_scores_forward(p, config, keys, h):

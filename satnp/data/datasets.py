@@ -5,6 +5,7 @@ from satnp.data.captions import tokenise
 from satnp.data.split import Split
 from satnp.errors import InputError
 
+KINDS = ("scenes", "flickr8k")
 SCENES = {"train": 6000, "val": 500, "test": 500}
 
 
@@ -24,6 +25,3 @@ def load_split(kind, split, root=None, seed=0):
     if root is None:
         raise InputError(f"--data {kind} needs its folder; give it with --root DIR")
     return flickr8k.load_split(root, split)
-
-
-KINDS = ("scenes", "flickr8k")

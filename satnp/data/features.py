@@ -48,7 +48,7 @@ def feature_store(folder, model, split, mirrored=False):
                 store[row] = annotate(model, split.photos[row : row + 1], mirrored)[0]
                 bar.update()
             store.flush()
-            write_json(note, {"photos": len(split.names), "done": stop, "encoder": model.encoder, "mirrored": mirrored})
+            write_json(note, {"photos": len(split.names), "done": stop, "encoder": fingerprint(model)})
     return np.load(path, mmap_mode="r")
 
 

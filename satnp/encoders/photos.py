@@ -37,7 +37,12 @@ def read_photo(photo, size=None):
 
     photo: a path (upright as its EXIF says), or an (R, S, 3) RGB uint8 array.
     """
-    image = Image.fromarray(photo) if isinstance(photo, np.ndarray) else _open(Path(photo))
+    if isinstance(photo, np.ndarray):
+        if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8 or not photo.size:
+            raise InputError(f"the photo is an array {photo.shape} of {photo.dtype}; give (rows, columns, 3) of uint8, RGB")
+        image = Image.fromarray(photo)
+    else:
+        image = _open(Path(photo))
     if size is not None and image.size != (size, size):
         image = image.resize((size, size), Image.Resampling.BICUBIC)
     return np.asarray(image)
@@ -46,8 +51,11 @@ def read_photo(photo, size=None):
 def _open(path):
     try:
         with Image.open(path) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
+            image = ImageOps.exif_transpose(image)
+            if image.mode.startswith("I"):  # 16 bits a pixel: Pillow would clip them to 8
+                image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
+            return image.convert("RGB")
     except FileNotFoundError:
         raise InputError(f"there is no photo {path}; check the name") from None
-    except (UnidentifiedImageError, OSError) as error:
+    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
         raise InputError(f"{path} cannot be read as a photo ({error}); give a whole JPEG or PNG file") from None

@@ -5,7 +5,7 @@ Iandola et al. 2016, release 1.1: conv1 3x3/2 without padding, max-pools 3x3/2 t
 Caffe release: BGR, 0-255, minus (104, 117, 123).
 
 `fire9` is about 94 % zeros with peaks of 300-500, which would drown the attention layer, so the annotations are its square
-root, (sqrt(1 + x) - 1) / 4: a finite slope at 0, and vectors of a length around 6.
+root, scale * (sqrt(1 + x) - 1): a finite slope at 0, and vectors of a length around 6.
 """
 
 from dataclasses import dataclass
@@ -40,6 +40,7 @@ class Config:
     """224 px gives a grid of 13 x 13; another size gives another grid."""
 
     preprocessing: Preprocessing = Preprocessing(224, "BGR", (104.0, 117.0, 123.0), 1.0)
+    scale: float = 0.25  # of the annotations
 
     @property
     def D(self):
@@ -68,7 +69,8 @@ class Cache(NamedTuple):
     relu1: object
     pools: dict
     fires: dict
-    root: object
+    root: object = None
+    scale: float = 1.0
 
 
 def shapes(config):
@@ -109,14 +111,14 @@ def load(path, config):
 
 
 def forward(params, config, images):
-    """annotations = (sqrt(1 + fire9(images)) - 1) / 4
+    """annotations = scale * (sqrt(1 + fire9(images)) - 1)
 
     images (N, S, S, 3) RGB 0-255 -> annotations (N, L, D), cache
     """
     x, cache = feature_map(params, config, images)
     root = xp_of(x).sqrt(1 + x)
-    annotations = ((root - 1) / 4).reshape(x.shape[0], -1, x.shape[3])
-    return annotations, cache._replace(root=root)
+    annotations = (config.scale * (root - 1)).reshape(x.shape[0], -1, x.shape[3])
+    return annotations, cache._replace(root=root, scale=config.scale)
 
 
 def feature_map(params, config, images):
@@ -130,12 +132,12 @@ def feature_map(params, config, images):
         if name in POOL_BEFORE:
             x, pools[name] = max_pool_forward(x, 3, 2, ceil=True)
         x, fires[name] = fire_forward(p, name, x)
-    return x, Cache(p, conv1, relu1, pools, fires, None)
+    return x, Cache(p, conv1, relu1, pools, fires)
 
 
 def backward(dannotations, cache, grads):
     """dannotations (N, L, D): adds the gradients of all weights into `grads`."""
-    dx = dannotations.reshape(cache.root.shape) / (8 * cache.root)
+    dx = cache.scale * dannotations.reshape(cache.root.shape) / (2 * cache.root)
     for name in reversed(FIRES):
         dx = fire_backward(dx, cache.params, name, cache.fires[name], grads)
         if name in POOL_BEFORE:

@@ -22,7 +22,7 @@ def read_weights(path):
         raise InputError(f"{path} ends in {path.suffix!r}; weights are read from .safetensors and .npz files")
     try:
         tensors = readers[path.suffix](path)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} is not a whole {path.suffix} file ({error}); fetch it again") from None
     return {name: np.asarray(x, np.float32) for name, x in tensors.items()}
 
