@@ -1,6 +1,6 @@
 """Every gradient check of satnp in one table, for the command `satnp gradcheck` and for the tests.
 
-Sizes are tiny and mutually different, so that no transposed or misplaced axis fits by chance; inputs AND biases are
+Sizes are tiny and mostly different, so that hardly a misplaced axis fits by chance; inputs AND biases are
 random, so that no unit sits exactly on a kink.
 """
 
