@@ -178,9 +178,8 @@ def caption(args):
     from satnp.files import write_json
 
     model, _ = _load(args)
-    # not every shell expands a pattern
-    photos = [Path(path) for pattern in args.photos for path in sorted(glob(pattern)) or [pattern]]
-    rows = []
+    photos = [path for name in args.photos for path in _expand(name)]
+    rows, drawn = [], set()
     for path in photos:
         photo = read_photo(path)
         said = model.caption(photo, args.beam)
@@ -189,11 +188,19 @@ def caption(args):
                      "alpha": said.alpha.round(5).tolist()})  # fmt: skip
         if args.figures:
             alphas = said.alpha.reshape(len(said.alpha), -1)
-            same = sum(other.stem == path.stem for other in photos[: len(rows) - 1])
-            figure = args.figures / (f"{path.stem}-{same + 1}.png" if same else f"{path.stem}.png")
-            attention_figure(photo, said.words, alphas, model.grid, figure, title=str(said))
+            name, k = path.stem, 1
+            while name in drawn:
+                k += 1
+                name = f"{path.stem}-{k}"
+            drawn.add(name)
+            attention_figure(photo, said.words, alphas, model.grid, args.figures / f"{name}.png", title=str(said))
     if args.json:
         write_json(args.json, rows)
+
+
+def _expand(name):
+    """The photos that a name or a pattern stands for: not every shell expands patterns, and names may have brackets."""
+    return [Path(path) for path in ([] if Path(name).exists() else sorted(glob(name))) or [name]]
 
 
 def evaluate(args):

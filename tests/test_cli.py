@@ -1,12 +1,13 @@
 """The command line, as a user types it."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from satnp import load
+from satnp import figures, load
 from satnp.cli import main
 from satnp.demo import peak_memory
 from tests.small_world import write_flickr8k
@@ -108,6 +109,91 @@ def test_bad_input_gets_one_sentence(world, capsys, line, words):
     out, err = said(capsys)
     assert words in err and err.startswith("satnp: ") and err.count("\n") == 1
     assert not (folder / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("toml", "words"),
+    [
+        ("[recipe]\nepochs = 2.5", "epochs = 2.5; give a value of type int"),
+        ("[recipe]\nepochs = true", "epochs = True; give a value of type int"),
+        ("[recipe]\nlearning_rate = '1e-3'", "learning_rate = '1e-3'; give a value of type float"),
+        ("[recipe]\nlearning_rate = nan", "learning_rate is nan"),
+        ("[recipe]\nmirror = 1", "mirror = 1; give a value of type bool"),
+        ("[recipe]\noptimiser = 'adem'", "choose sgd, rmsprop, adam"),
+        ("[recipe]\naveraging = 1.0", "averaging is 1.0"),
+        ("[recipe]\nseed = -1", "seed is -1"),
+        ("recipe = 3", "recipe = 3; give a value of type dict"),
+        ("[config]\nH = 0", "H is 0"),
+        ("[config]\nV = 9", "has the key 'V', which does not exist"),
+        ("[config]\ndropout = 1", "dropout is 1"),
+        ("[config]\npenalty = -0.5", "penalty is -0.5"),
+        ("[config]\ngate = ['scalar']", "give a value of type str"),
+        ("[config]\nattention = 'cosine'", "choose additive, general or dot"),
+        ("[config]\nattention = 'dot'", "dot attention needs D = H"),
+        ("[encoder]\nsize = 64", "give a value of type str"),
+        ("epochs 3", "is not TOML"),
+    ],
+)
+def test_a_config_with_a_bad_value_gets_one_sentence(world, capsys, tmp_path, toml, words):
+    folder, root = world
+    (tmp_path / "bad.toml").write_text(toml)
+    line = f"train --data flickr8k --root {root} --encoder small --config {tmp_path}/bad.toml --out {tmp_path}/new"
+    assert main(line.split()) == 2
+    _, err = said(capsys)
+    assert words in err and err.startswith("satnp: ") and err.count("\n") == 1
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_unknown_encoder_in_a_config_is_refused(world, capsys, tmp_path):
+    (tmp_path / "bad.toml").write_text("encoder = 'vgg19'")
+    line = f"train --data flickr8k --root {world[1]} --config {tmp_path}/bad.toml --out {tmp_path}/new"
+    assert main(line.split()) == 2
+    assert "there is no encoder 'vgg19'; choose small or squeezenet1_1" in said(capsys)[1]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("caption best.npz photo.jpg --beam 0", "argument --beam: '0' is not a whole number of 1 or more"),
+        ("train --data scenes --out new --seed abc", "argument --seed: 'abc' is not a whole number of 0 or more"),
+        ("demo --seed -1", "argument --seed"),
+    ],
+)
+def test_a_bad_number_is_named(capsys, line, words):
+    with pytest.raises(SystemExit) as stop:
+        main(line.split())
+    assert stop.value.code == 2
+    assert words in said(capsys)[1]
+
+
+def test_the_command_expands_a_pattern(world, capsys):
+    folder, root = world
+    photos = root / "Flicker8k_Dataset"
+    assert main(["caption", str(folder / "run/best.npz"), str(photos / "test-*.jpg"), "--beam", "1"]) == 0
+    named = [line.partition(": ")[0] for line in said(capsys)[0].splitlines()]
+    assert named == [str(photos / f"test-{k:05d}.jpg") for k in range(4)]
+    assert main(["caption", str(folder / "run/best.npz"), str(photos / "none-*.jpg")]) == 2
+    assert "none-*.jpg" in said(capsys)[1]
+
+
+def test_brackets_in_the_name_of_a_photo_are_no_pattern(world, capsys, tmp_path):
+    folder, root = world
+    for source, name in (("test-00000", "a1"), ("test-00001", "a[1]")):
+        shutil.copy(root / f"Flicker8k_Dataset/{source}.jpg", tmp_path / f"{name}.jpg")
+    assert main(["caption", str(folder / "run/best.npz"), str(tmp_path / "a[1].jpg"), "--beam", "1"]) == 0
+    assert said(capsys)[0].startswith(f"{tmp_path}/a[1].jpg: ")
+
+
+def test_photos_of_one_name_get_a_figure_each(world, tmp_path, monkeypatch):
+    folder, root = world
+    photos = [tmp_path / name for name in ("a/x.jpg", "b/x.jpg", "c/x-2.jpg")]
+    for photo in photos:
+        photo.parent.mkdir()
+        shutil.copy(root / "Flicker8k_Dataset/test-00000.jpg", photo)
+    drawn = []
+    monkeypatch.setattr(figures, "attention_figure", lambda *arguments, title: drawn.append(arguments[-1].name))
+    assert main(["caption", str(folder / "run/best.npz"), *map(str, photos), "--figures", str(tmp_path)]) == 0
+    assert drawn == ["x.png", "x-2.png", "x-2-2.png"]
 
 
 def test_help_has_an_example_for_each_command(capsys):

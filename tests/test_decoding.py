@@ -1,18 +1,22 @@
 """Decoding against its definitions: enumeration, a plain beam search, greedy by hand, and teacher forcing."""
 
+from dataclasses import replace
 from itertools import product
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from satnp.backend import to_device
+from satnp.backend import to_device, xp_of
 from satnp.captioners import show_attend_tell as sat
 from satnp.captioners.contract import Batch
-from satnp.data.captions import END, START, pad
+from satnp.data.captions import END, START, pad, tokenise
+from satnp.data.scenes import make_scenes
+from satnp.data.split import Split
 from satnp.decoding import NEVER, beam_search, sample
 from satnp.errors import InputError
 from satnp.parameters import Parameters
+from satnp.presets import PRESETS, new_model
 
 CONFIG = sat.Config(V=7, D=5, M=4, H=6, A=3, dropout=0)
 WORDS = [word for word in range(CONFIG.V) if word not in (*NEVER, END)]
@@ -222,3 +226,19 @@ def test_beam_search_refuses_what_makes_no_sense(params, annotations, wrong):
 def test_sampling_refuses_what_makes_no_sense(params, annotations, rng, wrong):
     with pytest.raises(InputError, match=next(iter(wrong))):
         sample(sat, params, CONFIG, annotations, rng, **wrong)
+
+
+def test_a_model_captions_a_photo_alike_on_every_device(xp, rng):
+    drawn = make_scenes(4, "train", 0)
+    names, images = [scene.name for scene in drawn], [scene.image for scene in drawn]
+    split = Split(names, [[tokenise(caption) for caption in scene.captions] for scene in drawn], images)
+    model = new_model(replace(PRESETS["scenes"], config={"M": 8, "H": 12, "A": 6}), split)
+    model.params = model.params.on(2 * model.params.flat.astype(np.float64))
+    device = model.on(xp)
+    assert xp_of(device.params.flat) is xp
+    for photo in (*images, rng.integers(0, 256, (30, 50, 3), dtype=np.uint8)):
+        here, there = model.caption(photo, beam=3), device.caption(photo, beam=3)
+        assert isinstance(there.alpha, np.ndarray) and isinstance(there.log_prob, float)
+        assert there.words == here.words and there.log_prob == pytest.approx(here.log_prob, abs=1e-9)
+        np.testing.assert_allclose(there.alpha, here.alpha, rtol=1e-6)
+    assert len({str(model.caption(photo)) for photo in images}) > 1

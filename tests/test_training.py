@@ -72,6 +72,7 @@ def test_a_resumed_training_has_the_same_bits(splits, tmp_path, cut):
     np.testing.assert_array_equal(second.params.flat, whole.params.flat)
     np.testing.assert_array_equal(second.average, whole.average)
     assert second.best == whole.best
+    assert read_log(tmp_path / "parts/metrics.jsonl") == read_log(tmp_path / "whole/metrics.jsonl")
 
 
 def run_until(t, step):
@@ -85,6 +86,40 @@ def run_until(t, step):
 
     t._train_step = stepping
     assert not t.run()
+
+
+def test_the_second_ctrl_c_stops_at_once(splits, tmp_path):
+    t, handler = trainer(splits, tmp_path), signal.getsignal(signal.SIGINT)
+
+    def impatient(xp):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    t._train_step = impatient
+    with pytest.raises(KeyboardInterrupt):
+        t.run()
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert not (tmp_path / "last.npz").exists()
+
+
+def test_a_start_after_a_kill_has_a_clean_log(splits, tmp_path):
+    assert trainer(splits, tmp_path / "whole", epochs=1).run()
+    whole = (tmp_path / "whole/metrics.jsonl").read_text()
+    (tmp_path / "killed").mkdir()
+    (tmp_path / "killed/metrics.jsonl").write_text(whole[: len(whole) // 2 + 7])  # before the first last.npz
+    assert trainer(splits, tmp_path / "killed", epochs=1).run()
+    assert (tmp_path / "killed/metrics.jsonl").read_text() == whole
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_diverging_training_says_so_and_leaves_the_last_checkpoint(splits, tmp_path):
+    t = trainer(splits, tmp_path, learning_rate=1e30, save_every=1)
+    with pytest.raises(InputError, match=r"^the loss is not a number any more at step (\d+); [^\n]+$") as stop:
+        t.run()
+    model, training, _ = load_training(tmp_path / "last.npz")
+    assert 0 < training["header"]["step"] < t.step and f"step {t.step};" in str(stop.value)
+    assert np.isfinite(model.params.flat).all()
+    assert not any(np.isnan(record["loss"]) for record in read_log(tmp_path / "metrics.jsonl"))
 
 
 def test_the_strict_device_trains_to_the_same_numbers(splits, tmp_path):
@@ -113,6 +148,17 @@ def test_early_stopping_keeps_the_best(splits, tmp_path):
     assert t.run()
     assert t.step == 9 and t.bad == 2
     assert load_training(tmp_path / "best.npz")[2]["step"] == 3
+
+
+def test_a_stopped_training_is_not_gone_on_with(splits, tmp_path):
+    changes = {"epochs": 50, "learning_rate": 1e-12, "validate_every": 3, "patience": 2, "averaging": 0.0}
+    assert trainer(splits, tmp_path, **changes).run()
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    again = trainer(splits, tmp_path, **changes)
+    again.resume()
+    assert again.run() is True
+    assert again.step == 9
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
 def test_sgd_and_rmsprop_learn_too(splits, tmp_path):

@@ -1,0 +1,72 @@
+"""The demo: all of it (slow), and a shrunken one that must give the same numbers twice."""
+
+import json
+import shlex
+from dataclasses import replace
+
+import pytest
+from PIL import Image
+
+from satnp import demo
+from satnp.cli import main
+from satnp.data import datasets
+from satnp.errors import InputError
+
+KEYS = {
+    "true_captions", "pointing_accuracy", "pointing_uniform", "pointing_centre", "constant_caption_true",
+    "seconds", "peak_memory_bytes", "Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "ROUGE_L", "CIDEr",
+}  # fmt: skip
+
+
+@pytest.fixture
+def shrunken(monkeypatch):
+    preset = demo.PRESETS["scenes"]
+    recipe = replace(preset.recipe, epochs=1)
+    small = replace(preset, config=preset.config | {"M": 8, "H": 12, "A": 6}, recipe=recipe)
+    monkeypatch.setitem(demo.PRESETS, "scenes", small)
+    monkeypatch.setattr(datasets, "SCENES", {"train": 40, "val": 6, "test": 12})
+
+
+def read_metrics(folder):
+    return json.loads((folder / "metrics.json").read_text())
+
+
+@pytest.mark.slow
+def test_the_demo_learns_to_describe_and_to_look(tmp_path, capsys):
+    held_before = demo.peak_memory()  # by other tests of this process
+    assert demo.run(tmp_path, seed=1) == 0
+    metrics = read_metrics(tmp_path)
+    assert KEYS <= metrics.keys()
+    assert metrics["true_captions"] >= 0.85 and metrics["pointing_accuracy"] >= 0.85
+    assert metrics["pointing_accuracy"] > 2 * max(metrics["pointing_uniform"], metrics["pointing_centre"])
+    assert metrics["peak_memory_bytes"] < max(2**30, held_before + 1)
+    assert min(Image.open(tmp_path / "attention.png").size) > 200
+    scenes = sorted(tmp_path.glob("test-*.png"))
+    assert len(scenes) == 10
+
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("  satnp caption "))
+    assert main(shlex.split(line)[1:]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert [text.partition(": ")[0] for text in said] == [str(scene) for scene in scenes]
+    assert {p.name for p in (tmp_path / "figures").iterdir()} == {scene.name for scene in scenes}
+
+
+def test_the_same_seed_gives_the_same_metrics(shrunken, tmp_path, capsys):
+    found = []
+    for seed in (3, 3, 4):  # into the same folder: a demo may be run again
+        assert main(["demo", "--out", str(tmp_path / "demo"), "--seed", str(seed)]) == 0
+        metrics = read_metrics(tmp_path / "demo")
+        assert KEYS <= metrics.keys() and metrics.pop("seconds") > 0 and metrics.pop("peak_memory_bytes") > 0
+        found.append(metrics | {"scene": (tmp_path / "demo/test-00000.png").read_bytes()})
+        (tmp_path / "demo" / "metrics.json").unlink()
+    assert found[0] == found[1]
+    assert found[0]["scene"] != found[2]["scene"]
+    assert "satnp caption" in capsys.readouterr().out
+
+
+def test_the_folder_of_another_training_is_refused(shrunken, tmp_path):
+    (tmp_path / "last.npz").write_bytes(b"days of work")
+    with pytest.raises(InputError, match="holds a training that is no demo; give another folder"):
+        demo.run(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["last.npz"]
+    assert (tmp_path / "last.npz").read_bytes() == b"days of work"
