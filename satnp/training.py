@@ -58,7 +58,7 @@ class Recipe:
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; choose 1 or more")
         for name in ("warmup", "validate_every", "patience", "length_power", "seed"):
-            if not getattr(self, name) >= 0:
+            if not 0 <= getattr(self, name) < float("inf"):
                 raise InputError(f"{name} is {getattr(self, name)}; choose 0 or more")
         for name in ("learning_rate", "clip"):
             if not 0 < getattr(self, name) < float("inf"):
@@ -128,8 +128,8 @@ class Trainer:
                     loss, norm = float(to_host(self.nats)) / self.words, float(to_host(norm))
                     if not np.isfinite(loss + norm):
                         raise InputError(
-                            f"the loss is not a number any more at step {self.step}; go back to {self.out / 'last.npz'} "
-                            "or start again, with a lower learning_rate or clip"
+                            f"the loss is not a number any more at step {self.step}; "
+                            "start again in a new folder, with a lower learning_rate or clip"
                         )
                 if log:
                     self._log("train", loss=loss, grad_norm=norm, lr=self._rate(self.step - 1))
@@ -247,7 +247,7 @@ class Trainer:
             here["encoder weights"], there["encoder weights"] = fingerprint(self.model), fingerprint(model)
         for what in here | there:
             if json.dumps(here.get(what)) != json.dumps(there.get(what)):
-                raise InputError(f"{self.out / 'last.npz'} was trained with another {what}; resume with the same options")
+                raise InputError(f"{self.out / 'last.npz'} does not fit: {what} differ; resume with the same options")
         xp = xp_of(self.params.flat)
         self.model.params.flat[...] = to_device(model.params.flat, xp)
         for name in self.memory:

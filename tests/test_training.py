@@ -172,7 +172,7 @@ def test_sgd_and_rmsprop_learn_too(splits, tmp_path):
 def test_resume_refuses_another_recipe_and_a_broken_file(splits, tmp_path):
     t = trainer(splits, tmp_path)
     t.save()
-    with pytest.raises(InputError, match="another learning_rate"):
+    with pytest.raises(InputError, match="learning_rate differ"):
         trainer(splits, tmp_path, learning_rate=0.5).resume()
     blob = (tmp_path / "last.npz").read_bytes()
     (tmp_path / "last.npz").write_bytes(blob[: len(blob) // 2])

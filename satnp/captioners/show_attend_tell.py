@@ -91,7 +91,7 @@ class Config:
         for name in ("V", "D", "M", "H", "A"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; choose a size of 1 or more")
-        if not self.penalty >= 0:
+        if not 0 <= self.penalty < float("inf"):
             raise InputError(f"penalty is {self.penalty}; choose 0 or more")
         if not 0 <= self.dropout < 1:
             raise InputError(f"dropout is {self.dropout}; choose a rate from 0 to below 1")
