@@ -6,7 +6,7 @@ from satnp.data.split import Split
 from satnp.errors import InputError
 
 KINDS = ("scenes", "flickr8k")
-SCENES = {"train": 6000, "val": 500, "test": 500}
+SCENES = {"train": 5500, "val": 500, "test": 500}
 
 
 def load_split(kind, split, root=None, seed=0):
