@@ -208,7 +208,7 @@ def test_killed_three_times_and_resumed_to_the_same_bits(tmp_path):
     config = tmp_path / "tiny.toml"
     config.write_text(
         'encoder = "small"\n[config]\nM = 16\nH = 24\nA = 12\n'
-        "[recipe]\nepochs = 8\nbatch_size = 8\nmin_count = 1\nsave_every = 7\nvalidate_every = 25\npatience = 0\nmirror = true\n"
+        "[recipe]\nepochs = 8\nbatch_size = 8\nmin_count = 1\nsave_every = 7\nvalidate_every = 25\npatience = 0\n"
     )
     base = [sys.executable, "-m", "satnp", "train", "--data", "flickr8k", "--root", str(root), "--config", str(config)]
     subprocess.run([*base, "--out", str(tmp_path / "whole")], check=True, capture_output=True)

@@ -9,10 +9,9 @@ written into the features themselves (Liu et al. 2018, CoordConv).
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
-
 from satnp.backend import xp_of
 from satnp.encoders.photos import Preprocessing
+from satnp.encoders.weights import he_normal
 from satnp.errors import InputError
 from satnp.layers import (
     conv2d_backward,
@@ -23,7 +22,6 @@ from satnp.layers import (
     relu_backward,
     relu_forward,
 )
-from satnp.parameters import Parameters
 
 
 @dataclass(frozen=True)
@@ -75,10 +73,7 @@ def shapes(config):
 
 def init(config, rng):
     """He-normal weights, biases 0, on the host."""
-    params = Parameters(shapes(config))
-    for x in (x for _, x in params.items() if x.ndim == 4):
-        x[...] = rng.standard_normal(x.shape) * np.sqrt(2 / np.prod(x.shape[:3]))
-    return params
+    return he_normal(shapes(config), rng)
 
 
 def coordinates(N, rows, columns, xp, dtype):

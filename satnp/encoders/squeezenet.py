@@ -11,11 +11,9 @@ root, scale * (sqrt(1 + x) - 1): a finite slope at 0, and vectors of a length ar
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
-
 from satnp.backend import xp_of
 from satnp.encoders.photos import Preprocessing
-from satnp.encoders.weights import conv_parameters, read_weights
+from satnp.encoders.weights import conv_parameters, he_normal, read_weights
 from satnp.layers import (
     conv2d_backward,
     conv2d_backward_weights,
@@ -85,10 +83,7 @@ def shapes(config):
 
 def init(config, rng):
     """He-normal weights on the host, for checks; real use reads them with `load`."""
-    params = Parameters(shapes(config))
-    for x in (x for _, x in params.items() if x.ndim == 4):
-        x[...] = rng.standard_normal(x.shape) * np.sqrt(2 / np.prod(x.shape[:3]))
-    return params
+    return he_normal(shapes(config), rng)
 
 
 def tensor_names(config):

@@ -1,4 +1,4 @@
-"""Public weights read without the framework that wrote them: .safetensors and .npz."""
+"""Weights of an encoder: drawn at random, or read from .safetensors and .npz without the framework that wrote them."""
 
 import json
 import zipfile
@@ -8,8 +8,21 @@ from pathlib import Path
 import numpy as np
 
 from satnp.errors import InputError
+from satnp.parameters import Parameters
 
 _DTYPES = {"F16": np.float16, "F32": np.float32, "F64": np.float64}
+
+
+def he_normal(shapes, rng):
+    """Parameters on the host for {name: shape}: W (K, K, C, F) from N(0, 2 / fan-in), b 0.
+
+    Source: He et al. 2015.
+    """
+    params = Parameters(shapes)
+    for _, x in params.items():
+        if x.ndim == 4:
+            x[...] = rng.standard_normal(x.shape) * np.sqrt(2 / np.prod(x.shape[:3]))
+    return params
 
 
 def read_weights(path):
