@@ -139,8 +139,10 @@ def test_a_device_step_waits_for_nothing(splits, tmp_path):
 
     t = trainer(splits, tmp_path, strict)
     t._train_step(strict)
+    before = t.params.flat.get()
     with strict.no_sync():
         t._train_step(strict)
+    assert (t.params.flat.get() != before).mean() > 0.5
 
 
 def test_early_stopping_keeps_the_best(splits, tmp_path):
