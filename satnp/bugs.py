@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from satnp import checks, layers
+from satnp import checks, estimators, layers
 from satnp.captioners import show_attend_tell
 from satnp.encoders import small
-from satnp.gradcheck import check_gradients
+from satnp.estimators import score_function
+from satnp.gradcheck import Draws, check_draws, check_gradients
 from satnp.layers import conv
 
 
@@ -40,18 +41,25 @@ def planted(bug):
 
 
 def check(bug):
-    """Run the case of `bug` with the mistake in place -> gradcheck.Result"""
-    case, broken = checks.find(bug.case), planted(bug)
-    module, name = sys.modules[bug.function.__module__], bug.function.__name__
-    setattr(module, name, broken)
+    """Run the case of `bug` with the mistake in place, wherever satnp uses that function -> gradcheck.Result"""
+    case, broken, name = checks.find(bug.case), planted(bug), bug.function.__name__
+    ours = [module for path, module in sys.modules.items() if path.partition(".")[0] == "satnp"]
+    places = [module for module in ours if getattr(module, name, None) is bug.function]
+    for module in places:
+        setattr(module, name, broken)
     try:
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", divide="ignore"):
+            if isinstance(case, Draws):
+                return check_draws(case)
             return check_gradients(replace(case, backward=broken) if case.backward is bug.function else case)
     finally:
-        setattr(module, name, bug.function)
+        for module in places:
+            setattr(module, name, bug.function)
 
 
 CAPTIONER = "captioners/show_attend_tell additive scalar"
+HARD = "captioners/show_attend_tell hard additive scalar reinforce moving_average"
+REINFORCE = "captioners/show_attend_tell hard additive scalar reinforce none none"  # alone on its way into f_att
 sat = show_attend_tell
 
 BUGS = [
@@ -138,10 +146,10 @@ BUGS = [
     Bug("beta missing in the context's gradient", sat.backward,
         "dz * step.gate.beta", "dz", CAPTIONER, {"term", "block"}),
     Bug("annotations' gradient from the context lost", sat.backward,
-        "dannotations + cache.alphas.transpose(1, 2, 0) @ dcontext_all.transpose(1, 0, 2)", "dannotations",
+        "dannotations + cache.looks.transpose(1, 2, 0) @ dcontext_all.transpose(1, 0, 2)", "dannotations",
         CAPTIONER, {"term"}),
     Bug("annotations' gradient from the keys lost", sat.backward,
-        "return dannotations + dannotations_att", "return dannotations", CAPTIONER, {"term"}),
+        "dannotations = dannotations + dannotations_att", "pass", CAPTIONER, {"term"}),
     Bug("embedding's gradient from the output layer lost", sat.backward,
         "dwords = dwords + dgates", "dwords = dgates", CAPTIONER, {"block"}),
     Bug("embedding's dropout forgotten on the way back", sat.backward,
@@ -150,6 +158,40 @@ BUGS = [
         "h_prev.T @ dgates", "h_prev[-N:].T @ dgates[-N:]", CAPTIONER, {"term"}),
     Bug("keys of the last step only", sat.attention_scores_backward,
         "dkeys += sums.keys", "dkeys += 0", CAPTIONER, {"term"}),
+    Bug("sign of REINFORCE", estimators.reinforce,
+        "return -advantage", "return advantage", "estimators/reinforce", {"sign"}),
+    Bug("sign of the entropy term", estimators.entropy_gradient,
+        "return weight", "return -weight", "estimators/entropy", {"sign"}),
+    Bug("log(alpha) where alpha is 0", score_function._alpha_log_alpha,
+        "alpha * xp.where(alpha == 0, 0, log_alpha)", "alpha * xp.log(alpha)",
+        "estimators/entropy with weights of 0", {"non-finite"}),
+    Bug("Gumbel-softmax not divided by its temperature", estimators.straight_through,
+        "keepdims=True)) / temperature", "keepdims=True))", "estimators/straight_through", {"factor"}),
+    Bug("this word counted twice", sat.advantage,
+        '"local_expectation": after', '"local_expectation": to_go', "expectations/local_expectation none", {"term", "block"}),
+    Bug("the words after this one forgotten", sat.advantage,
+        "return reward\n", "return reward * 0\n", "expectations/reinforce none", {"zero", "term", "block"}),
+    Bug("baseline updated before use", sat.forward,
+        "hard = Hard(scores,", "baseline = moving_average(baseline, (mask * log_p).sum(axis=0), 1 - noise.expected)\n"
+        "        hard = Hard(scores,", "expectations/reinforce moving_average", {"factor", "term", "block"}),
+    Bug("own sample in the mean", estimators.leave_one_out,
+        "(rewards.sum(axis=0) - rewards) / (len(rewards) - 1)", "rewards.mean(axis=0) + 0 * rewards",
+        "expectations/reinforce leave_one_out", {"factor", "term", "block"}),
+    Bug("likelihood leaks through the sample", sat.backward,
+        "expected * dlook", "dlook", HARD, {"term", "block"}),
+    Bug("score gradient not sent on into h_{t-1}", sat.backward,
+        "p, config, dscores, step.scores, datt)", "p, config, dscores, step.scores, datt)\n"
+        "        if hard is not None:\n"
+        "            dh_att = attention_scores_backward(p, config, dscores - dscores_hard[t], step.scores, Attention())[0]",
+        HARD, {"term", "block"}),
+    Bug("sum over the batch for the mean", sat.score_gradients,
+        "hard.mask / hard.mask.shape[1]", "hard.mask", REINFORCE, {"factor", "term", "block"}),
+    Bug("padded steps rewarded", sat.score_gradients,
+        "hard.mask / hard.mask.shape[1]", "(0 * hard.mask + 1) / hard.mask.shape[1]", HARD, {"term", "block"}),
+    Bug("one coin for the batch", sat.draw_noise,
+        '"image": N', '"image": 1', "draws/coins of two images", {"distribution"}),
+    Bug("locations drawn without Gumbel's second logarithm", estimators.draw,
+        "scores + gumbel", "scores + xp.exp(-gumbel)", "draws/locations", {"distribution"}),
     Bug("encoder's coordinate planes not cut off", small.backward,
         "dx[..., :-2]", "dx[..., 2:]", "encoders/small", {"term"}),
 ]  # fmt: skip

@@ -8,14 +8,14 @@ from functools import partial
 
 import numpy as np
 
-from satnp import layers
+from satnp import estimators, laboratory, layers
 from satnp.backend import xp_of
-from satnp.captioners import show_attend_tell
+from satnp.captioners import show_attend_tell as sat
 from satnp.captioners.contract import Batch
 from satnp.encoders import small, squeezenet
 from satnp.encoders.photos import Preprocessing
 from satnp.errors import InputError
-from satnp.gradcheck import CENTRAL_DIFFERENCE, COMPLEX_STEP, Case, check_gradients
+from satnp.gradcheck import CENTRAL_DIFFERENCE, COMPLEX_STEP, Case, Draws, check_draws, check_gradients
 from satnp.parameters import Parameters
 
 
@@ -28,18 +28,24 @@ def run(names=()):
         if not any(name in case.name for case in CASES):
             groups = ", ".join(sorted({case.name.partition(" ")[0] for case in CASES}))
             raise InputError(f"no gradient check is called {name!r}; give a part of a name, such as {groups}")
-    results = []
+    found = []
     for case in CASES:
         if not names or any(name in case.name for name in names):
-            methods = (COMPLEX_STEP, CENTRAL_DIFFERENCE) if case.name in SECOND_OPINION else (COMPLEX_STEP,)
-            for method in methods:
-                result = check_gradients(case, method=method)
+            for result in results(case):
                 mark = "ok" if result.passed else "WRONG"
-                print(f"{mark:<6}{result.error:<9.1e}{method.split()[0]:<9}{case.name}", flush=True)
+                print(f"{mark:<6}{result.error:<9.1e}{result.method.split()[0]:<9}{case.name}", flush=True)
                 for finding in result.findings:
                     print(f"      {finding.sentence}")
-                results.append(result)
-    return results
+                found.append(result)
+    return found
+
+
+def results(case):
+    """The Results of one row of the table: most have one, some a second opinion."""
+    if isinstance(case, Draws):
+        return [check_draws(case)]
+    methods = (COMPLEX_STEP, CENTRAL_DIFFERENCE) if case.name in SECOND_OPINION else (COMPLEX_STEP,)
+    return [check_gradients(case, method=method) for method in methods]
 
 
 def find(name):
@@ -150,7 +156,63 @@ def encoder_case(name, encoder, config, direction):
     return Case(f"encoders/{name}", make, forward, backward, ("images",), direction)
 
 
-NOISE = ("mask_words", "mask_state", "mask_hidden")
+def _estimator(name, value, gradient, constants, **entries):
+    """A gradient of the scores against the value that it is the gradient of: value(scores, *rest) -> (N,)"""
+
+    def forward(scores, *rest):
+        return value(scores, *rest), (scores, *rest)
+
+    def backward(dout, cache):
+        return gradient(dout, *cache)
+
+    return Case(f"estimators/{name}", _inputs(**entries), forward, backward, constants)
+
+
+def _one_hot(rng, N=3, L=5):
+    return np.eye(L)[rng.integers(0, L, N)]
+
+
+def _log_p(scores, sample):
+    """log p of the sample, 0 for the rest of the row however unlikely."""
+    xp = xp_of(scores)
+    return xp.where(sample > 0, layers.log_softmax(scores), 0).sum(axis=-1)
+
+
+def _extreme(rng):
+    """Scores of which some are so low, and some masked, that their weight is exactly 0."""
+    scores = rng.standard_normal((3, 5))
+    scores[0, 1], scores[1, 2:] = 1e4, -1e4
+    return scores
+
+
+ESTIMATORS = [
+    _estimator(
+        "reinforce", lambda e, s, r: -r * _log_p(e, s),
+        lambda d, e, s, r: estimators.reinforce(s, layers.softmax(e), d * r), ("sample", "advantage"),
+        scores=(3, 5), sample=_one_hot, advantage=(3,),
+    ),
+    _estimator(
+        "local_expectation", lambda e, s, r, a: -(layers.softmax(e) * a).sum(axis=-1) - r * _log_p(e, s),
+        lambda d, e, s, r, a: estimators.local_expectation(d[:, None] * a, s, layers.softmax(e), d * r),
+        ("sample", "advantage", "ahead"), scores=(3, 5), sample=_one_hot, advantage=(3,), ahead=(3, 5),
+    ),
+    _estimator(
+        "entropy", lambda e: -estimators.entropy(e),
+        lambda d, e: estimators.entropy_gradient(e, layers.softmax(e), d), (), scores=(3, 5),
+    ),
+    _estimator(
+        "entropy with weights of 0", lambda e: -estimators.entropy(e),
+        lambda d, e: estimators.entropy_gradient(e, layers.softmax(e), d), (), scores=_extreme,
+    ),
+    _estimator(
+        "straight_through", lambda e, g: layers.softmax((e + g) / 0.7),
+        lambda d, e, g: estimators.straight_through(d, e, g, 0.7), ("gumbel",),
+        scores=(3, 5), gumbel=lambda rng: rng.gumbel(size=(3, 5)),
+    ),
+]  # fmt: skip
+
+NOISE = ("words", "state", "hidden", "gumbel", "expected", "baseline")
+L = 7
 
 
 def _words(config, rng, N=3, T=4):
@@ -158,27 +220,84 @@ def _words(config, rng, N=3, T=4):
     mask = np.ones((N, T))
     mask[1, 3:], mask[2, 2:] = 0, 0
     batch = {"captions": rng.integers(0, config.V, (N, T + 1)), "mask": mask}
-    noise = show_attend_tell.draw_noise(config, T, N, rng)
-    return batch | {n: x.astype(float) for n, x in zip(NOISE, noise, strict=True) if x is not None}
+    noise = sat.draw_noise(config, T, N, L, rng)
+    if config.hard:
+        expected = noise.expected if config.coin == "none" else np.array([0, 1, 0])
+        noise = noise._replace(expected=expected, baseline=np.array(-3.0))
+    return batch | {f"noise_{n}": x.astype(float) for n, x in noise._asdict().items() if x is not None}
+
+
+def _noise(config, arrays):
+    drawn = NOISE if config.dropout and config.hard else NOISE[3:] if config.hard else NOISE[:3]
+    return sat.Noise(**dict(zip(drawn, arrays, strict=False)))
+
+
+def surrogate(loss, cache):
+    """What hard attention's backward is the gradient of, the drawn path and its rewards being held: loss + the terms
+    -lambda_r (r - b) log p(s), and for local_expectation each word's expectation over its own step's choice."""
+    config, hard = cache.config, cache.hard
+    if hard is None or config.estimator == "gumbel_st":
+        return loss
+    xp = xp_of(cache.alphas)
+    weight = config.reward_weight * hard.mask * hard.sampled / len(hard.sampled)
+    term = (xp.real(sat.advantage(config, hard)) * weight * _log_p(hard.scores, cache.looks)).sum()
+    if config.estimator == "local_expectation":
+        share = 1 / hard.mask.sum(axis=0) if config.reward == "mean" else 1
+        term = term + (weight * share * (cache.alphas * xp.real(hard.ahead)).sum(axis=2)).sum()
+    return loss - term
+
+
+def _expectation(estimator, baseline, b=0.0, samples=1):
+    """The mean of hard attention's backward over all paths against the gradient of the enumerated bound, eq. 10."""
+    tiny = laboratory.small_world(estimator=estimator, baseline=baseline, samples=samples)
+    shapes = tiny.params.shapes
+
+    def world(weights):
+        return tiny._replace(params=_pack(shapes, weights))
+
+    def forward(*weights):
+        return laboratory.expected_cost(world(weights)), weights
+
+    def backward(dcost, weights):
+        params = world(weights).params
+        return _unpack(params.on(laboratory.expected_gradient(world(weights), b)), dcost)
+
+    return Case(f"expectations/{estimator} {baseline}", lambda rng: dict(tiny.params.items()), forward, backward)
+
+
+def _coins(rng, count):
+    """The coins of two images, `count` times."""
+    config = sizes("additive", "scalar", attention="hard", dropout=0.0)
+    return [tuple(int(x) for x in sat.draw_noise(config, 0, 2, 1, rng).expected) for _ in range(count)]
+
+
+WEIGHTS = np.array([0.05, 0.15, 0.3, 0.5])
+
+
+def _locations(rng, count):
+    """Where hard attention looks when its weights are WEIGHTS."""
+    scores = np.log(WEIGHTS) + np.zeros((count, 1))
+    return estimators.draw(scores, rng.gumbel(size=scores.shape)).argmax(axis=1).tolist()
 
 
 def _captioner(name, captioner, config, direction):
     shapes = captioner.shapes(config)
 
     def make(rng):
-        return _weights(shapes, rng) | {"annotations": rng.standard_normal((3, 7, config.D))} | _words(config, rng)
+        return _weights(shapes, rng) | {"annotations": rng.standard_normal((3, L, config.D))} | _words(config, rng)
 
     def forward(*inputs):
         weights, (annotations, captions, mask, *noise) = inputs[: len(shapes)], inputs[len(shapes) :]
         batch = Batch(annotations, captions, mask)
-        return captioner.forward(_pack(shapes, weights), config, batch, show_attend_tell.Noise(*noise))
+        loss, cache = captioner.forward(_pack(shapes, weights), config, batch, _noise(config, noise))
+        return surrogate(loss, cache), cache
 
     def backward(dloss, cache):
         grads = cache.params.zeros_like()
         dannotations = captioner.backward(cache, grads)
         return *_unpack(grads, dloss), dannotations * dloss
 
-    return Case(f"captioners/{name}", make, forward, backward, ("mask", *NOISE), direction)
+    return Case(f"captioners/{name}", make, forward, backward, ("mask", *(f"noise_{n}" for n in NOISE)), direction)
 
 
 def _model(name, encoder, encoder_config, captioner, config):
@@ -197,8 +316,8 @@ def _model(name, encoder, encoder_config, captioner, config):
         annotations, seen = encoder.forward(params, encoder_config, images)
         batch = Batch(annotations, captions, mask)
         decoder = _pack(shapes[1], inputs[first : first + second])
-        loss, said = captioner.forward(decoder, config, batch, show_attend_tell.Noise(*noise))
-        return loss, (params, seen, said)
+        loss, said = captioner.forward(decoder, config, batch, _noise(config, noise))
+        return surrogate(loss, said), (params, seen, said)
 
     def backward(dloss, cache):
         params, seen, said = cache
@@ -206,21 +325,38 @@ def _model(name, encoder, encoder_config, captioner, config):
         encoder.backward(captioner.backward(said, grads), seen, encoder_grads)
         return *_unpack(encoder_grads, dloss), *_unpack(grads, dloss)
 
-    return Case(f"models/{name}", make, forward, backward, ("images", "mask", *NOISE), direction=True)
+    return Case(f"models/{name}", make, forward, backward, ("images", "mask", *(f"noise_{n}" for n in NOISE)), True)
 
 
-def sizes(attention, gate, **choices):
-    """A tiny Show, Attend and Tell Config; dot attention needs D = H."""
-    return show_attend_tell.Config(
-        V=10, D=6, M=2, H=6 if attention == "dot" else 5, A=8, attention=attention, gate=gate, **choices
-    )
+def sizes(f_att, gate, **choices):
+    """A tiny Show, Attend and Tell Config; dot scores need D = H."""
+    return sat.Config(V=10, D=6, M=2, H=6 if f_att == "dot" else 5, A=8, f_att=f_att, gate=gate, **choices)
 
 
 SMALL = small.Config((2, 3, 5), Preprocessing(12))
-ATTENTIONS, GATES = ("additive", "general", "dot"), ("scalar", "vector")
+F_ATT, GATES = ("additive", "general", "dot"), ("scalar", "vector")
+
+HARD = [
+    (False, {"estimator": "reinforce", "baseline": "moving_average"}),
+    (False, {"estimator": "reinforce", "baseline": "none", "coin": "none", "penalty": 0.0, "entropy_weight": 0.0}),
+    (True, {"estimator": "reinforce", "baseline": "none", "reward": "mean", "dropout": 0.0}),
+    (True, {"estimator": "reinforce", "baseline": "leave_one_out", "samples": 2}),
+    (True, {"estimator": "reward_to_go", "baseline": "moving_average", "reward": "mean"}),
+    (True, {"estimator": "reward_to_go", "baseline": "leave_one_out", "samples": 3, "dropout": 0.0}),
+    (True, {"estimator": "local_expectation", "baseline": "leave_one_out", "samples": 2, "reward": "mean"}),
+]
+
+
+def _hard(f_att, gate, direction, **choices):
+    """Hard attention given the path: its backward against the surrogate's numbers."""
+    said = " ".join(value for value in choices.values() if isinstance(value, str))
+    config = {"attention": "hard", "penalty": 0.7, "dropout": 0.4, "entropy_weight": 0.3, "reward_weight": 0.6} | choices
+    return _captioner(f"show_attend_tell hard {f_att} {gate} {said}", sat, sizes(f_att, gate, **config), direction)
+
 
 CASES = [
     *LAYERS,
+    *ESTIMATORS,
     encoder_case("small", small, SMALL, direction=False),
     encoder_case("small direction", small, small.Config(preprocessing=Preprocessing(24)), direction=True),
     encoder_case(
@@ -228,18 +364,27 @@ CASES = [
         squeezenet.Config(Preprocessing(39, "BGR", (104.0, 117.0, 123.0), 1.0)), direction=True,
     ),
     *(
-        _captioner(f"show_attend_tell {attention} {gate}", show_attend_tell,
-                   sizes(attention, gate, penalty=0.7, dropout=0.4), direction=False)
-        for attention in ATTENTIONS for gate in GATES
+        _captioner(f"show_attend_tell {f_att} {gate}", sat,
+                   sizes(f_att, gate, penalty=0.7, dropout=0.4), direction=False)
+        for f_att in F_ATT for gate in GATES
     ),
     *(
-        _captioner(f"show_attend_tell {attention} {gate} {option}", show_attend_tell,
-                   sizes(attention, gate, penalty=penalty, dropout=dropout), direction=True)
-        for attention in ATTENTIONS for gate in GATES
+        _captioner(f"show_attend_tell {f_att} {gate} {option}", sat,
+                   sizes(f_att, gate, penalty=penalty, dropout=dropout), direction=True)
+        for f_att in F_ATT for gate in GATES
         for option, penalty, dropout in (("bare", 0.0, 0.0), ("penalty", 0.7, 0.0), ("dropout", 0.0, 0.4))
     ),
+    *(_hard("additive", "scalar", direction, **choices) for direction, choices in HARD),
+    *(_hard(f_att, gate, True, estimator="local_expectation") for f_att in F_ATT for gate in GATES),
+    *(
+        _expectation(estimator, baseline, b, samples)
+        for estimator in ("reinforce", "reward_to_go", "local_expectation")
+        for baseline, b, samples in (("none", 0.0, 1), ("moving_average", -3.3, 1), ("leave_one_out", 0.0, 2))
+    ),
+    Draws("draws/coins of two images", _coins, {(a, b): 0.25 for a in (0, 1) for b in (0, 1)}),
+    Draws("draws/locations", _locations, dict(enumerate(WEIGHTS))),
     _model("small + show_attend_tell direction", small, small.Config((2, 3, 6), Preprocessing(12)),
-           show_attend_tell, sizes("additive", "scalar", penalty=0.7, dropout=0.4)),
+           sat, sizes("additive", "scalar", penalty=0.7, dropout=0.4)),
 ]  # fmt: skip
 
 SECOND_OPINION = (

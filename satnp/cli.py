@@ -62,6 +62,7 @@ def _parser():
     )  # fmt: skip
     sub.add_argument("--data", required=True, choices=KINDS)
     sub.add_argument("--root", type=Path, metavar="DIR", help="folder of the data set in its official layout")
+    sub.add_argument("--attention", choices=("soft", "hard"), help="default: soft")
     sub.add_argument("--encoder", choices=("small", "squeezenet1_1"), help="default: small for scenes, else squeezenet1_1")
     sub.add_argument("--weights", type=Path, metavar="FILE", help="pretrained encoder, .safetensors or .npz")
     sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="last.npz, best.npz, metrics.jsonl, curves.png")
@@ -142,6 +143,8 @@ def train(args):
         preset = read_config(args.config, preset)
     if args.encoder:
         preset = replace(preset, encoder=args.encoder)
+    if args.attention:
+        preset = replace(preset, config=preset.config | {"attention": args.attention})
     said = {name: getattr(args, name) for name in ("epochs", "batch_size", "learning_rate", "seed")}
     preset = replace(preset, recipe=replace(preset.recipe, **{k: v for k, v in said.items() if v is not None}))
     last, recipe = args.out / "last.npz", preset.recipe

@@ -20,8 +20,10 @@ class Decoded(NamedTuple):
     alphas: object
 
 
-def beam_search(captioner, params, config, annotations, beam=3, max_length=40, length_power=0.0):
+def beam_search(captioner, params, config, annotations, beam=3, max_length=40, length_power=0.0, rng=None):
     """The most probable caption found for each photo: annotations (N, L, D) -> list of N Decoded.
+
+    rng draws what is random in a step of the captioner (the locations of hard attention, if it samples them).
 
     Each photo has `beam` places for captions. One that says <end>, or is `max_length` words long, is finished and
     leaves its place empty. The answer is the finished one with the largest log p / T^length_power (0: the most
@@ -33,7 +35,7 @@ def beam_search(captioner, params, config, annotations, beam=3, max_length=40, l
             "give a beam and a max_length of 1 or more and a length_power of 0 or more"
         )
     xp, N = xp_of(annotations), len(annotations)
-    state = captioner.start(params, config, annotations)
+    state = _start(captioner, params, config, annotations, max_length, rng)
     open_photos = np.arange(N)
     words = np.full((N, 1), START)
     total = np.zeros((N, 1))
@@ -80,7 +82,7 @@ def sample(captioner, params, config, annotations, rng, max_length=40, temperatu
             "give a max_length of 1 or more and a temperature above 0"
         )
     xp, N = xp_of(annotations), len(annotations)
-    state = captioner.start(params, config, annotations)
+    state = _start(captioner, params, config, annotations, max_length, rng)
     words = np.full((N, 1), START)
     ids, alphas, log_prob = [], [], np.zeros(N)
     open_photos = np.ones(N, bool)
@@ -98,6 +100,12 @@ def sample(captioner, params, config, annotations, rng, max_length=40, temperatu
     ids, alphas = np.stack(ids, axis=1), np.stack(alphas, axis=1)
     lengths = np.where((ids == END).any(axis=1), (ids == END).argmax(axis=1) + 1, ids.shape[1])
     return [Decoded(ids[n, :T].tolist(), float(log_prob[n]), alphas[n, :T]) for n, T in enumerate(lengths)]
+
+
+def _start(captioner, params, config, annotations, max_length, rng):
+    N, L, _ = annotations.shape
+    noise = captioner.decoding_noise(config, N, L, max_length, rng)
+    return captioner.start(params, config, annotations, noise if noise is None else to_device(noise, xp_of(annotations)))
 
 
 def _best(scores, beam):

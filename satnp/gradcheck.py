@@ -10,6 +10,7 @@ weights that sum to 1.
 """
 
 import warnings
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -19,7 +20,8 @@ from satnp.backend import to_device, to_host
 
 COMPLEX_STEP = "complex step"
 CENTRAL_DIFFERENCE = "central difference"
-TOLERANCE = {COMPLEX_STEP: 1e-10, CENTRAL_DIFFERENCE: 1e-6}
+DRAWS = "draws"
+TOLERANCE = {COMPLEX_STEP: 1e-10, CENTRAL_DIFFERENCE: 1e-6, DRAWS: 5}  # of draws in standard errors of a count
 STEP = {COMPLEX_STEP: 1e-30, CENTRAL_DIFFERENCE: 1e-5}
 
 
@@ -37,6 +39,16 @@ class Case:
     backward: Any
     constants: tuple = ()
     direction: bool = False
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Random choices to count: draw(rng, count) -> `count` outcomes, held against probabilities {outcome: p}."""
+
+    name: str
+    draw: Any
+    probabilities: dict
+    count: int = 10_000
 
 
 class Finding(NamedTuple):
@@ -104,6 +116,22 @@ def check_gradients(case, xp=np, seed=0, method=COMPLEX_STEP):
     return Result(case.name, method, max(errors), not findings, findings)
 
 
+def check_draws(case, seed=0):
+    """Count the outcomes of `case` -> Result; the error is that of the worst count, in its standard errors."""
+    counts = Counter(case.draw(np.random.default_rng(seed), case.count))
+    errors = {}
+    for outcome in counts | case.probabilities:
+        p = case.probabilities.get(outcome, 0.0)
+        errors[outcome] = abs(counts[outcome] - case.count * p) / max((case.count * p * (1 - p)) ** 0.5, 1e-9)
+    worst = max(errors, key=errors.get)
+    findings = []
+    if not errors[worst] <= TOLERANCE[DRAWS]:
+        seen = f"{worst} came {counts[worst]} times in {case.count}"
+        wanted = f"wanted about {case.count * case.probabilities.get(worst, 0.0):.0f}"
+        findings = [Finding("distribution", f"{case.name}: {seen}, {wanted}")]
+    return Result(case.name, DRAWS, float(errors[worst]), not findings, findings)
+
+
 def numeric_gradient(f, x, method=COMPLEX_STEP):
     """Gradient of the scalar function f at the host array x, one element at a time."""
     h, gradient = STEP[method], np.zeros(x.shape)
@@ -132,7 +160,7 @@ def diagnose(name, g, n, scale=0.0, sizes=None, tolerance=1e-10):
 
     `scale` is the largest norm of the check; `sizes` {what: size} are offered as the reason for a wrong factor.
     Kinds: missing, shape, non-finite, zero, sign, factor, transposed, mask, block, scattered, term (and mutation,
-    which check_gradients tells).
+    which check_gradients tells, and distribution, which check_draws tells).
     """
     if malformed := _malformed(name, g, n.shape):
         return malformed

@@ -60,11 +60,11 @@ class Model:
         annotations, _ = encoder.forward(self.params.part("encoder"), self.encoder_config, images)
         return annotations
 
-    def decode(self, annotations, beam=3, max_length=40):
-        """annotations (N, L, D) -> list of N decoding.Decoded"""
+    def decode(self, annotations, beam=3, max_length=40, rng=None):
+        """annotations (N, L, D) -> list of N decoding.Decoded; rng (default: seed 0) draws what is random in it."""
         return beam_search(
-            CAPTIONERS[self.captioner], self.params.part("decoder"), self.config, annotations,
-            beam=beam, max_length=max_length, length_power=self.length_power,
+            CAPTIONERS[self.captioner], self.params.part("decoder"), self.config, annotations, beam=beam,
+            max_length=max_length, length_power=self.length_power, rng=rng or np.random.default_rng(0),
         )  # fmt: skip
 
     def loss(self, annotations, captions, mask, noise):

@@ -38,7 +38,7 @@ PRESETS = {
     ),
     "flickr8k": Preset(
         "squeezenet1_1", "show_attend_tell",
-        {"M": 512, "H": 512, "A": 256},
+        {"M": 512, "H": 512, "A": 256, "estimator": "reward_to_go", "reward": "mean"},
         Recipe(epochs=15, learning_rate=1e-3, averaging=0.9995, mirror=True, patience=4, length_power=0.7),
     ),
 }  # fmt: skip

@@ -101,6 +101,7 @@ class Trainer:
         self.grads = self.params.zeros_like()
         self.memory = optim.new_state(recipe.optimiser, self.params.flat)
         self.average = self.params.flat.copy() if recipe.averaging else None
+        self.baseline = self.params.flat.sum() * 0  # of the rewards, for a captioner that has any
         self.step, self.order, self.best, self.bad = 0, [], None, 0
         self.nats = self.words = 0.0  # since the last line of the log
         self.steps_per_epoch = len(self._draw_order(np.random.default_rng(0)))
@@ -116,8 +117,8 @@ class Trainer:
             total=self.steps, initial=self.step, unit="batch", ncols=79, bar_format=BAR
         ) as bar:  # fmt: skip
             while self.step < self.steps and not self.stopped:
-                nll, norm, count, N = self._train_step(xp)
-                self.nats, self.words, seen = self.nats + nll * N, self.words + count, seen + N
+                cache, norm, count, N = self._train_step(xp)
+                self.nats, self.words, seen = self.nats + cache.nll * N, self.words + count, seen + N
                 self.step += 1
                 bar.update()
                 last = self.step == self.steps
@@ -132,7 +133,9 @@ class Trainer:
                             "start again in a new folder, with a lower learning_rate or clip"
                         )
                 if log:
-                    self._log("train", loss=loss, grad_norm=norm, lr=self._rate(self.step - 1))
+                    found = CAPTIONERS[self.model.captioner].diagnostics(cache)
+                    found = {name: round(float(to_host(x)), 6) for name, x in found.items()}
+                    self._log("train", loss=loss, grad_norm=norm, lr=self._rate(self.step - 1), **found)
                     rate = seen / (perf_counter() - started)
                     bar.set_postfix_str(f"{loss:.3f} nats/word, |g| {norm:.2f}, {rate:.0f} images/s")
                     self.nats = self.words = 0.0
@@ -160,8 +163,9 @@ class Trainer:
         captions, mask = pad([self.captions[i][1] for i in batch])
         photos = self.photos.batch(rows, self.rng)
         model, captioner = self.model, CAPTIONERS[self.model.captioner]
-        noise = captioner.draw_noise(model.config, mask.shape[1], len(rows), self.rng)
-        noise = type(noise)(*(None if x is None else to_device(x, xp) for x in noise))
+        rows_of_grid, columns = model.grid
+        noise = captioner.draw_noise(model.config, mask.shape[1], len(rows), rows_of_grid * columns, self.rng)
+        noise = type(noise)(*(None if x is None else to_device(x, xp) for x in noise))._replace(baseline=self.baseline)
         count, captions, mask = float(mask.sum()), to_device(captions, xp), to_device(mask, xp)
 
         self.grads.flat[...] = 0
@@ -183,7 +187,8 @@ class Trainer:
             # a young average forgets faster, or it would remember the random start
             keep = min(self.recipe.averaging, (1 + self.step) / (10 + self.step))
             optim.average(self.average, self.params.flat, keep)
-        return cache.nll, norm, count, len(rows)
+        self.baseline = cache.baseline
+        return cache, norm, count, len(rows)
 
     def _rate(self, step):
         rise = min(1.0, (step + 1) / max(1, self.recipe.warmup))
@@ -229,7 +234,7 @@ class Trainer:
         header = {
             "step": self.step, "optimiser_step": self.memory["step"], "rng": self.rng.bit_generator.state,
             "order_lengths": [len(batch) for batch in self.order], "best": self.best, "bad": self.bad,
-            "nats": float(to_host(self.nats)), "words": self.words,
+            "nats": float(to_host(self.nats)), "words": self.words, "baseline": float(to_host(self.baseline)),
             "recipe": vars(self.recipe), "captions": self._digest(),
         }  # fmt: skip
         training = {"header": header, "arrays": arrays}
@@ -259,6 +264,7 @@ class Trainer:
         self.order = np.split(arrays["order"], np.cumsum(header["order_lengths"])[:-1]) if len(arrays["order"]) else []
         self.step, self.best, self.bad = header["step"], header["best"], header["bad"]
         self.nats, self.words = header["nats"], header["words"]
+        self.baseline = self.baseline * 0 + header["baseline"]
         self.rng.bit_generator.state = header["rng"]
 
     def _digest(self):

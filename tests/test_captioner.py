@@ -16,7 +16,7 @@ from satnp.parameters import Parameters
 from satnp.reference import show_attend_tell as reference
 from tests import strict
 
-OPTIONS = [(attention, gate) for attention in checks.ATTENTIONS for gate in checks.GATES]
+OPTIONS = [(attention, gate) for attention in checks.F_ATT for gate in checks.GATES]
 N, T, L = 3, 4, 7
 LENGTHS = (4, 3, 2)
 
@@ -28,7 +28,7 @@ def world(config, xp=np, dtype=np.float64, padding=0):
     annotations = rng.standard_normal((N, L, config.D))
     captions = np.concatenate([rng.integers(0, config.V, (N, T + 1)), np.zeros((N, padding), int)], axis=1)
     mask = (np.arange(T + padding) < np.array(LENGTHS)[:, None]).astype(dtype)
-    noise = sat.draw_noise(config, T + padding, N, rng)
+    noise = sat.draw_noise(config, T + padding, N, L, rng)
     noise = sat.Noise(*(None if x is None else to_device(x.astype(dtype), xp) for x in noise))
     batch = Batch(*(to_device(x, xp) for x in (annotations.astype(dtype), captions, mask)))
     return params.on(to_device(params.flat.astype(dtype), xp)), batch, noise
@@ -155,11 +155,11 @@ def test_gradients_are_added_and_a_frozen_encoder_gets_none(xp):
 
 def test_noise_is_drawn_step_by_step():
     config = checks.sizes("additive", "scalar", dropout=0.4)
-    short, long = (sat.draw_noise(config, steps, N, np.random.default_rng(0)) for steps in (4, 6))
-    for a, b, size in zip(short, long, (config.M, config.H, config.M), strict=True):
+    short, long = (sat.draw_noise(config, steps, N, L, np.random.default_rng(0)) for steps in (4, 6))
+    for a, b, size in zip(short[:3], long[:3], (config.M, config.H, config.M), strict=True):
         assert a.shape == (4, N, size) and a.dtype == np.float32
         np.testing.assert_array_equal(a, b[:4])
-    assert sat.draw_noise(checks.sizes("additive", "scalar", dropout=0.0), 4, N, None) == sat.Noise(None, None, None)
+    assert sat.draw_noise(checks.sizes("additive", "scalar", dropout=0.0), 4, N, L, None) == sat.Noise()
 
 
 @pytest.mark.parametrize(("attention", "gate"), OPTIONS)
@@ -178,9 +178,10 @@ def test_init(attention, gate):
 @pytest.mark.parametrize(
     ("choices", "words"),
     [
-        ({"attention": "hard"}, "attention is 'hard'; choose additive, general or dot"),
+        ({"attention": "none"}, "attention is 'none'; choose soft or hard"),
+        ({"f_att": "cosine"}, "f_att is 'cosine'; choose additive, general or dot"),
         ({"gate": "none"}, "gate is 'none'; choose scalar or vector"),
-        ({"attention": "dot", "D": 4, "H": 5}, "dot attention needs D = H, but D is 4 and H is 5"),
+        ({"f_att": "dot", "D": 4, "H": 5}, "f_att dot needs D = H, but D is 4 and H is 5"),
         ({"dropout": 1.0}, "dropout is 1.0; choose a rate from 0 to below 1"),
     ],
 )

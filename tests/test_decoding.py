@@ -133,7 +133,7 @@ def test_scores_and_alphas_are_those_of_teacher_forcing(xp, params, rng, decode)
 def test_a_search_that_is_decided_stops(params, annotations):
     params.b_o[END] = 100
     steps = []
-    counting = SimpleNamespace(start=sat.start, step=lambda *arguments: steps.append(1) or sat.step(*arguments))
+    counting = SimpleNamespace(decoding_noise=sat.decoding_noise, start=sat.start, step=lambda *arguments: steps.append(1) or sat.step(*arguments))
     beam_search(counting, params, CONFIG, annotations, beam=3)
     assert len(steps) == 1
 

@@ -9,16 +9,26 @@ import pytest
 from satnp import checks, gradcheck
 from satnp.backend import to_device, to_host, xp_of
 from satnp.errors import InputError
-from satnp.gradcheck import CENTRAL_DIFFERENCE, COMPLEX_STEP, Case, check_gradients, diagnose
+from satnp.gradcheck import CENTRAL_DIFFERENCE, COMPLEX_STEP, Case, Draws, check_draws, check_gradients, diagnose
 
 
-@pytest.mark.parametrize("case", checks.CASES, ids=lambda case: case.name)
+GRADIENTS = [case for case in checks.CASES if isinstance(case, Case)]
+
+
+@pytest.mark.parametrize("case", GRADIENTS, ids=lambda case: case.name)
 def test_every_case(case, xp):
     result = check_gradients(case, xp)
     assert result.passed and result.error <= 1e-10, result.findings
 
 
-@pytest.mark.parametrize("case", checks.CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [case for case in checks.CASES if isinstance(case, Draws)], ids=lambda case: case.name)
+@pytest.mark.parametrize("seed", range(5))
+def test_choices_come_as_often_as_they_should(case, seed):
+    result = check_draws(case, seed)
+    assert result.passed and 0 < result.error < 4, result.findings
+
+
+@pytest.mark.parametrize("case", GRADIENTS, ids=lambda case: case.name)
 def test_a_device_computes_what_numpy_computes(case, xp, rng):
     inputs = case.make(rng).values()
     outs = [case.forward(*(to_device(x, module) for x in inputs))[0] for module in (np, xp)]

@@ -1,13 +1,18 @@
 """The contract that training, decoding, evaluation and figures know a captioner by. A captioner is a module with
 
     Config                                    frozen dataclass: sizes and choices, the paper's values as defaults
-    Noise, draw_noise(config, T, N, rng)      what is random in a pass (dropout masks), host arrays, time first
+    Noise, draw_noise(config, T, N, L, rng)   what is random in a pass (dropout masks, locations), host arrays, time first
     shapes(config) -> {name: shape}           of its parameters
     init(config, rng) -> Parameters
     forward(params, config, batch, noise) -> loss, cache      cache.nll is the loss without penalties, nats a caption
     backward(cache, grads, frozen) -> dannotations            adds into grads; None where the encoder is frozen
-    start(params, config, annotations) -> State               decoding, batched over photos and beams
-    step(params, config, state, words) -> log_probs, State, alpha
+    diagnostics(cache) -> {name: ()}                          numbers of a pass that a log should keep
+    decoding_noise(config, N, L, steps, rng)                  what is random in decoding, a host array, or None
+    start(params, config, annotations, noise) -> State        decoding, batched over photos and beams
+    step(params, config, state, words) -> log_probs, State, look      look (N, B, L) is where it looked
+
+What training remembers from one pass to the next (a moving baseline) comes in as noise.baseline and goes out as
+cache.baseline, both (); None where there is nothing yet.
 """
 
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Show, Attend and Tell with soft attention (Xu et al. 2015).
+"""Show, Attend and Tell with soft and with hard attention (Xu et al. 2015).
 
     (i, f, o, g)_t = (sigmoid, sigmoid, sigmoid, tanh)(E[y_{t-1}] W_x + h_{t-1} W_h + z_t W_z + b)      eq. 1
     c_t = f_t * c_{t-1} + i_t * g_t,    h_t = o_t * tanh(c_t)                                           eqs. 2-3
@@ -8,6 +8,17 @@
     p(y_t) = softmax(tanh(E[y_{t-1}] + h_t L_h + z_t L_z + b_m) L_o + b_o)                              eq. 7
 
     loss = mean over captions of  -sum_t log p(y_t) + penalty * sum_i (1 - sum_t alpha_ti)^2            eq. 14
+
+Hard attention looks at one location, drawn from the weights, and climbs the bound L_s <= log p(y | a) of eq. 10 by its
+sampled gradient (section 4.1). Of the cost C = -L_s, with r = sum_t log p(y_t | s, a) the reward of the caption:
+
+    s_t ~ Multinoulli(alpha_t),   z_t = beta_t sum_i s_ti a_i                                           eqs. 8-9
+    dC/de_t = -lambda_r (r - b) (s_t - alpha_t)             the REINFORCE term of the scores
+              + lambda_e alpha_t * (log alpha_t + H_t)      the entropy term; H_t the entropy of alpha_t
+    b_k = 0.9 b_{k-1} + 0.1 r                               the baseline; the gradient of step k uses b_{k-1}
+
+With probability one half an image is shown its expected value alpha_t in place of s_t; only there does the likelihood
+reach the scores. These terms go on through f_att into its weights and into h_{t-1}, so through the whole recurrence.
 
 Only what depends on h_{t-1} is inside the loop over time. The same model written step by step, as printed above, is in
 satnp/reference/show_attend_tell.py, and tests hold the two equal.
@@ -25,6 +36,11 @@ Where the authors' public code differs from the paper (the paper is the default;
     dropout on h_t and on the deep output                       those, and on E[y_{t-1}] (`dropout`)
     f_att additive                                              `attention`: additive, general, dot
     beta a scalar (popular ports: a vector)                     `gate`: scalar, vector
+    hard: reward the mean over words of a cost, /10             the sum of log p: reward_weight = N / (10 T) gives theirs
+    hard: entropy weight 0.002, not divided by N                divided like all else: entropy_weight = 0.002 N
+    hard: one coin a minibatch                                  one an image (`coin`)
+    hard: no beta in eq. 9, but in the code                     beta, as in the code
+    hard: the penalty's gradient lost by accident               kept; `penalty` = 0 drops it
 """
 
 from dataclasses import dataclass
@@ -35,6 +51,19 @@ import numpy as np
 from satnp.backend import xp_of
 from satnp.captioners.contract import State
 from satnp.errors import InputError
+from satnp.estimators import (
+    after,
+    draw,
+    entropy,
+    entropy_gradient,
+    leave_one_out,
+    local_expectation,
+    moving_average,
+    reinforce,
+    straight_through,
+    to_go,
+    total,
+)
 from satnp.layers import (
     additive_scores_backward,
     additive_scores_forward,
@@ -76,33 +105,73 @@ class Config:
     M: int = 512
     H: int = 1000
     A: int = 512
-    attention: str = "additive"  # additive, general or dot (which needs D = H)
+    attention: str = "soft"      # soft: alpha_t weighs all locations; hard: one location is drawn from it
+    f_att: str = "additive"      # additive, general or dot (which needs D = H)
     gate: str = "scalar"         # scalar: one beta a photo; vector: one a feature
     penalty: float = 1.0         # lambda of eq. 14
     dropout: float = 0.5         # of E[y_{t-1}], of h_t on its way out, of the deep output
 
+    # hard attention only; the paper gives no values for its two lambdas
+    estimator: str = "reinforce"      # reinforce, reward_to_go, local_expectation or gumbel_st
+    baseline: str = "moving_average"  # none, moving_average or leave_one_out (which needs samples >= 2)
+    samples: int = 1                  # S, paths drawn for each caption
+    coin: str = "image"               # alpha_t in place of s_t, one coin an image, one a minibatch, or none
+    reward: str = "sum"               # sum or mean of log p over a caption's words
+    reward_weight: float = 1.0        # lambda_r
+    entropy_weight: float = 0.01      # lambda_e
+    temperature: float = 1.0          # of gumbel_st
+    decoding: str = "expectation"     # expectation, argmax or sampling
+
     def __post_init__(self):
-        if self.attention not in ("additive", "general", "dot"):
-            raise InputError(f"attention is {self.attention!r}; choose additive, general or dot")
-        if self.gate not in ("scalar", "vector"):
-            raise InputError(f"gate is {self.gate!r}; choose scalar or vector")
-        if self.attention == "dot" and self.D != self.H:
-            raise InputError(f"dot attention needs D = H, but D is {self.D} and H is {self.H}; choose general attention")
-        for name in ("V", "D", "M", "H", "A"):
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise InputError(f"{name} is {getattr(self, name)!r}; choose {', '.join(choices[:-1])} or {choices[-1]}")
+        if self.f_att == "dot" and self.D != self.H:
+            raise InputError(f"f_att dot needs D = H, but D is {self.D} and H is {self.H}; choose general")
+        for name in ("V", "D", "M", "H", "A", "samples"):
             if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; choose a size of 1 or more")
-        if not 0 <= self.penalty < float("inf"):
-            raise InputError(f"penalty is {self.penalty}; choose 0 or more")
+                raise InputError(f"{name} is {getattr(self, name)}; choose 1 or more")
+        for name in ("penalty", "reward_weight", "entropy_weight"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise InputError(f"{name} is {getattr(self, name)}; choose 0 or more")
+        if not 0 < self.temperature < float("inf"):
+            raise InputError(f"temperature is {self.temperature}; choose a number above 0")
         if not 0 <= self.dropout < 1:
             raise InputError(f"dropout is {self.dropout}; choose a rate from 0 to below 1")
+        if self.hard and self.baseline == "leave_one_out" and self.samples < 2:
+            raise InputError("baseline leave_one_out compares samples of one caption; choose samples of 2 or more")
+
+    @property
+    def hard(self):
+        return self.attention == "hard"
+
+
+CHOICES = {
+    "attention": ("soft", "hard"),
+    "f_att": ("additive", "general", "dot"),
+    "gate": ("scalar", "vector"),
+    "estimator": ("reinforce", "reward_to_go", "local_expectation", "gumbel_st"),
+    "baseline": ("none", "moving_average", "leave_one_out"),
+    "coin": ("image", "minibatch", "none"),
+    "reward": ("sum", "mean"),
+    "decoding": ("expectation", "argmax", "sampling"),
+}
 
 
 class Noise(NamedTuple):
-    """Dropout masks: words (T, N, M), state (T, N, H), hidden (T, N, M); None means no dropout."""
+    """What is random in a pass over N captions, and what training remembers from the passes before.
+
+    Dropout masks words (T, N, M), state (T, N, H), hidden (T, N, M); None means no dropout. Hard attention: gumbel
+    (T, S*N, L) draws the locations, sample by sample (rows 0 to N-1 are sample 0); None means no drawing, so that
+    `decoding` says where to look. expected (N,) is 1 where alpha_t is used in place of s_t. baseline () is b.
+    """
 
     words: object = None
     state: object = None
     hidden: object = None
+    gumbel: object = None
+    expected: object = None
+    baseline: object = None
 
 
 class Cache(NamedTuple):
@@ -111,6 +180,7 @@ class Cache(NamedTuple):
     annotations: object
     nll: object         # (), mean over captions of -sum_t log p(y_t)
     alphas: object      # (T, N, L)
+    looks: object       # (T, N, L), what the context was formed with: alpha_t, or s_t
     h_prev: object      # (T, N, H)
     z: object           # (T, N, D)
     steps: list
@@ -122,6 +192,21 @@ class Cache(NamedTuple):
     vocabulary: object
     entropy: object
     doubly: object
+    hard: object        # Hard, or None
+    baseline: object    # b, for the next pass
+
+
+class Hard(NamedTuple):
+    """What hard attention keeps of a pass: scores (T, N, L), gumbel (T, N, L), sampled (N,), log_p (T, N) and
+    mask (T, N) of the words, ahead (T, N, L) or None, and the baseline () that this pass used."""
+
+    scores: object
+    gumbel: object
+    sampled: object
+    log_p: object
+    mask: object
+    ahead: object
+    baseline: object
 
 
 class Step(NamedTuple):
@@ -138,7 +223,7 @@ def shapes(config):
         "additive": {"W_a": (D, A), "W_s": (H, A), "b_a": (A,), "v": (A,), "c_a": (1,)},
         "general": {"W_a": (D, H)},
         "dot": {},
-    }[config.attention]
+    }[config.f_att]
     G = {"scalar": 1, "vector": D}[config.gate]
     return {
         "E": (V, M), "W_x": (M, 4 * H), "W_h": (H, 4 * H), "W_z": (D, 4 * H), "b": (4 * H,),
@@ -168,23 +253,37 @@ def _orthogonal(rng, H):
     return q * np.sign(np.diag(r))
 
 
-def draw_noise(config, T, N, rng):
-    """Dropout masks for T steps of N captions, host arrays, time first: more padding changes no earlier sample."""
-    if config.dropout == 0:
-        return Noise()
-    M, H = config.M, config.H
-    mask = dropout_mask(rng, (T, N, M + H + M), config.dropout)
-    return Noise(mask[:, :, :M], mask[:, :, M : M + H], mask[:, :, M + H :])
+def draw_noise(config, T, N, L, rng):
+    """Dropout masks, coins and Gumbel numbers for T steps of N captions; host arrays, drawn step by step.
+
+    More padding changes no earlier number.
+    """
+    M, H, S = config.M, config.H, config.samples
+    expected, masks, gumbel = None, [], []
+    if config.hard:
+        coins = {"image": N, "minibatch": 1, "none": 0}[config.coin]
+        expected = np.resize(rng.random(coins) < 0.5, N) if coins else np.zeros(N)
+        expected = expected.astype(np.float32)
+    for _ in range(T):
+        if config.dropout:
+            masks.append(dropout_mask(rng, (N, M + H + M), config.dropout))
+        if config.hard:
+            gumbel.append(rng.gumbel(size=(S * N, L)).astype(np.float32))
+    masks = np.stack(masks) if masks else None
+    words, state, hidden = (None, None, None) if masks is None else np.split(masks, (M, M + H), axis=2)
+    return Noise(words, state, hidden, np.stack(gumbel) if gumbel else None, expected)
 
 
 def forward(params, config, batch, noise):
-    """Loss of a batch.
+    """Loss of a batch; with hard attention and S samples, the mean over the samples.
 
     batch: annotations (N, L, D), captions (N, T+1), mask (N, T); noise from draw_noise -> loss (), cache
 
     Units: nats a caption.
     """
     p, xp = params, xp_of(batch.annotations)
+    if config.hard and noise.gumbel is not None:
+        batch, noise = _for_each_sample(config.samples, batch, noise)
     annotations = batch.annotations
     N, L, D = annotations.shape
     y_prev, y = batch.captions[:, :-1].T, batch.captions[:, 1:].T
@@ -200,18 +299,24 @@ def forward(params, config, batch, noise):
 
     # the loop: what depends on h_{t-1}
     alphas = xp.empty((T, N, L), dtype=h.dtype)
+    looks = xp.empty((T, N, L), dtype=h.dtype) if config.hard else alphas
     h_all = xp.empty((T + 1, N, H), dtype=h.dtype)
     z_all = xp.empty((T, N, D), dtype=h.dtype)
     h_all[0] = h
-    steps = []
+    gumbel = [None] * T if noise.gumbel is None else noise.gumbel
+    steps, all_scores = [], []
     for t in range(T):
         scores, scores_cache = attention_scores_forward(p, config, keys, h)
         alpha, softmax_cache = softmax_forward(scores)
-        context, _ = context_forward(alpha, annotations)
+        look = alpha
+        if config.hard:
+            look = choose(config, scores, alpha, gumbel[t], noise.expected)
+            all_scores.append(scores)
+        context, _ = context_forward(look, annotations)
         z, gate_cache = gate_forward(h, context, p.W_beta, p.b_beta)
         gates = word_gates[t] + h @ p.W_h + z @ p.W_z
         (h, c), cell_cache = lstm_cell_forward(gates, c)
-        alphas[t], z_all[t], h_all[t + 1] = alpha, z, h
+        alphas[t], looks[t], z_all[t], h_all[t + 1] = alpha, look, z, h
         steps.append(Step(scores_cache, softmax_cache, gate_cache, cell_cache))
 
     # after the loop: the words that all states predict
@@ -219,14 +324,24 @@ def forward(params, config, batch, noise):
     hidden, deep = deep_output_forward(words, h_out, z_all.reshape(T * N, D), p.L_h, p.L_z, p.b_m)
     hidden, hidden_dropout = dropout_forward(hidden, _rows(noise.hidden))
     logits, vocabulary = affine_forward(hidden, p.L_o, p.b_o)
-    nll, entropy = cross_entropy_forward(logits, y.ravel(), mask.ravel() / N)
+    nll, cross_entropy = cross_entropy_forward(logits, y.ravel(), mask.ravel() / N)
     penalty, doubly = doubly_stochastic_forward(alphas, mask)
     loss = nll + config.penalty * penalty
 
+    hard, baseline = None, noise.baseline
+    if config.hard and noise.gumbel is not None:
+        scores, log_p = xp.stack(all_scores), cross_entropy.log_p.reshape(T, N)
+        ahead = None
+        if config.estimator == "local_expectation":
+            ahead = look_ahead(p, config, annotations, word_gates, words, h_all[:-1], steps, noise, y)
+        baseline = xp.zeros((), dtype=mask.dtype) if baseline is None else baseline
+        hard = Hard(scores, noise.gumbel, 1 - noise.expected, log_p, mask, ahead, baseline)
+        baseline = moving_average(baseline, _reward(config, total, hard)[0], hard.sampled)
+        loss = loss - config.entropy_weight * (mask * entropy(scores)).sum() / N
     dropouts = words_dropout, state_dropout, hidden_dropout
     return loss, Cache(
-        p, config, annotations, nll, alphas, h_all[:-1], z_all, steps, start, embedding, dropouts, words,
-        deep, vocabulary, entropy, doubly,
+        p, config, annotations, nll, alphas, looks, h_all[:-1], z_all, steps, start, embedding, dropouts, words,
+        deep, vocabulary, cross_entropy, doubly, hard, baseline,
     )  # fmt: skip
 
 
@@ -234,6 +349,7 @@ def backward(cache, grads, frozen=False):
     """Adds dloss/dparams into `grads` -> dannotations (N, L, D), or None where the encoder is frozen."""
     p, config, annotations, g = cache.params, cache.config, cache.annotations, grads
     words_dropout, state_dropout, hidden_dropout = cache.dropouts
+    hard = cache.hard
     xp = xp_of(annotations)
     T, N, L = cache.alphas.shape
     D, H = config.D, config.H
@@ -241,6 +357,7 @@ def backward(cache, grads, frozen=False):
 
     # after the loop, backwards
     dalphas = doubly_stochastic_backward(config.penalty * one, cache.doubly)
+    dscores_hard = None if hard is None else score_gradients(config, cache)
     dlogits = cross_entropy_backward(one, cache.entropy)
     dhidden, dL_o, db_o = affine_backward(dlogits, cache.vocabulary)
     dhidden = dropout_backward(dhidden, hidden_dropout)
@@ -259,8 +376,15 @@ def backward(cache, grads, frozen=False):
         dgates, dc = lstm_cell_backward((dh + dh_out[t], dc), step.cell)
         dz = dz_out[t] + dgates @ p.W_z.T
         dgate, dcontext = gate_backward_preactivation(dz, step.gate), dz * step.gate.beta
-        dalpha = (annotations @ dcontext[:, :, None])[:, :, 0] + dalphas[t]
-        dscores = softmax_backward(dalpha, step.softmax)
+        dlook = (annotations @ dcontext[:, :, None])[:, :, 0]
+        if hard is None:
+            dscores = softmax_backward(dlook + dalphas[t], step.softmax)
+        else:  # the likelihood stops at a location that was drawn
+            expected = 1 - hard.sampled[:, None]
+            dscores = softmax_backward(expected * dlook + dalphas[t], step.softmax) + dscores_hard[t]
+            if config.estimator == "gumbel_st":
+                dsample = hard.sampled[:, None] * dlook
+                dscores += straight_through(dsample, hard.scores[t], hard.gumbel[t], config.temperature)
         dh_att, dquery, datt = attention_scores_backward(p, config, dscores, step.scores, datt)
         dh = dgates @ p.W_h.T + dgate @ p.W_beta.T + dh_att
         dgates_all[t], dgate_all[t], dcontext_all[t] = dgates, dgate, dcontext
@@ -290,24 +414,152 @@ def backward(cache, grads, frozen=False):
     g.b_o[...] += db_o
     if frozen:
         return None
-    dannotations = dannotations + cache.alphas.transpose(1, 2, 0) @ dcontext_all.transpose(1, 0, 2)
-    return dannotations + dannotations_att
+    dannotations = dannotations + cache.looks.transpose(1, 2, 0) @ dcontext_all.transpose(1, 0, 2)
+    dannotations = dannotations + dannotations_att
+    return dannotations if hard is None else dannotations.reshape(config.samples, -1, L, D).sum(axis=0)
 
 
-def start(params, config, annotations):
-    """State before the first word: annotations (N, L, D) -> State with one beam a photo."""
+def diagnostics(cache):
+    """{name: ()} of a pass: the entropy of alpha_t in nats and beta_t, means over the words. With hard attention also the
+    share of the images at their expected value, the mean reward of the others in nats, and the baseline that it met."""
+    xp, hard, mask = xp_of(cache.alphas), cache.hard, cache.doubly.mask
+    log_alphas = xp.log(xp.where(cache.alphas > 0, cache.alphas, 1))
+    beta = xp.stack([step.gate.beta.mean(axis=1) for step in cache.steps])
+    found = {
+        "alpha_entropy": -(mask * (cache.alphas * log_alphas).sum(axis=2)).sum() / mask.sum(),
+        "beta": (mask * beta).sum() / mask.sum(),
+    }
+    if hard is not None:
+        reward = _reward(cache.config, total, hard)[0]
+        found["reward"] = (hard.sampled * reward).sum() / xp.maximum(hard.sampled.sum(), 1)
+        found["baseline"] = hard.baseline
+        found["expected"] = 1 - hard.sampled.mean()
+    return found
+
+
+def choose(config, scores, alpha, gumbel=None, expected=None):
+    """Where hard attention looks: s_t drawn from alpha_t (N, L), or alpha_t itself where `expected` (N,) is 1.
+
+    Without gumbel (N, L) nothing is drawn: the largest alpha_t where `decoding` says argmax, else alpha_t.
+    """
+    if gumbel is None:
+        return draw(scores, xp_of(scores).zeros_like(alpha)) if config.decoding == "argmax" else alpha
+    sample = draw(scores, gumbel)
+    return sample if expected is None else xp_of(scores).where(expected[:, None] > 0, alpha, sample)
+
+
+def score_gradients(config, cache):
+    """What hard attention adds to dloss/de_t for all steps at once: REINFORCE and entropy -> dscores (T, N, L)"""
+    hard, alphas, looks = cache.hard, cache.alphas, cache.looks
+    weight = hard.mask / hard.mask.shape[1]
+    dscores = entropy_gradient(hard.scores, alphas, config.entropy_weight * weight)
+    if config.estimator == "gumbel_st":
+        return dscores
+    weight = config.reward_weight * weight
+    if config.estimator == "local_expectation":
+        scale = weight * _share(config, hard)
+        ahead = hard.ahead * hard.sampled[:, None]
+        return dscores + local_expectation(scale[:, :, None] * ahead, looks, alphas, weight * advantage(config, hard))
+    return dscores + reinforce(looks, alphas, weight * advantage(config, hard))
+
+
+def advantage(config, hard):
+    """r - b of each choice: (T, N)"""
+    part = {"reinforce": total, "reward_to_go": to_go, "local_expectation": after}[config.estimator]
+    reward = _reward(config, part, hard)
+    if config.baseline == "none":
+        return reward
+    if config.baseline == "moving_average":
+        # b is of whole captions; a part of one is compared with its share of the words
+        return reward - hard.baseline * part(hard.mask, hard.mask) / hard.mask.sum(axis=0)
+    T, rows = reward.shape
+    of_samples = reward.reshape(T, config.samples, -1).transpose(1, 0, 2)
+    return reward - leave_one_out(of_samples).transpose(1, 0, 2).reshape(T, rows)
+
+
+def _reward(config, part, hard):
+    return part(hard.log_p, hard.mask) * _share(config, hard)
+
+
+def _share(config, hard):
+    """What a word's log p counts in a reward: 1, or 1 / T where the reward is a mean."""
+    ones = hard.mask * 0 + 1
+    return ones / hard.mask.sum(axis=0) if config.reward == "mean" else ones
+
+
+def look_ahead(p, config, annotations, word_gates, words, h_prev, steps, noise, targets):
+    """What each location would have said: log p(y_t | s_1 .. s_{t-1}, s_t = i) -> (T, N, L)
+
+    L evaluations of cell and output a step, from the state that the drawn path has reached; dropout as in the pass.
+    """
+    xp, (T, N, _) = xp_of(annotations), h_prev.shape
+    L, D = annotations.shape[1:]
+    words = words.reshape(T, N, -1)
+    ahead = xp.empty((T, N, L), dtype=h_prev.dtype)
+
+    def each(x):
+        """(N, K) -> (N*L, K), each row L times"""
+        return None if x is None else xp.repeat(x, L, axis=0)
+
+    for t, step in enumerate(steps):
+        z = (step.gate.beta[:, None] * annotations).reshape(N * L, D)
+        gates = each(word_gates[t] + h_prev[t] @ p.W_h) + z @ p.W_z
+        (h, _), _ = lstm_cell_forward(gates, each(step.cell.c_prev))
+        h, _ = dropout_forward(h, each(None if noise.state is None else noise.state[t]))
+        hidden, _ = deep_output_forward(each(words[t]), h, z, p.L_h, p.L_z, p.b_m)
+        hidden, _ = dropout_forward(hidden, each(None if noise.hidden is None else noise.hidden[t]))
+        logits, _ = affine_forward(hidden, p.L_o, p.b_o)
+        log_p = log_softmax(logits)[xp.arange(N * L), xp.repeat(targets[t], L)]
+        ahead[t] = log_p.reshape(N, L)
+    return ahead
+
+
+def _for_each_sample(S, batch, noise):
+    """The batch S times over, sample by sample; the samples of a caption share its dropout and its coin."""
+    if S == 1:
+        return batch, noise
+    xp = xp_of(batch.mask)
+
+    def again(x, axis):
+        return None if x is None else xp.concatenate([x] * S, axis=axis)
+
+    masks = (again(x, 1) for x in (noise.words, noise.state, noise.hidden))
+    batch = type(batch)(*(again(x, 0) for x in batch))
+    return batch, Noise(*masks, noise.gumbel, again(noise.expected, 0), noise.baseline)
+
+
+def decoding_noise(config, N, L, steps, rng):
+    """Gumbel numbers (N, steps, L) for decoding that draws its locations, on the host; None where nothing is drawn."""
+    if config.hard and config.decoding == "sampling":
+        return rng.gumbel(size=(N, steps, L)).astype(np.float32)
+    return None
+
+
+def start(params, config, annotations, gumbel=None):
+    """State before the first word: annotations (N, L, D), gumbel from decoding_noise -> State with one beam a photo"""
+    xp = xp_of(annotations)
     (h, c), _ = initial_state_forward(annotations, params.W_h0, params.b_h0, params.W_c0, params.b_c0)
-    return State((annotations, attention_keys(params, config, annotations)), (h[:, None], c[:, None]))
+    photo, beams = (annotations, attention_keys(params, config, annotations)), (h[:, None], c[:, None])
+    if gumbel is not None:
+        photo, beams = (*photo, gumbel), (*beams, xp.zeros((len(h), 1), dtype=int))
+    return State(photo, beams)
 
 
 def step(params, config, state, words):
-    """One word more: words (N, B) the last ones -> log_probs (N, B, V), state, alpha (N, B, L)"""
+    """One word more: words (N, B) the last ones -> log_probs (N, B, V), state, look (N, B, L)
+
+    look is alpha_t with soft attention, and what `decoding` made of it with hard attention.
+    """
     p, xp = params, xp_of(words)
-    (annotations, keys), (h, c) = state
+    (annotations, keys, *gumbel), (h, c, *drawn) = state
     N, B, H = h.shape
     scores = [attention_scores_forward(p, config, keys, h[:, beam])[0] for beam in range(B)]
-    alpha, _ = softmax_forward(xp.stack(scores, axis=1))
-    context = (alpha @ annotations).reshape(N * B, -1)
+    scores = xp.stack(scores, axis=1)
+    look, _ = softmax_forward(scores)
+    if config.hard:  # beams of a photo share its numbers
+        numbers = gumbel[0][xp.arange(N)[:, None], drawn[0]] if gumbel else None
+        look = choose(config, scores, look, numbers)
+    context = (look @ annotations).reshape(N * B, -1)
     h = h.reshape(N * B, H)
     z, _ = gate_forward(h, context, p.W_beta, p.b_beta)
     words, _ = embedding_forward(words.ravel(), p.E)
@@ -315,8 +567,8 @@ def step(params, config, state, words):
     (h, c), _ = lstm_cell_forward(gates, c.reshape(N * B, H))
     hidden, _ = deep_output_forward(words, h, z, p.L_h, p.L_z, p.b_m)
     logits, _ = affine_forward(hidden, p.L_o, p.b_o)
-    beams = h.reshape(N, B, H), c.reshape(N, B, H)
-    return log_softmax(logits).reshape(N, B, -1), State(state.photo, beams), alpha
+    beams = h.reshape(N, B, H), c.reshape(N, B, H), *(t + 1 for t in drawn)
+    return log_softmax(logits).reshape(N, B, -1), State(state.photo, beams), look
 
 
 class Attention(NamedTuple):
@@ -329,11 +581,11 @@ class Attention(NamedTuple):
 
 def attention_keys(p, config, annotations):
     """The part of f_att that depends on the photo alone: annotations (N, L, D) -> keys (N, L, A)"""
-    if config.attention == "dot":
+    if config.f_att == "dot":
         return annotations
     N, L, D = annotations.shape
     keys = annotations.reshape(N * L, D) @ p.W_a
-    if config.attention == "additive":
+    if config.f_att == "additive":
         keys += p.b_a
     return keys.reshape(N, L, -1)
 
@@ -343,12 +595,12 @@ def attention_keys_backward(p, config, annotations, h_prev, dqueries, sums, g, f
 
     h_prev (T*N, H), dqueries: T of (N, A), sums: the gradients that the steps share
     """
-    if config.attention == "dot":
+    if config.f_att == "dot":
         return sums.keys
     N, L, D = annotations.shape
     dkeys = sums.keys.reshape(N * L, -1)
     g.W_a[...] += annotations.reshape(N * L, D).T @ dkeys
-    if config.attention == "additive":
+    if config.f_att == "additive":
         g.W_s[...] += h_prev.T @ _rows(xp_of(dkeys).stack(dqueries))
         g.v[...] += sums.v
         g.c_a[...] += sums.c
@@ -358,14 +610,14 @@ def attention_keys_backward(p, config, annotations, h_prev, dqueries, sums, g, f
 
 def attention_scores_forward(p, config, keys, h):
     """e_t = f_att(a, h_{t-1}): keys (N, L, A), h (N, H) -> scores (N, L)"""
-    if config.attention == "additive":
+    if config.f_att == "additive":
         return additive_scores_forward(keys, h @ p.W_s, p.v, p.c_a)
     return dot_scores_forward(keys, h * _query_scale(config))
 
 
 def attention_scores_backward(p, config, dscores, cache, sums):
     """dscores (N, L) -> dh (N, H), dquery (N, A), the sums so far plus this step's"""
-    if config.attention == "additive":
+    if config.f_att == "additive":
         dkeys, dquery, dv, dc = additive_scores_backward(dscores, cache)
         dh = dquery @ p.W_s.T
     else:
@@ -377,7 +629,7 @@ def attention_scores_backward(p, config, dscores, cache, sums):
 
 
 def _query_scale(config):
-    return config.D**-0.5 if config.attention == "dot" else 1
+    return config.D**-0.5 if config.f_att == "dot" else 1
 
 
 def _rows(x):

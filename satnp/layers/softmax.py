@@ -13,6 +13,7 @@ class CrossEntropyCache(NamedTuple):
     p: object
     targets: object
     weights: object
+    log_p: object  # (N,), of the targets
 
 
 def softmax(scores):
@@ -53,14 +54,15 @@ def cross_entropy_forward(logits, targets, weights):
     Units: nats. Source: Xu et al. 2015, eq. 14, first term.
     """
     xp = xp_of(logits)
-    log_p = log_softmax(logits)
-    loss = -(weights * log_p[xp.arange(len(targets)), targets]).sum()
-    return loss, CrossEntropyCache(xp.exp(log_p), targets, weights)
+    log_softmaxed = log_softmax(logits)
+    log_p = log_softmaxed[xp.arange(len(targets)), targets]
+    loss = -(weights * log_p).sum()
+    return loss, CrossEntropyCache(xp.exp(log_softmaxed), targets, weights, log_p)
 
 
 def cross_entropy_backward(dloss, cache):
     """dloss () -> dlogits (N, V)"""
-    p, targets, weights = cache
+    p, targets, weights, _ = cache
     xp = xp_of(p)
     scale = (dloss * weights)[:, None]
     dlogits = scale * p

@@ -152,13 +152,13 @@ def f_att_forward(p, config, annotations, h):
     additive: v . tanh(a_i W_a + h W_s + b_a) + c_a;  general: a_i W_a h;  dot: a_i . h / sqrt(D)
     """
     N, L, D = annotations.shape
-    if config.attention == "dot":
+    if config.f_att == "dot":
         scores, dot = dot_scores_forward(annotations, h / D**0.5)
         return scores, (dot,)
-    b_a = p.b_a if config.attention == "additive" else 0
+    b_a = p.b_a if config.f_att == "additive" else 0
     keys, affine_a = affine_forward(annotations.reshape(N * L, D), p.W_a, b_a)
     keys = keys.reshape(N, L, -1)
-    if config.attention == "general":
+    if config.f_att == "general":
         scores, dot = dot_scores_forward(keys, h)
         return scores, (dot, affine_a)
     query, affine_s = affine_forward(h, p.W_s, 0)
@@ -168,10 +168,10 @@ def f_att_forward(p, config, annotations, h):
 
 def f_att_backward(config, dscores, cache, g):
     """dscores (N, L) -> dannotations (N, L, D), dh (N, H); adds into `g`"""
-    if config.attention == "dot":
+    if config.f_att == "dot":
         dannotations, dquery = dot_scores_backward(dscores, cache[0])
         return dannotations, dquery / config.D**0.5
-    if config.attention == "general":
+    if config.f_att == "general":
         dkeys, dh = dot_scores_backward(dscores, cache[0])
     else:
         dkeys, dquery, dv, dc_a = additive_scores_backward(dscores, cache[0])
@@ -182,6 +182,6 @@ def f_att_backward(config, dscores, cache, g):
     N, L, _ = dkeys.shape
     dannotations, dW_a, db_a = affine_backward(dkeys.reshape(N * L, -1), cache[1])
     g.W_a[...] += dW_a
-    if config.attention == "additive":
+    if config.f_att == "additive":
         g.b_a[...] += db_a
     return dannotations.reshape(N, L, -1), dh

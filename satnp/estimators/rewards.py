@@ -1,0 +1,47 @@
+"""What a choice is worth, and what it is compared with.
+
+A choice at step t may be paid with any part of the caption's log-likelihood that comes from words it can change. A
+baseline may depend on anything but the choice that it multiplies; then E[b (s - alpha)] = 0 and it costs no bias.
+"""
+
+from satnp.backend import xp_of
+
+
+def total(log_p, mask):
+    """r = sum over all steps of mask log p: log_p (T, N), mask (T, N) -> rewards (T, N)
+
+    Source: Xu et al. 2015, section 4.1.
+    """
+    return mask * 0 + (mask * log_p).sum(axis=0)
+
+
+def to_go(log_p, mask):
+    """R_t = sum from step t on of mask log p: log_p (T, N), mask (T, N) -> rewards (T, N)
+
+    The words before step t do not depend on the choice of step t.
+    """
+    return (mask * log_p)[::-1].cumsum(axis=0)[::-1]
+
+
+def after(log_p, mask):
+    """R_t = sum after step t of mask log p: log_p (T, N), mask (T, N) -> rewards (T, N)"""
+    return to_go(log_p, mask) - mask * log_p
+
+
+def moving_average(baseline, reward, sampled, decay=0.9):
+    """b_k = decay b_{k-1} + (1 - decay) mean of r over the images that were sampled: reward (N,), sampled (N,) -> ()
+
+    `sampled` is 1 or 0; where no image was sampled, b stays. The gradient of step k uses b_{k-1}: a baseline that has
+    already seen the reward it is subtracted from is biased. Source: Xu et al. 2015, section 4.1.
+    """
+    count = sampled.sum()
+    mean = (sampled * reward).sum() / xp_of(reward).maximum(count, 1)
+    return xp_of(reward).where(count > 0, decay * baseline + (1 - decay) * mean, baseline)
+
+
+def leave_one_out(rewards):
+    """b of a sample = the mean over the OTHER samples of the same image and caption: rewards (S, ...) -> (S, ...), S >= 2
+
+    Source: Kool, van Hoof & Welling 2019.
+    """
+    return (rewards.sum(axis=0) - rewards) / (len(rewards) - 1)
