@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from satnp import estimators, laboratory, layers
+from satnp import enumeration, estimators, layers
 from satnp.backend import xp_of
 from satnp.captioners import show_attend_tell as sat
 from satnp.captioners.contract import Batch
@@ -249,18 +249,18 @@ def surrogate(loss, cache):
 
 def _expectation(estimator, baseline, b=0.0, samples=1):
     """The mean of hard attention's backward over all paths against the gradient of the enumerated bound, eq. 10."""
-    tiny = laboratory.small_world(estimator=estimator, baseline=baseline, samples=samples)
+    tiny = enumeration.small_world(estimator=estimator, baseline=baseline, samples=samples)
     shapes = tiny.params.shapes
 
     def world(weights):
         return tiny._replace(params=_pack(shapes, weights))
 
     def forward(*weights):
-        return laboratory.expected_cost(world(weights)), weights
+        return enumeration.expected_cost(world(weights)), weights
 
     def backward(dcost, weights):
         params = world(weights).params
-        return _unpack(params.on(laboratory.expected_gradient(world(weights), b)), dcost)
+        return _unpack(params.on(enumeration.expected_gradient(world(weights), b)), dcost)
 
     return Case(f"expectations/{estimator} {baseline}", lambda rng: dict(tiny.params.items()), forward, backward)
 

@@ -1,4 +1,4 @@
-"""The command line: satnp demo | gradcheck | train | caption | evaluate."""
+"""The command line: satnp demo | gradcheck | estimators | train | caption | evaluate."""
 
 import argparse
 import sys
@@ -6,7 +6,10 @@ from dataclasses import replace
 from glob import glob
 from pathlib import Path
 
+import numpy as np
+
 from satnp import __version__
+from satnp.captioners.show_attend_tell import CHOICES
 from satnp.data.datasets import KINDS
 from satnp.errors import InputError
 
@@ -47,6 +50,10 @@ def _parser():
     def device(sub):
         sub.add_argument("--device", choices=("numpy", "cuda", "auto"), default="numpy", help="default: numpy")
 
+    def looking(sub):
+        sub.add_argument("--decoding", choices=CHOICES["decoding"], help="where hard attention looks; default: as trained")
+        sub.add_argument("--seed", type=_at_least(0), default=0, metavar="N", help="of --decoding sampling; default: 0")
+
     sub = command("demo", demo, "train on rendered scenes from scratch, then caption unseen ones", "satnp demo")
     sub.add_argument("--out", type=Path, default=Path("satnp-demo"), metavar="DIR", help="default: satnp-demo")
     sub.add_argument("--seed", type=_at_least(0), default=0, metavar="N", help="default: 0")
@@ -55,6 +62,12 @@ def _parser():
     sub = command("gradcheck", gradcheck, "check every hand-written gradient", "satnp gradcheck lstm scores")
     sub.add_argument("names", nargs="*", metavar="NAME", help="only the checks with one of these in their name")
     sub.add_argument("--json", type=Path, metavar="FILE", help="also write the rows as JSON")
+
+    sub = command("estimators", estimators, "bias and variance of hard attention's gradients, exactly; learning curves",
+                  "satnp estimators --out satnp-estimators")  # fmt: skip
+    sub.add_argument("--out", type=Path, default=Path("satnp-estimators"), metavar="DIR", help="default: satnp-estimators")
+    sub.add_argument("--seed", type=_at_least(0), default=0, metavar="N", help="default: 0")
+    device(sub)
 
     sub = command(
         "train", train, "train a captioner",
@@ -65,7 +78,7 @@ def _parser():
     sub.add_argument("--attention", choices=("soft", "hard"), help="default: soft")
     sub.add_argument("--encoder", choices=("small", "squeezenet1_1"), help="default: small for scenes, else squeezenet1_1")
     sub.add_argument("--weights", type=Path, metavar="FILE", help="pretrained encoder, .safetensors or .npz")
-    sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="last.npz, best.npz, metrics.jsonl, curves.png")
+    sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="last.npz, best.npz, metrics.jsonl, figures")
     sub.add_argument("--features", type=Path, metavar="DIR", help="where frozen features are kept; default: OUT/features")
     sub.add_argument("--config", type=Path, metavar="FILE.toml", help="tables [config] and [recipe] over the preset")
     sub.add_argument("--resume", action="store_true", help="go on from OUT/last.npz")
@@ -80,6 +93,7 @@ def _parser():
     sub.add_argument("photos", nargs="+", metavar="PHOTO")
     sub.add_argument("--weights", type=Path, metavar="FILE", help="encoder weights in place of those in the checkpoint")
     sub.add_argument("--beam", type=_at_least(1), default=5, metavar="N", help="default: 5")
+    looking(sub)
     sub.add_argument("--figures", type=Path, metavar="DIR", help="write where it looked for each word, a PNG a photo")
     sub.add_argument("--json", type=Path, metavar="FILE", help="write captions, log-probabilities and weights")
     device(sub)
@@ -94,6 +108,7 @@ def _parser():
     sub.add_argument("--split", required=True, choices=("val", "test"))
     sub.add_argument("--weights", type=Path, metavar="FILE", help="encoder weights in place of those in the checkpoint")
     sub.add_argument("--beam", type=_at_least(1), default=3, metavar="N", help="default: 3")
+    looking(sub)
     sub.add_argument("--json", type=Path, metavar="FILE", help="write the scores")
     sub.add_argument("--results", type=Path, metavar="FILE", help="write the captions as coco-caption reads them")
     device(sub)
@@ -130,21 +145,24 @@ def gradcheck(args):
     return 1 if failed else 0
 
 
+def estimators(args):
+    """Measure each estimator of hard attention's gradient, then let each learn."""
+    from satnp.laboratory import run
+
+    return run(args.out, args.seed, _device(args))
+
+
 def train(args):
     """Train, or go on."""
     from satnp.data.datasets import load_split
     from satnp.data.features import feature_store
-    from satnp.figures import curves_figure
-    from satnp.presets import PRESETS, new_model, read_config
+    from satnp.figures import curves_figure, diagnostics_figure
+    from satnp.presets import find_preset, new_model
     from satnp.training import Trainer, read_log
 
-    preset = PRESETS[args.data]
-    if args.config:
-        preset = read_config(args.config, preset)
+    preset = find_preset(args.data, args.attention, args.config)
     if args.encoder:
         preset = replace(preset, encoder=args.encoder)
-    if args.attention:
-        preset = replace(preset, config=preset.config | {"attention": args.attention})
     said = {name: getattr(args, name) for name in ("epochs", "batch_size", "learning_rate", "seed")}
     preset = replace(preset, recipe=replace(preset.recipe, **{k: v for k, v in said.items() if v is not None}))
     last, recipe = args.out / "last.npz", preset.recipe
@@ -169,7 +187,9 @@ def train(args):
         print(f"there is no {last} yet: starting from the beginning")
     if not trainer.run():
         return 130
-    curves_figure(read_log(args.out / "metrics.jsonl"), args.out / "curves.png")
+    records = read_log(args.out / "metrics.jsonl")
+    curves_figure(records, args.out / "curves.png")
+    diagnostics_figure(records, args.out / "diagnostics.png")
     print(f"best: {args.out / 'best.npz'}, validation BLEU-4 {trainer.best:.4f} with beam {recipe.beam}")
     return 0
 
@@ -182,10 +202,10 @@ def caption(args):
 
     model, _ = _load(args)
     photos = [path for name in args.photos for path in _expand(name)]
-    rows, drawn = [], set()
+    rows, drawn, rng = [], set(), np.random.default_rng(args.seed)
     for path in photos:
         photo = read_photo(path)
-        said = model.caption(photo, args.beam)
+        said = model.caption(photo, args.beam, rng)
         print(f"{path}: {said}  (log p {said.log_prob:.2f})", flush=True)
         rows.append({"photo": str(path), "caption": str(said), "log_prob": said.log_prob, "words": said.words,
                      "alpha": said.alpha.round(5).tolist()})  # fmt: skip
@@ -214,7 +234,7 @@ def evaluate(args):
 
     model, notes = _load(args)
     split = load_split(args.data, args.split, args.root, notes.get("recipe", {}).get("seed", 0))
-    scores, captions = score(model, split, args.beam)
+    scores, captions = score(model, split, args.beam, seed=args.seed)
     print(f"{len(split.names)} photos of {args.data} {args.split}, beam {args.beam}, tokenised by coco-caption's rule")
     for name, value in scores.items():
         print(f"  {name:24} {value:.4f}")
@@ -222,6 +242,7 @@ def evaluate(args):
         setting = {
             "checkpoint": str(args.checkpoint), "step": notes.get("step"), "data": args.data, "split": args.split,
             "photos": len(split.names), "beam": args.beam, "length_power": model.length_power,
+            "attention": getattr(model.config, "attention", None), "decoding": getattr(model.config, "decoding", None),
             "tokeniser": "coco-caption rule", "satnp": __version__,
         }  # fmt: skip
         write_json(args.json, scores | setting)
@@ -251,4 +272,8 @@ def _load(args):
         if not hasattr(encoder, "load"):
             raise InputError(f"the encoder {model.encoder} has no pretrained weights; leave out --weights")
         model.params.part("encoder").flat[...] = encoder.load(args.weights, model.encoder_config).flat
+    if args.decoding:
+        if not getattr(model.config, "hard", False):
+            raise InputError(f"{args.checkpoint} has soft attention, which looks everywhere; leave out --decoding")
+        model.config = replace(model.config, decoding=args.decoding)
     return model.on(xp), notes

@@ -21,14 +21,15 @@ def annotation_chunks(model, split, features=None):
         yield rows, to_device(found.astype(dtype), xp)
 
 
-def evaluate(model, split, beam, features=None):
+def evaluate(model, split, beam, features=None, seed=0):
     """Free-running captions with their scores: -> ({score: value}, [model.Caption])
 
-    Scores are coco-caption's; rendered scenes also have how many captions are true and where the model looked.
+    Scores are coco-caption's; rendered scenes also have how many captions are true and where the model looked. `seed`
+    draws what is random in decoding.
     """
-    captions = []
+    captions, rng = [], np.random.default_rng(seed)
     for _, annotations in annotation_chunks(model, split, features):
-        captions += [model.describe(decoded) for decoded in model.decode(annotations, beam)]
+        captions += [model.describe(decoded) for decoded in model.decode(annotations, beam, rng=rng)]
     candidates = {name: str(caption) for name, caption in zip(split.names, captions, strict=True)}
     references = {name: [" ".join(words) for words in c] for name, c in zip(split.names, split.captions, strict=True)}
     scores = dict(score(candidates, references).corpus)

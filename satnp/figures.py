@@ -1,10 +1,11 @@
-"""Figures for people: where a captioner looked, word by word, and how its training went."""
+"""Figures for people: where a captioner looked, how its training went, and what hard attention's gradients cost."""
 
 from math import ceil, sqrt
 from textwrap import wrap
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from PIL import Image
 
@@ -18,6 +19,21 @@ GAP, LINE = 0.06, 0.25  # inches between panels, and of a line of text
 PIXELS = 256, 512  # the longer side of a drawn photo: smaller ones are enlarged, larger ones reduced
 
 SCORES = ("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "ROUGE_L", "true_captions", "pointing_accuracy")
+LEARNING = {"pointing_accuracy": "o-", "true_captions": "s--"}
+DIAGNOSTICS = {
+    ("reward", "baseline"): "reward (nats)",
+    ("alpha_entropy",): "entropy of alpha (nats)",
+    ("expected",): "share of images at their expected value",
+    ("beta",): "beta",
+}
+BASELINES = {"none": "C3", "moving_average": "C0", "leave_one_out": "C2"}
+ESTIMATORS = {  # marker and line
+    "reinforce": "o-",
+    "reward_to_go": "s-",
+    "local_expectation": "D-",
+    "reinforce_coin": "^--",
+    "gumbel_st": "v:",
+}
 
 
 def attention_figure(photo, words, alphas, grid, path, title=None, boxes=None):
@@ -30,36 +46,64 @@ def attention_figure(photo, words, alphas, grid, path, title=None, boxes=None):
     evenly is white all over, not blown up to a pattern. Writes a PNG.
     Raises InputError where alphas do not fit the words or the grid.
     """
+    _draw_attention(photo, [(None, words, alphas)], grid, path, title, boxes)
+
+
+def side_by_side_figure(photo, rows, grid, path, boxes=None):
+    """One photo, several captions: each as in attention_figure, one below the other (soft and hard, Xu et al., fig. 2).
+
+    rows [(label, words, alphas)], the label upright at the left of its panels; the rest as in attention_figure.
+    Raises InputError where there are no rows, or alphas do not fit their words or the grid.
+    """
+    if not rows:
+        raise InputError("there are no captions to set side by side; give one row (label, words, alphas) a caption")
+    _draw_attention(photo, rows, grid, path, None, boxes)
+
+
+def _draw_attention(photo, rows, grid, path, title, boxes):
+    drawn = _resized(photo)
+    blocks = [[(None, drawn), *_maps(drawn, words, alphas, grid)] for _, words, alphas in rows]
+
+    height, width = photo.shape[:2]
+    w, h = sqrt(AREA * width / height), sqrt(AREA * height / width)
+    longest = max(map(len, blocks))
+    columns = ceil(longest / ceil(longest / max(1, int(WIDTH / (w + GAP)))))
+    lines = [ceil(len(panels) / columns) for panels in blocks]
+    labels = [wrap(label or "", int(11 * n * h)) for (label, _, _), n in zip(rows, lines, strict=True)]
+    left = GAP + LINE * max(map(len, labels))
+    figure_width = left + columns * (w + GAP)
+    heading = [] if title is None else wrap(title, int(11 * figure_width))
+    figure_height = sum(lines) * (h + LINE) + GAP + LINE * len(heading)
+    figure = Figure((figure_width, figure_height), dpi=DPI)
+    bottom = figure_height - LINE * len(heading)
+    for label, panels, n in zip(labels, blocks, lines, strict=True):
+        bottom -= n * (h + LINE)
+        middle = (bottom + 0.5 * (n * (h + LINE) - LINE)) / figure_height
+        at = {"ha": "center", "va": "center", "multialignment": "center", "rotation": 90, "fontsize": 12}
+        figure.text(0.5 * left / figure_width, middle, "\n".join(label), parse_math=False, **at)
+        for k, (word, panel) in enumerate(panels):
+            x, y = left + k % columns * (w + GAP), bottom + (n - 1 - k // columns) * (h + LINE)
+            ax = figure.add_axes((x / figure_width, y / figure_height, w / figure_width, h / figure_height))
+            ax.axis("off")
+            ax.imshow(panel, extent=(0, width, height, 0), aspect="auto")
+            ax.set_title(word, fontsize=11, pad=3, parse_math=False)
+            for x0, y0, x1, y1 in () if boxes is None else boxes:
+                ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor="white", linewidth=0.8))
+    top = 1 - 0.5 * GAP / figure_height
+    figure.text(0.5, top, "\n".join(heading), fontsize=12, ha="center", va="top", parse_math=False)
+    _save(figure, path)
+
+
+def _maps(drawn, words, alphas, grid):
+    """[(word, its panel)] after the checks that attention_figure promises."""
     alphas = np.asarray(alphas)
     if alphas.ndim != 2 or len(alphas) - len(words) not in (0, 1) or alphas.shape[1] != grid[0] * grid[1]:
         raise InputError(
             f"alphas have shape {alphas.shape}, wanted ({len(words)}, {grid[0] * grid[1]}) for {len(words)} words on a "
             f"grid of {grid[0]} x {grid[1]}; pass one row of alpha a word"
         )
-    height, width = photo.shape[:2]
-    drawn = _resized(photo)
-    panels = [(None, drawn)]
-    for word, alpha in zip(words, alphas, strict=False):
-        panels.append((word, overlay(drawn, upsample(alpha.reshape(grid), drawn.shape[:2]))))
-
-    w, h = sqrt(AREA * width / height), sqrt(AREA * height / width)
-    rows = ceil(len(panels) / max(1, int(WIDTH / (w + GAP))))
-    columns = ceil(len(panels) / rows)
-    figure_width = columns * (w + GAP) + GAP
-    heading = [] if title is None else wrap(title, int(11 * figure_width))
-    figure_height = rows * (h + LINE) + GAP + LINE * len(heading)
-    figure = Figure((figure_width, figure_height), dpi=DPI)
-    for k, (word, panel) in enumerate(panels):
-        x, y = GAP + k % columns * (w + GAP), GAP + (rows - 1 - k // columns) * (h + LINE)
-        ax = figure.add_axes((x / figure_width, y / figure_height, w / figure_width, h / figure_height))
-        ax.axis("off")
-        ax.imshow(panel, extent=(0, width, height, 0), aspect="auto")
-        ax.set_title(word, fontsize=11, pad=3, parse_math=False)
-        for x0, y0, x1, y1 in () if boxes is None else boxes:
-            ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor="white", linewidth=0.8))
-    top = 1 - 0.5 * GAP / figure_height
-    figure.text(0.5, top, "\n".join(heading), fontsize=12, ha="center", va="top", parse_math=False)
-    _save(figure, path)
+    shape = drawn.shape[:2]
+    return [(word, overlay(drawn, upsample(alpha.reshape(grid), shape))) for word, alpha in zip(words, alphas, strict=False)]
 
 
 def upsample(alpha, shape):
@@ -109,20 +153,106 @@ def curves_figure(records, path):
     panels = [bool(train or nll), bool(scores or cider)]
     if not any(panels):
         raise InputError("the records hold no loss and no score; pass the lines of the metrics.jsonl of a training")
-    figure = Figure((4.6 * sum(panels) + 1.2 * panels[1], 3.4), dpi=DPI, layout="constrained")
-    axes = list(figure.subplots(1, sum(panels), squeeze=False)[0])
-    for ax in axes:
-        ax.set_xlabel("minibatches")
-        ax.grid(alpha=0.3)
-        ax.margins(y=0.1)
+    figure, axes = _over_minibatches(1, sum(panels), 1.2 * panels[1])
     if panels[0]:
         _draw_loss(axes[0], train, nll)
     if panels[1]:
         _draw_scores(axes[-1], scores, cider)
+    _from_zero(figure)
+    _save(figure, path)
+
+
+def learning_figure(curves, path):
+    """Trainings beside each other, over the minibatches seen: their loss, and whether they look and say what is there.
+
+    curves {name: the lines of its metrics.jsonl as dicts}, one colour a name. Left the training loss, as a running mean
+    over a fortieth of its points. Right the shares of the validation captions that look at the object they name
+    (pointing_accuracy, whole lines) and that are true (true_captions, dashed). What is lacking is not drawn; writes a PNG.
+    Raises InputError where there is nothing to draw.
+    """
+    losses = {name: _series(records, "train", "loss") for name, records in curves.items()}
+    scores = {
+        (name, score): found
+        for name, records in curves.items()
+        for score in LEARNING
+        if (found := _series(records, "val", score))
+    }
+    panels = [any(losses.values()), bool(scores)]
+    if not any(panels):
+        raise InputError("the records hold no loss and no score; pass the lines of the metrics.jsonl of each training")
+    colours = {name: f"C{k}" for k, name in enumerate(curves)}
+    figure, axes = _over_minibatches(1, sum(panels), 1.6)
+    handles = [Line2D([], [], color=colour, label=name) for name, colour in colours.items()]
+    if panels[0]:
+        for name, found in losses.items():
+            if found:
+                axes[0].plot(*_running_mean(found), color=colours[name])
+        axes[0].set_ylabel("training loss (nats a word)")
+    if panels[1]:
+        for (name, score), found in scores.items():
+            axes[-1].plot(*np.array(found, float).T, LEARNING[score], color=colours[name], markersize=3.5)
+        axes[-1].set_ylabel("share of validation captions")
+        axes[-1].set_ylim(top=1)
+        drawn = {score for _, score in scores}
+        handles += [_style(style, name) for name, style in LEARNING.items() if name in drawn]
+    figure.legend(handles=handles, loc="outside right center", fontsize=8)
+    _from_zero(figure)
+    _save(figure, path)
+
+
+def diagnostics_figure(records, path):
+    """What attention did in one training, over the minibatches seen, each drawn thin, and thick as a running mean.
+
+    records: the lines of metrics.jsonl as dicts; of kind "train" with step and what the captioner's diagnostics say:
+    alpha_entropy and beta, and with hard attention reward, baseline and expected. The reward is log p of a caption,
+    or of a word where the config says so; minibatches that were all at their expected value have none. Writes a PNG.
+    Raises InputError where the records hold none of these.
+    """
+    found = {name: _series(records, "train", name) for name in ("reward", "baseline", "alpha_entropy", "expected", "beta")}
+    drawn_all = {step for step, share in found["expected"] if share == 1}
+    found["reward"] = [(step, reward) for step, reward in found["reward"] if step not in drawn_all]
+    panels = [(names, label) for names, label in DIAGNOSTICS.items() if any(found[name] for name in names)]
+    if not panels:
+        raise InputError("the records hold no diagnostics of attention; pass the lines of the metrics.jsonl of a training")
+    columns = min(2, len(panels))
+    figure, axes = _over_minibatches(ceil(len(panels) / columns), columns)
+    for ax in axes[len(panels) :]:
+        ax.remove()
+    for ax, (names, label) in zip(axes, panels, strict=False):
+        for k, name in enumerate(names):
+            if found[name]:
+                _draw_with_mean(ax, found[name], f"C{k}", name)
+        ax.set_ylabel(label)
+        if len(names) > 1:
+            ax.legend()
+        else:
+            ax.set_ylim(bottom=0)
+        if names == ("expected",):
+            ax.set_ylim(top=1)
+        ax.set_xlim(left=0)
+    _save(figure, path)
+
+
+def _over_minibatches(rows, columns, extra=0.0):
+    """A figure with panels over minibatches and `extra` inches at the right -> (figure, axes)"""
+    figure = Figure((4.6 * columns + extra, 0.4 + 3 * rows), dpi=DPI, layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False).ravel())
+    for ax in axes:
+        ax.set_xlabel("minibatches")
+        ax.grid(alpha=0.3)
+        ax.margins(y=0.1)
+    return figure, axes
+
+
+def _from_zero(figure):
     for ax in figure.axes:
         ax.set_xlim(left=0)
         ax.set_ylim(bottom=0)
-    _save(figure, path)
+
+
+def _style(style, label):
+    """A legend's line of that marker and line, in black: the colour says something else."""
+    return Line2D([], [], color="black", marker=style[0], linestyle=style[1:], markersize=4, label=label)
 
 
 def _series(records, kind, name):
@@ -130,13 +260,20 @@ def _series(records, kind, name):
     return [(r["step"], r[name]) for r in records if r["kind"] == kind and r.get(name) is not None]
 
 
+def _running_mean(series):
+    """Steps and values, each averaged over a fortieth of the points."""
+    n = ceil(len(series) / 40)
+    return [np.convolve(x, np.ones(n) / n, "valid") for x in np.array(series, float).T]
+
+
+def _draw_with_mean(ax, series, color, label):
+    ax.plot(*np.array(series, float).T, ".-", color=color, alpha=0.3, linewidth=0.8, markersize=2)
+    ax.plot(*_running_mean(series), color=color, label=label)
+
+
 def _draw_loss(ax, train, nll):
     if train:
-        steps, loss = np.array(train, float).T
-        n = ceil(len(loss) / 40)
-        window = np.ones(n) / n
-        ax.plot(steps, loss, ".-", color="C0", alpha=0.3, linewidth=0.8, markersize=2)
-        ax.plot(*(np.convolve(x, window, "valid") for x in (steps, loss)), color="C0", label="training")
+        _draw_with_mean(ax, train, "C0", "training")
     if nll:
         ax.plot(*np.array(nll, float).T, "o-", color="C1", markersize=3.5, label="validation")
     ax.set_ylabel("loss (nats a word)")
@@ -153,6 +290,68 @@ def _draw_scores(ax, scores, cider):
         lines += right.plot(*np.array(cider, float).T, "s--", color="black", markersize=3.5, label="CIDEr (right)")
         right.set_ylabel("validation CIDEr (0 to 10)")
     ax.figure.legend(handles=lines, loc="outside right center", fontsize=8)
+
+
+def variance_figure(rows, path):
+    """Variance of an estimate of hard attention's gradient, E |g - E g|^2 / |dL|^2, against its samples S, log-log.
+
+    rows [laboratory.Row]; colour says the baseline, marker and line the estimator of ESTIMATORS. Others are not drawn,
+    and where there is no variance (soft attention) nothing can be. An estimator whose mean is not the gradient is
+    called biased. The grey line falls as 1/S, as the mean of independent samples does. Writes a PNG.
+    Raises InputError where there is nothing to draw.
+    """
+    lines = {}
+    for row in rows:
+        if row.estimator in ESTIMATORS and row.variance > 0:
+            lines.setdefault((row.estimator, row.baseline), []).append((row.samples, row.variance))
+    if not lines:
+        raise InputError("the rows hold no variance of an estimator; pass the rows of the laboratory's table")
+    figure = Figure((7.2, 4.6), dpi=DPI, layout="constrained")
+    ax = figure.subplots()
+    for (estimator, baseline), found in lines.items():
+        ax.plot(*np.array(sorted(found)).T, ESTIMATORS[estimator], color=BASELINES[baseline], markersize=4.5, linewidth=1.2)
+    S, variance = (np.array(x) for x in zip(*(point for found in lines.values() for point in found), strict=True))
+    ends = np.array([S.min(), S.max()])
+    ax.plot(ends, 2 * variance.max() * ends[0] / ends, color="grey", linewidth=0.8)
+    ax.annotate("1/S", (ends[0], 2 * variance.max()), color="grey", fontsize=9, xytext=(4, 2), textcoords="offset points")
+    ax.set_xscale("log", base=2)
+    ax.set_yscale("log")
+    ax.set_xticks(sorted(set(S.tolist())), [str(s) for s in sorted(set(S.tolist()))])
+    ax.minorticks_off()
+    ax.grid(alpha=0.3)
+    ax.set_xlabel("S (samples an estimate)")
+    ax.set_ylabel("variance / squared norm of the exact gradient")
+    biased = {row.estimator for row in rows if row.bias > 1e-9}
+    drawn = {estimator for estimator, _ in lines}
+    handles = [_style(s, n + " (biased)" * (n in biased)) for n, s in ESTIMATORS.items() if n in drawn]
+    handles += [
+        Line2D([], [], color=colour, linewidth=4, label=f"baseline {name}")
+        for name, colour in BASELINES.items()
+        if name in {baseline for _, baseline in lines}
+    ]
+    figure.legend(handles=handles, loc="outside right center", fontsize=8)
+    _save(figure, path)
+
+
+def nwgm_figure(comparison, path):
+    """How far soft attention's prediction is from what it stands for: distances of nwgm.compare, one panel a variant.
+
+    Each line is the share of the words whose two predictions are at most so far apart, in total variation. Writes a PNG.
+    Raises InputError where no words were compared.
+    """
+    if not all(len(x) for pairs in comparison.values() for x in pairs.values()) or not comparison:
+        raise InputError("no words were compared; give nwgm.compare a batch with words that count")
+    figure = Figure((8.4, 6.2), dpi=DPI, layout="constrained")
+    axes = figure.subplots(2, ceil(len(comparison) / 2), sharex=True, sharey=True).ravel()
+    for ax, ((tanh, h), pairs) in zip(axes, comparison.items(), strict=True):
+        for k, (pair, distances) in enumerate(pairs.items()):
+            ax.ecdf(distances, color=f"C{k}", label=f"{pair}: median {np.median(distances):.2g}")
+        ax.set_title(f"tanh {'on' if tanh else 'off'}, h_t {h}", fontsize=10)
+        ax.legend(fontsize=8, loc="lower right")
+        ax.grid(alpha=0.3)
+    figure.supxlabel("total variation")
+    figure.supylabel("share of the words")
+    _save(figure, path)
 
 
 def _save(figure, path):

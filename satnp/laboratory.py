@@ -1,29 +1,39 @@
-"""The laboratory: what each estimator of hard attention's gradient costs in bias and in variance.
-
-On a caption of T = 3 words about L = 3 locations there are only 27 ways to look, so everything that training can only
-sample is here computed: the bound L_s = sum_s p(s) log p(y | s), its exact gradient, and for each estimator the mean and
-the variance over all of its draws. The gradients come from the captioner's own backward, one path at a time.
-"""
+"""The laboratory: what each estimator of hard attention's gradient costs in bias and in variance, and what it learns."""
 
 from dataclasses import replace
-from itertools import product
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from satnp.backend import to_device, to_host, xp_of
+from satnp.backend import to_device, xp_of
 from satnp.captioners import show_attend_tell as sat
 from satnp.captioners.contract import Batch
-from satnp.estimators import after, to_go, total
-from satnp.gradcheck import numeric_gradient
-from satnp.parameters import Parameters
+from satnp.checkpoint import load
+from satnp.data.captions import pad
+from satnp.data.datasets import load_split
+from satnp.data.features import annotate
+from satnp.enumeration import (
+    PARTS,
+    L,
+    T,
+    enumerate_paths,
+    exact_gradient,
+    gradient,
+    moments,
+    small_world,
+    soft_gradient,
+    with_coin,
+)
+from satnp.figures import learning_figure, nwgm_figure, side_by_side_figure, variance_figure
+from satnp.files import write_json
+from satnp.nwgm import compare
+from satnp.presets import find_preset, new_model
+from satnp.training import Trainer, read_log
 
-L, T = 3, 3
-PATHS = np.array(list(product(range(L), repeat=T)))  # (L^T, T)
-PARTS = {"reinforce": total, "reinforce_coin": total, "reward_to_go": to_go, "local_expectation": after}
 BASELINES = "none", "moving_average", "leave_one_out"
-S = 1, 2, 4, 8, 16, 32
-DRAWS = 400, 500  # groups of noise draws in a group, for an estimator that cannot be enumerated
+SAMPLES = 1, 2, 4, 8, 16, 32
+DRAWS = 400, 500  # of an estimator that cannot be enumerated: groups, and draws in a group
 
 
 class Row(NamedTuple):
@@ -41,142 +51,136 @@ class Row(NamedTuple):
     samples: int
 
 
-class World(NamedTuple):
-    """One caption of one photo, and a captioner small enough to enumerate."""
+def table(seed=0):
+    """Every estimator with every baseline at every S -> [Row]
 
-    params: Parameters
-    config: sat.Config
-    batch: Batch
-
-
-class Paths(NamedTuple):
-    """For each of P paths: its probability p (P,), log p of its words (P, T), the gradient of the likelihood along it
-    (P, F), that with each step's own word by its expectation (P, F), and of each step's -log alpha_t[s_t] (P, T, F)."""
-
-    p: object
-    log_p: object
-    likelihood: object
-    local: object
-    scores: object
-
-
-def small_world(seed=0, **choices):
-    """A random World with L locations, T words and float64 parameters; `choices` are the Config's."""
-    rng = np.random.default_rng(seed)
-    config = sat.Config(V=6, D=4, M=3, H=5, A=4, attention="hard", coin="none", baseline="none", dropout=0.0,
-                        penalty=0.0, entropy_weight=0.0)  # fmt: skip
-    config = replace(config, **choices)
-    params = Parameters(sat.shapes(config), flat=0.9 * rng.standard_normal(sat.init(config, rng).flat.size))
-    batch = Batch(rng.standard_normal((1, L, config.D)), rng.integers(0, config.V, (1, T + 1)), np.ones((1, T)))
-    return World(params, config, batch)
-
-
-def single(world):
-    """The same world with one path in an estimate."""
-    return world._replace(config=replace(world.config, samples=1, baseline="none"))
-
-
-def walk(world, paths, expected=0, baseline=0.0, flat=None):
-    """The pass that looks where `paths` (P, T) say, one row a path -> cache"""
-    params = world.params if flat is None else world.params.on(flat)
-    xp, rows = xp_of(params.flat), len(paths) // world.config.samples
-    gumbel = np.where(np.arange(L) == paths.T[:, :, None], np.inf, 0.0)
-    batch = Batch(*(to_device(np.repeat(x, rows, axis=0), xp) for x in world.batch))
-    noise = (gumbel, np.full(rows, float(expected)), np.array(baseline))
-    noise = sat.Noise(None, None, None, *(to_device(x, xp) for x in noise))
-    return sat.forward(params, world.config, batch, noise)[1]
-
-
-def gradient(cache):
-    """The backward of a pass as one flat vector."""
-    grads = cache.params.zeros_like()
-    sat.backward(cache, grads, frozen=True)
-    return grads.flat
-
-
-def path_probabilities(cache, paths=PATHS):
-    """p(s) = product over t of alpha_t[s_t]: (P,)"""
-    chosen = to_device((np.arange(L) == paths.T[:, :, None]).astype(float), xp_of(cache.alphas))
-    return (cache.alphas * chosen).sum(axis=2).prod(axis=0)
-
-
-def expected_cost(world, flat=None):
-    """E[C] over all paths, with the penalty and the entropy that the config asks for; without them it is -L_s, eq. 10."""
-    cache = walk(single(world), PATHS, flat=flat)
-    looked = cache.alphas.sum(axis=0) - 1
-    cost = -cache.hard.log_p.sum(axis=0) + world.config.penalty * (looked * looked).sum(axis=1)
-    cost = cost - world.config.entropy_weight * sat.entropy(cache.hard.scores).sum(axis=0)
-    return (path_probabilities(cache) * cost).sum()
-
-
-def exact_gradient(world):
-    """Of expected_cost, by complex step: (F,)"""
-    return numeric_gradient(lambda flat: expected_cost(world, flat), world.params.flat)
-
-
-def expected_gradient(world, baseline=0.0):
-    """The mean over all draws of the captioner's own backward: paths one by one, or in pairs where the config has S = 2"""
-    p = to_host(path_probabilities(walk(single(world), PATHS)))
-    mean = 0
-    for chosen in product(range(len(PATHS)), repeat=world.config.samples):
-        mean = mean + p[list(chosen)].prod() * gradient(walk(world, PATHS[list(chosen)], baseline=baseline))
-    return mean
-
-
-def soft_gradient(world):
-    """Of the cost when each step is shown its expected value: (F,)"""
-    return gradient(walk(world, PATHS[:1], expected=1))
-
-
-def enumerate_paths(world):
-    """Every path with its gradients, from the captioner's own backward -> Paths"""
-    world = single(world)
-    to_go_world = world._replace(config=replace(world.config, estimator="reward_to_go"))
-    local_world = world._replace(config=replace(world.config, estimator="local_expectation"))
-    likelihood, local, scores = [], [], []
-    for path in PATHS[:, None]:
-        cache = walk(to_go_world, path)
-        # rewards 0, then 1 for word t: the choices of steps 0 to t are paid 1
-        paid = [gradient(_with_log_p(cache, np.arange(T) == t)) for t in (-1, *range(T))]
-        likelihood.append(paid[0])
-        scores.append(np.diff(paid, axis=0))
-        local.append(gradient(_with_log_p(walk(local_world, path), np.zeros(T))))
-    cache = walk(world, PATHS)
-    return Paths(path_probabilities(cache), cache.hard.log_p.T, *map(np.array, (likelihood, local, scores)))
-
-
-def _with_log_p(cache, log_p):
-    return cache._replace(hard=cache.hard._replace(log_p=log_p[:, None].astype(float)))
-
-
-def moments(paths, estimator, baseline, S):
-    """Mean (F,) and variance, E |g - E g|^2, of the estimate from S independent paths, over all draws.
-
-    With leave_one_out the S terms depend on each other through their baselines; E[score] = 0 leaves few products alive.
+    Of the last row, `reinforce_whole`, the objective has the penalty and the entropy in it too. Their gradients are
+    those along the drawn path only: what they leave out is its bias.
     """
-    p, K = paths.p, paths.scores
-    path_part = paths.local if estimator == "local_expectation" else paths.likelihood
-    R = PARTS[estimator](paths.log_p.T, np.ones(paths.log_p.T.shape)).T  # (P, T)
-    b = np.zeros(T)
-    if baseline == "moving_average":  # settled at E[r], shared out over the words
-        words = PARTS[estimator](np.ones((T, 1)), np.ones((T, 1)))[:, 0]
-        b = (p @ paths.log_p.sum(axis=1)) * words / T
-    g = path_part + np.einsum("pt,ptf->pf", R - b, K)
-    mean = p @ g
-    square = p @ (g * g).sum(axis=1)
-    if baseline != "leave_one_out":
-        return mean, (square - mean @ mean) / S
-    mu = p @ R
-    covariance = (R - mu).T @ (p[:, None] * (R - mu))
-    gK = np.einsum("p,pf,ptf->t", p, g, K)
-    KK = np.einsum("p,ptf,puf->tu", p, K, K)
-    RK = np.einsum("p,pt,puf->tuf", p, R, K)
-    square += -2 * mu @ gK + ((np.outer(mu, mu) + covariance / (S - 1)) * KK).sum()
-    product = mean @ mean + np.einsum("tuf,utf->", RK, RK) / (S - 1) ** 2
-    return mean, square / S + (S - 1) / S * product - mean @ mean
+    world = small_world(seed)
+    exact, paths, soft = exact_gradient(world), enumerate_paths(world), soft_gradient(world)
+    rows = []
+
+    def add(estimator, baseline, mean, variance, S, exact=exact):
+        norm = np.linalg.norm(exact)
+        bias = float(np.linalg.norm(mean - exact) / norm)
+        rows.append(Row(estimator, baseline, bias, "exact", None, float(variance / norm**2), S))
+
+    for estimator in PARTS:
+        for baseline in BASELINES:
+            for S in SAMPLES[baseline == "leave_one_out" :]:
+                mean, variance = moments(paths, estimator, baseline, S)
+                if estimator == "reinforce_coin":
+                    mean, variance = with_coin(mean, variance, soft)
+                add(estimator, baseline, mean, variance, S)
+    rows += _gumbel_rows(world._replace(config=replace(world.config, estimator="gumbel_st")), exact, seed)
+    add("soft", "none", soft, 0.0, 1)
+    world = small_world(seed, penalty=1.0, entropy_weight=0.1)
+    whole, paths = exact_gradient(world), enumerate_paths(world)
+    for S in SAMPLES:
+        add("reinforce_whole", "none", *moments(paths, "reinforce", "none", S), S, whole)
+    return rows
 
 
-def with_coin(mean, variance, soft):
-    """Moments of the estimate that is `soft` with probability one half, else one of these moments."""
-    both = 0.5 * (mean + soft)
-    return both, 0.5 * (variance + mean @ mean + soft @ soft) - both @ both
+def _gumbel_rows(world, exact, seed):
+    """Its noise is continuous, so its mean is over DRAWS; what the noise adds to the distance is taken out again."""
+    rng, (groups, size) = np.random.default_rng([seed, 1]), DRAWS
+    batch = Batch(*(np.repeat(x, size, axis=0) for x in world.batch))
+    means = []
+    for _ in range(groups):
+        noise = sat.draw_noise(world.config, T, size, L, rng)
+        means.append(gradient(sat.forward(world.params, world.config, batch, noise)[1]))
+    means = np.array(means)
+    off, norm, variance = means.mean(axis=0) - exact, np.linalg.norm(exact), size * means.var(axis=0, ddof=1).sum()
+    bias = np.sqrt(max(off @ off - variance / (groups * size), 0)) / norm
+    error = 1.96 * (means @ off / np.linalg.norm(off)).std(ddof=1) / np.sqrt(groups) / norm
+    interval = [float(max(bias - error, 0)), float(bias + error)]
+    return [Row("gumbel_st", "none", float(bias), "sampled", interval, float(variance / S / norm**2), S) for S in SAMPLES]
+
+
+def convergence(seed=0, repeats=400):
+    """The exponent of S with which the error of the mean over S sampled paths falls: near -1/2."""
+    rng, world = np.random.default_rng([seed, 2]), small_world(seed)
+    paths = enumerate_paths(world)
+    each = paths.likelihood + np.einsum("p,ptf->pf", paths.log_p.sum(axis=1), paths.scores)
+    exact, S = paths.p @ each, np.array([1, 4, 16, 64, 256, 1024])
+    errors = []
+    for count in S:
+        drawn = rng.multinomial(count, paths.p, size=repeats) / count
+        errors.append(np.sqrt((((drawn @ each) - exact) ** 2).sum(axis=1).mean()))
+    return np.polyfit(np.log(S), np.log(errors), 1)[0]
+
+
+def report(rows, S=2):
+    """The rows at one S as lines of text, each with how much less variance it has than plain REINFORCE."""
+    rows = [row for row in rows if row.samples == S or row.estimator == "soft"]
+    plain = next(row for row in rows if (row.estimator, row.baseline) == ("reinforce", "none"))
+    yield f"{'estimator':18}{'baseline':17}{'bias':>9}{'variance':>11}   than plain REINFORCE"
+    for row in rows:
+        less = f"1/{plain.variance / row.variance:.1f}" if row.variance else "0"
+        note = "" if row.bias_ci is None else f", bias {row.bias_ci[0]:.4f} to {row.bias_ci[1]:.4f}"
+        yield f"{row.estimator:18}{row.baseline:17}{row.bias:9.1e}{row.variance:11.4f}   {less}{note}"
+
+
+# Each beside the others: one path a caption, the preset's weights, no coin but where the name says so.
+CURVES = {
+    "soft": {"attention": "soft"},
+    "reinforce": {"estimator": "reinforce", "coin": "none"},
+    "reinforce_coin": {"estimator": "reinforce", "coin": "image"},
+    "reward_to_go": {"estimator": "reward_to_go", "coin": "none"},
+    "local_expectation": {"estimator": "local_expectation", "coin": "none"},
+    "gumbel_st": {"estimator": "gumbel_st", "coin": "none"},
+}
+
+
+def run(out, seed=0, xp=np):
+    """Write estimators.json, variance.png; then train CURVES: curves.png, soft_and_hard.png, nwgm.png -> exit status"""
+    out = Path(out)
+    rows = table(seed)
+    write_json(out / "estimators.json", [row._asdict() for row in rows])
+    variance_figure(rows, out / "variance.png")
+    print(f"bias and variance of one estimate from 2 paths, against the exact gradient of {L**T} paths, relative to it")
+    for line in report(rows):
+        print(line)
+    print(f"the error of the mean over S paths falls as S^{convergence(seed):.3f}\n")
+    trained = learning_curves(out, xp, seed)
+    if trained is None:
+        return 130
+    learning_figure({name: read_log(folder / "metrics.jsonl") for name, folder in trained.items()}, out / "curves.png")
+    soft = load(trained.pop("soft") / "best.npz").on(xp)
+    pointing = {name: read_log(folder / "metrics.jsonl")[-1]["pointing_accuracy"] for name, folder in trained.items()}
+    best = max(pointing, key=pointing.get)
+    hard = load(trained[best] / "best.npz").on(xp)
+    scene = load_split("scenes", "test", seed=seed).scenes[0]
+    said = [(name, model.caption(scene.image, beam=1)) for name, model in (("soft", soft), (f"hard ({best})", hard))]
+    lines = [(name, caption.words, caption.alpha.reshape(len(caption.alpha), -1)) for name, caption in said]
+    side_by_side_figure(scene.image, lines, soft.grid, out / "soft_and_hard.png")
+    nwgm_figure(approximation(soft, load_split("scenes", "val", seed=seed)), out / "nwgm.png")
+    print(f"look at {out}: " + ", ".join(path.name for path in sorted(out.glob("*.png"))))
+    return 0
+
+
+def approximation(soft, split, photos=100):
+    """nwgm.compare of the first caption of the first photos of a split."""
+    captions, mask = pad([soft.vocabulary.encode(captions[0]) for captions in split.captions[:photos]])
+    xp = xp_of(soft.params.flat)
+    annotations = to_device(annotate(soft, split.photos[:photos]), xp)
+    batch = Batch(annotations, to_device(captions, xp), to_device(mask, xp))
+    return compare(soft.params.part("decoder"), soft.config, batch)
+
+
+def learning_curves(out, xp=np, seed=0, epochs=1):
+    """Train each of CURVES on the same scenes from the same parameters -> {name: folder}, or None where interrupted"""
+    preset = find_preset("scenes", "hard")
+    train, val = (load_split("scenes", split, seed=seed) for split in ("train", "val"))
+    trained = {}
+    for name, choices in CURVES.items():
+        config, recipe = preset.config | choices, replace(preset.recipe, seed=seed, epochs=epochs, validate_every=300)
+        folder = out / name
+        (folder / "last.npz").unlink(missing_ok=True)
+        print(f"{name}: {recipe.epochs} epoch of {len(train.names)} scenes")
+        model = new_model(replace(preset, config=config, recipe=recipe), train).on(xp)
+        if not Trainer(model, recipe, train, val, folder).run():
+            return None
+        trained[name] = folder
+    return trained

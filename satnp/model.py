@@ -72,10 +72,10 @@ class Model:
         captioner = CAPTIONERS[self.captioner]
         return captioner.forward(self.params.part("decoder"), self.config, Batch(annotations, captions, mask), noise)
 
-    def caption(self, photo, beam=3):
-        """Caption for one photo: a path, or an (R, S, 3) RGB uint8 array of any size -> Caption"""
+    def caption(self, photo, beam=3, rng=None):
+        """Caption for one photo: a path, or an (R, S, 3) RGB uint8 array of any size; rng as in decode -> Caption"""
         image = read_photo(photo, self.encoder_config.preprocessing.size)
-        (decoded,) = self.decode(self.annotate(to_device(image[None], xp_of(self.params.flat))), beam)
+        (decoded,) = self.decode(self.annotate(to_device(image[None], xp_of(self.params.flat))), beam, rng=rng)
         return self.describe(decoded)
 
     def describe(self, decoded):

@@ -1,5 +1,7 @@
 """Show, Attend and Tell as a whole: equal to its step-by-step twin, to itself under padding, and on every device."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 
@@ -16,9 +18,24 @@ from satnp.parameters import Parameters
 from satnp.reference import show_attend_tell as reference
 from tests import strict
 
-OPTIONS = [(attention, gate) for attention in checks.F_ATT for gate in checks.GATES]
-N, T, L = 3, 4, 7
+SOFT = [{"f_att": f_att, "gate": gate} for f_att, gate in product(checks.F_ATT, checks.GATES)]
+LAMBDAS = {"reward_weight": 0.6, "entropy_weight": 0.3, "temperature": 0.7}
+HARD = [  # each estimator with each baseline, and all of SOFT between them
+    SOFT[e + b] | LAMBDAS | {"attention": "hard", "estimator": estimator, "baseline": baseline, "samples": samples}
+    for e, estimator in enumerate(sat.CHOICES["estimator"])
+    for b, (baseline, samples) in enumerate((("none", 1), ("moving_average", 1), ("leave_one_out", 2)))
+]
+N, T, L = 3, 4, 9
 LENGTHS = (4, 3, 2)
+
+
+def said(choices):
+    """The words of a Config, as the name of a test."""
+    return "-".join(str(value) for value in choices.values() if isinstance(value, str))
+
+
+def each(configs):
+    return pytest.mark.parametrize("choices", configs, ids=said)
 
 
 def world(config, xp=np, dtype=np.float64, padding=0):
@@ -29,17 +46,20 @@ def world(config, xp=np, dtype=np.float64, padding=0):
     captions = np.concatenate([rng.integers(0, config.V, (N, T + 1)), np.zeros((N, padding), int)], axis=1)
     mask = (np.arange(T + padding) < np.array(LENGTHS)[:, None]).astype(dtype)
     noise = sat.draw_noise(config, T + padding, N, L, rng)
+    if config.hard:
+        noise = noise._replace(expected=np.array([0, 1, 0]), baseline=np.array(-3.0))
     noise = sat.Noise(*(None if x is None else to_device(x.astype(dtype), xp) for x in noise))
     batch = Batch(*(to_device(x, xp) for x in (annotations.astype(dtype), captions, mask)))
     return params.on(to_device(params.flat.astype(dtype), xp)), batch, noise
 
 
 def gradients(module, params, config, batch, noise):
-    """Loss and {name: gradient} with the annotations', on the host."""
+    """Loss and {name: gradient} with the annotations' and the next baseline (0 with soft attention), on the host."""
     loss, cache = module.forward(params, config, batch, noise)
     grads = params.zeros_like()
-    dannotations = module.backward(cache, grads)
-    return float(to_host(loss)), {n: to_host(g) for n, g in grads.items()} | {"annotations": to_host(dannotations)}
+    found = dict(grads.items()) | {"annotations": module.backward(cache, grads)}
+    found = {name: to_host(x) for name, x in found.items()}
+    return float(to_host(loss)), found | {"baseline": to_host(cache.baseline) if config.hard else np.zeros(())}
 
 
 def assert_equal(ours, theirs, tolerance):
@@ -49,19 +69,29 @@ def assert_equal(ours, theirs, tolerance):
         assert relative_error(g, theirs[1][name], scale) <= tolerance, name
 
 
-@pytest.mark.parametrize("choices", [{"dropout": 0.4, "penalty": 0.7}, {"dropout": 0.0, "penalty": 0.0}])
-@pytest.mark.parametrize(("attention", "gate"), OPTIONS)
-def test_the_step_by_step_form_gives_the_same_loss_and_gradients(xp, attention, gate, choices):
-    config = checks.sizes(attention, gate, **choices)
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"dropout": 0.4, "penalty": 0.7},
+        {"dropout": 0.0, "penalty": 0.0, "reward": "mean"},
+        {"dropout": 0.4, "penalty": 0.7, "reward": "mean", "samples": 2},
+        {"dropout": 0.0, "penalty": 0.7, "samples": 3},
+    ],
+    ids=["plain", "bare", "two samples", "three samples"],
+)
+@each(SOFT + HARD)
+def test_the_step_by_step_form_gives_the_same_loss_and_gradients(xp, choices, more):
+    config = checks.sizes(**choices | more)
     params, batch, noise = world(config, xp)
     ours, plain = (gradients(module, params, config, batch, noise) for module in (sat, reference))
     assert_equal(ours, plain, 1e-12)
-    assert all(g.any() for name, g in ours[1].items() if name != "c_a")
+    assert all(g.any() for name, g in ours[1].items() if name not in ("c_a", "baseline"))
+    assert (ours[1]["baseline"] not in (0, -3)) == config.hard
 
 
-@pytest.mark.parametrize(("attention", "gate"), OPTIONS)
-def test_more_padding_changes_nothing(xp, attention, gate):
-    config = checks.sizes(attention, gate, dropout=0.4)
+@each(SOFT + HARD)
+def test_more_padding_changes_nothing(xp, choices):
+    config = checks.sizes(**choices, dropout=0.4)
     results = []
     for padding in (0, 3):
         params, batch, noise = world(config, xp, padding=padding)
@@ -69,16 +99,17 @@ def test_more_padding_changes_nothing(xp, attention, gate):
     assert_equal(*results, 1e-12)
 
 
-def test_the_scalar_behind_the_softmax_has_no_gradient(xp):
-    config = checks.sizes("additive", "scalar")
+@each([choices for choices in SOFT[:1] + HARD if choices["f_att"] == "additive"])
+def test_the_scalar_behind_the_softmax_has_no_gradient(xp, choices):
+    config = checks.sizes(**choices)
     params, batch, noise = world(config, xp)
     _, grads = gradients(sat, params, config, batch, noise)
     assert abs(grads["c_a"][0]) < 1e-14 < 1e-3 < np.abs(grads["b_a"]).max()
 
 
-@pytest.mark.parametrize(("attention", "gate"), OPTIONS)
-def test_attention_sums_to_1_and_follows_the_state(xp, attention, gate):
-    config = checks.sizes(attention, gate)
+@each(SOFT)
+def test_attention_sums_to_1_and_follows_the_state(xp, choices):
+    config = checks.sizes(**choices)
     params, batch, noise = world(config, xp)
     _, cache = sat.forward(params, config, batch, noise)
     alphas = to_host(cache.alphas)
@@ -90,42 +121,59 @@ def test_attention_sums_to_1_and_follows_the_state(xp, attention, gate):
     assert np.abs(to_host(moved) - to_host(still)).max(axis=1).min() > 1e-3
 
 
-@pytest.mark.parametrize(("attention", "gate"), OPTIONS)
-def test_a_decoding_step_is_the_training_step(xp, attention, gate):
-    config = checks.sizes(attention, gate, dropout=0.0)
+DECODING = [SOFT[k] | {"attention": "hard", "decoding": how} for k in (0, 3, 4) for how in sat.CHOICES["decoding"]]
+
+
+@each(SOFT + DECODING)
+def test_a_decoding_step_is_the_training_step(xp, choices):
+    config = checks.sizes(**choices, dropout=0.0)
     params, batch, noise = world(config, xp)
+    gumbel = None
+    if config.hard:
+        expected = 0 * noise.expected + (config.decoding == "expectation")
+        noise = noise._replace(gumbel=noise.gumbel * (config.decoding == "sampling"), expected=expected)
+        gumbel = noise.gumbel.transpose(1, 0, 2) if config.decoding == "sampling" else None
     _, cache = sat.forward(params, config, batch, noise)
-    state, nll = sat.start(params, config, batch.annotations), np.zeros(N)
+    state, nll = sat.start(params, config, batch.annotations, gumbel), np.zeros(N)
     captions, mask = to_host(batch.captions), to_host(batch.mask)
     for t in range(T):
-        log_probs, state, alpha = sat.step(params, config, state, batch.captions[:, t : t + 1])
+        log_probs, state, look = sat.step(params, config, state, batch.captions[:, t : t + 1])
         assert log_probs.shape == (N, 1, config.V)
-        np.testing.assert_allclose(to_host(alpha)[:, 0], to_host(cache.alphas)[t], rtol=1e-12)
+        np.testing.assert_allclose(to_host(look)[:, 0], to_host(cache.looks)[t], rtol=1e-12)
         nll -= mask[:, t] * to_host(log_probs)[range(N), 0, captions[:, t + 1]]
     assert nll.mean() == pytest.approx(float(to_host(cache.nll)), rel=1e-12)
+    if gumbel is None:
+        assert float(to_host(sat.forward(params, config, batch, sat.Noise())[1].nll)) == pytest.approx(nll.mean())
 
 
-def test_beams_do_not_see_each_other(xp):
-    config = checks.sizes("additive", "vector", dropout=0.0)
+@each([{}, {"attention": "hard", "decoding": "sampling"}])
+def test_beams_do_not_see_each_other(xp, choices):
+    config = checks.sizes("additive", "vector", dropout=0.0, **choices)
     params, batch, _ = world(config, xp)
-    state = sat.start(params, config, batch.annotations)
+    gumbel = sat.decoding_noise(config, N, L, 2, np.random.default_rng(0))
+    state = sat.start(params, config, batch.annotations, gumbel if gumbel is None else to_device(gumbel, xp))
     words = to_device(np.array([[1, 4], [2, 2], [0, 3]]), xp)
-    wide = state._replace(beams=tuple(xp.concatenate([x, x], axis=1) for x in state.beams))
-    both = sat.step(params, config, wide, words)
-    for beam in range(2):
-        alone = sat.step(params, config, state, words[:, beam : beam + 1])
-        for x, y in ((both[0], alone[0]), (both[2], alone[2]), *zip(both[1].beams, alone[1].beams, strict=True)):
-            np.testing.assert_allclose(to_host(x)[:, beam], to_host(y)[:, 0], rtol=1e-12, atol=1e-14)
+    wide, narrow = state._replace(beams=tuple(xp.concatenate([x, x], axis=1) for x in state.beams)), [state] * 2
+    for _ in range(2):
+        both = sat.step(params, config, wide, words)
+        wide = both[1]
+        for beam in range(2):
+            alone = sat.step(params, config, narrow[beam], words[:, beam : beam + 1])
+            narrow[beam] = alone[1]
+            for x, y in ((both[0], alone[0]), (both[2], alone[2]), *zip(wide.beams, narrow[beam].beams, strict=True)):
+                np.testing.assert_allclose(to_host(x)[:, beam], to_host(y)[:, 0], rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize(("attention", "gate"), OPTIONS)
-def test_float32_is_float64_but_for_rounding(xp, attention, gate):
-    config = checks.sizes(attention, gate, dropout=0.4)
+@each(SOFT + HARD)
+def test_float32_is_float64_but_for_rounding(xp, choices):
+    config = checks.sizes(**choices, dropout=0.4)
     params, batch, noise = world(config, xp, np.float32)
     loss, cache = sat.forward(params, config, batch, noise)
     grads = params.zeros_like()
     dannotations = sat.backward(cache, grads)
-    assert {x.dtype for x in (loss, cache.alphas, cache.h_prev, cache.z, grads.flat, dannotations)} == {np.dtype("f4")}
+    made = [loss, cache.nll, cache.alphas, cache.looks, cache.h_prev, cache.z, grads.flat, dannotations]
+    made += [cache.baseline, cache.hard.scores, *sat.diagnostics(cache).values()] if config.hard else []
+    assert {x.dtype for x in made} == {np.dtype("f4")}
     single = gradients(sat, params, config, batch, noise)
     params, batch, noise = world(config)
     assert_equal(single, gradients(sat, params, config, batch, noise), 1e-3)
@@ -141,8 +189,9 @@ def test_the_cost_is_the_mean_over_captions_of_eq_14():
     assert loss - cache.nll == pytest.approx(0.7 * ((1 - looked) ** 2).sum(axis=1).mean(), rel=1e-12)
 
 
-def test_gradients_are_added_and_a_frozen_encoder_gets_none(xp):
-    config = checks.sizes("general", "scalar")
+@each([SOFT[2], HARD[-1]])
+def test_gradients_are_added_and_a_frozen_encoder_gets_none(xp, choices):
+    config = checks.sizes(**choices)
     params, batch, noise = world(config, xp)
     _, cache = sat.forward(params, config, batch, noise)
     once, twice = params.zeros_like(), params.zeros_like()
@@ -153,18 +202,36 @@ def test_gradients_are_added_and_a_frozen_encoder_gets_none(xp):
     np.testing.assert_allclose(to_host(twice.flat), 2 * to_host(once.flat), rtol=1e-12)
 
 
-def test_noise_is_drawn_step_by_step():
-    config = checks.sizes("additive", "scalar", dropout=0.4)
+@each([{}, {"attention": "hard"}])
+def test_noise_is_drawn_step_by_step(choices):
+    config = checks.sizes("additive", "scalar", dropout=0.4, samples=2, **choices)
     short, long = (sat.draw_noise(config, steps, N, L, np.random.default_rng(0)) for steps in (4, 6))
-    for a, b, size in zip(short[:3], long[:3], (config.M, config.H, config.M), strict=True):
-        assert a.shape == (4, N, size) and a.dtype == np.float32
+    sizes = {"words": (N, config.M), "state": (N, config.H), "hidden": (N, config.M)}
+    if config.hard:
+        sizes["gumbel"] = (2 * N, L)
+        np.testing.assert_array_equal(short.expected, long.expected)
+    for name, size in sizes.items():
+        a, b = getattr(short, name), getattr(long, name)
+        assert a.shape == (4, *size) and a.dtype == np.float32 and len(np.unique(a)) > 1
         np.testing.assert_array_equal(a, b[:4])
+    assert {name for name, x in short._asdict().items() if x is not None} - {"expected"} == sizes.keys()
     assert sat.draw_noise(checks.sizes("additive", "scalar", dropout=0.0), 4, N, L, None) == sat.Noise()
 
 
-@pytest.mark.parametrize(("attention", "gate"), OPTIONS)
-def test_init(attention, gate):
-    config = checks.sizes(attention, gate)
+def test_the_coin_is_tossed_for_an_image_for_a_minibatch_or_not_at_all(rng):
+    tossed = {}
+    for coin in sat.CHOICES["coin"]:
+        config = checks.sizes("additive", "scalar", attention="hard", dropout=0.0, coin=coin)
+        tossed[coin] = np.array([sat.draw_noise(config, 1, 50, 2, rng).expected for _ in range(200)])
+        assert tossed[coin].dtype == np.float32 and tossed[coin].shape == (200, 50)
+    assert tossed["image"].std(axis=1).min() > 0.3 and abs(tossed["image"].mean() - 0.5) < 0.02
+    assert tossed["minibatch"].std(axis=1).max() == 0 and abs(tossed["minibatch"].mean() - 0.5) < 0.15
+    assert not tossed["none"].any()
+
+
+@each(SOFT)
+def test_init(choices):
+    config = checks.sizes(**choices)
     params = sat.init(config, np.random.default_rng(3))
     np.testing.assert_array_equal(params.flat, sat.init(config, np.random.default_rng(3)).flat)
     assert params.flat.dtype == np.float32
@@ -183,6 +250,18 @@ def test_init(attention, gate):
         ({"gate": "none"}, "gate is 'none'; choose scalar or vector"),
         ({"f_att": "dot", "D": 4, "H": 5}, "f_att dot needs D = H, but D is 4 and H is 5"),
         ({"dropout": 1.0}, "dropout is 1.0; choose a rate from 0 to below 1"),
+        ({"H": 0}, "H is 0; choose 1 or more"),
+        ({"estimator": "vimco"}, "estimator is 'vimco'; choose reinforce, reward_to_go, local_expectation or gumbel_st"),
+        ({"baseline": "critic"}, "baseline is 'critic'; choose none, moving_average or leave_one_out"),
+        ({"coin": "batch"}, "coin is 'batch'; choose image, minibatch or none"),
+        ({"reward": "bleu"}, "reward is 'bleu'; choose sum or mean"),
+        ({"decoding": "greedy"}, "decoding is 'greedy'; choose expectation, argmax or sampling"),
+        ({"samples": 0}, "samples is 0; choose 1 or more"),
+        ({"penalty": -1.0}, "penalty is -1.0; choose 0 or more"),
+        ({"reward_weight": -0.1}, "reward_weight is -0.1; choose 0 or more"),
+        ({"entropy_weight": float("nan")}, "entropy_weight is nan; choose 0 or more"),
+        ({"temperature": 0.0}, "temperature is 0.0; choose a number above 0"),
+        ({"attention": "hard", "baseline": "leave_one_out"}, "leave_one_out compares samples .* choose samples of 2 or more"),
     ],
 )
 def test_a_config_that_makes_no_sense_is_refused(choices, words):
@@ -190,35 +269,39 @@ def test_a_config_that_makes_no_sense_is_refused(choices, words):
         sat.Config(V=5, **choices)
 
 
-def training_step(xp, images, captions, mask, noise, encoder, decoder, memory):
-    """One whole step: both forwards, both backwards, clipping, Adam -> loss, norm; writes the parameters."""
+def training_step(xp, config, images, captions, mask, noise, encoder, decoder, memory):
+    """One whole step: both forwards, both backwards, clipping, Adam -> loss, norm, baseline; writes the parameters."""
     params = {"encoder": encoder, "decoder": decoder}
     grads = {name: p.zeros_like() for name, p in params.items()}
     annotations, seen = small.forward(encoder, ENCODER, images)
-    loss, said = sat.forward(decoder, DECODER, Batch(annotations, captions, mask), noise)
-    small.backward(sat.backward(said, grads["decoder"]), seen, grads["encoder"])
+    loss, cache = sat.forward(decoder, config, Batch(annotations, captions, mask), noise)
+    small.backward(sat.backward(cache, grads["decoder"]), seen, grads["encoder"])
     for name, p in params.items():
         norm = optim.clip_by_global_norm(grads[name].flat, 0.5)
         optim.adam(p.flat, grads[name].flat, memory[name], lr=0.01)
-    return loss, norm
+    sat.diagnostics(cache)
+    return loss, norm, cache.baseline
 
 
-ENCODER = small.Config((4, 6, 8), Preprocessing(12))
-DECODER = sat.Config(V=10, D=8, M=5, H=7, A=6, dropout=0.4)
+ENCODER = small.Config((4, 6, 8), Preprocessing(12))  # 3 x 3 locations: L
 
 
-def test_a_whole_training_step_on_the_device_is_numpys_and_never_waits():
+@each(SOFT[:1] + HARD)
+def test_a_whole_training_step_on_the_device_is_numpys_and_never_waits(choices):
+    config = sat.Config(V=10, D=8, M=5, H=7 + (choices["f_att"] == "dot"), A=6, dropout=0.4, **choices)
     results = []
     for xp in (np, strict):
         rng = np.random.default_rng(0)
-        encoder, decoder = (p.on(to_device(p.flat, xp)) for p in (small.init(ENCODER, rng), sat.init(DECODER, rng)))
+        encoder, decoder = (p.on(to_device(p.flat, xp)) for p in (small.init(ENCODER, rng), sat.init(config, rng)))
         images = to_device(rng.integers(0, 256, (N, 12, 12, 3), dtype=np.uint8), xp)
-        _, batch, noise = world(DECODER, xp, np.float32)
+        _, batch, noise = world(config, xp, np.float32)
         memory = {name: optim.new_state("adam", p.flat) for name, p in (("encoder", encoder), ("decoder", decoder))}
         with strict.no_sync(), strict.budget(h2d=0, d2h=0, syncs=0):
             for _ in range(2):
-                loss, norm = training_step(xp, images, *batch[1:], noise, encoder, decoder, memory)
-        decoder.c_a[...] = 0  # its true gradient is 0, so Adam walks on rounding errors
-        results.append([to_host(x) for x in (loss, norm, encoder.flat, decoder.flat)])
+                loss, norm, b = training_step(xp, config, images, *batch[1:], noise, encoder, decoder, memory)
+                noise = noise._replace(baseline=b)
+        if config.f_att == "additive":
+            decoder.c_a[...] = 0  # its true gradient is 0, so Adam walks on rounding errors
+        results.append([to_host(x) for x in (loss, norm, encoder.flat, decoder.flat, *([b] if config.hard else []))])
     for x, y in zip(*results, strict=True):
         np.testing.assert_allclose(x, y, rtol=1e-6, atol=1e-6)

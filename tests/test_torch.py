@@ -18,7 +18,7 @@ N, T = 3, 4
 
 
 def torch_loss(w, config, images, captions, mask, noise):
-    """w {name: tensor}, images (N, 3, S, S) RGB 0-255, captions (N, T+1) -> loss, annotations"""
+    """w {name: tensor}, images (N, 3, S, S) RGB 0-255, captions (N, T+1) -> loss, what to differentiate, annotations"""
     x = (images - 127.5) / 64
     for stage in range(3):
         if stage == 2:
@@ -32,9 +32,13 @@ def torch_loss(w, config, images, captions, mask, noise):
     a = x.flatten(2).transpose(1, 2)
     a.retain_grad()
 
+    images_of = a
+    S = config.samples if config.hard else 1
+    a, captions, mask = a.repeat(S, 1, 1), captions.repeat(S, 1), mask.repeat(S, 1)
+    dropout = [x.repeat(1, S, 1) for x in noise[:3]]
     mean = a.mean(dim=1)
     h, c = torch.tanh(mean @ w["W_h0"] + w["b_h0"]), torch.tanh(mean @ w["W_c0"] + w["b_c0"])
-    nll, looked = 0, 0
+    log_p, log_chosen, expected_log_p, entropy, looked = [], [], [], 0, 0
     for t in range(captions.shape[1] - 1):
         if config.f_att == "additive":
             e = torch.tanh(a @ w["W_a"] + (h @ w["W_s"])[:, None] + w["b_a"]) @ w["v"] + w["c_a"]
@@ -42,26 +46,72 @@ def torch_loss(w, config, images, captions, mask, noise):
             e = torch.einsum("nld,dh,nh->nl", a, w["W_a"], h)
         else:
             e = torch.einsum("nld,nd->nl", a, h) / config.D**0.5
-        alpha = e.softmax(dim=1)
+        alpha = look = e.softmax(dim=1)
         beta = torch.sigmoid(h @ w["W_beta"] + w["b_beta"])
-        z = beta * torch.einsum("nl,nld->nd", alpha, a)
-        y = w["E"][captions[:, t]] * noise[0][t]
-        i, f, o, g = (y @ w["W_x"] + h @ w["W_h"] + z @ w["W_z"] + w["b"]).chunk(4, dim=1)
-        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-        h = o.sigmoid() * c.tanh()
-        hidden = torch.tanh(y + (h * noise[1][t]) @ w["L_h"] + z @ w["L_z"] + w["b_m"]) * noise[2][t]
-        logits = hidden @ w["L_o"] + w["b_o"]
-        nll = nll + mask[:, t] * F.cross_entropy(logits, captions[:, t + 1], reduction="none")
+        y = w["E"][captions[:, t]] * dropout[0][t]
+
+        def word(z, h=h, c=c, y=y, t=t):
+            i, f, o, g = (y @ w["W_x"] + h @ w["W_h"] + z @ w["W_z"] + w["b"]).chunk(4, dim=1)
+            c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+            h = o.sigmoid() * c.tanh()
+            hidden = torch.tanh(y + (h * dropout[1][t]) @ w["L_h"] + z @ w["L_z"] + w["b_m"]) * dropout[2][t]
+            logits = hidden @ w["L_o"] + w["b_o"]
+            return -F.cross_entropy(logits, captions[:, t + 1], reduction="none"), h, c
+
+        if config.hard:
+            gumbel, sampled = noise[3][t], (noise[4].repeat(S) == 0)[:, None]
+            hard = F.one_hot((e + gumbel).argmax(dim=1), e.shape[1]).to(e.dtype)
+            if config.estimator == "gumbel_st":
+                soft = ((e + gumbel) / config.temperature).softmax(dim=1)
+                hard = hard - soft.detach() + soft
+            look = torch.where(sampled, hard, alpha)
+            log_chosen.append(torch.distributions.Categorical(logits=e).log_prob(hard.argmax(dim=1)))
+            entropy = entropy + mask[:, t] * torch.distributions.Categorical(logits=e).entropy()
+            ahead = torch.stack([word(beta * a[:, i])[0] for i in range(e.shape[1])], dim=1)
+            expected_log_p.append((alpha * ahead.detach()).sum(dim=1))
+        said, h, c = word(beta * torch.einsum("nl,nld->nd", look, a))
+        log_p.append(mask[:, t] * said)
         looked = looked + mask[:, t, None] * alpha
-    return (nll + config.penalty * ((1 - looked) ** 2).sum(dim=1)).mean(), a
+    log_p = torch.stack(log_p)
+    loss = (config.penalty * ((1 - looked) ** 2).sum(dim=1) - log_p.sum(dim=0)).mean()
+    if not config.hard:
+        return loss, loss, images_of
+    loss = loss - config.entropy_weight * entropy.mean()
+    surrogate = torch.zeros(len(mask), dtype=a.dtype)
+    for t in range(len(log_p)):
+        if config.estimator == "gumbel_st":
+            continue
+        first = {"reinforce": 0, "reward_to_go": t, "local_expectation": t + 1}[config.estimator]
+        words = mask.sum(dim=1)
+        divisor = words if config.reward == "mean" else torch.ones_like(words)
+        r = log_p[first:].sum(dim=0).detach() / divisor
+        b = 0
+        if config.baseline == "moving_average":
+            b = noise[5] * mask[:, first:].sum(dim=1) / words
+        elif config.baseline == "leave_one_out":
+            own = r.reshape(S, -1)
+            b = torch.cat([torch.cat([own[:s], own[s + 1 :]]).mean(dim=0) for s in range(S)])
+        term = (r - b) * log_chosen[t]
+        if config.estimator == "local_expectation":
+            term = term + expected_log_p[t] / divisor
+        surrogate = surrogate - config.reward_weight * sampled[:, 0] * mask[:, t] * term
+    return loss, loss + surrogate.mean(), images_of
 
 
-@pytest.mark.parametrize("attention", checks.F_ATT)
+HARD = [
+    {"attention": "hard", "estimator": estimator, "baseline": baseline, "reward": reward}
+    for estimator in sat.CHOICES["estimator"] for baseline in sat.CHOICES["baseline"] for reward in sat.CHOICES["reward"]
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("f_att", checks.F_ATT)
 @pytest.mark.parametrize("gate", checks.GATES)
-def test_loss_and_every_gradient_are_autograds(rng, attention, gate):
+@pytest.mark.parametrize("choices", [{}, *HARD], ids=lambda choices: "-".join(choices.values()) or "soft")
+def test_loss_and_every_gradient_are_autograds(rng, f_att, gate, choices):
     config = sat.Config(
-        V=11, D=6, M=5, H=6 if attention == "dot" else 8, A=7, f_att=attention, gate=gate, penalty=0.7, dropout=0.4
-    )
+        V=11, D=6, M=5, H=6 if f_att == "dot" else 8, A=7, f_att=f_att, gate=gate, penalty=0.7, dropout=0.4,
+        reward_weight=0.6, entropy_weight=0.3, temperature=0.7, samples=2, **choices,
+    )  # fmt: skip
     encoder, decoder = (
         Parameters(shapes, flat=0.4 * rng.standard_normal(Parameters(shapes).flat.size))
         for shapes in (small.shapes(ENCODER), sat.shapes(config))
@@ -69,7 +119,10 @@ def test_loss_and_every_gradient_are_autograds(rng, attention, gate):
     images = rng.integers(0, 256, (N, 12, 12, 3), dtype=np.uint8)
     captions, mask = rng.integers(0, config.V, (N, T + 1)), np.ones((N, T))
     mask[1, 3:] = mask[2, 2:] = 0
-    noise = sat.Noise(*(x.astype(float) for x in sat.draw_noise(config, T, N, 9, rng) if x is not None))
+    noise = sat.draw_noise(config, T, N, 9, rng)
+    if config.hard:
+        noise = noise._replace(expected=np.array([0, 1, 0]), baseline=np.array(-3.0))
+    noise = sat.Noise(*(x.astype(float) for x in noise if x is not None))
 
     annotations, seen = small.forward(encoder, ENCODER, images)
     loss, said = sat.forward(decoder, config, Batch(annotations, captions, mask), noise)
@@ -83,8 +136,8 @@ def test_loss_and_every_gradient_are_autograds(rng, attention, gate):
     }
     pixels = torch.tensor(images, dtype=torch.float64).permute(0, 3, 1, 2)
     masks = [torch.tensor(x) for x in noise if x is not None]
-    theirs, a = torch_loss(weights, config, pixels, torch.tensor(captions), torch.tensor(mask), masks)
-    theirs.backward()
+    theirs, surrogate, a = torch_loss(weights, config, pixels, torch.tensor(captions), torch.tensor(mask), masks)
+    surrogate.backward()
     wanted = {name: x.grad.numpy() for name, x in weights.items()} | {"annotations": a.grad.numpy()}
 
     assert loss == pytest.approx(theirs.item(), rel=1e-12)

@@ -1,12 +1,24 @@
 """Show, Attend and Tell step by step, as the paper prints it: every equation at every step, nothing formed in advance.
 
 The same Config, Noise and signatures as satnp/captioners/show_attend_tell.py, whose faster form tests hold equal to this.
-Each comment names the equation of Xu et al. 2015; `backward` takes the lines of `forward` in reverse.
+Each comment names the equation of Xu et al. 2015; `backward` takes the lines of `forward` in reverse. Hard attention
+changes where a step looks, and adds `choice_backward`, which tells the scores what the likelihood cannot: a location that
+was drawn has no derivative. Without noise.gumbel nothing is drawn and every step is shown alpha_t.
 """
 
 from typing import NamedTuple
 
 from satnp.backend import xp_of
+from satnp.estimators import (
+    draw,
+    entropy,
+    entropy_gradient,
+    leave_one_out,
+    local_expectation,
+    moving_average,
+    reinforce,
+    straight_through,
+)
 from satnp.layers import (
     additive_scores_backward,
     additive_scores_forward,
@@ -30,6 +42,7 @@ from satnp.layers import (
     gate_forward,
     initial_state_backward,
     initial_state_forward,
+    log_softmax,
     lstm_cell_backward,
     lstm_cell_forward,
     softmax_backward,
@@ -38,19 +51,39 @@ from satnp.layers import (
 
 
 class Step(NamedTuple):
+    scores: object
     f_att: object
     softmax: object
-    context: object
-    gate: object
+    look: object     # (N, L), what the context was formed with: alpha_t, or s_t
+    ahead: object    # (N, L), log p of this word had each location been looked at; None where no estimator asks
     embedding: object
     words: object
+    word: object
+    cross_entropy: object
+
+
+class Word(NamedTuple):
+    """The caches of word_forward, in its order."""
+
+    context: object
+    gate: object
     affine: object
     cell: object
     state: object
     deep: object
     hidden: object
     vocabulary: object
-    entropy: object
+
+
+class Choices(NamedTuple):
+    """What the gradient of the choices needs to know of the whole caption: gumbel (T, N, L), sampled (N,) which is 1
+    where locations were drawn, log_p (T, N) and mask (T, N) of the words, and the baseline b () that the pass came with."""
+
+    gumbel: object
+    sampled: object
+    log_p: object
+    mask: object
+    baseline: object
 
 
 class Cache(NamedTuple):
@@ -60,90 +93,178 @@ class Cache(NamedTuple):
     start: object
     steps: list
     doubly: object
+    choices: object     # Choices, or None
+    baseline: object    # b, for the next pass
 
 
 def forward(params, config, batch, noise):
-    """Loss of a batch.
+    """Loss of a batch; with hard attention and S samples, the mean over the samples.
 
     batch: annotations (N, L, D), captions (N, T+1), mask (N, T); noise from draw_noise -> loss (), cache
     """
-    p, annotations, captions, mask = params, *batch
-    xp, (N, T) = xp_of(annotations), mask.shape
-    masks = [[None] * T if x is None else x for x in noise]
+    p, xp = params, xp_of(batch.mask)
+    hard = config.hard and noise.gumbel is not None
+    S = config.samples if hard else 1
+    annotations, captions, mask = (xp.concatenate([x] * S) for x in batch)  # sample by sample
+    N, T = mask.shape
+    masks = [[None] * T if x is None else xp.concatenate([x] * S, axis=1) for x in noise[:3]]
+    sampled = 1 - xp.concatenate([noise.expected] * S) if hard else None
 
     (h, c), start = initial_state_forward(annotations, p.W_h0, p.b_h0, p.W_c0, p.b_c0)  # h_0, c_0
     loss, alphas, steps = 0, [], []
     for t in range(T):
         scores, f_att = f_att_forward(p, config, annotations, h)  # eq. 4
         alpha, softmax = softmax_forward(scores)  # eq. 5
-        soft, context = context_forward(alpha, annotations)  # eq. 13
-        z, gate = gate_forward(h, soft, p.W_beta, p.b_beta)  # eq. 6
+        look, ahead = alpha, None
+        if hard:
+            look = xp.where(sampled[:, None] > 0, draw(scores, noise.gumbel[t]), alpha)  # eq. 8
+            loss = loss - config.entropy_weight * (mask[:, t] * entropy(scores)).sum() / N
         Ey, embedding = embedding_forward(captions[:, t], p.E)
         Ey, words = dropout_forward(Ey, masks[0][t])
-        Eyhz = xp.concatenate([Ey, h, z], axis=1)
-        gates, affine = affine_forward(Eyhz, xp.concatenate([p.W_x, p.W_h, p.W_z]), p.b)  # eq. 1
-        (h, c), cell = lstm_cell_forward(gates, c)  # eqs. 2-3
-        out, state = dropout_forward(h, masks[1][t])
-        out, deep = deep_output_forward(Ey, out, z, p.L_h, p.L_z, p.b_m)  # eq. 7
-        out, hidden = dropout_forward(out, masks[2][t])
-        logits, vocabulary = affine_forward(out, p.L_o, p.b_o)
-        nll, entropy = cross_entropy_forward(logits, captions[:, t + 1], mask[:, t] / N)
+        if hard and config.estimator == "local_expectation":
+            ahead = look_ahead(p, annotations, Ey, h, c, masks[1][t], masks[2][t], captions[:, t + 1])
+        (logits, h, c), word = word_forward(p, annotations, look, Ey, h, c, masks[1][t], masks[2][t])
+        nll, cross_entropy = cross_entropy_forward(logits, captions[:, t + 1], mask[:, t] / N)
         loss = loss + nll  # eq. 14
         alphas.append(alpha)
-        steps.append(Step(
-            f_att, softmax, context, gate, embedding, words, affine, cell, state, deep, hidden, vocabulary, entropy
-        ))  # fmt: skip
+        steps.append(Step(scores, f_att, softmax, look, ahead, embedding, words, word, cross_entropy))
     penalty, doubly = doubly_stochastic_forward(xp.stack(alphas), mask.T)
-    return loss + config.penalty * penalty, Cache(p, config, annotations, start, steps, doubly)
+    loss = loss + config.penalty * penalty
+
+    choices, b = None, noise.baseline
+    if hard:
+        log_p = xp.stack([step.cross_entropy.log_p for step in steps])
+        b = xp.zeros((), dtype=mask.dtype) if b is None else b
+        choices = Choices(noise.gumbel, sampled, log_p, mask.T, b)
+        b = moving_average(b, reward(config, choices), sampled)
+    return loss, Cache(p, config, annotations, start, steps, doubly, choices, b)
 
 
 def backward(cache, grads):
     """Adds dloss/dparams into `grads` -> dannotations (N, L, D)"""
-    p, config, annotations, start, steps, doubly = cache
-    g, M, H = grads, config.M, config.H
-    xp, N = xp_of(annotations), len(annotations)
+    p, config, annotations, start, steps, doubly, choices, _ = cache
+    g = grads
+    xp, (N, L, D) = xp_of(annotations), annotations.shape
     one = xp.ones((), dtype=annotations.dtype)
+    drawn = 0 if choices is None else choices.sampled[:, None]
 
     dalphas = doubly_stochastic_backward(config.penalty * one, doubly)
     dannotations = xp.zeros_like(annotations)
-    dh = dc = xp.zeros((N, H), dtype=annotations.dtype)
-    for step, dalpha in zip(reversed(steps), dalphas[::-1], strict=True):
-        dlogits = cross_entropy_backward(one, step.entropy)
-        dout, dL_o, db_o = affine_backward(dlogits, step.vocabulary)
-        dout = dropout_backward(dout, step.hidden)
-        dEy_out, dout, dz_out, dL_h, dL_z, db_m = deep_output_backward(dout, step.deep)
-        dh = dh + dropout_backward(dout, step.state)
-        dgates, dc = lstm_cell_backward((dh, dc), step.cell)
-        dEyhz, dW, db = affine_backward(dgates, step.affine)
-        dEy, dh, dz = dEyhz[:, :M], dEyhz[:, M : M + H], dEyhz[:, M + H :]
-        dEy = dropout_backward(dEy + dEy_out, step.words)
-        dE = embedding_backward(dEy, step.embedding)
-        dh_gate, dsoft, dW_beta, db_beta = gate_backward(dz + dz_out, step.gate)
-        dalpha_context, dannotations_context = context_backward(dsoft, step.context)
-        dscores = softmax_backward(dalpha + dalpha_context, step.softmax)
+    dh = dc = xp.zeros((N, config.H), dtype=annotations.dtype)
+    for t in reversed(range(len(steps))):
+        step = steps[t]
+        dlogits = cross_entropy_backward(one, step.cross_entropy)
+        dannotations_word, dlook, dEy, dh, dc = word_backward(config, dlogits, dh, dc, step.word, g)
+        g.E[...] += embedding_backward(dropout_backward(dEy, step.words), step.embedding)
+        dalpha = dalphas[t] + (1 - drawn) * dlook  # the likelihood stops at a location that was drawn
+        dscores = softmax_backward(dalpha, step.softmax)
+        if choices is not None:
+            dscores = dscores + choice_backward(config, drawn * dlook, step, choices, t)
         dannotations_att, dh_att = f_att_backward(config, dscores, step.f_att, g)
-
-        dh = dh + dh_gate + dh_att
-        dannotations = dannotations + dannotations_context + dannotations_att
-        g.E[...] += dE
-        g.W_x[...] += dW[:M]
-        g.W_h[...] += dW[M : M + H]
-        g.W_z[...] += dW[M + H :]
-        g.b[...] += db
-        g.W_beta[...] += dW_beta
-        g.b_beta[...] += db_beta
-        g.L_h[...] += dL_h
-        g.L_z[...] += dL_z
-        g.b_m[...] += db_m
-        g.L_o[...] += dL_o
-        g.b_o[...] += db_o
+        dh = dh + dh_att
+        dannotations = dannotations + dannotations_word + dannotations_att
 
     dannotations_start, dW_h0, db_h0, dW_c0, db_c0 = initial_state_backward((dh, dc), start)
     g.W_h0[...] += dW_h0
     g.b_h0[...] += db_h0
     g.W_c0[...] += dW_c0
     g.b_c0[...] += db_c0
-    return dannotations + dannotations_start
+    S = 1 if choices is None else config.samples
+    return (dannotations + dannotations_start).reshape(S, N // S, L, D).sum(axis=0)
+
+
+def choice_backward(config, dsample, step, choices, t):
+    """What section 4.1 adds to the gradient of step t's scores: dsample (N, L), the likelihood's at s_t -> dscores (N, L)
+
+    reinforce pays the choice the whole caption, reward_to_go the words from its own on, local_expectation the words after
+    its own, whose worth it has by expectation; gumbel_st takes the derivative of a softer choice.
+    """
+    scores, alpha, look = step.scores, step.softmax.alpha, step.look
+    weight = choices.mask[t] / len(look)
+    dscores = entropy_gradient(scores, alpha, config.entropy_weight * weight)  # lambda_e dH/de
+    if config.estimator == "gumbel_st":
+        return dscores + straight_through(dsample, scores, choices.gumbel[t], config.temperature)
+    first = {"reinforce": 0, "reward_to_go": t, "local_expectation": t + 1}[config.estimator]
+    advantage = reward(config, choices, first) - baseline(config, choices, first)  # r - b
+    if config.estimator == "local_expectation":
+        dchoice = local_expectation(step.ahead / counted(config, choices)[:, None], look, alpha, advantage)
+    else:
+        dchoice = reinforce(look, alpha, advantage)
+    return dscores + (config.reward_weight * weight * choices.sampled)[:, None] * dchoice  # lambda_r (r - b) d log p(s)
+
+
+def reward(config, choices, first=0):
+    """r = sum of log p(y_t) over the words from step `first` on: (N,)"""
+    return (choices.mask * choices.log_p)[first:].sum(axis=0) / counted(config, choices)
+
+
+def counted(config, choices):
+    """What a sum of log p is divided by, (N,): 1, or the number of words where the reward is their mean."""
+    words = choices.mask.sum(axis=0)
+    return words if config.reward == "mean" else xp_of(words).ones_like(words)
+
+
+def baseline(config, choices, first):
+    """b that a reward from step `first` on is compared with: (N,)"""
+    words = choices.mask.sum(axis=0)
+    if config.baseline == "none":
+        return 0 * words
+    if config.baseline == "moving_average":  # b is of whole captions: its share of the words
+        return choices.baseline * choices.mask[first:].sum(axis=0) / words
+    return leave_one_out(reward(config, choices, first).reshape(config.samples, -1)).ravel()
+
+
+def look_ahead(p, annotations, Ey, h, c, state_mask, hidden_mask, y):
+    """What each location would have said: log p(y_t | s_1 .. s_{t-1}, s_t = i) -> (N, L)"""
+    xp, (N, L, _) = xp_of(h), annotations.shape
+    log_p = []
+    for i in range(L):
+        look = xp.zeros((N, L), dtype=h.dtype)
+        look[:, i] = 1
+        (logits, _, _), _ = word_forward(p, annotations, look, Ey, h, c, state_mask, hidden_mask)
+        log_p.append(log_softmax(logits)[xp.arange(N), y])
+    return xp.stack(log_p, axis=1)
+
+
+def word_forward(p, annotations, look, Ey, h, c, state_mask, hidden_mask):
+    """A step once it is known where it looks: look (N, L), Ey (N, M), h (N, H), c (N, H) -> (logits (N, V), h, c), cache"""
+    xp = xp_of(h)
+    seen, context = context_forward(look, annotations)  # eq. 9, or 13
+    z, gate = gate_forward(h, seen, p.W_beta, p.b_beta)  # eq. 6
+    Eyhz = xp.concatenate([Ey, h, z], axis=1)
+    gates, affine = affine_forward(Eyhz, xp.concatenate([p.W_x, p.W_h, p.W_z]), p.b)  # eq. 1
+    (h, c), cell = lstm_cell_forward(gates, c)  # eqs. 2-3
+    out, state = dropout_forward(h, state_mask)
+    out, deep = deep_output_forward(Ey, out, z, p.L_h, p.L_z, p.b_m)  # eq. 7
+    out, hidden = dropout_forward(out, hidden_mask)
+    logits, vocabulary = affine_forward(out, p.L_o, p.b_o)
+    return (logits, h, c), Word(context, gate, affine, cell, state, deep, hidden, vocabulary)
+
+
+def word_backward(config, dlogits, dh, dc, cache, g):
+    """dlogits (N, V), dh (N, H), dc (N, H) -> dannotations (N, L, D), dlook (N, L), dEy (N, M), dh, dc; adds into `g`"""
+    M, H = config.M, config.H
+    dout, dL_o, db_o = affine_backward(dlogits, cache.vocabulary)
+    dout = dropout_backward(dout, cache.hidden)
+    dEy_out, dout, dz_out, dL_h, dL_z, db_m = deep_output_backward(dout, cache.deep)
+    dh = dh + dropout_backward(dout, cache.state)
+    dgates, dc = lstm_cell_backward((dh, dc), cache.cell)
+    dEyhz, dW, db = affine_backward(dgates, cache.affine)
+    dEy, dh, dz = dEyhz[:, :M], dEyhz[:, M : M + H], dEyhz[:, M + H :]
+    dh_gate, dseen, dW_beta, db_beta = gate_backward(dz + dz_out, cache.gate)
+    dlook, dannotations = context_backward(dseen, cache.context)
+    g.W_x[...] += dW[:M]
+    g.W_h[...] += dW[M : M + H]
+    g.W_z[...] += dW[M + H :]
+    g.b[...] += db
+    g.W_beta[...] += dW_beta
+    g.b_beta[...] += db_beta
+    g.L_h[...] += dL_h
+    g.L_z[...] += dL_z
+    g.b_m[...] += db_m
+    g.L_o[...] += dL_o
+    g.b_o[...] += db_o
+    return dannotations, dlook, dEy + dEy_out, dh + dh_gate, dc
 
 
 def f_att_forward(p, config, annotations, h):
