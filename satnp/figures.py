@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import LogLocator
 from PIL import Image
 
 from satnp.errors import InputError
@@ -15,15 +16,16 @@ from satnp.files import replacing
 DPI = 150
 WIDTH = 10  # inches, of a row of panels at most
 AREA = 2.6  # square inches of a panel, whatever the photo's shape
-GAP, LINE = 0.06, 0.25  # inches between panels, and of a line of text
+GAP, LINE, LETTER = 0.06, 0.25, 0.1  # inches between panels, of a line of text, and of a letter
 PIXELS = 256, 512  # the longer side of a drawn photo: smaller ones are enlarged, larger ones reduced
 
 SCORES = ("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "ROUGE_L", "true_captions", "pointing_accuracy")
+NEAREST = 1e-7  # on an axis of total variation: float32 rounds there
 LEARNING = {"pointing_accuracy": "o-", "true_captions": "s--"}
 DIAGNOSTICS = {
     ("reward", "baseline"): "reward (nats)",
     ("alpha_entropy",): "entropy of alpha (nats)",
-    ("expected",): "share of images at their expected value",
+    ("expected",): "share of images at expected value",
     ("beta",): "beta",
 }
 BASELINES = {"none": "C3", "moving_average": "C0", "leave_one_out": "C2"}
@@ -46,43 +48,42 @@ def attention_figure(photo, words, alphas, grid, path, title=None, boxes=None):
     evenly is white all over, not blown up to a pattern. Writes a PNG.
     Raises InputError where alphas do not fit the words or the grid.
     """
-    _draw_attention(photo, [(None, words, alphas)], grid, path, title, boxes)
+    _draw_attention(photo, [("", words, alphas)], grid, path, title, boxes, AREA)
 
 
 def side_by_side_figure(photo, rows, grid, path, boxes=None):
     """One photo, several captions: each as in attention_figure, one below the other (soft and hard, Xu et al., fig. 2).
 
-    rows [(label, words, alphas)], the label upright at the left of its panels; the rest as in attention_figure.
+    rows [(label, words, alphas)], the label beside its panels, which are half as large; the rest as in attention_figure.
     Raises InputError where there are no rows, or alphas do not fit their words or the grid.
     """
     if not rows:
         raise InputError("there are no captions to set side by side; give one row (label, words, alphas) a caption")
-    _draw_attention(photo, rows, grid, path, None, boxes)
+    _draw_attention(photo, rows, grid, path, None, boxes, AREA / 2)
 
 
-def _draw_attention(photo, rows, grid, path, title, boxes):
+def _draw_attention(photo, rows, grid, path, title, boxes, area):
     drawn = _resized(photo)
-    blocks = [[(None, drawn), *_maps(drawn, words, alphas, grid)] for _, words, alphas in rows]
+    blocks = [[("", drawn), *_maps(drawn, words, alphas, grid)] for _, words, alphas in rows]
 
     height, width = photo.shape[:2]
-    w, h = sqrt(AREA * width / height), sqrt(AREA * height / width)
+    w, h = sqrt(area * width / height), sqrt(area * height / width)
     longest = max(map(len, blocks))
     columns = ceil(longest / ceil(longest / max(1, int(WIDTH / (w + GAP)))))
     lines = [ceil(len(panels) / columns) for panels in blocks]
-    labels = [wrap(label or "", int(11 * n * h)) for (label, _, _), n in zip(rows, lines, strict=True)]
-    left = GAP + LINE * max(map(len, labels))
+    labels = [wrap(label, 14, break_long_words=False) for label, _, _ in rows]
+    left = GAP + LETTER * max((len(part) for label in labels for part in label), default=0)
     figure_width = left + columns * (w + GAP)
     heading = [] if title is None else wrap(title, int(11 * figure_width))
-    figure_height = sum(lines) * (h + LINE) + GAP + LINE * len(heading)
+    figure_height = sum(lines) * (h + LINE) + LINE * (len(blocks) - 1) + GAP + LINE * len(heading)
     figure = Figure((figure_width, figure_height), dpi=DPI)
-    bottom = figure_height - LINE * len(heading)
-    for label, panels, n in zip(labels, blocks, lines, strict=True):
-        bottom -= n * (h + LINE)
-        middle = (bottom + 0.5 * (n * (h + LINE) - LINE)) / figure_height
-        at = {"ha": "center", "va": "center", "multialignment": "center", "rotation": 90, "fontsize": 12}
-        figure.text(0.5 * left / figure_width, middle, "\n".join(label), parse_math=False, **at)
+    for b, (label, panels) in enumerate(zip(labels, blocks, strict=True)):
+        bottom = GAP + sum(lines[b + 1 :]) * (h + LINE) + LINE * (len(blocks) - 1 - b)
+        middle = (bottom + 0.5 * (lines[b] * (h + LINE) - LINE)) / figure_height
+        at = 0.5 * left / figure_width, middle
+        figure.text(*at, "\n".join(label), fontsize=11, ha="center", va="center", parse_math=False)
         for k, (word, panel) in enumerate(panels):
-            x, y = left + k % columns * (w + GAP), bottom + (n - 1 - k // columns) * (h + LINE)
+            x, y = left + k % columns * (w + GAP), bottom + (lines[b] - 1 - k // columns) * (h + LINE)
             ax = figure.add_axes((x / figure_width, y / figure_height, w / figure_width, h / figure_height))
             ax.axis("off")
             ax.imshow(panel, extent=(0, width, height, 0), aspect="auto")
@@ -158,7 +159,8 @@ def curves_figure(records, path):
         _draw_loss(axes[0], train, nll)
     if panels[1]:
         _draw_scores(axes[-1], scores, cider)
-    _from_zero(figure)
+    for ax in figure.axes:
+        _from_zero(ax)
     _save(figure, path)
 
 
@@ -187,16 +189,21 @@ def learning_figure(curves, path):
         for name, found in losses.items():
             if found:
                 axes[0].plot(*_running_mean(found), color=colours[name])
+        axes[0].set_yscale("log")
+        axes[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+        axes[0].yaxis.set_major_formatter("{x:g}")
+        axes[0].minorticks_off()
+        axes[0].set_xlim(left=0)
         axes[0].set_ylabel("training loss (nats a word)")
     if panels[1]:
         for (name, score), found in scores.items():
             axes[-1].plot(*np.array(found, float).T, LEARNING[score], color=colours[name], markersize=3.5)
         axes[-1].set_ylabel("share of validation captions")
-        axes[-1].set_ylim(top=1)
+        axes[-1].set_xlim(left=0)
+        axes[-1].set_ylim(0, 1)
         drawn = {score for _, score in scores}
         handles += [_style(style, name) for name, style in LEARNING.items() if name in drawn]
-    figure.legend(handles=handles, loc="outside right center", fontsize=8)
-    _from_zero(figure)
+    figure.legend(handles=handles, loc="outside right center", fontsize=8, handlelength=3)
     _save(figure, path)
 
 
@@ -223,13 +230,11 @@ def diagnostics_figure(records, path):
             if found[name]:
                 _draw_with_mean(ax, found[name], f"C{k}", name)
         ax.set_ylabel(label)
-        if len(names) > 1:
+        if names == ("reward", "baseline"):
+            ax.set_xlim(left=0)
             ax.legend()
         else:
-            ax.set_ylim(bottom=0)
-        if names == ("expected",):
-            ax.set_ylim(top=1)
-        ax.set_xlim(left=0)
+            _from_zero(ax)
     _save(figure, path)
 
 
@@ -244,10 +249,12 @@ def _over_minibatches(rows, columns, extra=0.0):
     return figure, axes
 
 
-def _from_zero(figure):
-    for ax in figure.axes:
-        ax.set_xlim(left=0)
-        ax.set_ylim(bottom=0)
+def _from_zero(ax):
+    """Both axes from 0, and some room above the data."""
+    ax.update_datalim([(0, 0)])
+    ax.autoscale_view()
+    ax.set_xlim(left=0)
+    ax.set_ylim(bottom=0)
 
 
 def _style(style, label):
@@ -306,7 +313,7 @@ def variance_figure(rows, path):
             lines.setdefault((row.estimator, row.baseline), []).append((row.samples, row.variance))
     if not lines:
         raise InputError("the rows hold no variance of an estimator; pass the rows of the laboratory's table")
-    figure = Figure((7.2, 4.6), dpi=DPI, layout="constrained")
+    figure = Figure((7.4, 5.2), dpi=DPI, layout="constrained")
     ax = figure.subplots()
     for (estimator, baseline), found in lines.items():
         ax.plot(*np.array(sorted(found)).T, ESTIMATORS[estimator], color=BASELINES[baseline], markersize=4.5, linewidth=1.2)
@@ -329,28 +336,37 @@ def variance_figure(rows, path):
         for name, colour in BASELINES.items()
         if name in {baseline for _, baseline in lines}
     ]
-    figure.legend(handles=handles, loc="outside right center", fontsize=8)
+    figure.legend(handles=handles, loc="outside right center", fontsize=8, handlelength=3)
     _save(figure, path)
 
 
 def nwgm_figure(comparison, path):
     """How far soft attention's prediction is from what it stands for: distances of nwgm.compare, one panel a variant.
 
-    Each line is the share of the words whose two predictions are at most so far apart, in total variation. Writes a PNG.
+    Each line is the share of the words whose two predictions are at most so far apart, in total variation, on a log
+    axis that begins at NEAREST: what is nearer stands there. Writes a PNG.
     Raises InputError where no words were compared.
     """
-    if not all(len(x) for pairs in comparison.values() for x in pairs.values()) or not comparison:
+    if not all(len(x) for pairs in comparison.values() for x in pairs.values()):
         raise InputError("no words were compared; give nwgm.compare a batch with words that count")
-    figure = Figure((8.4, 6.2), dpi=DPI, layout="constrained")
-    axes = figure.subplots(2, ceil(len(comparison) / 2), sharex=True, sharey=True).ravel()
+    figure = Figure((8.4, 6.4), dpi=DPI, layout="constrained")
+    axes = figure.subplots(2, 2, sharex=True, sharey=True).ravel()
     for ax, ((tanh, h), pairs) in zip(axes, comparison.items(), strict=True):
         for k, (pair, distances) in enumerate(pairs.items()):
-            ax.ecdf(distances, color=f"C{k}", label=f"{pair}: median {np.median(distances):.2g}")
-        ax.set_title(f"tanh {'on' if tanh else 'off'}, h_t {h}", fontsize=10)
-        ax.legend(fontsize=8, loc="lower right")
+            ax.ecdf(np.maximum(distances, NEAREST), color=f"C{k}", linestyle="--" if k == 2 else "-", label=pair)
+        ax.set_title(f"tanh {'on' if tanh else 'off'}, h_t {h}", fontsize=11)
+        ax.set_xscale("log")
+        ax.set_xlim(NEAREST / 2, 1)
+        ax.set_ylim(0, 1.03)
         ax.grid(alpha=0.3)
-    figure.supxlabel("total variation")
-    figure.supylabel("share of the words")
+    for ax in axes[2:]:
+        ax.set_xlabel("total variation (0 to 1)")
+    figure.supylabel("share of the words that are at most so far apart", fontsize=11)
+    figure.suptitle(
+        "With the tanh off and h_t held, soft attention's prediction is the NWGM;\n"
+        "otherwise the lines say how far apart they are", fontsize=12,
+    )  # fmt: skip
+    figure.legend(handles=axes[0].lines, loc="outside lower center", ncols=3, fontsize=10)
     _save(figure, path)
 
 

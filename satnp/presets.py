@@ -43,12 +43,12 @@ PRESETS = {
     ),
 }  # fmt: skip
 
-# What hard attention does differently. A word is paid for the words from it on, and by a tenth of the bound's weight: with
-# the whole of it the noise of early rewards closes the gate beta before there is anything to see (the authors divide by
-# ten too). On Flickr8k the mean reward does the same, a caption having about ten words.
+# What hard attention does differently. A word is paid for the words from it on, and by less than the bound's own weight:
+# with all of it the noise of the first rewards closes the gate beta before there is anything to see (the authors divide
+# by ten too). On Flickr8k the mean over words does the same. The penalty works against looking at one place at a time.
 HARD = {
     "scenes": (
-        {"estimator": "reward_to_go", "reward_weight": 0.1, "entropy_weight": 0.0, "decoding": "argmax"}, {"epochs": 7},
+        {"estimator": "reward_to_go", "reward_weight": 0.05, "entropy_weight": 0.0, "decoding": "argmax"}, {"epochs": 7},
     ),
     "flickr8k": ({"estimator": "reward_to_go", "reward": "mean", "entropy_weight": 0.002, "penalty": 0.0}, {}),
 }  # fmt: skip

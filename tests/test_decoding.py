@@ -35,10 +35,10 @@ def annotations(rng):
     return rng.standard_normal((N, L, CONFIG.D))
 
 
-def on(xp, params, annotations):
+def on(xp, params, annotations, config=CONFIG):
     """The four first arguments of a decoder."""
-    p = Parameters(sat.shapes(CONFIG), flat=to_device(params.flat, xp))
-    return sat, p, CONFIG, to_device(annotations, xp)
+    p = Parameters(sat.shapes(config), flat=to_device(params.flat, xp))
+    return sat, p, config, to_device(annotations, xp)
 
 
 def log_probs(params, annotation, captions):
@@ -115,25 +115,47 @@ def test_a_batch_is_its_photos_one_at_a_time(xp, params, annotations, beam):
         np.testing.assert_allclose(decoded.alphas, alone.alphas, rtol=1e-9)
 
 
-@pytest.mark.parametrize("decode", ["beam", "sample"])
-def test_scores_and_alphas_are_those_of_teacher_forcing(xp, params, rng, decode):
+@pytest.mark.parametrize("looking", ["soft", *sat.CHOICES["decoding"]])
+@pytest.mark.parametrize("decode", [beam_search, sample])
+def test_scores_and_looks_are_those_of_teacher_forcing(xp, params, rng, decode, looking):
+    config = CONFIG if looking == "soft" else replace(CONFIG, attention="hard", decoding=looking)
     annotations = rng.standard_normal((20, L, CONFIG.D))
-    arguments = on(xp, params, annotations)
-    found = beam_search(*arguments, max_length=5) if decode == "beam" else sample(*arguments, rng, max_length=5)
+    found = decode(*on(xp, params, annotations, config), rng=np.random.default_rng(3), max_length=5)
     assert len({len(decoded.ids) for decoded in found}) > 2
-    for annotation, decoded in zip(annotations, found, strict=True):
+    gumbel = sat.decoding_noise(config, 20, L, 5, np.random.default_rng(3))  # what `decode` drew first
+    for n, decoded in enumerate(found):
         assert END not in decoded.ids[:-1]
         ids, mask = pad([[START, *decoded.ids]])
-        _, cache = sat.forward(params, CONFIG, Batch(annotation[None], ids, mask.astype(np.float64)), sat.Noise())
+        noise = sat.Noise()
+        if gumbel is not None:
+            noise = noise._replace(gumbel=gumbel[n, : len(decoded.ids), None], expected=np.zeros(1))
+        _, cache = sat.forward(params, config, Batch(annotations[n : n + 1], ids, mask.astype(np.float64)), noise)
         assert isinstance(decoded.log_prob, float)
         assert decoded.log_prob == pytest.approx(-float(cache.nll), abs=1e-9)
-        np.testing.assert_allclose(decoded.alphas, cache.alphas[:, 0], rtol=1e-9)
+        np.testing.assert_allclose(decoded.alphas, cache.looks[:, 0], rtol=1e-9)
+        assert (set(decoded.alphas.ravel()) == {0, 1}) == (looking in ("argmax", "sampling"))
+        if looking != "sampling":
+            np.testing.assert_array_equal(decoded.alphas.argmax(axis=1), cache.alphas[:, 0].argmax(axis=1))
+
+
+def test_drawn_locations_are_reproducible_and_differ(xp, params, annotations):
+    config = replace(CONFIG, attention="hard", decoding="sampling")
+    annotations = np.repeat(annotations[:1], 20, axis=0)
+    first, again, other = (
+        beam_search(*on(xp, params, annotations, config), rng=np.random.default_rng(seed), max_length=6)
+        for seed in (3, 3, 4)
+    )
+    for a, b in zip(first, again, strict=True):
+        assert a.ids == b.ids
+        np.testing.assert_array_equal(a.alphas, b.alphas)
+    paths = [[str(decoded.alphas.argmax(axis=1)) for decoded in found] for found in (first, other)]
+    assert paths[0] != paths[1] and len(set(paths[0])) > 1  # of one photo, twenty times
 
 
 def test_a_search_that_is_decided_stops(params, annotations):
     params.b_o[END] = 100
     steps = []
-    counting = SimpleNamespace(decoding_noise=sat.decoding_noise, start=sat.start, step=lambda *arguments: steps.append(1) or sat.step(*arguments))
+    counting = SimpleNamespace(**vars(sat) | {"step": lambda *arguments: steps.append(1) or sat.step(*arguments)})
     beam_search(counting, params, CONFIG, annotations, beam=3)
     assert len(steps) == 1
 

@@ -1,4 +1,4 @@
-"""Figures: the map lies where the attention was, on photos of any shape, and files are whole PNGs."""
+"""Figures: maps lie where the attention was, lines at their numbers, nothing is cut off, and files are whole PNGs."""
 
 import subprocess
 import sys
@@ -7,8 +7,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from satnp import figures
 from satnp.errors import InputError
-from satnp.figures import attention_figure, curves_figure, overlay, upsample
+from satnp.figures import (
+    attention_figure,
+    curves_figure,
+    diagnostics_figure,
+    learning_figure,
+    nwgm_figure,
+    overlay,
+    side_by_side_figure,
+    upsample,
+    variance_figure,
+)
+from satnp.laboratory import Row
+from satnp.nwgm import PAIRS, VARIANTS
 
 GRID = 3, 4
 
@@ -23,6 +36,34 @@ def pixels(path):
     with Image.open(path) as image:
         assert image.format == "PNG"
         return np.asarray(image.convert("L"), float)
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that were written, in order."""
+    written, save = [], figures._save
+
+    def keep(figure, path):
+        save(figure, path)
+        written.append(figure)
+
+    monkeypatch.setattr(figures, "_save", keep)
+    return written
+
+
+def assert_nothing_is_cut_off(figure):
+    """All lies inside the figure, and its legends and titles on nothing else."""
+    own = [x for x in (*figure.legends, *figure.texts) if x.get_window_extent().width]
+    boxes = [x.get_tightbbox() for x in (*own, *figure.axes)]
+    for k, box in enumerate(boxes):
+        assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 + 1, box
+        assert figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1 + 1, box
+        for other in boxes[: min(k, len(own))]:
+            assert not box.overlaps(other), (box, other)
+
+
+def legend_of(figure):
+    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
 
 
 def test_upsample_keeps_an_even_map_even_and_a_peak_in_place():
@@ -82,6 +123,63 @@ def test_the_row_of_end_is_not_drawn_and_boxes_are(tmp_path, rng):
     assert drawn["words"] == drawn["end"] != drawn["boxes"]
 
 
+def test_captions_stand_below_each_other_on_the_same_photo(tmp_path, rng):
+    photo = np.zeros((60, 60, 3), np.uint8)
+    left, right = one_cell(1, 0), one_cell(1, 3)
+    rows = [("soft", ["a"], left), ("hard", ["a"], right)]
+    side_by_side_figure(photo, rows, GRID, tmp_path / "a.png")
+    image = pixels(tmp_path / "a.png")
+    across = np.flatnonzero((image < 250).mean(axis=0) > 0.5)
+    word = across[np.flatnonzero(np.diff(across) > 1)[-1] + 1 :]  # the columns of the panels of the word
+    down = np.flatnonzero((image[:, word] < 250).mean(axis=1) > 0.5)
+    cut = np.flatnonzero(np.diff(down) > 1)
+    assert len(cut) == 1
+    for panel, place in zip(np.split(down, cut + 1), (0.125, 0.875), strict=True):
+        light = image[panel][:, word].max(axis=0)
+        assert np.nonzero(light > light.max() - 5)[0].mean() / len(word) == pytest.approx(place, abs=0.12)
+
+
+@pytest.mark.parametrize("shape", [(40, 160), (64, 64), (160, 40)])
+@pytest.mark.parametrize("label", ["soft", "hard (local_expectation), one sample"])
+def test_labels_lie_left_of_their_own_panels(tmp_path, rng, drawn, shape, label):
+    photo = rng.integers(0, 256, (*shape, 3), np.uint8)
+    rows = [(label, ["a", "dog"] * n, rng.random((2 * n, 12))) for n in (1, 8, 3)]
+    side_by_side_figure(photo, rows, GRID, tmp_path / "a.png", boxes=[(1, 2, 30, 20)])
+    (figure,) = drawn
+    labels = [text for text in figure.texts if text.get_text()]
+    assert [" ".join(text.get_text().split()) for text in labels] == [label] * 3
+    panels = [ax.get_window_extent() for ax in figure.axes]
+    for text, n in zip(labels, (3, 17, 7), strict=True):
+        (own, panels), box = (panels[:n], panels[n:]), text.get_window_extent()
+        assert 0 <= box.x0 and box.x1 < min(panel.x0 for panel in own)
+        middle = (min(panel.y0 for panel in own) + max(panel.y1 for panel in own)) / 2
+        assert (box.y0 + box.y1) / 2 == pytest.approx(middle, abs=4)
+    assert_nothing_is_cut_off(figure)
+
+
+def test_a_single_caption_without_a_label_is_drawn_as_by_attention_figure_but_smaller(tmp_path, rng, drawn):
+    photo, alphas = rng.integers(0, 256, (50, 80, 3), np.uint8), rng.random((3, 12))
+    side_by_side_figure(photo, [("", ["a", "big", "dog"], alphas)], GRID, tmp_path / "a.png")
+    attention_figure(photo, ["a", "big", "dog"], alphas, GRID, tmp_path / "b.png")
+    small, large = drawn
+    for ours, theirs in zip(small.axes, large.axes, strict=True):
+        assert ours.get_title() == theirs.get_title()
+        np.testing.assert_array_equal(ours.images[0].get_array(), theirs.images[0].get_array())
+        area = [box.width * box.height for box in (ours.get_window_extent(), theirs.get_window_extent())]
+        assert area[1] / area[0] == pytest.approx(2)
+
+
+def test_captions_to_set_side_by_side_are_checked_like_one(tmp_path):
+    photo = np.zeros((8, 8, 3), np.uint8)
+    with pytest.raises(InputError, match="no captions to set side by side"):
+        side_by_side_figure(photo, [], GRID, tmp_path / "a.png")
+    with pytest.raises(InputError, match="alphas have shape"):
+        side_by_side_figure(
+            photo, [("soft", [], np.ones((0, 12))), ("hard", ["a"], np.ones((1, 11)))], GRID, tmp_path / "a.png"
+        )
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("shape", [(1, 12), (4, 12), (2, 11), (24,)])
 def test_alphas_that_fit_neither_words_nor_grid_are_refused(tmp_path, shape):
     with pytest.raises(InputError, match="alphas have shape"):
@@ -109,6 +207,158 @@ def test_curves_draw_what_is_there(tmp_path):
 def test_curves_of_nothing_are_refused(tmp_path, records):
     with pytest.raises(InputError, match="metrics.jsonl"):
         curves_figure(records, tmp_path / "a.png")
+
+
+def learning(level):
+    """A training whose loss and scores end near `level`."""
+    val = [
+        {"kind": "val", "step": s, "pointing_accuracy": level * s / 900, "true_captions": 0.5 * level} for s in (300, 900)
+    ]
+    return [{"kind": "train", "step": s, "loss": level + 30 / s} for s in range(10, 900, 10)] + val
+
+
+def test_learning_draws_each_training_in_its_colour(tmp_path, drawn):
+    curves = {"soft": learning(0.9), "reinforce_with_a_long_name": learning(0.5), "gumbel_st": learning(0.2)[:-2]}
+    learning_figure(curves, tmp_path / "a.png")
+    (figure,) = drawn
+    loss, scores = figure.axes
+    assert loss.get_ylabel() == "training loss (nats a word)" and loss.get_xlabel() == scores.get_xlabel() == "minibatches"
+    assert [line.get_color() for line in loss.lines] == ["C0", "C1", "C2"]
+    for line, level in zip(loss.lines, (0.9, 0.5, 0.2), strict=True):
+        steps, values = line.get_data()
+        np.testing.assert_allclose(steps[:2], [20, 30])  # the means of three
+        assert values[0] == pytest.approx(level + (3 + 1.5 + 1) / 3) and values[-1] == pytest.approx(
+            level + 30 / 880, abs=1e-4
+        )
+    lines = [(line.get_color(), line.get_linestyle(), tuple(line.get_ydata())) for line in scores.lines]
+    assert lines == [
+        ("C0", "-", (0.3, 0.9)), ("C0", "--", (0.45, 0.45)),
+        ("C1", "-", (pytest.approx(1 / 6), 0.5)), ("C1", "--", (0.25, 0.25)),
+    ]  # fmt: skip
+    assert legend_of(figure) == [*curves, "pointing_accuracy", "true_captions"]
+    assert_nothing_is_cut_off(figure)
+
+
+def test_learning_draws_what_is_there(tmp_path, drawn):
+    learning_figure({"soft": TRAIN, "hard": []}, tmp_path / "a.png")
+    learning_figure({"soft": VAL, "hard": learning(0.5)[-2:]}, tmp_path / "b.png")
+    assert [[ax.get_ylabel() for ax in figure.axes] for figure in drawn] == [
+        ["training loss (nats a word)"],
+        ["share of validation captions"],
+    ]
+
+
+@pytest.mark.parametrize("curves", [{}, {"soft": []}, {"soft": [{"kind": "val", "step": 5, "Bleu_4": 0.1}]}])
+def test_learning_of_nothing_is_refused(tmp_path, curves):
+    with pytest.raises(InputError, match="metrics.jsonl of each training"):
+        learning_figure(curves, tmp_path / "a.png")
+
+
+def diagnosed(step, hard=True):
+    record = {"kind": "train", "step": step, "loss": 1.0, "alpha_entropy": 4 - step / 400, "beta": 0.4}
+    if hard:
+        expected = float(step % 40 == 0)
+        record |= {"reward": 0.0 if expected else -9.5, "baseline": -10.0, "expected": expected}
+    return record
+
+
+def test_diagnostics_of_hard_attention_have_four_panels(tmp_path, drawn):
+    diagnostics_figure([diagnosed(step) for step in range(10, 810, 10)], tmp_path / "a.png")
+    (figure,) = drawn
+    assert [ax.get_ylabel() for ax in figure.axes] == [
+        "reward (nats)", "entropy of alpha (nats)", "share of images at expected value", "beta",
+    ]  # fmt: skip
+    assert {ax.get_xlabel() for ax in figure.axes} == {"minibatches"}
+    reward, entropy, expected, beta = ([line.get_ydata() for line in ax.lines] for ax in figure.axes)
+    assert [set(y) for y in reward] == [{-9.5}, {-9.5}, {-10.0}, {-10.0}]  # none where all were at their expected value
+    assert (len(entropy[0]), len(entropy[1])) == (80, 79) and entropy[0][0] == 4 - 10 / 400
+    assert set(expected[0]) == {0, 1} and set(expected[1]) == {0, 0.5}
+    assert len(beta) == 2
+    for ax in figure.axes[1:]:
+        assert ax.get_ylim()[0] == 0 and ax.get_ylim()[1] > max(line.get_ydata().max() for line in ax.lines)
+    assert_nothing_is_cut_off(figure)
+
+
+def test_diagnostics_of_soft_attention_are_entropy_and_beta(tmp_path, drawn):
+    diagnostics_figure([diagnosed(10, hard=False), *VAL], tmp_path / "a.png")
+    diagnostics_figure([{"kind": "train", "step": 10, "beta": 0.1}], tmp_path / "b.png")
+    labels = [[ax.get_ylabel() for ax in figure.axes] for figure in drawn]
+    assert labels == [["entropy of alpha (nats)", "beta"], ["beta"]]
+
+
+@pytest.mark.parametrize("records", [[], TRAIN + VAL])
+def test_diagnostics_of_nothing_are_refused(tmp_path, records):
+    with pytest.raises(InputError, match="no diagnostics of attention"):
+        diagnostics_figure(records, tmp_path / "a.png")
+
+
+SOFT = Row("soft", "none", 0.4, "exact", None, 0.0, 1)
+WHOLE = Row("reinforce_whole", "none", 0.1, "exact", None, 70.0, 1)
+
+
+def rows_of(estimator, baseline, variance, bias=1e-15):
+    return [Row(estimator, baseline, bias, "exact", None, variance / S, S) for S in (4, 1, 2)]
+
+
+def test_variance_is_drawn_against_samples_with_a_colour_a_baseline_and_a_marker_an_estimator(tmp_path, drawn):
+    rows = rows_of("reinforce", "none", 20) + rows_of("reinforce", "moving_average", 2)
+    rows += rows_of("gumbel_st", "none", 0.3, bias=0.2) + [SOFT, WHOLE]
+    variance_figure(rows, tmp_path / "a.png")
+    (figure,) = drawn
+    (ax,) = figure.axes
+    assert ax.get_xscale() == ax.get_yscale() == "log"
+    assert "samples" in ax.get_xlabel() and "squared norm of the exact gradient" in ax.get_ylabel()
+    plain, average, gumbel, guide = ax.lines
+    for line, variance in ((plain, 20), (average, 2), (gumbel, 0.3)):
+        np.testing.assert_allclose(line.get_xdata(), [1, 2, 4])
+        np.testing.assert_allclose(line.get_ydata(), [variance, variance / 2, variance / 4])
+    assert plain.get_color() == gumbel.get_color() != average.get_color()
+    assert plain.get_marker() == average.get_marker() != gumbel.get_marker()
+    assert np.diff(np.log(guide.get_ydata())) == pytest.approx(-np.diff(np.log(guide.get_xdata())))
+    assert legend_of(figure) == ["reinforce", "gumbel_st (biased)", "baseline none", "baseline moving_average"]
+    assert_nothing_is_cut_off(figure)
+
+
+def test_all_estimators_with_all_baselines_can_be_told_apart(tmp_path, drawn):
+    names = "reinforce", "reward_to_go", "local_expectation", "reinforce_coin", "gumbel_st"
+    rows = [
+        row for k, e in enumerate(names) for b in ("none", "moving_average", "leave_one_out") for row in rows_of(e, b, k + 1)
+    ]
+    variance_figure(rows, tmp_path / "a.png")
+    *lines, _ = drawn[0].axes[0].lines
+    assert len({(line.get_color(), line.get_marker()) for line in lines}) == 15
+    assert_nothing_is_cut_off(drawn[0])
+
+
+@pytest.mark.parametrize("rows", [[], [SOFT, WHOLE]])
+def test_variance_of_nothing_is_refused(tmp_path, rows):
+    with pytest.raises(InputError, match="no variance of an estimator"):
+        variance_figure(rows, tmp_path / "a.png")
+
+
+def test_distances_of_predictions_are_drawn_as_shares_of_the_words(tmp_path, drawn):
+    far = {pair: np.array([0.5, 0.01, 0.1, 0.2]) for pair in PAIRS}
+    near = far | {"soft-nwgm": np.array([0, 1e-16, 1e-3, 1e-12])}
+    nwgm_figure({variant: near if variant == (False, "held") else far for variant in VARIANTS}, tmp_path / "a.png")
+    (figure,) = drawn
+    titles = ["tanh on, h_t held", "tanh on, h_t recomputed", "tanh off, h_t held", "tanh off, h_t recomputed"]
+    assert [ax.get_title() for ax in figure.axes] == titles
+    for ax, title in zip(figure.axes, titles, strict=True):
+        soft, *others = ax.lines
+        for line in others:
+            np.testing.assert_allclose(line.get_xdata()[1:], [0.01, 0.1, 0.2, 0.5])
+            np.testing.assert_allclose(line.get_ydata(), [0, 0.25, 0.5, 0.75, 1])
+        shares = dict(zip(soft.get_xdata(), soft.get_ydata(), strict=True))
+        assert (shares == {1e-7: 0.75, 1e-3: 1}) == (title == "tanh off, h_t held")
+        assert ax.get_xlim()[0] < 1e-7 and ax.get_xlim()[1] == 1
+    assert {ax.get_xlabel() for ax in figure.axes[2:]} == {"total variation (0 to 1)"}
+    assert legend_of(figure) == ["soft-nwgm", "soft-expectation", "nwgm-expectation"]
+    assert_nothing_is_cut_off(figure)
+
+
+def test_distances_of_no_words_are_refused(tmp_path):
+    with pytest.raises(InputError, match="no words were compared"):
+        nwgm_figure({variant: {pair: np.zeros(0) for pair in PAIRS} for variant in VARIANTS}, tmp_path / "a.png")
 
 
 def test_no_display_and_no_global_figures_are_needed():

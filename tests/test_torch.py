@@ -32,13 +32,12 @@ def torch_loss(w, config, images, captions, mask, noise):
     a = x.flatten(2).transpose(1, 2)
     a.retain_grad()
 
-    images_of = a
-    S = config.samples if config.hard else 1
+    annotations, S = a, config.samples if config.hard else 1
     a, captions, mask = a.repeat(S, 1, 1), captions.repeat(S, 1), mask.repeat(S, 1)
-    dropout = [x.repeat(1, S, 1) for x in noise[:3]]
+    noise = [x.repeat(1, S, 1) for x in noise[:3]] + noise[3:]
     mean = a.mean(dim=1)
     h, c = torch.tanh(mean @ w["W_h0"] + w["b_h0"]), torch.tanh(mean @ w["W_c0"] + w["b_c0"])
-    log_p, log_chosen, expected_log_p, entropy, looked = [], [], [], 0, 0
+    log_p, choices, looked = [], [], 0
     for t in range(captions.shape[1] - 1):
         if config.f_att == "additive":
             e = torch.tanh(a @ w["W_a"] + (h @ w["W_s"])[:, None] + w["b_a"]) @ w["v"] + w["c_a"]
@@ -48,54 +47,56 @@ def torch_loss(w, config, images, captions, mask, noise):
             e = torch.einsum("nld,nd->nl", a, h) / config.D**0.5
         alpha = look = e.softmax(dim=1)
         beta = torch.sigmoid(h @ w["W_beta"] + w["b_beta"])
-        y = w["E"][captions[:, t]] * dropout[0][t]
+        y = w["E"][captions[:, t]] * noise[0][t]
 
         def word(z, h=h, c=c, y=y, t=t):
+            """log p(y_t) (N,) when z is seen, and the next h and c"""
             i, f, o, g = (y @ w["W_x"] + h @ w["W_h"] + z @ w["W_z"] + w["b"]).chunk(4, dim=1)
             c = f.sigmoid() * c + i.sigmoid() * g.tanh()
             h = o.sigmoid() * c.tanh()
-            hidden = torch.tanh(y + (h * dropout[1][t]) @ w["L_h"] + z @ w["L_z"] + w["b_m"]) * dropout[2][t]
+            hidden = torch.tanh(y + (h * noise[1][t]) @ w["L_h"] + z @ w["L_z"] + w["b_m"]) * noise[2][t]
             logits = hidden @ w["L_o"] + w["b_o"]
             return -F.cross_entropy(logits, captions[:, t + 1], reduction="none"), h, c
 
         if config.hard:
-            gumbel, sampled = noise[3][t], (noise[4].repeat(S) == 0)[:, None]
-            hard = F.one_hot((e + gumbel).argmax(dim=1), e.shape[1]).to(e.dtype)
+            s = (e + noise[3][t]).argmax(dim=1)
+            sample = F.one_hot(s, e.shape[1]).to(e.dtype)
             if config.estimator == "gumbel_st":
-                soft = ((e + gumbel) / config.temperature).softmax(dim=1)
-                hard = hard - soft.detach() + soft
-            look = torch.where(sampled, hard, alpha)
-            log_chosen.append(torch.distributions.Categorical(logits=e).log_prob(hard.argmax(dim=1)))
-            entropy = entropy + mask[:, t] * torch.distributions.Categorical(logits=e).entropy()
-            ahead = torch.stack([word(beta * a[:, i])[0] for i in range(e.shape[1])], dim=1)
-            expected_log_p.append((alpha * ahead.detach()).sum(dim=1))
+                soft = ((e + noise[3][t]) / config.temperature).softmax(dim=1)
+                sample = sample - soft.detach() + soft
+            look = torch.where(noise[4].repeat(S)[:, None] > 0, alpha, sample)
+            with torch.no_grad():
+                ahead = torch.stack([word(beta * a[:, i])[0] for i in range(e.shape[1])], dim=1)
+            choices.append((torch.distributions.Categorical(logits=e), s, (alpha * ahead).sum(dim=1)))
         said, h, c = word(beta * torch.einsum("nl,nld->nd", look, a))
         log_p.append(mask[:, t] * said)
         looked = looked + mask[:, t, None] * alpha
-    log_p = torch.stack(log_p)
-    loss = (config.penalty * ((1 - looked) ** 2).sum(dim=1) - log_p.sum(dim=0)).mean()
-    if not config.hard:
-        return loss, loss, images_of
-    loss = loss - config.entropy_weight * entropy.mean()
-    surrogate = torch.zeros(len(mask), dtype=a.dtype)
-    for t in range(len(log_p)):
-        if config.estimator == "gumbel_st":
-            continue
+    loss = (config.penalty * ((1 - looked) ** 2).sum(dim=1) - torch.stack(log_p).sum(dim=0)).mean()
+    surrogate = 0
+    if config.hard:
+        loss = loss - config.entropy_weight * sum(mask[:, t] * p.entropy() for t, (p, _, _) in enumerate(choices)).mean()
+        surrogate = torch_surrogate(config, torch.stack(log_p).detach(), choices, mask.T, *noise[4:])
+    return loss, loss + surrogate, annotations
+
+
+def torch_surrogate(config, log_p, choices, mask, expected, moving_average):
+    """What autograd makes the score function of, rewards held: log_p (T, S*N), choices T of (p, s, E log p of the word)"""
+    if config.estimator == "gumbel_st":
+        return 0
+    words, S, terms = mask.sum(dim=0), config.samples, []
+    scale = words if config.reward == "mean" else torch.ones_like(words)
+    for t, (p, s, expected_log_p) in enumerate(choices):
         first = {"reinforce": 0, "reward_to_go": t, "local_expectation": t + 1}[config.estimator]
-        words = mask.sum(dim=1)
-        divisor = words if config.reward == "mean" else torch.ones_like(words)
-        r = log_p[first:].sum(dim=0).detach() / divisor
-        b = 0
+        r = log_p[first:].sum(dim=0) / scale
         if config.baseline == "moving_average":
-            b = noise[5] * mask[:, first:].sum(dim=1) / words
-        elif config.baseline == "leave_one_out":
-            own = r.reshape(S, -1)
-            b = torch.cat([torch.cat([own[:s], own[s + 1 :]]).mean(dim=0) for s in range(S)])
-        term = (r - b) * log_chosen[t]
+            r = r - moving_average * mask[first:].sum(dim=0) / words
+        if config.baseline == "leave_one_out":
+            r = torch.cat([own - sum(r.chunk(S)[:k] + r.chunk(S)[k + 1 :]) / (S - 1) for k, own in enumerate(r.chunk(S))])
+        term = r * p.log_prob(s)
         if config.estimator == "local_expectation":
-            term = term + expected_log_p[t] / divisor
-        surrogate = surrogate - config.reward_weight * sampled[:, 0] * mask[:, t] * term
-    return loss, loss + surrogate.mean(), images_of
+            term = term + expected_log_p / scale
+        terms.append(mask[t] * (1 - expected.repeat(S)) * term)
+    return -config.reward_weight * torch.stack(terms).sum(dim=0).mean()
 
 
 HARD = [
