@@ -167,9 +167,10 @@ def curves_figure(records, path):
 def learning_figure(curves, path):
     """Trainings beside each other, over the minibatches seen: their loss, and whether they look and say what is there.
 
-    curves {name: the lines of its metrics.jsonl as dicts}, one colour a name. Left the training loss, as a running mean
-    over a fortieth of its points. Right the shares of the validation captions that look at the object they name
-    (pointing_accuracy, whole lines) and that are true (true_captions, dashed). What is lacking is not drawn; writes a PNG.
+    curves {name: the lines of its metrics.jsonl as dicts}, one colour a name. Left the training loss, on a log axis, as a
+    running mean over a fortieth of its points. Right, of the validation captions, the share of the nouns that look at
+    their object (pointing_accuracy, whole lines) and the share that are true (true_captions, dashed). What is lacking
+    is not drawn. Writes a PNG.
     Raises InputError where there is nothing to draw.
     """
     losses = {name: _series(records, "train", "loss") for name, records in curves.items()}
@@ -198,7 +199,7 @@ def learning_figure(curves, path):
     if panels[1]:
         for (name, score), found in scores.items():
             axes[-1].plot(*np.array(found, float).T, LEARNING[score], color=colours[name], markersize=3.5)
-        axes[-1].set_ylabel("share of validation captions")
+        axes[-1].set_ylabel("validation score (0 to 1)")
         axes[-1].set_xlim(left=0)
         axes[-1].set_ylim(0, 1)
         drawn = {score for _, score in scores}
@@ -216,8 +217,8 @@ def diagnostics_figure(records, path):
     Raises InputError where the records hold none of these.
     """
     found = {name: _series(records, "train", name) for name in ("reward", "baseline", "alpha_entropy", "expected", "beta")}
-    drawn_all = {step for step, share in found["expected"] if share == 1}
-    found["reward"] = [(step, reward) for step, reward in found["reward"] if step not in drawn_all]
+    all_expected = {step for step, share in found["expected"] if share == 1}
+    found["reward"] = [(step, reward) for step, reward in found["reward"] if step not in all_expected]
     panels = [(names, label) for names, label in DIAGNOSTICS.items() if any(found[name] for name in names)]
     if not panels:
         raise InputError("the records hold no diagnostics of attention; pass the lines of the metrics.jsonl of a training")
@@ -302,14 +303,14 @@ def _draw_scores(ax, scores, cider):
 def variance_figure(rows, path):
     """Variance of an estimate of hard attention's gradient, E |g - E g|^2 / |dL|^2, against its samples S, log-log.
 
-    rows [laboratory.Row]; colour says the baseline, marker and line the estimator of ESTIMATORS. Others are not drawn,
-    and where there is no variance (soft attention) nothing can be. An estimator whose mean is not the gradient is
-    called biased. The grey line falls as 1/S, as the mean of independent samples does. Writes a PNG.
+    rows [laboratory.Row]; colour says the baseline, marker and line the estimator. What is not in ESTIMATORS is not drawn:
+    soft attention, which has no variance, and what estimates another gradient. An estimator whose mean is not the
+    gradient is called biased. The grey line falls as 1/S, as the mean of independent samples does. Writes a PNG.
     Raises InputError where there is nothing to draw.
     """
     lines = {}
     for row in rows:
-        if row.estimator in ESTIMATORS and row.variance > 0:
+        if row.estimator in ESTIMATORS:
             lines.setdefault((row.estimator, row.baseline), []).append((row.samples, row.variance))
     if not lines:
         raise InputError("the rows hold no variance of an estimator; pass the rows of the laboratory's table")

@@ -163,12 +163,12 @@ def run(out, seed=0, xp=np):
 
 
 def approximation(soft, split, photos=100):
-    """nwgm.compare of the first caption of the first photos of a split."""
+    """nwgm.compare, at float64, of the first caption of the first photos of a split."""
     captions, mask = pad([soft.vocabulary.encode(captions[0]) for captions in split.captions[:photos]])
-    xp = xp_of(soft.params.flat)
-    annotations = to_device(annotate(soft, split.photos[:photos]), xp)
-    batch = Batch(annotations, to_device(captions, xp), to_device(mask, xp))
-    return compare(soft.params.part("decoder"), soft.config, batch)
+    annotations = annotate(soft, split.photos[:photos]).astype(float)
+    decoder, xp = soft.params.part("decoder"), xp_of(soft.params.flat)
+    batch = Batch(*(to_device(x, xp) for x in (annotations, captions, mask.astype(float))))
+    return compare(decoder.on(decoder.flat.astype(float)), soft.config, batch)
 
 
 def learning_curves(out, xp=np, seed=0, epochs=1):

@@ -10,12 +10,17 @@ from PIL import Image
 from satnp import figures, load
 from satnp.cli import main
 from satnp.demo import peak_memory
+from satnp.presets import find_preset
+from satnp.training import read_log
 from tests.small_world import write_flickr8k
 
 TINY = (
     'encoder = "small"\n[config]\nM = 12\nH = 16\nA = 8\ndropout = 0.0\n'
     "[recipe]\nepochs = 2\nbatch_size = 8\nmin_count = 1\nmirror = false\naveraging = 0.0\n"
 )
+
+
+DECODINGS = "expectation", "argmax", "sampling"
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +45,8 @@ def said(capsys):
 
 def test_train_writes_its_files_and_can_be_resumed(world, capsys):
     folder, _ = world
-    assert {"best.npz", "last.npz", "metrics.jsonl", "curves.png"} <= {p.name for p in (folder / "run").iterdir()}
+    wanted = {"best.npz", "last.npz", "metrics.jsonl", "curves.png", "diagnostics.png"}
+    assert wanted <= {p.name for p in (folder / "run").iterdir()}
     assert main(train_line(folder, "run")) == 2
     assert "--resume" in said(capsys)[1]
     assert main(train_line(folder, "run", "--resume")) == 0
@@ -75,6 +81,66 @@ def test_evaluate_scores_a_split_with_its_own_list_alone(world, capsys, tmp_path
     assert {"Bleu_1", "Bleu_4", "ROUGE_L", "CIDEr", "beam", "split", "tokeniser"} <= scores.keys()
     assert [row.keys() for row in results] == [{"image_id", "caption"}] * 4
     assert "beam 2" in said(capsys)[0]
+
+
+@pytest.fixture(scope="module")
+def hard(world):
+    """A trained run with hard attention."""
+    folder, _ = world
+    assert main(train_line(folder, "hard", "--attention", "hard")) == 0
+    return folder / "hard"
+
+
+def test_hard_attention_trains_from_its_own_preset(hard):
+    config, preset = load(hard / "best.npz").config, find_preset("flickr8k", "hard")
+    assert config.hard and config.estimator == preset.config["estimator"] and config.reward == preset.config["reward"]
+    assert (config.M, config.dropout) == (12, 0.0)  # what the TOML file says stands over it
+    assert (hard / "diagnostics.png").is_file()
+    assert {"reward", "baseline", "expected"} <= read_log(hard / "metrics.jsonl")[0].keys()
+
+
+@pytest.mark.parametrize("decoding", DECODINGS)
+def test_hard_attention_captions_and_is_scored_by_each_decoding(world, hard, capsys, tmp_path, decoding):
+    _, root = world
+    photos = sorted(map(str, (root / "Flicker8k_Dataset").glob("test-*.jpg")))
+    more = ["--decoding", decoding, "--json", str(tmp_path / "out.json")]
+    assert main(["caption", str(hard / "best.npz"), *photos, *more, "--figures", str(tmp_path)]) == 0
+    alphas = [np.array(row["alpha"]) for row in json.loads((tmp_path / "out.json").read_text())]
+    for alpha in alphas:
+        np.testing.assert_allclose(alpha.sum(axis=(1, 2)), 1, atol=1e-3)
+        assert (alpha.max(axis=(1, 2)) == 1).all() == (decoding != "expectation")
+    line = f"evaluate {hard}/best.npz --data flickr8k --root {root} --split test --beam 2"
+    assert main([*line.split(), *more]) == 0
+    scores = json.loads((tmp_path / "out.json").read_text())
+    assert (scores["attention"], scores["decoding"]) == ("hard", decoding) and scores["CIDEr"] >= 0
+
+
+def test_sampled_looks_follow_the_seed(hard, tmp_path):
+    found = []
+    for seed in ("3", "3", "4"):
+        line = ["caption", str(hard / "best.npz"), str(photo_of(hard)), "--decoding", "sampling", "--seed", seed]
+        assert main([*line, "--json", str(tmp_path / "out.json")]) == 0
+        found.append(json.loads((tmp_path / "out.json").read_text())[0]["alpha"])
+    assert found[0] == found[1] != found[2]
+
+
+def photo_of(run):
+    return next((run.parent / "data/Flicker8k_Dataset").glob("test-*.jpg"))
+
+
+def test_soft_attention_has_no_decoding_to_choose(world, capsys):
+    folder, _ = world
+    assert main(["caption", str(folder / "run/best.npz"), "x.jpg", "--decoding", "argmax"]) == 2
+    assert "has soft attention, which looks everywhere; leave out --decoding" in said(capsys)[1]
+
+
+@pytest.mark.slow
+def test_hard_attention_learns_to_describe_and_to_look(tmp_path):
+    assert main(["train", "--data", "scenes", "--attention", "hard", "--seed", "1", "--out", str(tmp_path)]) == 0
+    line = f"evaluate {tmp_path}/best.npz --data scenes --split test --beam 1 --json {tmp_path}/scores.json"
+    assert main([*line.split(), "--decoding", "argmax"]) == 0
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert scores["true_captions"] >= 0.85 and scores["pointing_accuracy"] >= 0.85
 
 
 def test_evaluate_on_scenes_scores_looking(world, capsys):

@@ -11,7 +11,6 @@ from satnp.backend import to_device, to_host, xp_of
 from satnp.errors import InputError
 from satnp.gradcheck import CENTRAL_DIFFERENCE, COMPLEX_STEP, Case, Draws, check_draws, check_gradients, diagnose
 
-
 GRADIENTS = [case for case in checks.CASES if isinstance(case, Case)]
 
 

@@ -52,7 +52,8 @@ def test_variance_falls_with_S_and_with_a_baseline(rows):
         left = [find(rows, estimator, "leave_one_out", S).variance * S for S in (2, 4, 8, 16, 32)]
         assert left == sorted(left, reverse=True)  # the others' mean comes nearer to E[r]
         assert left[0] < 0.1 * find(rows, "reinforce", S=1).variance
-    assert find(rows, "reinforce_coin", S=32).variance > find(rows, "reinforce_coin", S=1).variance / 32  # one coin for all S
+    # one coin for all S samples of an image
+    assert find(rows, "reinforce_coin", S=32).variance > find(rows, "reinforce_coin", S=1).variance / 32
 
 
 def test_the_sampled_bias_has_an_honest_interval(rows, monkeypatch):

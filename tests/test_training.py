@@ -19,6 +19,7 @@ from satnp.training import Recipe, Trainer, read_log
 from tests.small_world import write_flickr8k
 
 CONFIG = {"M": 12, "H": 16, "A": 8, "penalty": 0.1, "dropout": 0.3}
+HARD = {"attention": "hard", "estimator": "reward_to_go", "reward": "mean"}
 RECIPE = Recipe(
     epochs=4, batch_size=8, learning_rate=1e-2, warmup=5, min_count=1, averaging=0.9, mirror=True, save_every=4,
     log_every=3, validate_every=11,
@@ -31,9 +32,9 @@ def splits(tmp_path_factory):
     return {split: load_split("flickr8k", split, root) for split in ("train", "val")}
 
 
-def trainer(splits, out, xp=np, **changes):
+def trainer(splits, out, xp=np, config=None, **changes):
     recipe = replace(RECIPE, **changes)
-    preset = replace(PRESETS["scenes"], config=CONFIG, recipe=recipe)
+    preset = replace(PRESETS["scenes"], config=CONFIG | (config or {}), recipe=recipe)
     model = new_model(preset, splits["train"]).on(xp)
     return Trainer(model, recipe, splits["train"], splits["val"], out)
 
@@ -53,25 +54,36 @@ def test_training_lowers_the_loss_and_writes_what_it_promises(splits, tmp_path):
     np.testing.assert_allclose(said.alpha.sum(axis=(1, 2)), 1, rtol=1e-5)
 
 
+def test_hard_attention_learns_with_a_baseline_that_follows_its_reward(splits, tmp_path):
+    t = trainer(splits, tmp_path, config=HARD, epochs=12, averaging=0.0, mirror=False)
+    assert t.run()
+    records = [r for r in read_log(tmp_path / "metrics.jsonl") if r["kind"] == "train"]
+    assert records[-1]["loss"] < 0.6 * records[0]["loss"]
+    assert records[0]["baseline"] > records[0]["reward"]  # it starts from 0
+    late = np.array([[r["reward"], r["baseline"]] for r in records[len(records) // 2 :]])
+    assert late.mean(axis=0)[0] == pytest.approx(late.mean(axis=0)[1], rel=0.2)
+    assert all(0 <= r["expected"] <= 1 and 0 < r["beta"] < 1 and r["alpha_entropy"] <= np.log(64) for r in records)
+
+
 def test_every_caption_is_seen_once_an_epoch(splits, tmp_path):
     t = trainer(splits, tmp_path)
     seen = np.concatenate(t._draw_order(np.random.default_rng(3)))
     assert sorted(seen) == list(range(len(t.captions)))
 
 
-@pytest.mark.parametrize("cut", [3, 11, 17])
-def test_a_resumed_training_has_the_same_bits(splits, tmp_path, cut):
-    whole = trainer(splits, tmp_path / "whole")
+@pytest.mark.parametrize(("cut", "config"), [(3, None), (11, None), (17, None), (3, HARD), (17, HARD)])
+def test_a_resumed_training_has_the_same_bits(splits, tmp_path, cut, config):
+    whole = trainer(splits, tmp_path / "whole", config=config)
     assert whole.run()
-    first = trainer(splits, tmp_path / "parts")
+    first = trainer(splits, tmp_path / "parts", config=config)
     run_until(first, cut)
-    second = trainer(splits, tmp_path / "parts")
+    second = trainer(splits, tmp_path / "parts", config=config)
     second.resume()
     assert second.step == cut
     assert second.run()
     np.testing.assert_array_equal(second.params.flat, whole.params.flat)
     np.testing.assert_array_equal(second.average, whole.average)
-    assert second.best == whole.best
+    assert second.best == whole.best and second.baseline == whole.baseline != (0 if config else None)
     assert read_log(tmp_path / "parts/metrics.jsonl") == read_log(tmp_path / "whole/metrics.jsonl")
 
 
@@ -122,10 +134,14 @@ def test_a_diverging_training_says_so_and_leaves_the_last_checkpoint(splits, tmp
     assert not any(np.isnan(record["loss"]) for record in read_log(tmp_path / "metrics.jsonl"))
 
 
-def test_the_strict_device_trains_to_the_same_numbers(splits, tmp_path):
+@pytest.mark.parametrize(
+    ("config", "optimiser", "rate"), [(None, "adam", 1e-2), (HARD, "sgd", 5e-2)], ids=["soft", "hard"]
+)  # Adam makes whole steps of the rounding errors that noisy rewards leave
+def test_the_strict_device_trains_to_the_same_numbers(splits, tmp_path, config, optimiser, rate):
     from tests import strict
 
-    host, device = trainer(splits, tmp_path / "a", epochs=1), trainer(splits, tmp_path / "b", strict, epochs=1)
+    changes = {"epochs": 1, "optimiser": optimiser, "learning_rate": rate}
+    host, device = (trainer(splits, tmp_path / name, xp, config, **changes) for name, xp in (("a", np), ("b", strict)))
     assert host.run() and device.run()
     for name, x in host.params.items():
         if name != "decoder.c_a":  # its true gradient is 0, so Adam walks on rounding errors
@@ -134,10 +150,11 @@ def test_the_strict_device_trains_to_the_same_numbers(splits, tmp_path):
     assert isinstance(device.params.flat, strict.ndarray)
 
 
-def test_a_device_step_waits_for_nothing(splits, tmp_path):
+@pytest.mark.parametrize("config", [None, HARD])
+def test_a_device_step_waits_for_nothing(splits, tmp_path, config):
     from tests import strict
 
-    t = trainer(splits, tmp_path, strict)
+    t = trainer(splits, tmp_path, strict, config)
     t._train_step(strict)
     before = t.params.flat.get()
     with strict.no_sync():

@@ -457,7 +457,7 @@ def score_gradients(config, cache):
         return dscores
     weight = config.reward_weight * weight
     if config.estimator == "local_expectation":
-        scale = weight * _share(config, hard)
+        scale = weight / _words_counted(config, hard)
         ahead = hard.ahead * hard.sampled[:, None]
         return dscores + local_expectation(scale[:, :, None] * ahead, looks, alphas, weight * advantage(config, hard))
     return dscores + reinforce(looks, alphas, weight * advantage(config, hard))
@@ -471,20 +471,24 @@ def advantage(config, hard):
         return reward
     if config.baseline == "moving_average":
         # b is of whole captions; a part of one is compared with its share of the words
-        return reward - hard.baseline * part(hard.mask, hard.mask) / hard.mask.sum(axis=0)
+        return reward - hard.baseline * part(hard.mask, hard.mask) / _length(hard)
     T, rows = reward.shape
     of_samples = reward.reshape(T, config.samples, -1).transpose(1, 0, 2)
     return reward - leave_one_out(of_samples).transpose(1, 0, 2).reshape(T, rows)
 
 
 def _reward(config, part, hard):
-    return part(hard.log_p, hard.mask) * _share(config, hard)
+    return part(hard.log_p, hard.mask) / _words_counted(config, hard)
 
 
-def _share(config, hard):
-    """What a word's log p counts in a reward: 1, or 1 / T where the reward is a mean."""
-    ones = hard.mask * 0 + 1
-    return ones / hard.mask.sum(axis=0) if config.reward == "mean" else ones
+def _words_counted(config, hard):
+    """What a reward is divided by: 1, or the caption's words where it is a mean. (N,)"""
+    return _length(hard) if config.reward == "mean" else 1
+
+
+def _length(hard):
+    """Words of each caption (N,), 1 for one of padding alone."""
+    return xp_of(hard.mask).maximum(hard.mask.sum(axis=0), 1)
 
 
 def look_ahead(p, config, annotations, word_gates, words, h_prev, steps, noise, targets):
