@@ -81,6 +81,7 @@ def _parser():
     sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="last.npz, best.npz, metrics.jsonl, figures")
     sub.add_argument("--features", type=Path, metavar="DIR", help="where frozen features are kept; default: OUT/features")
     sub.add_argument("--config", type=Path, metavar="FILE.toml", help="tables [config] and [recipe] over the preset")
+    sub.add_argument("--init", type=Path, metavar="CHECKPOINT", help="start from the parameters of another training")
     sub.add_argument("--resume", action="store_true", help="go on from OUT/last.npz")
     sub.add_argument("--epochs", type=int, metavar="N")
     sub.add_argument("--batch-size", type=int, metavar="N")
@@ -170,7 +171,10 @@ def train(args):
         raise InputError(f"{args.out} holds a training already; add --resume to go on with it, or give another --out")
     xp = _device(args)
     splits = {split: load_split(args.data, split, args.root, recipe.seed) for split in ("train", "val")}
-    model = new_model(preset, splits["train"], args.weights).on(xp)
+    model = new_model(preset, splits["train"], args.weights)
+    if args.init:
+        _start_from(model, args.init)
+    model = model.on(xp)
     stores = {}
     if model.frozen:
         folder = args.features or args.out / "features"
@@ -192,6 +196,25 @@ def train(args):
     diagnostics_figure(records, args.out / "diagnostics.png")
     print(f"best: {args.out / 'best.npz'}, validation BLEU-4 {trainer.best:.4f} with beam {recipe.beam}")
     return 0
+
+
+def _start_from(model, path):
+    """Take the parameters of checkpoint `path`; raises InputError where it is another kind of model."""
+    from satnp import load
+    from satnp.data.features import fingerprint
+
+    other = load(path)
+    same = {
+        "another encoder": model.encoder == other.encoder,
+        "another captioner": model.captioner == other.captioner,
+        "another vocabulary": model.vocabulary.words == other.vocabulary.words,
+        "other sizes": model.shapes() == other.shapes(),
+        "other encoder weights": not model.frozen or fingerprint(model) == fingerprint(other),
+    }  # fmt: skip
+    for what, fits in same.items():
+        if not fits:
+            raise InputError(f"{path} has {what} than this training; start from a model of the same kind and data")
+    model.params.flat[...] = other.params.flat
 
 
 def caption(args):

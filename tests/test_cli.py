@@ -99,6 +99,19 @@ def test_hard_attention_trains_from_its_own_preset(hard):
     assert {"reward", "baseline", "expected"} <= read_log(hard / "metrics.jsonl")[0].keys()
 
 
+def test_a_training_starts_from_another_ones_parameters(world, hard, tmp_path, capsys):
+    folder, _ = world
+    more = ["--attention", "hard", "--init", str(folder / "run/best.npz"), "--learning-rate", "1e-12"]
+    assert main([*train_line(folder, "init"), *more]) == 0
+    started, ended = (load(folder / run / "best.npz").params.flat for run in ("run", "init"))
+    np.testing.assert_allclose(ended, started, atol=1e-6)
+    (tmp_path / "wide.toml").write_text(TINY.replace("H = 16", "H = 17"))
+    line = train_line(folder, "wide", "--init", str(hard / "best.npz"))
+    line[line.index("--config") + 1] = str(tmp_path / "wide.toml")
+    assert main(line) == 2
+    assert "has other sizes than this training" in said(capsys)[1] and not (folder / "wide/last.npz").exists()
+
+
 @pytest.mark.parametrize("decoding", DECODINGS)
 def test_hard_attention_captions_and_is_scored_by_each_decoding(world, hard, capsys, tmp_path, decoding):
     _, root = world
