@@ -179,7 +179,7 @@ def _log_p(scores, sample):
 
 
 def _extreme(rng):
-    """Scores of which some are so low, and some masked, that their weight is exactly 0."""
+    """Scores of which some are so low that their weight is exactly 0."""
     scores = rng.standard_normal((3, 5))
     scores[0, 1], scores[1, 2:] = 1e4, -1e4
     return scores
@@ -228,8 +228,9 @@ def _words(config, rng, N=3, T=4):
 
 
 def _noise(config, arrays):
-    drawn = NOISE if config.dropout and config.hard else NOISE[3:] if config.hard else NOISE[:3]
-    return sat.Noise(**dict(zip(drawn, arrays, strict=False)))
+    """The Noise of the arrays that _words has made of one, in its order."""
+    drawn = (NOISE[:3] if config.dropout else ()) + (NOISE[3:] if config.hard else ())
+    return sat.Noise(**dict(zip(drawn, arrays, strict=True)))
 
 
 def surrogate(loss, cache):
@@ -239,7 +240,7 @@ def surrogate(loss, cache):
     if hard is None or config.estimator == "gumbel_st":
         return loss
     xp = xp_of(cache.alphas)
-    weight = config.reward_weight * hard.mask * hard.sampled / len(hard.sampled)
+    weight = config.reward_weight * hard.mask * (1 - hard.expected) / len(hard.expected)
     term = (xp.real(sat.advantage(config, hard)) * weight * _log_p(hard.scores, cache.looks)).sum()
     if config.estimator == "local_expectation":
         share = 1 / hard.mask.sum(axis=0) if config.reward == "mean" else 1
@@ -269,6 +270,13 @@ def _coins(rng, count):
     """The coins of two images, `count` times."""
     config = sizes("additive", "scalar", attention="hard", dropout=0.0)
     return [tuple(int(x) for x in sat.draw_noise(config, 0, 2, 1, rng).expected) for _ in range(count)]
+
+
+def _samples(rng, count):
+    """Where two samples of one image look when its two places weigh the same."""
+    config = sizes("additive", "scalar", attention="hard", dropout=0.0, samples=2)
+    gumbel = sat.draw_noise(config, count, 1, 2, rng).gumbel
+    return [tuple(pair) for pair in gumbel.argmax(axis=2).tolist()]
 
 
 WEIGHTS = np.array([0.05, 0.15, 0.3, 0.5])
@@ -382,6 +390,7 @@ CASES = [
         for baseline, b, samples in (("none", 0.0, 1), ("moving_average", -3.3, 1), ("leave_one_out", 0.0, 2))
     ),
     Draws("draws/coins of two images", _coins, {(a, b): 0.25 for a in (0, 1) for b in (0, 1)}),
+    Draws("draws/two samples of an image", _samples, {(a, b): 0.25 for a in (0, 1) for b in (0, 1)}),
     Draws("draws/locations", _locations, dict(enumerate(WEIGHTS))),
     _model("small + show_attend_tell direction", small, small.Config((2, 3, 6), Preprocessing(12)),
            sat, sizes("additive", "scalar", penalty=0.7, dropout=0.4)),

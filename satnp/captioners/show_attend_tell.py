@@ -197,12 +197,12 @@ class Cache(NamedTuple):
 
 
 class Hard(NamedTuple):
-    """What hard attention keeps of a pass: scores (T, N, L), gumbel (T, N, L), sampled (N,), log_p (T, N) and
-    mask (T, N) of the words, ahead (T, N, L) or None, and the baseline () that this pass used."""
+    """What hard attention keeps of a pass, N being S times the captions: scores (T, N, L), gumbel (T, N, L),
+    expected (N,), log_p (T, N) and mask (T, N) of the words, ahead (T, N, L) or None, and the baseline () it met."""
 
     scores: object
     gumbel: object
-    sampled: object
+    expected: object
     log_p: object
     mask: object
     ahead: object
@@ -335,8 +335,8 @@ def forward(params, config, batch, noise):
         if config.estimator == "local_expectation":
             ahead = look_ahead(p, config, annotations, word_gates, words, h_all[:-1], steps, noise, y)
         baseline = xp.zeros((), dtype=mask.dtype) if baseline is None else baseline
-        hard = Hard(scores, noise.gumbel, 1 - noise.expected, log_p, mask, ahead, baseline)
-        baseline = moving_average(baseline, _reward(config, total, hard)[0], hard.sampled)
+        hard = Hard(scores, noise.gumbel, noise.expected, log_p, mask, ahead, baseline)
+        baseline = moving_average(baseline, _reward(config, total, hard)[0], 1 - noise.expected)
         loss = loss - config.entropy_weight * (mask * entropy(scores)).sum() / N
     dropouts = words_dropout, state_dropout, hidden_dropout
     return loss, Cache(
@@ -380,10 +380,10 @@ def backward(cache, grads, frozen=False):
         if hard is None:
             dscores = softmax_backward(dlook + dalphas[t], step.softmax)
         else:  # the likelihood stops at a location that was drawn
-            expected = 1 - hard.sampled[:, None]
+            expected = hard.expected[:, None]
             dscores = softmax_backward(expected * dlook + dalphas[t], step.softmax) + dscores_hard[t]
             if config.estimator == "gumbel_st":
-                dsample = hard.sampled[:, None] * dlook
+                dsample = (1 - expected) * dlook
                 dscores += straight_through(dsample, hard.scores[t], hard.gumbel[t], config.temperature)
         dh_att, dquery, datt = attention_scores_backward(p, config, dscores, step.scores, datt)
         dh = dgates @ p.W_h.T + dgate @ p.W_beta.T + dh_att
@@ -423,17 +423,18 @@ def diagnostics(cache):
     """{name: ()} of a pass: the entropy of alpha_t in nats and beta_t, means over the words. With hard attention also the
     share of the images at their expected value, the mean reward of the others in nats, and the baseline that it met."""
     xp, hard, mask = xp_of(cache.alphas), cache.hard, cache.doubly.mask
-    log_alphas = xp.log(xp.where(cache.alphas > 0, cache.alphas, 1))
+    # log alpha of a soft pass is defined up to what the softmax ignores, so its logarithm is as good as its scores
+    scores = xp.log(xp.maximum(cache.alphas, 1e-30)) if hard is None else hard.scores
     beta = xp.stack([step.gate.beta.mean(axis=1) for step in cache.steps])
     found = {
-        "alpha_entropy": -(mask * (cache.alphas * log_alphas).sum(axis=2)).sum() / mask.sum(),
+        "alpha_entropy": (mask * entropy(scores)).sum() / mask.sum(),
         "beta": (mask * beta).sum() / mask.sum(),
     }
     if hard is not None:
-        reward = _reward(cache.config, total, hard)[0]
-        found["reward"] = (hard.sampled * reward).sum() / xp.maximum(hard.sampled.sum(), 1)
+        reward, sampled = _reward(cache.config, total, hard)[0], 1 - hard.expected
+        found["reward"] = (sampled * reward).sum() / xp.maximum(sampled.sum(), 1)
         found["baseline"] = hard.baseline
-        found["expected"] = 1 - hard.sampled.mean()
+        found["expected"] = hard.expected.mean()
     return found
 
 
@@ -451,21 +452,24 @@ def choose(config, scores, alpha, gumbel=None, expected=None):
 def score_gradients(config, cache):
     """What hard attention adds to dloss/de_t for all steps at once: REINFORCE and entropy -> dscores (T, N, L)"""
     hard, alphas, looks = cache.hard, cache.alphas, cache.looks
-    weight = hard.mask / hard.mask.shape[1]
-    dscores = entropy_gradient(hard.scores, alphas, config.entropy_weight * weight)
+    share = hard.mask / hard.mask.shape[1]  # of each word in a mean over captions
+    dscores = entropy_gradient(hard.scores, alphas, config.entropy_weight * share)
     if config.estimator == "gumbel_st":
         return dscores
-    weight = config.reward_weight * weight
+    paid = config.reward_weight * share
     if config.estimator == "local_expectation":
-        scale = weight / _words_counted(config, hard)
-        ahead = hard.ahead * hard.sampled[:, None]
-        return dscores + local_expectation(scale[:, :, None] * ahead, looks, alphas, weight * advantage(config, hard))
-    return dscores + reinforce(looks, alphas, weight * advantage(config, hard))
+        now = paid * (1 - hard.expected) / _words_counted(config, hard)
+        return dscores + local_expectation(now[:, :, None] * hard.ahead, looks, alphas, paid * advantage(config, hard))
+    return dscores + reinforce(looks, alphas, paid * advantage(config, hard))
+
+
+# What a choice is paid with, by estimator: a function of estimators/rewards.py.
+REWARDS = {"reinforce": total, "reward_to_go": to_go, "local_expectation": after}
 
 
 def advantage(config, hard):
     """r - b of each choice: (T, N)"""
-    part = {"reinforce": total, "reward_to_go": to_go, "local_expectation": after}[config.estimator]
+    part = REWARDS[config.estimator]
     reward = _reward(config, part, hard)
     if config.baseline == "none":
         return reward
@@ -555,13 +559,13 @@ def step(params, config, state, words):
     look is alpha_t with soft attention, and what `decoding` made of it with hard attention.
     """
     p, xp = params, xp_of(words)
-    (annotations, keys, *gumbel), (h, c, *drawn) = state
+    (annotations, keys, *gumbel), (h, c, *t) = state  # the last of each where locations are drawn
     N, B, H = h.shape
     scores = [attention_scores_forward(p, config, keys, h[:, beam])[0] for beam in range(B)]
     scores = xp.stack(scores, axis=1)
     look, _ = softmax_forward(scores)
     if config.hard:  # beams of a photo share its numbers
-        numbers = gumbel[0][xp.arange(N)[:, None], drawn[0]] if gumbel else None
+        numbers = gumbel[0][xp.arange(N)[:, None], t[0]] if gumbel else None
         look = choose(config, scores, look, numbers)
     context = (look @ annotations).reshape(N * B, -1)
     h = h.reshape(N * B, H)
@@ -571,7 +575,7 @@ def step(params, config, state, words):
     (h, c), _ = lstm_cell_forward(gates, c.reshape(N * B, H))
     hidden, _ = deep_output_forward(words, h, z, p.L_h, p.L_z, p.b_m)
     logits, _ = affine_forward(hidden, p.L_o, p.b_o)
-    beams = h.reshape(N, B, H), c.reshape(N, B, H), *(t + 1 for t in drawn)
+    beams = h.reshape(N, B, H), c.reshape(N, B, H), *(drawn + 1 for drawn in t)
     return log_softmax(logits).reshape(N, B, -1), State(state.photo, beams), look
 
 

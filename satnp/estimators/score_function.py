@@ -38,8 +38,8 @@ def entropy_gradient(scores, alpha, weight):
 
     Source: Xu et al. 2015, section 4.1 (the term lambda_e).
     """
-    H = entropy(scores)
-    return weight[..., None] * (_alpha_log_alpha(scores) + alpha * H[..., None])
+    x = _alpha_log_alpha(scores)
+    return weight[..., None] * (x - alpha * x.sum(axis=-1, keepdims=True))
 
 
 def _alpha_log_alpha(scores):
