@@ -26,6 +26,9 @@ def main(arguments=None):
         where = f" ({error.filename})" if error.filename else ""
         print(f"satnp: {error.strerror or error}{where}; mend that and run again", file=sys.stderr)
         return 2
+    except MemoryError as error:
+        print(f"satnp: not enough memory ({error}); choose smaller sizes, batches or samples", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("satnp: interrupted", file=sys.stderr)
         return 130
@@ -142,7 +145,7 @@ def gradcheck(args):
         rows = [{"name": r.name, "method": r.method, "error": r.error, "passed": r.passed} for r in results]
         write_json(args.json, rows)
     failed = [r for r in results if not r.passed]
-    print(f"{len(results) - len(failed)} of {len(results)} gradients are right")
+    print(f"{len(results) - len(failed)} of {len(results)} checks passed")
     return 1 if failed else 0
 
 
@@ -258,7 +261,8 @@ def evaluate(args):
     model, notes = _load(args)
     split = load_split(args.data, args.split, args.root, notes.get("recipe", {}).get("seed", 0))
     scores, captions = score(model, split, args.beam, seed=args.seed)
-    print(f"{len(split.names)} photos of {args.data} {args.split}, beam {args.beam}, tokenised by coco-caption's rule")
+    looking = f", looking by {model.config.decoding}" if getattr(model.config, "hard", False) else ""
+    print(f"{len(split.names)} photos of {args.data} {args.split}, beam {args.beam}{looking}, coco-caption's tokens")
     for name, value in scores.items():
         print(f"  {name:24} {value:.4f}")
     if args.json:
@@ -266,6 +270,7 @@ def evaluate(args):
             "checkpoint": str(args.checkpoint), "step": notes.get("step"), "data": args.data, "split": args.split,
             "photos": len(split.names), "beam": args.beam, "length_power": model.length_power,
             "attention": getattr(model.config, "attention", None), "decoding": getattr(model.config, "decoding", None),
+            "seed": args.seed,
             "tokeniser": "coco-caption rule", "satnp": __version__,
         }  # fmt: skip
         write_json(args.json, scores | setting)

@@ -1,8 +1,8 @@
 """Hard attention by enumeration: on a caption of T = 3 words about L = 3 locations there are only 27 ways to look.
 
 Everything that training can only sample is here computed: the bound L_s = sum_s p(s) log p(y | s), its exact gradient, and
-for each estimator the mean and the variance over all of its draws. The gradients are the captioner's own backward, path by
-path.
+the mean and the variance of a score-function estimator over all of its draws. The gradients are the captioner's own
+backward, path by path.
 """
 
 from dataclasses import replace
@@ -14,13 +14,11 @@ import numpy as np
 from satnp.backend import to_device, to_host, xp_of
 from satnp.captioners import show_attend_tell as sat
 from satnp.captioners.contract import Batch
-from satnp.estimators import after, to_go, total
 from satnp.gradcheck import numeric_gradient
 from satnp.parameters import Parameters
 
 L, T = 3, 3
 PATHS = np.array(list(product(range(L), repeat=T)))  # (L^T, T)
-PARTS = {"reinforce": total, "reinforce_coin": total, "reward_to_go": to_go, "local_expectation": after}
 
 
 class World(NamedTuple):
@@ -137,14 +135,16 @@ def _with_log_p(cache, log_p):
 def moments(paths, estimator, baseline, S):
     """Mean (F,) and variance, E |g - E g|^2, of the estimate from S independent paths, over all draws.
 
-    With leave_one_out the S terms depend on each other through their baselines; E[score] = 0 leaves few products alive.
+    With leave_one_out the S terms g_k = g - b_k K depend on each other through their baselines. As E[K] = 0, few products
+    live:  E|g_k|^2 = E|g|^2 - 2 E[b] E[g K] + E[b b'] K K',   E[g_k g_l] = |E g|^2 + E[R K] E[R K]' / (S - 1)^2
     """
     p, K = paths.p, paths.scores
     path_part = paths.local if estimator == "local_expectation" else paths.likelihood
-    R = PARTS[estimator](paths.log_p.T, np.ones(paths.log_p.T.shape)).T  # (P, T)
+    part = sat.REWARDS[estimator]
+    R = part(paths.log_p.T, np.ones(paths.log_p.T.shape)).T  # (P, T)
     b = np.zeros(T)
     if baseline == "moving_average":  # settled at E[r], shared out over the words
-        words = PARTS[estimator](np.ones((T, 1)), np.ones((T, 1)))[:, 0]
+        words = part(np.ones((T, 1)), np.ones((T, 1)))[:, 0]
         b = (p @ paths.log_p.sum(axis=1)) * words / T
     g = path_part + np.einsum("pt,ptf->pf", R - b, K)
     mean = p @ g

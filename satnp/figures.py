@@ -20,7 +20,7 @@ GAP, LINE, LETTER = 0.06, 0.25, 0.1  # inches between panels, of a line of text,
 PIXELS = 256, 512  # the longer side of a drawn photo: smaller ones are enlarged, larger ones reduced
 
 SCORES = ("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "ROUGE_L", "true_captions", "pointing_accuracy")
-NEAREST = 1e-7  # on an axis of total variation: float32 rounds there
+NEAREST = 1e-7  # the left end of an axis of total variation
 LEARNING = {"pointing_accuracy": "o-", "true_captions": "s--"}
 DIAGNOSTICS = {
     ("reward", "baseline"): "reward (nats)",

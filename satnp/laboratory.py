@@ -9,12 +9,11 @@ import numpy as np
 from satnp.backend import to_device, xp_of
 from satnp.captioners import show_attend_tell as sat
 from satnp.captioners.contract import Batch
-from satnp.checkpoint import load
+from satnp.checkpoint import load, load_training
 from satnp.data.captions import pad
 from satnp.data.datasets import load_split
 from satnp.data.features import annotate
 from satnp.enumeration import (
-    PARTS,
     L,
     T,
     enumerate_paths,
@@ -25,13 +24,13 @@ from satnp.enumeration import (
     soft_gradient,
     with_coin,
 )
+from satnp.errors import InputError
 from satnp.figures import learning_figure, nwgm_figure, side_by_side_figure, variance_figure
 from satnp.files import write_json
-from satnp.nwgm import compare
+from satnp.nwgm import PAIRS, compare
 from satnp.presets import find_preset, new_model
 from satnp.training import Trainer, read_log
 
-BASELINES = "none", "moving_average", "leave_one_out"
 SAMPLES = 1, 2, 4, 8, 16, 32
 DRAWS = 2000, 100  # of an estimator that cannot be enumerated: groups, and draws in a group
 
@@ -66,10 +65,10 @@ def table(seed=0):
         bias = float(np.linalg.norm(mean - exact) / norm)
         rows.append(Row(estimator, baseline, bias, "exact", None, float(variance / norm**2), S))
 
-    for estimator in PARTS:
-        for baseline in BASELINES:
+    for estimator in ("reinforce", "reinforce_coin", "reward_to_go", "local_expectation"):
+        for baseline in sat.CHOICES["baseline"]:
             for S in SAMPLES[baseline == "leave_one_out" :]:
-                mean, variance = moments(paths, estimator, baseline, S)
+                mean, variance = moments(paths, estimator.removesuffix("_coin"), baseline, S)
                 if estimator == "reinforce_coin":
                     mean, variance = with_coin(mean, variance, soft)
                 add(estimator, baseline, mean, variance, S)
@@ -98,16 +97,21 @@ def _gumbel_rows(world, exact, seed):
     return [Row("gumbel_st", "none", float(bias), "sampled", interval, float(variance / S / norm**2), S) for S in SAMPLES]
 
 
-def convergence(seed=0, repeats=400):
-    """The exponent of S with which the error of the mean over S sampled paths falls: near -1/2."""
-    rng, world = np.random.default_rng([seed, 2]), small_world(seed)
-    paths = enumerate_paths(world)
-    each = paths.likelihood + np.einsum("p,ptf->pf", paths.log_p.sum(axis=1), paths.scores)
-    exact, S = paths.p @ each, np.array([1, 4, 16, 64, 256, 1024])
-    errors = []
+def convergence(seed=0, repeats=300):
+    """The exponent with which the error of an estimate falls with its S sampled paths, near -1/2; S from 1 to 256.
+
+    Drawn, passed forward and backward as in training; the baseline is settled at E[r].
+    """
+    rng, world = np.random.default_rng([seed, 2]), small_world(seed, baseline="moving_average")
+    exact, paths, S = exact_gradient(world), enumerate_paths(world), np.array([1, 4, 16, 64, 256])
+    settled, errors = np.array(paths.p @ paths.log_p.sum(axis=1)), []
     for count in S:
-        drawn = rng.multinomial(count, paths.p, size=repeats) / count
-        errors.append(np.sqrt((((drawn @ each) - exact) ** 2).sum(axis=1).mean()))
+        config, squares = replace(world.config, samples=int(count)), []
+        for _ in range(repeats):
+            noise = sat.draw_noise(config, T, 1, L, rng)._replace(baseline=settled)
+            g = gradient(sat.forward(world.params, config, world.batch, noise)[1])
+            squares.append(((g - exact) ** 2).sum())
+        errors.append(np.sqrt(np.mean(squares)))
     return np.polyfit(np.log(S), np.log(errors), 1)[0]
 
 
@@ -117,11 +121,14 @@ def report(rows, S=2):
     plain = next(row for row in rows if (row.estimator, row.baseline) == ("reinforce", "none"))
     yield f"{'estimator':19}{'baseline':16}{'bias':>9}{'variance':>11}   of plain REINFORCE's"
     for row in rows:
-        yield f"{row.estimator:19}{row.baseline:16}{row.bias:9.1e}{row.variance:11.4f}   {row.variance / plain.variance:.4f}"
+        share = "(other aim)" if row.estimator == "reinforce_whole" else f"{row.variance / plain.variance:.4f}"
+        yield f"{row.estimator:19}{row.baseline:16}{row.bias:9.1e}{row.variance:11.4f}   {share}"
     for row in rows:
         if row.bias_ci is not None:
             low, high = row.bias_ci
             yield f"{row.estimator}'s noise is continuous: its bias is sampled, {low:.4f} to {high:.4f} (95 %)"
+    yield "reinforce_whole aims at the bound with penalty 1 and entropy 0.1; it leaves out"
+    yield "what those two say about the choice of the path"
 
 
 # Each beside the others: one path a caption, the preset's weights, no coin but where the name says so.
@@ -138,6 +145,8 @@ CURVES = {
 def run(out, seed=0, xp=np):
     """Write estimators.json, variance.png; then train CURVES: curves.png, soft_and_hard.png, nwgm.png -> exit status"""
     out = Path(out)
+    if (out / "curves").exists() and not (out / "estimators.json").exists():
+        raise InputError(f"{out / 'curves'} is not of this command; give another folder with --out")
     rows = table(seed)
     write_json(out / "estimators.json", [row._asdict() for row in rows])
     variance_figure(rows, out / "variance.png")
@@ -145,21 +154,38 @@ def run(out, seed=0, xp=np):
     for line in report(rows):
         print(line)
     print(f"the error of the mean over S paths falls as S^{convergence(seed):.3f}\n")
-    trained = learning_curves(out, xp, seed)
+    trained = learning_curves(out / "curves", xp, seed)
     if trained is None:
         return 130
     learning_figure({name: read_log(folder / "metrics.jsonl") for name, folder in trained.items()}, out / "curves.png")
     soft = load(trained.pop("soft") / "best.npz").on(xp)
-    pointing = {name: read_log(folder / "metrics.jsonl")[-1]["pointing_accuracy"] for name, folder in trained.items()}
+    pointing = {name: load_training(path / "best.npz")[2]["val"]["pointing_accuracy"] for name, path in trained.items()}
     best = max(pointing, key=pointing.get)
     hard = load(trained[best] / "best.npz").on(xp)
     scene = load_split("scenes", "test", seed=seed).scenes[0]
     said = [(name, model.caption(scene.image, beam=1)) for name, model in (("soft", soft), (f"hard ({best})", hard))]
     lines = [(name, caption.words, caption.alpha.reshape(len(caption.alpha), -1)) for name, caption in said]
     side_by_side_figure(scene.image, lines, soft.grid, out / "soft_and_hard.png")
-    nwgm_figure(approximation(soft, load_split("scenes", "val", seed=seed)), out / "nwgm.png")
+    distances = approximation(soft, load_split("scenes", "val", seed=seed))
+    nwgm_figure(distances, out / "nwgm.png")
+    rows = distances_table(distances)
+    write_json(out / "nwgm.json", rows)
+    print("\nhow far apart are predictions of the next word: median (largest) total variation")
+    print(f"{'tanh':5}{'h':12}" + "".join(f"{pair:>19}" for pair in PAIRS))
+    for row in rows:
+        shown = (f"{row[pair]['median']:.1e} ({row[pair]['largest']:.1e})" for pair in PAIRS)
+        print(f"{row['tanh']:5}{row['h']:12}" + "".join(f"{text:>19}" for text in shown))
     print(f"look at {out}: " + ", ".join(path.name for path in sorted(out.glob("*.png"))))
     return 0
+
+
+def distances_table(distances):
+    """nwgm.compare as JSON rows: the median and the largest distance of each pair."""
+    return [
+        {"tanh": "on" if tanh else "off", "h": h}
+        | {pair: {"median": float(np.median(x)), "largest": float(x.max())} for pair, x in pairs.items()}
+        for (tanh, h), pairs in distances.items()
+    ]
 
 
 def approximation(soft, split, photos=100):

@@ -102,7 +102,7 @@ class Model:
                 header["captioner"], CAPTIONERS[header["captioner"]].Config(**header["config"]),
                 Vocabulary(header["vocabulary"]), params, header["frozen"], header["length_power"],
             )  # fmt: skip
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, InputError) as error:
             raise InputError(f"the checkpoint is of another version of satnp (it has trouble with {error})") from None
         wanted = model.shapes()
         if wanted != params.shapes:

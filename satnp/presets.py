@@ -1,6 +1,7 @@
 """What a training is made of where nothing else is said: one preset a kind of data, and a TOML file over it."""
 
 import difflib
+import sys
 import tomllib
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -44,8 +45,8 @@ PRESETS = {
 }  # fmt: skip
 
 # What hard attention does differently. A word is paid for the words from it on, and by less than the bound's own weight:
-# with all of it the noise of the first rewards closes the gate beta before there is anything to see (the authors divide
-# by ten too). On Flickr8k the mean over words does the same. The penalty works against looking at one place at a time.
+# with all of it the noise of the first rewards closes the gate beta before there is anything to see. On Flickr8k the mean
+# over words does the same. The penalty works against looking at one place at a time.
 HARD = {
     "scenes": (
         {"estimator": "reward_to_go", "reward_weight": 0.05, "entropy_weight": 0.0, "decoding": "argmax"}, {"epochs": 7},
@@ -62,14 +63,12 @@ def find_preset(kind, attention=None, path=None):
     config, recipe = said.get("config", {}), said.get("recipe", {})
     if attention is not None:
         config = config | {"attention": attention}
-    base = preset.config, {}
-    if config.get("attention") == "hard":
-        base = preset.config | HARD[kind][0], HARD[kind][1]
+    more_config, more_recipe = HARD[kind] if config.get("attention") == "hard" else ({}, {})
     return replace(
         preset,
         encoder=said.get("encoder", preset.encoder),
-        config=base[0] | config,
-        recipe=replace(preset.recipe, **base[1] | recipe),
+        config=preset.config | more_config | config,
+        recipe=replace(preset.recipe, **more_recipe | recipe),
     )
 
 
@@ -99,6 +98,8 @@ def _check(said, types, path):
         wanted = (int, float) if types[name] is float else types[name]
         if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
             raise InputError(f"{path} says {name} = {value!r}; give a value of type {types[name].__name__}")
+        if wanted == (int, float) and abs(value) > sys.float_info.max:
+            raise InputError(f"{path} says {name} = {str(value)[:9]}...; give a number below {sys.float_info.max:.1e}")
 
 
 def new_model(preset, train, weights=None):

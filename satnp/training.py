@@ -9,6 +9,7 @@ import json
 import signal
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from time import perf_counter
 
@@ -101,7 +102,7 @@ class Trainer:
         self.grads = self.params.zeros_like()
         self.memory = optim.new_state(recipe.optimiser, self.params.flat)
         self.average = self.params.flat.copy() if recipe.averaging else None
-        self.baseline = self.params.flat.sum() * 0  # of the rewards, for a captioner that has any
+        self.baseline = xp_of(self.params.flat).zeros((), dtype=self.params.flat.dtype)  # of rewards, if there are any
         self.step, self.order, self.best, self.bad = 0, [], None, 0
         self.nats = self.words = 0.0  # since the last line of the log
         self.steps_per_epoch = len(self._draw_order(np.random.default_rng(0)))
@@ -124,7 +125,7 @@ class Trainer:
                 last = self.step == self.steps
                 validate = last or self.step % validate_every == 0
                 save = last or interrupted or self.step % recipe.save_every == 0
-                log = self.step % recipe.log_every == 0
+                log = last or self.step % recipe.log_every == 0
                 if log or validate or save:
                     loss, norm = float(to_host(self.nats)) / self.words, float(to_host(norm))
                     if not np.isfinite(loss + norm):
@@ -163,8 +164,7 @@ class Trainer:
         captions, mask = pad([self.captions[i][1] for i in batch])
         photos = self.photos.batch(rows, self.rng)
         model, captioner = self.model, CAPTIONERS[self.model.captioner]
-        rows_of_grid, columns = model.grid
-        noise = captioner.draw_noise(model.config, mask.shape[1], len(rows), rows_of_grid * columns, self.rng)
+        noise = captioner.draw_noise(model.config, mask.shape[1], len(rows), prod(model.grid), self.rng)
         noise = type(noise)(*(None if x is None else to_device(x, xp) for x in noise))._replace(baseline=self.baseline)
         count, captions, mask = float(mask.sum()), to_device(captions, xp), to_device(mask, xp)
 
@@ -246,8 +246,8 @@ class Trainer:
         if training is None:
             raise InputError(f"{self.out / 'last.npz'} has no training to resume; give the folder that a training wrote")
         header, arrays = training["header"], training["arrays"]
-        here = {"captions": self._digest(), **vars(self.recipe), **self.model.header()}
-        there = {"captions": header["captions"], **header["recipe"], **model.header()}
+        here = {"captions": self._digest(), **vars(self.recipe), **_flat(self.model.header())}
+        there = {"captions": header["captions"], **header["recipe"], **_flat(model.header())}
         if self.model.frozen:
             here["encoder weights"], there["encoder weights"] = fingerprint(self.model), fingerprint(model)
         for what in here | there:
@@ -264,7 +264,7 @@ class Trainer:
         self.order = np.split(arrays["order"], np.cumsum(header["order_lengths"])[:-1]) if len(arrays["order"]) else []
         self.step, self.best, self.bad = header["step"], header["best"], header["bad"]
         self.nats, self.words = header["nats"], header["words"]
-        self.baseline = self.baseline * 0 + header["baseline"]
+        self.baseline = to_device(np.array(header["baseline"], self.params.flat.dtype), xp)
         self.rng.bit_generator.state = header["rng"]
 
     def _digest(self):
@@ -286,6 +286,11 @@ class Trainer:
 
 BAR = "{percentage:3.0f}% {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}"
 SHOWN = ("nll", "Bleu_4", "CIDEr", "true_captions", "pointing_accuracy")
+
+
+def _flat(header):
+    """The captioner's config among the rest, so that each of its fields has its name."""
+    return {name: x for name, x in header.items() if name != "config"} | header["config"]
 
 
 def read_log(path):

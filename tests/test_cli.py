@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from satnp import figures, load
+from satnp.captioners.show_attend_tell import CHOICES
 from satnp.cli import main
 from satnp.demo import peak_memory
 from satnp.presets import find_preset
@@ -18,9 +20,6 @@ TINY = (
     'encoder = "small"\n[config]\nM = 12\nH = 16\nA = 8\ndropout = 0.0\n'
     "[recipe]\nepochs = 2\nbatch_size = 8\nmin_count = 1\nmirror = false\naveraging = 0.0\n"
 )
-
-
-DECODINGS = "expectation", "argmax", "sampling"
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +98,26 @@ def test_hard_attention_trains_from_its_own_preset(hard):
     assert {"reward", "baseline", "expected"} <= read_log(hard / "metrics.jsonl")[0].keys()
 
 
+def test_the_flag_stands_over_the_file_and_either_brings_the_preset(tmp_path):
+    path = tmp_path / "hard.toml"
+    path.write_text("[config]\nattention = 'hard'\n")
+    from_file, from_flag = find_preset("scenes", path=path), find_preset("scenes", "hard")
+    assert from_file == from_flag and from_flag.recipe.epochs != find_preset("scenes").recipe.epochs
+    assert "estimator" not in find_preset("scenes").config
+    assert find_preset("scenes", "soft", path) == replace(find_preset("scenes", "soft"))
+    path.write_text("[config]\nattention = 'soft'\n[recipe]\nepochs = 2\n")
+    assert find_preset("scenes", "hard", path) == replace(from_flag, recipe=replace(from_flag.recipe, epochs=2))
+
+
+def test_a_short_training_ends_with_its_figures(world, tmp_path):
+    folder, _ = world
+    (tmp_path / "quiet.toml").write_text(TINY + "log_every = 1000\n")
+    line = train_line(folder, "quiet")
+    line[line.index("--config") + 1] = str(tmp_path / "quiet.toml")
+    assert main(line) == 0
+    assert {"curves.png", "diagnostics.png"} <= {p.name for p in (folder / "quiet").iterdir()}
+
+
 def test_a_training_starts_from_another_ones_parameters(world, hard, tmp_path, capsys):
     folder, _ = world
     more = ["--attention", "hard", "--init", str(folder / "run/best.npz"), "--learning-rate", "1e-12"]
@@ -112,7 +131,7 @@ def test_a_training_starts_from_another_ones_parameters(world, hard, tmp_path, c
     assert "has other sizes than this training" in said(capsys)[1] and not (folder / "wide/last.npz").exists()
 
 
-@pytest.mark.parametrize("decoding", DECODINGS)
+@pytest.mark.parametrize("decoding", CHOICES["decoding"])
 def test_hard_attention_captions_and_is_scored_by_each_decoding(world, hard, capsys, tmp_path, decoding):
     _, root = world
     photos = sorted(map(str, (root / "Flicker8k_Dataset").glob("test-*.jpg")))
@@ -128,17 +147,18 @@ def test_hard_attention_captions_and_is_scored_by_each_decoding(world, hard, cap
     assert (scores["attention"], scores["decoding"]) == ("hard", decoding) and scores["CIDEr"] >= 0
 
 
-def test_sampled_looks_follow_the_seed(hard, tmp_path):
-    found = []
-    for seed in ("3", "3", "4"):
-        line = ["caption", str(hard / "best.npz"), str(photo_of(hard)), "--decoding", "sampling", "--seed", seed]
-        assert main([*line, "--json", str(tmp_path / "out.json")]) == 0
-        found.append(json.loads((tmp_path / "out.json").read_text())[0]["alpha"])
-    assert found[0] == found[1] != found[2]
-
-
-def photo_of(run):
-    return next((run.parent / "data/Flicker8k_Dataset").glob("test-*.jpg"))
+@pytest.mark.parametrize(
+    "line",
+    ["caption {best} {photo} --json {out}", "evaluate {best} --data flickr8k --root {root} --split val --results {out}"],
+)
+def test_sampled_looks_follow_the_seed(hard, tmp_path, line):
+    found, out, root = [], tmp_path / "out.json", hard.parent / "data"
+    photo = next((root / "Flicker8k_Dataset").glob("test-*.jpg"))
+    line = line.format(best=hard / "best.npz", photo=photo, root=root, out=out).split()
+    for seed in ("3", "3", "4", "5", "6"):
+        assert main([*line, "--decoding", "sampling", "--seed", seed]) == 0
+        found.append(out.read_text())
+    assert found[0] == found[1] and len(set(found)) > 1
 
 
 def test_soft_attention_has_no_decoding_to_choose(world, capsys):
@@ -208,6 +228,10 @@ def test_bad_input_gets_one_sentence(world, capsys, line, words):
         ("[config]\npenalty = -0.5", "penalty is -0.5"),
         ("[config]\ngate = ['scalar']", "give a value of type str"),
         ("[config]\nf_att = 'cosine'", "choose additive, general or dot"),
+        ("[config]\nattention = 'hrad'", "choose soft or hard"),
+        ("[config]\nattention = 'hard'\nsamples = 0", "samples is 0"),
+        ("[config]\nattention = 'hard'\nbaseline = 'leave_one_out'", "choose samples of 2 or more"),
+        ("[config]\nreward_weight = 1" + 400 * "0", "give a number below 1.8e+308"),
         ("[config]\nf_att = 'dot'", "f_att dot needs D = H"),
         ("[encoder]\nsize = 64", "give a value of type str"),
         ("epochs 3", "is not TOML"),
@@ -276,7 +300,7 @@ def test_photos_of_one_name_get_a_figure_each(world, tmp_path, monkeypatch):
 
 
 def test_help_has_an_example_for_each_command(capsys):
-    for command in ("demo", "gradcheck", "train", "caption", "evaluate"):
+    for command in ("demo", "gradcheck", "estimators", "train", "caption", "evaluate"):
         with pytest.raises(SystemExit) as stop:
             main([command, "--help"])
         assert stop.value.code == 0

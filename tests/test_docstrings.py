@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from satnp import checks, layers
+from satnp import checks, estimators, layers
 
 FORWARDS = {name for name in vars(layers) if name.endswith("_forward")}
 
@@ -61,6 +61,26 @@ def test_shapes(case, rng):
     assert list(gradients) == [f"d{n}" for n, x in inputs.items() if x.dtype.kind == "f" and n not in case.constants]
     hold(upstream, dout, sizes)
     hold(gradients, as_tuple(grads), sizes)
+
+
+def axes_of(described):
+    """{'scores': ['...', 'L']} -> {'scores': (3, 4, 5)}"""
+    sizes = {"T": 3, "N": 4, "S": 2, "L": 5}
+    return {
+        name: tuple(n for axis in axes for n in ((3, 4) if axis == "..." else (sizes[axis],)))
+        for name, axes in described.items()
+    }
+
+
+@pytest.mark.parametrize(
+    "function", [f for f in vars(estimators).values() if inspect.isfunction(f)], ids=lambda function: function.__name__
+)
+def test_shapes_of_estimators(function, rng):
+    given, returned = (axes_of(side) for side in shape_line(function))
+    parameters = list(inspect.signature(function).parameters.values())
+    assert list(given) == [p.name for p in parameters][: len(given)]
+    more = {p.name: 0.5 for p in parameters[len(given) :] if p.default is p.empty}
+    assert function(*(rng.random(shape) for shape in given.values()), **more).shape == tuple(*returned.values())
 
 
 @pytest.mark.parametrize(

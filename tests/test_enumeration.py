@@ -173,6 +173,8 @@ def test_4_each_part_of_the_variance_goes_down(world, paths):
     for estimator in ESTIMATORS:
         for baseline in ("moving_average", "leave_one_out"):
             assert variance(estimator, baseline) < 0.1 * plain
+    left = [variance(estimator, "leave_one_out") for estimator in ESTIMATORS]
+    assert left == sorted(left, reverse=True)
 
 
 def test_4_a_bad_baseline_raises_the_variance(world, paths):

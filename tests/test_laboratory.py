@@ -73,7 +73,7 @@ def test_the_error_of_a_mean_falls_as_one_over_the_root_of_S():
 
 def test_the_report_fits_a_terminal(rows):
     lines = list(laboratory.report(rows))
-    assert len(lines) == 1 + 3 * 4 + 3 + 1 and max(map(len, lines)) <= 80
+    assert len(lines) == 1 + 3 * 4 + 3 + 3 and max(map(len, lines)) <= 80
     assert lines[1].split()[:2] == ["reinforce", "none"] and lines[1].endswith(" 1.0000")
 
 
@@ -82,14 +82,35 @@ def test_the_command_writes_everything(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(PRESETS, "scenes", small)
     monkeypatch.setattr(datasets, "SCENES", {"train": 16, "val": 6, "test": 2})
     monkeypatch.setattr(laboratory, "DRAWS", (20, 50))
+    starts, make = [], laboratory.new_model
+
+    def noted(preset, train):
+        model = make(preset, train)
+        starts.append((model.config, model.params.flat.copy()))
+        return model
+
+    monkeypatch.setattr(laboratory, "new_model", noted)
     for _ in range(2):  # it may be run again
         assert main(["estimators", "--out", str(tmp_path)]) == 0
+    assert len(starts) == 2 * len(laboratory.CURVES)
+    for (config, flat), (name, choices) in zip(starts, 2 * list(laboratory.CURVES.items()), strict=True):
+        np.testing.assert_array_equal(flat, starts[0][1])
+        assert config.hard == (name != "soft") and (config.coin == "none") == (name not in ("soft", "reinforce_coin"))
+        assert config.estimator == choices.get("estimator", config.estimator)
+    assert len(json.loads((tmp_path / "nwgm.json").read_text())) == 4
     rows = json.loads((tmp_path / "estimators.json").read_text())
     assert {tuple(row) for row in rows} == {laboratory.Row._fields}
     assert all(np.isfinite([row["bias"], row["variance"]]).all() for row in rows)
     for name in FIGURES:
         assert min(Image.open(tmp_path / name).size) > 200
-    starts = [read_log(tmp_path / name / "metrics.jsonl") for name in laboratory.CURVES]
-    assert all(records[-1]["kind"] == "val" for records in starts)
+    logs = [read_log(tmp_path / "curves" / name / "metrics.jsonl") for name in laboratory.CURVES]
+    assert all(records[-1]["kind"] == "val" for records in logs)
     out = capsys.readouterr().out
     assert "falls as S^-0." in out and "soft_and_hard.png" in out
+
+
+def test_the_command_leaves_the_trainings_of_others_alone(tmp_path, capsys):
+    (tmp_path / "curves").mkdir()
+    assert main(["estimators", "--out", str(tmp_path)]) == 2
+    assert "curves is not of this command; give another folder with --out" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["curves"]

@@ -60,6 +60,16 @@ def test_soft_attention_is_the_nwgm_exactly_where_the_output_is_affine(xp, f_att
         assert min(distances["soft-expectation"].min(), distances["nwgm-expectation"].min()) > 1e-6
 
 
+def test_each_pair_is_what_it_is_called(xp):
+    params, config, batch = world(xp)
+    counts = to_host(batch.mask).T > 0
+    for variant, pairs in nwgm.compare(params, config, batch).items():
+        for pair, distances in pairs.items():
+            p, q = ([getattr(step[variant], name) for step in steps(params, config, batch)] for name in pair.split("-"))
+            wanted = 0.5 * np.abs(np.array(p) - np.array(q)).sum(axis=2)[counts]
+            np.testing.assert_allclose(distances, wanted, rtol=1e-9, atol=1e-15)
+
+
 def test_where_one_location_has_all_the_weight_the_three_are_one(xp):
     params, config, batch = world(xp, sharpness=1e5)
     alphas = to_host(sat.forward(params, config, batch, sat.Noise())[1].alphas)

@@ -423,7 +423,7 @@ def diagnostics(cache):
     """{name: ()} of a pass: the entropy of alpha_t in nats and beta_t, means over the words. With hard attention also the
     share of the images at their expected value, the mean reward of the others in nats, and the baseline that it met."""
     xp, hard, mask = xp_of(cache.alphas), cache.hard, cache.doubly.mask
-    # log alpha of a soft pass is defined up to what the softmax ignores, so its logarithm is as good as its scores
+    # a softmax forgets what is added to all scores, so log alpha does for them
     scores = xp.log(xp.maximum(cache.alphas, 1e-30)) if hard is None else hard.scores
     beta = xp.stack([step.gate.beta.mean(axis=1) for step in cache.steps])
     found = {

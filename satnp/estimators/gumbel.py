@@ -5,7 +5,9 @@ from satnp.layers import softmax
 
 
 def draw(scores, gumbel):
-    """s ~ Multinoulli(softmax(e)), as one-hot rows: scores (..., L), gumbel (..., L) -> sample (..., L)
+    """s ~ Multinoulli(softmax(e)), as one-hot rows
+
+    scores (..., L), gumbel (..., L) -> sample (..., L)
 
     gumbel holds standard Gumbel numbers; zeros choose the largest score, an infinity chooses its own place. A score of
     minus infinity is never chosen. Source: Gumbel 1954; Maddison, Tarlow & Minka 2014.

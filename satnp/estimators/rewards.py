@@ -8,7 +8,9 @@ from satnp.backend import xp_of
 
 
 def total(log_p, mask):
-    """r = sum over all steps of mask log p: log_p (T, N), mask (T, N) -> rewards (T, N)
+    """r = sum over all steps of mask log p
+
+    log_p (T, N), mask (T, N) -> rewards (T, N)
 
     Source: Xu et al. 2015, section 4.1.
     """
@@ -16,7 +18,9 @@ def total(log_p, mask):
 
 
 def to_go(log_p, mask):
-    """R_t = sum from step t on of mask log p: log_p (T, N), mask (T, N) -> rewards (T, N)
+    """R_t = sum from step t on of mask log p
+
+    log_p (T, N), mask (T, N) -> rewards (T, N)
 
     The words before step t do not depend on the choice of step t.
     """
@@ -24,12 +28,17 @@ def to_go(log_p, mask):
 
 
 def after(log_p, mask):
-    """R_t = sum after step t of mask log p: log_p (T, N), mask (T, N) -> rewards (T, N)"""
+    """R_t = sum after step t of mask log p
+
+    log_p (T, N), mask (T, N) -> rewards (T, N)
+    """
     return to_go(log_p, mask) - mask * log_p
 
 
 def moving_average(baseline, reward, sampled, decay=0.9):
-    """b_k = decay b_{k-1} + (1 - decay) mean of r over the images that were sampled: reward (N,), sampled (N,) -> ()
+    """b_k = decay b_{k-1} + (1 - decay) mean of r over the images that were sampled
+
+    baseline (), reward (N,), sampled (N,) -> baseline ()
 
     `sampled` is 1 or 0; where no image was sampled, b stays. The gradient of step k uses b_{k-1}: a baseline that has
     already seen the reward it is subtracted from is biased. Source: Xu et al. 2015, section 4.1.
@@ -40,7 +49,9 @@ def moving_average(baseline, reward, sampled, decay=0.9):
 
 
 def leave_one_out(rewards):
-    """b of a sample = the mean over the OTHER samples of the same image and caption: rewards (S, ...) -> (S, ...), S >= 2
+    """b of a sample = the mean over the OTHER samples of the same image and caption; S is 2 or more
+
+    rewards (S, ...) -> baselines (S, ...)
 
     Source: Kool, van Hoof & Welling 2019.
     """

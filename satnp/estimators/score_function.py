@@ -5,9 +5,9 @@ from satnp.layers import log_softmax
 
 
 def reinforce(sample, alpha, advantage):
-    """de = -(r - b) (s - alpha), the gradient of the cost -E[r] through the choice; zero by itself where s = alpha.
+    """de = -(r - b) (s - alpha), the gradient of the cost -E[r] through the choice; r - b is its advantage.
 
-    sample (..., L), alpha (..., L), advantage (...,) = r - b -> dscores (..., L)
+    sample (..., L), alpha (..., L), advantage (...,) -> dscores (..., L)
 
     Source: Williams 1992; Xu et al. 2015, section 4.1.
     """
@@ -17,9 +17,9 @@ def reinforce(sample, alpha, advantage):
 def local_expectation(ahead, sample, alpha, advantage):
     """de = -[alpha * (l - alpha . l) + (R - b) (s - alpha)]: the word said now by its expectation, the rest by the sample.
 
-    ahead (..., L), l_i = log p of this word had the choice been i; sample (..., L), alpha (..., L); advantage (...,) with
-    R the reward AFTER this word -> dscores (..., L)
+    ahead (..., L), sample (..., L), alpha (..., L), advantage (...,) -> dscores (..., L)
 
+    ahead is l_i = log p of this word had the choice been i; the advantage is that of the reward AFTER this word.
     Rao-Blackwellised: what this word is worth is averaged over the choice instead of sampled.
     Source: Titsias & Lazaro-Gredilla 2015, local expectation gradients.
     """
@@ -27,7 +27,10 @@ def local_expectation(ahead, sample, alpha, advantage):
 
 
 def entropy(scores):
-    """H = -sum_i alpha_i log alpha_i of alpha = softmax(e), in nats: scores (..., L) -> H (...,)"""
+    """H = -sum_i alpha_i log alpha_i of alpha = softmax(e), in nats.
+
+    scores (..., L) -> H (...,)
+    """
     return -_alpha_log_alpha(scores).sum(axis=-1)
 
 

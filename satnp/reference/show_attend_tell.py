@@ -200,13 +200,18 @@ def reward(config, choices, first=0):
 
 def counted(config, choices):
     """What a sum of log p is divided by, (N,): 1, or the number of words where the reward is their mean."""
-    words = choices.mask.sum(axis=0)
+    words = length(choices)
     return words if config.reward == "mean" else xp_of(words).ones_like(words)
+
+
+def length(choices):
+    """Words of each caption (N,), 1 for one of padding alone."""
+    return xp_of(choices.mask).maximum(choices.mask.sum(axis=0), 1)
 
 
 def baseline(config, choices, first):
     """b that a reward from step `first` on is compared with: (N,)"""
-    words = choices.mask.sum(axis=0)
+    words = length(choices)
     if config.baseline == "none":
         return 0 * words
     if config.baseline == "moving_average":  # b is of whole captions: its share of the words
