@@ -1,16 +1,23 @@
-"""Weights of an encoder: drawn at random, or read from .safetensors and .npz without the framework that wrote them."""
+"""Weights of an encoder: drawn at random, or read from public files without the framework that wrote them."""
 
 import json
 import zipfile
+import zlib
 from math import prod
 from pathlib import Path
 
 import numpy as np
 
+from satnp.encoders.pth import BFLOAT16, as_float32, read_pth
 from satnp.errors import InputError
 from satnp.parameters import Parameters
 
-_DTYPES = {"F16": np.float16, "F32": np.float32, "F64": np.float64}
+_DTYPES = {"F16": np.float16, "BF16": BFLOAT16, "F32": np.float32, "F64": np.float64, "I64": np.int64}
+# what a reader raises on bytes that follow no format
+_BROKEN = (
+    OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError, RuntimeError, EOFError,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 def he_normal(shapes, rng):
@@ -29,15 +36,16 @@ def read_weights(path):
     """{name: float32 array} of a weights file; names and layouts as its writer had them (PyTorch: F, C, K, K)."""
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"there is no weights file {path}; give a .safetensors or .npz file")
-    readers = {".safetensors": _read_safetensors, ".npz": _read_npz}
+        raise InputError(f"there is no weights file {path}; give a .pth, .safetensors or .npz file")
+    readers = {".pth": read_pth, ".safetensors": _read_safetensors, ".npz": _read_npz}
     if path.suffix not in readers:
-        raise InputError(f"{path} ends in {path.suffix!r}; weights are read from .safetensors and .npz files")
+        raise InputError(f"{path} ends in {path.suffix!r}; weights are read from .pth, .safetensors and .npz files")
     try:
-        tensors = readers[path.suffix](path)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        return {name: as_float32(x) for name, x in readers[path.suffix](path).items()}
+    except InputError as refusal:
+        raise InputError(f"{path} {refusal}") from None
+    except _BROKEN as error:
         raise InputError(f"{path} is not a whole {path.suffix} file ({error}); fetch it again") from None
-    return {name: np.asarray(x, np.float32) for name, x in tensors.items()}
 
 
 def _read_safetensors(path):

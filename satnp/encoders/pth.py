@@ -1,0 +1,264 @@
+"""Weights as PyTorch writes them (`.pth`), read without PyTorch and without running anything.
+
+A pickle is a program: its instructions fetch any function of any module and call it. The machine here knows the instructions
+and the names that a dictionary of tensors needs, imports nothing and calls nothing that the file names. Whatever else a file
+asks for is refused by name. An InputError raised here is the rest of a sentence that starts with the file's path.
+"""
+
+import io
+import mmap
+import os
+import pickletools
+import zipfile
+from typing import NamedTuple
+
+import numpy as np
+
+from satnp.errors import InputError
+
+BFLOAT16 = np.dtype([("bits", "<u2")])  # NumPy has none: the upper half of a float32
+STORAGES = {"Half": "<f2", "BFloat16": BFLOAT16, "Float": "<f4", "Double": "<f8", "Long": "<i8"}
+DTYPES = {f"{place}.{kind}Storage": np.dtype(x) for kind, x in STORAGES.items() for place in ("torch", "torch.cuda")}
+CALLS = {
+    "collections.OrderedDict",
+    "torch._utils._rebuild_tensor",
+    "torch._utils._rebuild_tensor_v2",
+    "torch._utils._rebuild_parameter",
+    "torch.nn.parameter.Parameter",
+}
+LEGACY_MAGIC, LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
+
+
+class Global(str):
+    """A name from DTYPES or CALLS, never the thing that it names."""
+
+
+class Storage(NamedTuple):
+    key: str
+    dtype: np.dtype
+    size: int
+
+
+class Tensor(NamedTuple):
+    """The elements offset + sum(index * strides) of a storage; unchecked until `view`."""
+
+    storage: Storage
+    offset: int
+    shape: tuple
+    strides: tuple
+
+
+def read_pth(path):
+    """{name: float32 array} of the state dict in a `.pth` file of either form."""
+    with path.open("rb") as file:
+        if file.read(4) == b"PK\3\4":
+            with zipfile.ZipFile(file) as archive:
+                return _read_zip(archive, os.fstat(file.fileno()).st_size)
+        return _read_legacy(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def _read_zip(archive, size):
+    """Since 2020: FOLDER/data.pkl is the pickle, FOLDER/data/KEY a storage, none of them compressed."""
+    declared = sum(entry.file_size for entry in archive.infolist())
+    if declared > size:
+        raise ValueError(f"its entries declare {declared} bytes, the file has {size}")
+    folders = [name.removesuffix("data.pkl") for name in archive.namelist() if name.endswith("/data.pkl")]
+    if len(folders) != 1:
+        raise ValueError(f"it holds {len(folders)} entries data.pkl, not one")
+    if f"{folders[0]}byteorder" in archive.namelist() and archive.read(f"{folders[0]}byteorder") != b"little":
+        raise ValueError("its numbers are not little-endian")
+    state, _ = unpickle(io.BytesIO(archive.read(f"{folders[0]}data.pkl")))
+    return _arrays(state, lambda key: archive.read(f"{folders[0]}data/{key}"))
+
+
+def _read_legacy(blob):
+    """Before 2020: pickles of a magic number, a version, the writer's system, the state dict and the keys of the storages,
+    then each storage in that order as 8 bytes number of elements and the elements."""
+    if unpickle(blob)[0] != LEGACY_MAGIC or unpickle(blob)[0] != LEGACY_PROTOCOL:
+        raise ValueError("it starts with neither a zip entry nor PyTorch's magic number")
+    if unpickle(blob)[0]["little_endian"] is not True:
+        raise ValueError("its numbers are not little-endian")
+    state, storages = unpickle(blob)
+    records = {}
+    for key in unpickle(blob)[0]:
+        size = int.from_bytes(blob.read(8), "little")
+        if type(key) is not str or key not in storages:
+            raise ValueError(f"none of its tensors is in storage {len(records)}")
+        start = blob.tell()
+        end = start + size * storages[key].dtype.itemsize
+        if end > len(blob):
+            raise ValueError(f"storage {len(records)} needs {end - start} bytes, {len(blob) - start} are left")
+        records[key] = memoryview(blob)[start:end]
+        blob.seek(end)
+    return _arrays(state, records.__getitem__)
+
+
+def unpickle(stream):
+    """The value of the pickle that `stream` stands at, and the storages {key: Storage} that it names."""
+    stack, marks, memo, storages = [], [], {}, {}
+
+    def since_mark():
+        start = marks.pop()
+        items = stack[start:]
+        del stack[start:]
+        return items
+
+    for opcode, arg, _ in pickletools.genops(stream):
+        match opcode.name:
+            case "PROTO" | "FRAME":
+                pass
+            case "NONE":
+                stack.append(None)
+            case "NEWTRUE" | "NEWFALSE":
+                stack.append(opcode.name == "NEWTRUE")
+            case (
+                "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT"
+                | "BINUNICODE" | "SHORT_BINUNICODE" | "BINSTRING" | "SHORT_BINSTRING"
+            ):  # fmt: skip
+                stack.append(arg)
+            case "EMPTY_DICT":
+                stack.append({})
+            case "EMPTY_LIST":
+                stack.append([])
+            case "EMPTY_TUPLE":
+                stack.append(())
+            case "TUPLE1" | "TUPLE2" | "TUPLE3":
+                n = int(opcode.name[-1])
+                stack[-n:] = [tuple(stack[-n:])]
+            case "MARK":
+                marks.append(len(stack))
+            case "TUPLE":
+                stack.append(tuple(since_mark()))
+            case "APPEND":
+                item = stack.pop()
+                stack[-1].append(item)
+            case "APPENDS":
+                items = since_mark()
+                stack[-1].extend(items)
+            case "SETITEM":
+                value, key = stack.pop(), stack.pop()
+                _put(stack[-1], [(key, value)])
+            case "SETITEMS":
+                items = since_mark()
+                _put(stack[-1], zip(items[::2], items[1::2], strict=True))
+            case "BINPUT" | "LONG_BINPUT":
+                memo[arg] = stack[-1]
+            case "MEMOIZE":
+                memo[len(memo)] = stack[-1]
+            case "BINGET" | "LONG_BINGET":
+                stack.append(memo[arg])
+            case "GLOBAL":
+                stack.append(_global(*arg.split(" ", 1)))
+            case "STACK_GLOBAL":
+                name, module = stack.pop(), stack.pop()
+                stack.append(_global(module, name))
+            case "BINPERSID":
+                storage = _storage(stack.pop())
+                if storages.setdefault(storage.key, storage) != storage:
+                    raise ValueError(f"storage {storage.key[:80]!r} is of two types or sizes")
+                stack.append(storage)
+            case "REDUCE":
+                args, call = stack.pop(), stack.pop()
+                stack.append(_build(call, args))
+            case "BUILD":  # the versions of a state dict's modules, the hooks of a parameter: left out
+                stack.pop()
+                if type(stack[-1]) not in (dict, Tensor):
+                    raise ValueError("its pickle sets the state of what has none")
+            case "STOP":
+                return stack.pop(), storages
+            case _:
+                raise _refusal(f"the pickle instruction {opcode.name}" + (f" {str(arg)[:80]!r}" if arg is not None else ""))
+
+
+def _refusal(what):
+    return InputError(
+        f"asks for {what}, and nothing of it was run: only tensors by name are read, of float16, bfloat16, float32, float64 "
+        "or int64; take the file from its publisher, or save the model's state_dict() alone"
+    )
+
+
+def _global(module, name):
+    if type(module) is not str or type(name) is not str:
+        raise ValueError("its pickle names a function by what is no text")
+    whole = f"{module}.{name}"
+    if whole not in DTYPES and whole not in CALLS:
+        raise _refusal(repr(whole[:80]))
+    return Global(whole)
+
+
+def _storage(pid):
+    match pid:
+        case ("storage", Global() as kind, str(key), _, int(size), *view) if kind in DTYPES and view in ([], [None]):
+            return Storage(key, DTYPES[kind], size)
+        case (str(kind), *_):
+            raise _refusal(f"an object of the kind {kind[:80]!r} from outside the pickle")
+    raise ValueError("its pickle asks for an object from outside by what is no storage's id")
+
+
+def _build(call, args):
+    """What the call of a Global means: a dict, a Tensor, or the tensor in a Parameter."""
+    if type(call) is Global and type(args) is tuple:
+        match call:
+            case "collections.OrderedDict":
+                return _put({}, *args) if args else {}
+            case "torch._utils._rebuild_tensor" | "torch._utils._rebuild_tensor_v2":
+                return Tensor(*args[:4])
+            case "torch._utils._rebuild_parameter" | "torch.nn.parameter.Parameter":
+                return args[0]
+    raise ValueError("its pickle calls what is no function")
+
+
+def _put(target, items):
+    if type(target) is not dict:
+        raise ValueError("its pickle sets items of what is no dictionary")
+    for key, value in items:
+        if type(key) not in (str, int):  # the hash of nested tuples can take for ever
+            raise ValueError("its pickle has a dictionary with keys other than names and numbers")
+        target[key] = value
+    return target
+
+
+def _arrays(state, record):
+    """{name: float32 array} of a state dict, bare or under "state_dict" or "model"; record(key) gives a storage's bytes."""
+    for wrapper in ("state_dict", "model"):
+        if type(state) is dict and type(state.get(wrapper)) is dict:
+            state = state[wrapper]
+    items = state.items() if type(state) is dict else ()
+    tensors = {name: x for name, x in items if type(name) is str and type(x) is Tensor}
+    if not tensors:
+        raise InputError("holds no tensors by name, where a model's state dict was wanted; save its state_dict()")
+    prefix = "module." if all(name.startswith("module.") for name in tensors) else ""
+    for name, x in tensors.items():
+        _check(repr(name[:80]), x)
+    values, arrays = {}, {}
+    for name, (storage, offset, shape, strides) in tensors.items():
+        if storage.key not in values:
+            blob, wanted = record(storage.key), storage.size * storage.dtype.itemsize
+            if len(blob) != wanted:
+                raise ValueError(f"the storage of tensor {name[:80]!r} has {len(blob)} bytes, not {wanted}")
+            values[storage.key] = as_float32(np.frombuffer(blob, storage.dtype))
+        strides = [4 * n for n in strides]
+        arrays[name.removeprefix(prefix)] = np.ndarray(shape, np.float32, values[storage.key], 4 * offset, strides)
+    return arrays
+
+
+def _check(name, tensor):
+    """ValueError for a tensor that leaves its storage or holds an element twice: it could be of any size."""
+    storage, offset, shape, strides = tensor
+    if type(storage) is not Storage or not all(type(n) is int and n >= 0 for n in (storage.size, offset, *shape, *strides)):
+        raise ValueError(f"tensor {name} has no storage, or an offset, shape or stride that is no count")
+    extent = 1
+    for stride, size in sorted(zip(strides, shape, strict=True)):
+        if size > 1:
+            if stride < extent:
+                raise ValueError(f"tensor {name} overlaps itself")
+            extent += stride * (size - 1)
+    if offset + (extent if 0 not in shape else 0) > storage.size:
+        raise ValueError(f"tensor {name} does not fit its storage of {storage.size} elements")
+
+
+def as_float32(x):
+    """Any numbers, BFLOAT16 included, in float32."""
+    if x.dtype == BFLOAT16:
+        x = (x["bits"].astype("<u4") << 16).view("<f4")
+    return np.asarray(x, np.float32)
