@@ -1,6 +1,5 @@
-"""Photos to annotations: preprocessing, the small CNN, SqueezeNet and the files its weights come in."""
+"""Photos to annotations: preprocessing, the small CNN and SqueezeNet."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +10,6 @@ from satnp import checks
 from satnp.backend import to_device, to_host
 from satnp.encoders import small, squeezenet
 from satnp.encoders.photos import Preprocessing, read_photo
-from satnp.encoders.weights import read_weights
 from satnp.errors import InputError
 from satnp.gradcheck import check_gradients
 
@@ -109,73 +107,6 @@ def test_squeezenets_gradients_on_a_photo_with_the_real_weights(shared_data):
 
     result = check_gradients(replace(case, make=photo))
     assert result.passed and result.error <= 1e-10
-
-
-def torch_arrays():
-    """Random weights under torchvision's names and in its layout, and what squeezenet.load must make of them."""
-    params = squeezenet.init(TINY, np.random.default_rng(0))
-    arrays = {}
-    for ours, theirs in squeezenet.tensor_names(TINY).items():
-        x = params[ours]
-        arrays[theirs] = np.ascontiguousarray(x.transpose(3, 2, 0, 1)) if x.ndim == 4 else x
-    return params, arrays
-
-
-def write_safetensors(path, arrays, dtype="F32"):
-    header, blobs, start = {"__metadata__": {"format": "pt"}}, [], 0
-    for name, x in arrays.items():
-        blob = x.astype({"F32": "<f4", "F16": "<f2", "F64": "<f8"}[dtype]).tobytes()
-        header[name] = {"dtype": dtype, "shape": x.shape, "data_offsets": [start, start + len(blob)]}
-        start += len(blob)
-        blobs.append(blob)
-    text = json.dumps(header).encode()
-    path.write_bytes(len(text).to_bytes(8, "little") + text + b"".join(blobs))
-
-
-@pytest.mark.parametrize("kind", ["npz", "F32", "F16", "F64"])
-def test_weights_are_read_from_public_files(tmp_path, kind):
-    params, arrays = torch_arrays()
-    path = tmp_path / ("w.npz" if kind == "npz" else "w.safetensors")
-    if kind == "npz":
-        np.savez(path, **arrays)
-    else:
-        write_safetensors(path, arrays, kind)
-    loaded = squeezenet.load(path, TINY)
-    assert loaded.shapes == params.shapes and loaded.flat.dtype == np.float32
-    np.testing.assert_allclose(loaded.flat, params.flat, rtol=1e-3 if kind == "F16" else 0, atol=1e-6)
-
-
-def test_every_weight_that_does_not_fit_is_named(tmp_path):
-    _, arrays = torch_arrays()
-    del arrays["features.0.bias"]
-    arrays["features.3.squeeze.weight"] = np.zeros((16, 3, 1, 1), np.float32)
-    np.savez(tmp_path / "w.npz", **arrays)
-    with pytest.raises(InputError, match=r"features\.0\.bias is missing; features\.3\.squeeze\.weight has shape"):
-        squeezenet.load(tmp_path / "w.npz", TINY)
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "words"),
-    [
-        ("w.npz", None, "there is no weights file"),
-        ("w.pickle", b"x", "weights are read from"),
-        ("w.npz", b"x", "is not a whole .npz file"),
-        ("w.safetensors", (9).to_bytes(8, "little") + b"{not json", "is not a whole .safetensors file"),
-    ],
-)
-def test_a_weights_file_that_cannot_be_read_is_refused(tmp_path, name, content, words):
-    if content is not None:
-        (tmp_path / name).write_bytes(content)
-    with pytest.raises(InputError, match=words):
-        read_weights(tmp_path / name)
-
-
-def test_a_truncated_safetensors_file_is_refused(tmp_path):
-    write_safetensors(tmp_path / "w.safetensors", {"a": np.zeros((3, 4))})
-    whole = (tmp_path / "w.safetensors").read_bytes()
-    (tmp_path / "w.safetensors").write_bytes(whole[:-4])
-    with pytest.raises(InputError, match="tensor a does not fit its place"):
-        read_weights(tmp_path / "w.safetensors")
 
 
 def test_the_whole_frame_of_a_photo_is_squashed(tmp_path):
