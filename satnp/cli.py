@@ -80,7 +80,7 @@ def _parser():
     sub.add_argument("--root", type=Path, metavar="DIR", help="folder of the data set in its official layout")
     sub.add_argument("--attention", choices=("soft", "hard"), help="default: soft")
     sub.add_argument("--encoder", choices=("small", "squeezenet1_1"), help="default: small for scenes, else squeezenet1_1")
-    sub.add_argument("--weights", type=Path, metavar="FILE", help="pretrained encoder, .safetensors or .npz")
+    sub.add_argument("--weights", type=Path, metavar="FILE", help="pretrained encoder, .pth, .safetensors or .npz")
     sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="last.npz, best.npz, metrics.jsonl, figures")
     sub.add_argument("--features", type=Path, metavar="DIR", help="where frozen features are kept; default: OUT/features")
     sub.add_argument("--config", type=Path, metavar="FILE.toml", help="tables [config] and [recipe] over the preset")
