@@ -1,12 +1,24 @@
 """From a photo file to the pixels that an encoder wants: the whole frame squashed to a square, nothing cropped."""
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from satnp.errors import InputError
+
+MAX_PIXELS = 100_000_000
+_UPRIGHT = {  # by EXIF's orientation; exif_transpose does the same, but fails on other tags that are mangled
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 @dataclass(frozen=True)
@@ -35,7 +47,9 @@ class Preprocessing:
 def read_photo(photo, size=None):
     """A photo as (size, size, 3) RGB uint8, the whole frame squashed; size None keeps its own shape.
 
-    photo: a path (upright as its EXIF says), or an (R, S, 3) RGB uint8 array.
+    photo: a path, or an (R, S, 3) RGB uint8 array. A file is read as a person would see it: the first frame, upright as
+    its EXIF says, over white where it is transparent.
+    Raises: InputError for an array of another form, and for a file that is no whole image of at most 100 megapixels.
     """
     if isinstance(photo, np.ndarray):
         if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8 or not photo.size:
@@ -49,13 +63,38 @@ def read_photo(photo, size=None):
 
 
 def _open(path):
+    """The file as an upright RGB image; the size in its header is looked at before any pixel is."""
+    too_large = f"at most {MAX_PIXELS // 10**6} megapixels are read; give a smaller copy"
     try:
-        with Image.open(path) as image:
-            image = ImageOps.exif_transpose(image)
-            if image.mode.startswith("I"):  # 16 bits a pixel: Pillow would clip them to 8
-                image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
-            return image.convert("RGB")
-    except FileNotFoundError:
-        raise InputError(f"there is no photo {path}; check the name") from None
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path} cannot be read as a photo ({error}); give a whole JPEG or PNG file") from None
+        if path.is_dir():
+            raise InputError(f"{path} is a folder; give the photos in it")
+        if not path.is_file():
+            raise InputError(f"there is no photo {path}; check the name")
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:  # of odd metadata and large sizes
+            if image.width * image.height > MAX_PIXELS:
+                raise InputError(f"{path} has {image.width} x {image.height} pixels; {too_large}")
+            image.load()  # what a file says of its orientation may come last
+            upright = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation))
+            image = _rgb(image)
+            return image if upright is None else image.transpose(upright)
+    except (InputError, MemoryError):
+        raise
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{path} is too large: {str(error).partition(' exceeds')[0]}; {too_large}") from None
+    except UnidentifiedImageError:
+        seen = "it is no image" if path.stat().st_size else "it is empty"
+    except Exception as error:  # Pillow's readers fall over mangled files in every way there is
+        seen = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+    raise InputError(f"{path} cannot be read as a photo ({seen}); give a whole, readable JPEG or PNG file")
+
+
+def _rgb(image):
+    """8-bit RGB, over white where the image is transparent."""
+    if image.mode.startswith("I"):  # 16 bits a pixel: Pillow would clip them to 8
+        image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    image = image.convert("RGBA")
+    page = Image.new("RGB", image.size, "white")
+    page.paste(image, mask=image)
+    return page
