@@ -101,4 +101,4 @@ def test_the_real_flickr8k(shared_data):
     assert all(len(captions) == 5 for captions in train.captions + val.captions)
     captions = [caption for photo in train.captions for caption in photo]
     assert len(captions) == 30000 and max(map(len, captions)) == 36
-    assert len(Vocabulary.build(captions)) == 2538 + 4
+    assert len(Vocabulary.build(captions)) == 2539 + 4
