@@ -2,8 +2,8 @@
 
 import pytest
 
+from satnp.data import datasets
 from satnp.data.captions import Vocabulary
-from satnp.data.flickr8k import load_split
 from satnp.errors import InputError
 
 TOKENS = """\
@@ -13,6 +13,10 @@ one.jpg#2\t .
 two.jpg#0\tTwo men ( in hats ) sit .
 two.jpg.1#0\tThis name is in no split .
 """
+
+
+def load_split(root, split):
+    return datasets.load_split("flickr8k", split, root)
 
 
 @pytest.fixture
@@ -69,8 +73,8 @@ def _break(root, what):
 @pytest.mark.parametrize(
     ("what", "message"),
     [
-        ("photo", "1 of the 2 val photos .the first is one.jpg. are without a photo in .*Flicker8k_Dataset"),
-        ("photos", "2 of the 2 val photos"),
+        ("photo", "1 of the 2 photos .the first is one.jpg. are without a photo in .*Flicker8k_Dataset"),
+        ("photos", "2 of the 2 photos"),
         ("captions", "the first is two.jpg. are without captions"),
         ("form", "line 6 of .*'two.jpg#1 no tab'"),
         ("tokens", "cannot read .*Flickr8k.token.txt"),

@@ -9,6 +9,7 @@ from satnp.errors import InputError
 
 PAD, START, END, UNK = range(4)
 SPECIALS = ("<pad>", "<start>", "<end>", "<unk>")
+MAX_WORDS = 100  # of a caption in a file; Flickr8k's longest has 36
 
 _PUNCTUATION = ".?!,:;-'`\""  # a word of nothing else is dropped
 _BRACKETS = {"(": "-lrb-", ")": "-rrb-", "{": "-lcb-", "}": "-rcb-", "[": "-lsb-", "]": "-rsb-"}

@@ -1,19 +1,45 @@
-"""Every kind of data that --data can name."""
+"""Every kind of data that --data can name, and where its files are in the folder --root.
 
-from satnp.data import flickr8k, scenes
-from satnp.data.captions import tokenise
+    scenes      no files: rendered
+    flickr8k    Flickr8k_text/Flickr8k.token.txt, Flickr8k_text/Flickr_8k.{trainImages,devImages,testImages}.txt,
+                Flicker8k_Dataset/
+    flickr30k   results_20130124.token or results.csv, flickr30k-images/ (or flickr30k_images/)
+    coco        annotations/captions_{train,val}*.json, the photos of captions_X.json in X/
+    karpathy    dataset_*.json, the photos at the filepath and filename that it says
+    folder      captions.tsv or captions.json, the photos at the names that it says
+
+--captions FILE names another captions file, in any of the forms of data.forms. The splits are what the file says, or lists
+train.txt, val.txt and test.txt in the folder, with a name on a line. Where there are none, the names are dealt out in the
+order of their SHA-256: the first tenth (at most 5,000) is val, the next tenth test, all others train. COCO, whose test
+captions are not public, has all of captions_train as train, and of captions_val one half (at most 5,000) as val, the other
+as test.
+"""
+
+from hashlib import sha256
+from pathlib import Path
+
+from satnp.data import scenes
+from satnp.data.captions import MAX_WORDS, tokenise
+from satnp.data.forms import SPLITS, read_captions, read_names
 from satnp.data.split import Split
 from satnp.errors import InputError
 
-KINDS = ("scenes", "flickr8k")
 SCENES = {"train": 5500, "val": 500, "test": 500}
+HELD_OUT = 5000  # photos of val or test, where they are dealt out
 
 
-def load_split(kind, split, root=None, seed=0):
-    """The `split` (train, val or test) of data of `kind` (scenes or flickr8k), as a Split.
+def load_split(kind, split, root=None, seed=0, captions=None):
+    """The `split` (train, val or test) of data of `kind` (one of KINDS), as a Split.
 
-    `root` is the folder with the files of a kind that has files; `seed` draws the scenes.
+    `root` is the folder with the files of a kind that has files, `captions` a captions file in place of the usual one;
+    `seed` draws the scenes. Of a split that has its own list, only its own captions and photos need to be there. A caption
+    of punctuation alone is left out.
+    Raises: InputError when a file or a photo is missing, or what is in a file is not what it should be.
     """
+    if kind not in KINDS:
+        raise InputError(f"there is no data of kind {kind!r}: choose one of {', '.join(KINDS)}")
+    if split not in SPLITS:
+        raise InputError(f"there is no split {split!r} of {kind}: choose one of {', '.join(SPLITS)}")
     if kind == "scenes":
         drawn = scenes.make_scenes(SCENES[split], split, seed)
         return Split(
@@ -24,4 +50,104 @@ def load_split(kind, split, root=None, seed=0):
         )
     if root is None:
         raise InputError(f"--data {kind} needs its folder; give it with --root DIR")
-    return flickr8k.load_split(root, split)
+    root = Path(root)
+    if not root.is_dir():
+        raise InputError(f"there is no folder {root}: give the one that holds the files of {kind}")
+    path, folder, names, parts = LAYOUTS[kind](root, split, captions and Path(captions))
+    sentences, splits = read_captions(path)
+    if splits:
+        names = [name for name in sentences if splits[name] == split]
+    elif kind == "karpathy":
+        raise InputError(f"{path} does not say which photos are {split}: give a dataset_*.json, or choose --data folder")
+    elif names is not None:  # Flickr30k's lists leave .jpg out
+        names = [f"{name}.jpg" if f"{name}.jpg" in sentences else name for name in names]
+    checked = list(sentences) if names is None else names  # to deal out names takes all of them
+    words = {name: _words(name, sentences.get(name, ()), path) for name in checked}
+    _require(checked, {name for name in checked if words[name]}, f"captions in {path}")
+    _require(checked, {name for name in checked if (folder / name).is_file()}, f"a photo in {folder}")
+    if names is None:
+        names = _deal(checked, split, parts)
+    if not names:
+        raise InputError(f"{path} has no photos for {split}: give at least three, or other lists")
+    return Split(tuple(names), tuple(words[name] for name in names), tuple(folder / name for name in names))
+
+
+def _words(name, sentences, path):
+    captions = [tokenise(sentence) for sentence in sentences]
+    for k, (sentence, words) in enumerate(zip(sentences, captions, strict=True), 1):
+        if not sentence.strip() or len(words) > MAX_WORDS:
+            seen = f"has {len(words)} words" if words else "is empty"
+            raise InputError(f"caption {k} of {name} in {path} {seen}: give 1 to {MAX_WORDS} words, or take it out")
+    return [words for words in captions if words]
+
+
+def _require(names, present, what):
+    missing = [name for name in names if name not in present]
+    if missing:
+        raise InputError(
+            f"{len(missing)} of the {len(names)} photos (the first is {missing[0]}) are without {what}: add what is missing"
+        )
+
+
+def _deal(names, split, parts):
+    """The names of `split` in their order, where one of `parts` is held out for val and one for test."""
+    held = min(HELD_OUT, -(-len(names) // parts)) if parts > 1 else 0
+    dealt = sorted(names, key=lambda name: sha256(name.encode()).digest())
+    chosen = set({"val": dealt[:held], "test": dealt[held : 2 * held], "train": dealt[2 * held :]}[split])
+    return [name for name in names if name in chosen]
+
+
+def _listed(root, split):
+    """The names in the list of `split`, or None where the folder has no such lists."""
+    if any((root / f"{name}.txt").exists() for name in SPLITS):
+        return read_names(root / f"{split}.txt")
+    return None
+
+
+def _find(root, *patterns):
+    """The one file in the folder that fits the first of the patterns that any fits."""
+    for pattern in patterns:
+        found = sorted(root.glob(pattern))
+        if len(found) > 1:
+            raise InputError(f"{root} has {found[0].name} and {found[1].name}: name one with --captions FILE")
+        if found:
+            return found[0]
+    raise InputError(f"there is no {' or '.join(patterns)} in {root}: put it there, or name one with --captions FILE")
+
+
+# the files of each kind: -> captions file, folder of the photos, names in the list of the split if there is one, and
+# of how many parts one is val and one is test otherwise
+
+
+def _flickr8k(root, split, path):
+    text = root / "Flickr8k_text"
+    part = {"train": "train", "val": "dev", "test": "test"}[split]
+    names = read_names(text / f"Flickr_8k.{part}Images.txt")
+    return path or text / "Flickr8k.token.txt", root / "Flicker8k_Dataset", names, None
+
+
+def _flickr30k(root, split, path):
+    path = path or _find(root, "results_20130124.token", "results.csv")
+    photos = next((root / name for name in ("flickr30k-images", "flickr30k_images") if (root / name).is_dir()), root)
+    return path, photos, _listed(root, split), 10
+
+
+def _coco(root, split, path):
+    parts = 10
+    if path is None:
+        path = _find(root, f"annotations/captions_{'train' if split == 'train' else 'val'}*.json")
+        parts = 1 if split == "train" else 2
+    photos = root / path.stem.removeprefix("captions_")
+    return path, photos if photos.is_dir() else root, _listed(root, split), parts
+
+
+def _karpathy(root, split, path):
+    return path or _find(root, "dataset_*.json"), root, None, None
+
+
+def _folder(root, split, path):
+    return path or _find(root, "captions.tsv", "captions.json"), root, _listed(root, split), 10
+
+
+LAYOUTS = {"flickr8k": _flickr8k, "flickr30k": _flickr30k, "coco": _coco, "karpathy": _karpathy, "folder": _folder}
+KINDS = ("scenes", *LAYOUTS)
