@@ -53,6 +53,11 @@ def _parser():
     def device(sub):
         sub.add_argument("--device", choices=("numpy", "cuda", "auto"), default="numpy", help="default: numpy")
 
+    def data(sub):
+        sub.add_argument("--data", required=True, choices=KINDS)
+        sub.add_argument("--root", type=Path, metavar="DIR", help="folder of the data set as it is published, or of photos")
+        sub.add_argument("--captions", type=Path, metavar="FILE", help="captions of the photos; default: the official file")
+
     def looking(sub):
         sub.add_argument("--decoding", choices=CHOICES["decoding"], help="where hard attention looks; default: as trained")
         sub.add_argument("--seed", type=_at_least(0), default=0, metavar="N", help="of --decoding sampling; default: 0")
@@ -76,8 +81,7 @@ def _parser():
         "train", train, "train a captioner",
         "satnp train --data flickr8k --root Flickr8k --out runs/soft \\\n    --weights squeezenet1_1.safetensors",
     )  # fmt: skip
-    sub.add_argument("--data", required=True, choices=KINDS)
-    sub.add_argument("--root", type=Path, metavar="DIR", help="folder of the data set in its official layout")
+    data(sub)
     sub.add_argument("--attention", choices=("soft", "hard"), help="default: soft")
     sub.add_argument("--encoder", choices=("small", "squeezenet1_1"), help="default: small for scenes, else squeezenet1_1")
     sub.add_argument("--weights", type=Path, metavar="FILE", help="pretrained encoder, .pth, .safetensors or .npz")
@@ -107,8 +111,7 @@ def _parser():
         "satnp evaluate best.npz --data flickr8k --root Flickr8k --split val",
     )  # fmt: skip
     sub.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
-    sub.add_argument("--data", required=True, choices=KINDS)
-    sub.add_argument("--root", type=Path, metavar="DIR", help="folder of the data set in its official layout")
+    data(sub)
     sub.add_argument("--split", required=True, choices=("val", "test"))
     sub.add_argument("--weights", type=Path, metavar="FILE", help="encoder weights in place of those in the checkpoint")
     sub.add_argument("--beam", type=_at_least(1), default=3, metavar="N", help="default: 3")
@@ -173,7 +176,7 @@ def train(args):
     if last.exists() and not args.resume:
         raise InputError(f"{args.out} holds a training already; add --resume to go on with it, or give another --out")
     xp = _device(args)
-    splits = {split: load_split(args.data, split, args.root, recipe.seed) for split in ("train", "val")}
+    splits = {split: load_split(args.data, split, args.root, recipe.seed, args.captions) for split in ("train", "val")}
     model = new_model(preset, splits["train"], args.weights)
     if args.init:
         _start_from(model, args.init)
@@ -259,7 +262,7 @@ def evaluate(args):
     from satnp.files import write_json
 
     model, notes = _load(args)
-    split = load_split(args.data, args.split, args.root, notes.get("recipe", {}).get("seed", 0))
+    split = load_split(args.data, args.split, args.root, notes.get("recipe", {}).get("seed", 0), args.captions)
     scores, captions = score(model, split, args.beam, seed=args.seed)
     looking = f", looking by {model.config.decoding}" if getattr(model.config, "hard", False) else ""
     print(f"{len(split.names)} photos of {args.data} {args.split}, beam {args.beam}{looking}, coco-caption's tokens")

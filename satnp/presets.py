@@ -43,6 +43,8 @@ PRESETS = {
         Recipe(epochs=15, learning_rate=1e-3, averaging=0.9995, mirror=True, patience=4, length_power=0.7),
     ),
 }  # fmt: skip
+PRESETS |= {kind: PRESETS["flickr8k"] for kind in ("flickr30k", "coco", "karpathy")}
+PRESETS["folder"] = replace(PRESETS["flickr8k"], recipe=replace(PRESETS["flickr8k"].recipe, min_count=1))  # may be small
 
 # What hard attention does differently. A word is paid for the words from it on, and by less than the bound's own weight:
 # with all of it the noise of the first rewards closes the gate beta before there is anything to see. On Flickr8k the mean
@@ -53,6 +55,7 @@ HARD = {
     ),
     "flickr8k": ({"estimator": "reward_to_go", "reward": "mean", "entropy_weight": 0.002, "penalty": 0.0}, {}),
 }  # fmt: skip
+HARD |= {kind: HARD["flickr8k"] for kind in PRESETS if kind not in HARD}
 
 
 def find_preset(kind, attention=None, path=None):
