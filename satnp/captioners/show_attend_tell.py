@@ -34,7 +34,7 @@ Where the authors' public code differs from the paper (the paper is the default;
     no gradient clipping                                        the recipe's `clip`
     Adam with a wrong bias correction                           Kingma & Ba's
     dropout on h_t and on the deep output                       those, and on E[y_{t-1}] (`dropout`)
-    f_att additive                                              `attention`: additive, general, dot
+    f_att additive                                              `f_att`: additive, general, dot
     beta a scalar (popular ports: a vector)                     `gate`: scalar, vector
     hard: reward the mean over words of a cost, /10             the sum of log p: reward_weight = N / (10 T) gives theirs
     hard: entropy weight 0.002, not divided by N                divided like all else: entropy_weight = 0.002 N
