@@ -4,6 +4,7 @@ Sizes are tiny and mostly different, so that hardly a misplaced axis fits by cha
 random, so that no unit sits exactly on a kink.
 """
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -12,7 +13,7 @@ from satnp import enumeration, estimators, layers
 from satnp.backend import xp_of
 from satnp.captioners import show_attend_tell as sat
 from satnp.captioners.contract import Batch
-from satnp.encoders import small, squeezenet
+from satnp.encoders import small, squeezenet, vgg
 from satnp.encoders.photos import Preprocessing
 from satnp.errors import InputError
 from satnp.gradcheck import CENTRAL_DIFFERENCE, COMPLEX_STEP, Case, Draws, check_draws, check_gradients
@@ -133,18 +134,25 @@ def _unpack(params, scale=1):
     return tuple(x * scale for _, x in params.items())
 
 
-def encoder_case(name, encoder, config, direction):
-    """The case of an encoder's parameters on two random photos."""
-    shapes = encoder.shapes(config)
+def encoder_case(name, encoder, config, direction, start=None):
+    """The case of an encoder's parameters on two random photos, or of those from layer `start` on."""
+    shapes, size = encoder.shapes(config), config.preprocessing.size
+    taken_up = {} if start is None else {"start": start}
+    if taken_up:
+        below = Parameters(shapes).before(start).shapes
+        shapes = {name: shape for name, shape in shapes.items() if name not in below}
 
     def make(rng):
-        size = config.preprocessing.size
-        return _weights(shapes, rng) | {"images": rng.uniform(0, 255, (2, size, size, 3))}
+        images = rng.uniform(0, 255, (2, size, size, 3))
+        if taken_up:
+            params = _pack(below, _weights(below, rng).values())
+            images, _ = encoder.feature_map(params, config, images, stop=start)
+        return _weights(shapes, rng) | {"images": images}
 
     def forward(*inputs):
         *weights, images = inputs
         params = _pack(shapes, weights)
-        annotations, cache = encoder.forward(params, config, images)
+        annotations, cache = encoder.forward(params, config, images, **taken_up)
         return annotations, (params, cache)
 
     def backward(dannotations, cache):
@@ -342,6 +350,8 @@ def sizes(f_att, gate, **choices):
 
 
 SMALL = small.Config((2, 3, 5), Preprocessing(12))
+SQUEEZENET = squeezenet.Config(replace(squeezenet.PREPROCESSING["caffe"], size=39))
+VGG = vgg.Config(replace(vgg.PREPROCESSING["torchvision"], size=32), (2, 3, 4, 5, 6))
 F_ATT, GATES = ("additive", "general", "dot"), ("scalar", "vector")
 
 HARD = [
@@ -367,10 +377,10 @@ CASES = [
     *ESTIMATORS,
     encoder_case("small", small, SMALL, direction=False),
     encoder_case("small direction", small, small.Config(preprocessing=Preprocessing(24)), direction=True),
-    encoder_case(
-        "squeezenet1_1 direction", squeezenet,
-        squeezenet.Config(Preprocessing(39, "BGR", (104.0, 117.0, 123.0), 1.0)), direction=True,
-    ),
+    encoder_case("squeezenet1_1 direction", squeezenet, SQUEEZENET, direction=True),
+    encoder_case("squeezenet1_1 from fire8 direction", squeezenet, SQUEEZENET, direction=True, start="fire8"),
+    encoder_case("vgg19", vgg, VGG, direction=False),
+    encoder_case("vgg19 from conv4_2", vgg, VGG, direction=False, start="conv4_2"),
     *(
         _captioner(f"show_attend_tell {f_att} {gate}", sat,
                    sizes(f_att, gate, penalty=0.7, dropout=0.4), direction=False)

@@ -11,6 +11,7 @@ import numpy as np
 from satnp import __version__
 from satnp.captioners.show_attend_tell import CHOICES
 from satnp.data.datasets import KINDS
+from satnp.encoders import ENCODERS
 from satnp.errors import InputError
 
 
@@ -83,8 +84,11 @@ def _parser():
     )  # fmt: skip
     data(sub)
     sub.add_argument("--attention", choices=("soft", "hard"), help="default: soft")
-    sub.add_argument("--encoder", choices=("small", "squeezenet1_1"), help="default: small for scenes, else squeezenet1_1")
+    sub.add_argument("--encoder", choices=tuple(ENCODERS), help="default: small for scenes, else squeezenet1_1")
     sub.add_argument("--weights", type=Path, metavar="FILE", help="pretrained encoder, .pth, .safetensors or .npz")
+    sub.add_argument("--preprocessing", choices=("caffe", "torchvision"),
+                     help="that the weights were trained with; default: caffe for squeezenet1_1, torchvision for vgg19")
+    sub.add_argument("--finetune-from", metavar="LAYER", help="also train the pretrained encoder, from this layer on")
     sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="last.npz, best.npz, metrics.jsonl, figures")
     sub.add_argument("--features", type=Path, metavar="DIR", help="where frozen features are kept; default: OUT/features")
     sub.add_argument("--config", type=Path, metavar="FILE.toml", help="tables [config] and [recipe] over the preset")
@@ -93,6 +97,7 @@ def _parser():
     sub.add_argument("--epochs", type=int, metavar="N")
     sub.add_argument("--batch-size", type=int, metavar="N")
     sub.add_argument("--learning-rate", type=float, metavar="X")
+    sub.add_argument("--encoder-learning-rate", type=float, metavar="X", help="of the layers fine-tuned; default: 1e-4")
     sub.add_argument("--seed", type=_at_least(0), metavar="N", help="default: 0")
     device(sub)
 
@@ -170,19 +175,19 @@ def train(args):
     preset = find_preset(args.data, args.attention, args.config)
     if args.encoder:
         preset = replace(preset, encoder=args.encoder)
-    said = {name: getattr(args, name) for name in ("epochs", "batch_size", "learning_rate", "seed")}
+    said = {name: getattr(args, name) for name in ("epochs", "batch_size", "learning_rate", "encoder_learning_rate", "seed")}
     preset = replace(preset, recipe=replace(preset.recipe, **{k: v for k, v in said.items() if v is not None}))
     last, recipe = args.out / "last.npz", preset.recipe
     if last.exists() and not args.resume:
         raise InputError(f"{args.out} holds a training already; add --resume to go on with it, or give another --out")
     xp = _device(args)
     splits = {split: load_split(args.data, split, args.root, recipe.seed, args.captions) for split in ("train", "val")}
-    model = new_model(preset, splits["train"], args.weights)
+    model = new_model(preset, splits["train"], args.weights, args.preprocessing, args.finetune_from)
     if args.init:
         _start_from(model, args.init)
     model = model.on(xp)
     stores = {}
-    if model.frozen:
+    if model.keeps_features:
         folder = args.features or args.out / "features"
         stores = {
             "features": feature_store(folder, model, splits["train"]),
@@ -215,7 +220,8 @@ def _start_from(model, path):
         "another captioner": model.captioner == other.captioner,
         "another vocabulary": model.vocabulary.words == other.vocabulary.words,
         "other sizes": model.shapes() == other.shapes(),
-        "other encoder weights": not model.frozen or fingerprint(model) == fingerprint(other),
+        "other encoder weights": not model.keeps_features
+        or fingerprint(model) == fingerprint(replace(other, finetune_from=model.finetune_from)),
     }  # fmt: skip
     for what, fits in same.items():
         if not fits:
@@ -294,7 +300,6 @@ def _device(args):
 def _load(args):
     """(model on its device, notes) of the checkpoint, with the encoder weights given in place of its own."""
     from satnp.checkpoint import load_training
-    from satnp.encoders import ENCODERS
 
     xp = _device(args)
     model, _, notes = load_training(args.checkpoint)
@@ -302,6 +307,8 @@ def _load(args):
         encoder = ENCODERS[model.encoder]
         if not hasattr(encoder, "load"):
             raise InputError(f"the encoder {model.encoder} has no pretrained weights; leave out --weights")
+        if not model.frozen:
+            raise InputError(f"{args.checkpoint} has an encoder of its own, fine-tuned; leave out --weights")
         model.params.part("encoder").flat[...] = encoder.load(args.weights, model.encoder_config).flat
     if args.decoding:
         if not getattr(model.config, "hard", False):

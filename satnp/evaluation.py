@@ -13,12 +13,15 @@ CHUNK = 50
 
 
 def annotation_chunks(model, split, features=None):
-    """Yield (slice, annotations (n, L, D) in the model's memory) over a split, from the features (photos, L, D) if given."""
-    xp, dtype = xp_of(model.params.flat), model.params.flat.dtype
+    """Yield (slice, annotations (n, L, D) in the model's memory) over a split, from the features (photos, ...) if given."""
+    xp = xp_of(model.params.flat)
     for start in range(0, len(split.names), CHUNK):
         rows = slice(start, min(start + CHUNK, len(split.names)))
-        found = annotate(model, split.photos[rows]) if features is None else features[rows]
-        yield rows, to_device(found.astype(dtype), xp)
+        if features is None:
+            yield rows, to_device(annotate(model, split.photos[rows]), xp)
+        else:
+            annotations, _ = model.encode(to_device(features[rows], xp))
+            yield rows, annotations
 
 
 def evaluate(model, split, beam, features=None, seed=0):

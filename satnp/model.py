@@ -29,7 +29,10 @@ class Caption(NamedTuple):
 
 @dataclass
 class Model:
-    """`params` has the names encoder.* and decoder.*; a frozen encoder is one that training leaves alone."""
+    """`params` has the names encoder.* and decoder.*
+
+    Training leaves a frozen encoder alone; with `finetune_from`, only the layers before that one.
+    """
 
     encoder: str
     encoder_config: Any
@@ -39,6 +42,7 @@ class Model:
     params: Parameters
     frozen: bool
     length_power: float
+    finetune_from: str | None = None
 
     @property
     def grid(self):
@@ -47,8 +51,15 @@ class Model:
 
     @property
     def trainable(self):
-        """The Parameters that training moves: all of them, or the decoder's."""
-        return self.params.part("decoder") if self.frozen else self.params
+        """The Parameters that training moves: all of them, or those from a layer of the encoder on, or the decoder's."""
+        if self.frozen:
+            return self.params.since("decoder")
+        return self.params.since(f"encoder.{self.finetune_from}" if self.finetune_from else "encoder")
+
+    @property
+    def keeps_features(self):
+        """Is there a part of the encoder that training leaves alone, so that its work can be kept?"""
+        return self.frozen or self.finetune_from is not None
 
     def on(self, xp):
         """The same model with its parameters in the memory of `xp`."""
@@ -56,9 +67,25 @@ class Model:
 
     def annotate(self, images):
         """images (N, S, S, 3) RGB 0-255, in the model's memory -> annotations (N, L, D)"""
-        encoder = ENCODERS[self.encoder]
-        annotations, _ = encoder.forward(self.params.part("encoder"), self.encoder_config, images)
+        annotations, _ = ENCODERS[self.encoder].forward(self.params.part("encoder"), self.encoder_config, images)
         return annotations
+
+    def keepable(self, images):
+        """What training never changes of images (N, S, S, 3): annotations (N, L, D), or the map before `finetune_from`."""
+        if self.frozen:
+            return self.annotate(images)
+        encoder = ENCODERS[self.encoder]
+        x, _ = encoder.feature_map(self.params.part("encoder"), self.encoder_config, images, stop=self.finetune_from)
+        return x
+
+    def encode(self, kept):
+        """What `keepable` gave (N, ...), or images where the whole encoder is trained -> annotations (N, L, D), cache"""
+        encoder, params, dtype = ENCODERS[self.encoder], self.params.part("encoder"), self.params.flat.dtype
+        if self.frozen:
+            return kept.astype(dtype, copy=False), None
+        if self.finetune_from is None:
+            return encoder.forward(params, self.encoder_config, kept)
+        return encoder.forward(params, self.encoder_config, kept.astype(dtype, copy=False), start=self.finetune_from)
 
     def decode(self, annotations, beam=3, max_length=40, rng=None):
         """annotations (N, L, D) -> list of N decoding.Decoded; rng (default: seed 0) draws what is random in it."""
@@ -89,6 +116,7 @@ class Model:
             "encoder": self.encoder, "encoder_config": asdict(self.encoder_config),
             "captioner": self.captioner, "config": asdict(self.config),
             "vocabulary": self.vocabulary.words, "frozen": self.frozen, "length_power": self.length_power,
+            "finetune_from": self.finetune_from,
         }  # fmt: skip
 
     @classmethod
@@ -101,6 +129,7 @@ class Model:
                 header["encoder"], ENCODERS[header["encoder"]].Config(**_tuples(encoder_config)),
                 header["captioner"], CAPTIONERS[header["captioner"]].Config(**header["config"]),
                 Vocabulary(header["vocabulary"]), params, header["frozen"], header["length_power"],
+                header.get("finetune_from"),
             )  # fmt: skip
         except (KeyError, TypeError, InputError) as error:
             raise InputError(f"the checkpoint is of another version of satnp (it has trouble with {error})") from None

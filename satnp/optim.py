@@ -1,5 +1,7 @@
 """Optimisers over one flat buffer: each reads `grads`, writes `params`, and keeps what it remembers in `state`.
 
+The rate `lr` is a number, or (P,), one for each parameter.
+
 On the host a step goes chunk by chunk, so that a chunk of all the buffers stays in the cache.
 """
 
@@ -23,9 +25,9 @@ def clip_by_global_norm(grads, limit):
 
 def sgd(params, grads, state, lr, momentum=0.9):
     """velocity = momentum * velocity - lr * g;  params += velocity. All (P,)."""
-    for x, g, v in _chunks(params, grads, state["velocity"]):
+    for x, g, v, rate in _chunks(params, grads, state["velocity"], lr):
         v *= momentum
-        v -= lr * g
+        v -= rate * g
         x += v
 
 
@@ -35,10 +37,10 @@ def rmsprop(params, grads, state, lr, decay=0.95, eps=1e-6):
     Source: Tieleman & Hinton 2012; the paper's choice for Flickr8k.
     """
     xp = xp_of(params)
-    for x, g, s in _chunks(params, grads, state["square"]):
+    for x, g, s, rate in _chunks(params, grads, state["square"], lr):
         s *= decay
         s += (1 - decay) * g * g
-        x -= lr * g / xp.sqrt(s + eps)
+        x -= rate * g / xp.sqrt(s + eps)
 
 
 def adam(params, grads, state, lr, beta1=0.9, beta2=0.999, eps=1e-8):
@@ -48,15 +50,13 @@ def adam(params, grads, state, lr, beta1=0.9, beta2=0.999, eps=1e-8):
     """
     xp = xp_of(params)
     step = state["step"] = state["step"] + 1
-    rate = lr * np.sqrt(1 - beta2**step) / (1 - beta1**step)
-    eps = eps * np.sqrt(1 - beta2**step)
-    rate, eps = float(rate), float(eps)
-    for x, g, m, s in _chunks(params, grads, state["mean"], state["square"]):
+    root, rest = float(np.sqrt(1 - beta2**step)), 1 - beta1**step
+    for x, g, m, s, rate in _chunks(params, grads, state["mean"], state["square"], lr):
         m *= beta1
         m += (1 - beta1) * g
         s *= beta2
         s += (1 - beta2) * g * g
-        x -= rate * m / (xp.sqrt(s) + eps)
+        x -= rate * root / rest * m / (xp.sqrt(s) + eps * root)
 
 
 def average(mean, params, keep):
@@ -77,6 +77,8 @@ def new_state(name, params):
 
 
 def _chunks(*buffers):
-    if xp_of(*buffers) is not np:
+    """Tuples of the same stretch of each buffer; a number is in each of them."""
+    if xp_of(buffers[0]) is not np:
         return [buffers]
-    return (tuple(x[i : i + CHUNK] for x in buffers) for i in range(0, buffers[0].size, CHUNK))
+    size = buffers[0].size
+    return (tuple(x if np.ndim(x) == 0 else x[i : i + CHUNK] for x in buffers) for i in range(0, size, CHUNK))

@@ -47,6 +47,18 @@ class Parameters:
         shapes = {name.removeprefix(prefix + "."): self.shapes[name] for name in names}
         return Parameters(shapes, flat=self.flat[before : before + sum(map(prod, shapes.values()))])
 
+    def before(self, prefix):
+        """The Parameters that lie before the first one called `prefix.*`, as a view of the same memory."""
+        first = next(k for k, name in enumerate(self.shapes) if name.startswith(prefix + "."))
+        shapes = dict(list(self.shapes.items())[:first])
+        return Parameters(shapes, flat=self.flat[: sum(map(prod, shapes.values()))])
+
+    def since(self, prefix):
+        """The Parameters from the first one called `prefix.*` to the last, as a view of the same memory."""
+        skipped = self.before(prefix)
+        shapes = {name: shape for name, shape in self.shapes.items() if name not in skipped.shapes}
+        return Parameters(shapes, flat=self.flat[len(skipped.flat) :])
+
     def on(self, flat):
         """The same names over another flat buffer."""
         return Parameters(self.shapes, flat=flat)

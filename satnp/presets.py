@@ -105,25 +105,36 @@ def _check(said, types, path):
             raise InputError(f"{path} says {name} = {str(value)[:9]}...; give a number below {sys.float_info.max:.1e}")
 
 
-def new_model(preset, train, weights=None):
-    """An untrained Model for the captions of the split `train`; a pretrained encoder comes from `weights` and is frozen."""
+def new_model(preset, train, weights=None, preprocessing=None, finetune_from=None):
+    """An untrained Model for the captions of the split `train`.
+
+    A pretrained encoder comes from the file `weights`, which was trained with the `preprocessing` of that name (None: the
+    first that the encoder has); it is frozen, but for the layers from `finetune_from` on.
+    """
     if preset.encoder not in ENCODERS:
-        raise InputError(f"there is no encoder {preset.encoder!r}; choose {' or '.join(ENCODERS)}")
+        raise InputError(f"there is no encoder {preset.encoder!r}; choose one of {', '.join(ENCODERS)}")
     recipe = preset.recipe
     rng = np.random.default_rng([recipe.seed, 0])
     words = [caption for captions in train.captions for caption in captions]
     vocabulary = Vocabulary.build(words, recipe.min_count)
     encoder, captioner = ENCODERS[preset.encoder], CAPTIONERS[preset.captioner]
-    encoder_config = encoder.Config()
-    pretrained = hasattr(encoder, "load")
+    encoder_config, pretrained = encoder.Config(), hasattr(encoder, "load")
     if pretrained and weights is None:
         raise InputError(f"the encoder {preset.encoder} has pretrained weights; give their file with --weights FILE")
-    if weights is not None and not pretrained:
-        raise InputError(f"the encoder {preset.encoder} is trained from scratch; leave out --weights")
+    if not pretrained and (weights or preprocessing or finetune_from):
+        raise InputError(
+            f"the encoder {preset.encoder} is trained from scratch; leave out --weights, --preprocessing and --finetune-from"
+        )
+    if finetune_from is not None and finetune_from not in encoder.LAYERS:
+        layers = ", ".join(encoder.LAYERS)
+        raise InputError(f"the encoder {preset.encoder} has no layer {finetune_from!r}; choose one of {layers}")
+    if preprocessing is not None:
+        encoder_config = encoder.Config(encoder.PREPROCESSING[preprocessing])
     encoder_params = encoder.load(weights, encoder_config) if pretrained else encoder.init(encoder_config, rng)
     config: Any = captioner.Config(V=len(vocabulary), D=encoder_config.D, **preset.config)
     params = Parameters.join(encoder=encoder_params, decoder=captioner.init(config, rng))
     return Model(
         preset.encoder, encoder_config, preset.captioner, config, vocabulary, params,
-        frozen=pretrained, length_power=recipe.length_power,
+        frozen=pretrained and finetune_from is None, length_power=recipe.length_power,
+        finetune_from=None if pretrained and finetune_from == encoder.LAYERS[0] else finetune_from,
     )  # fmt: skip

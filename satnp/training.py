@@ -36,6 +36,7 @@ class Recipe:
     batch_size: int = 64
     optimiser: str = "adam"       # sgd, rmsprop or adam
     learning_rate: float = 1e-3
+    encoder_learning_rate: float = 1e-4  # of the layers of a pretrained encoder that are fine-tuned
     warmup: int = 200             # steps of linear rise
     schedule: str = "cosine"      # cosine: falls to 0 at the last step; constant
     clip: float = 5.0             # largest norm of the whole gradient
@@ -61,7 +62,7 @@ class Recipe:
         for name in ("warmup", "validate_every", "patience", "length_power", "seed"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise InputError(f"{name} is {getattr(self, name)}; choose 0 or more")
-        for name in ("learning_rate", "clip"):
+        for name in ("learning_rate", "encoder_learning_rate", "clip"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise InputError(f"{name} is {getattr(self, name)}; choose a number above 0")
         if not 0 <= self.averaging < 1:
@@ -69,16 +70,16 @@ class Recipe:
 
 
 class Photos:
-    """Where a minibatch gets its photos: pixels for an encoder in training, features (photos, L, D) for a frozen one.
+    """Where a minibatch gets its photos: pixels where all of the encoder is trained, else the features (photos, ...) kept.
 
     `mirrored` is the same for the photos as a mirror shows them, or None.
     """
 
     def __init__(self, model, split, recipe, features=None, mirrored=None):
-        self.plain = features if model.frozen else read_images(model, split.photos)
-        self.mirrored = mirrored
-        if recipe.mirror and not model.frozen:
-            self.mirrored = self.plain[:, :, ::-1]
+        self.plain, self.mirrored = features, mirrored
+        if not model.keeps_features:
+            self.plain = read_images(model, split.photos)
+            self.mirrored = self.plain[:, :, ::-1] if recipe.mirror else None
 
     def batch(self, rows, rng):
         """Host array of the photos `rows` (N,), each mirrored with probability one half where that is asked for."""
@@ -103,6 +104,7 @@ class Trainer:
         self.memory = optim.new_state(recipe.optimiser, self.params.flat)
         self.average = self.params.flat.copy() if recipe.averaging else None
         self.baseline = xp_of(self.params.flat).zeros((), dtype=self.params.flat.dtype)  # of rewards, if there are any
+        self.learning_rates = self._learning_rates()
         self.step, self.order, self.best, self.bad = 0, [], None, 0
         self.nats = self.words = 0.0  # since the last line of the log
         self.steps_per_epoch = len(self._draw_order(np.random.default_rng(0)))
@@ -136,7 +138,8 @@ class Trainer:
                 if log:
                     found = CAPTIONERS[self.model.captioner].diagnostics(cache)
                     found = {name: round(float(to_host(x)), 6) for name, x in found.items()}
-                    self._log("train", loss=loss, grad_norm=norm, lr=self._rate(self.step - 1), **found)
+                    lr = recipe.learning_rate * self._schedule(self.step - 1)
+                    self._log("train", loss=loss, grad_norm=norm, lr=lr, **found)
                     rate = seen / (perf_counter() - started)
                     bar.set_postfix_str(f"{loss:.3f} nats/word, |g| {norm:.2f}, {rate:.0f} images/s")
                     self.nats = self.words = 0.0
@@ -169,20 +172,15 @@ class Trainer:
         count, captions, mask = float(mask.sum()), to_device(captions, xp), to_device(mask, xp)
 
         self.grads.flat[...] = 0
-        if model.frozen:
-            annotations = to_device(photos.astype(self.params.flat.dtype), xp)
-            _, cache = model.loss(annotations, captions, mask, noise)
-            captioner.backward(cache, self.grads, frozen=True)
-        else:
-            encoder, encoder_params = ENCODERS[model.encoder], model.params.part("encoder")
-            annotations, encoder_cache = encoder.forward(encoder_params, model.encoder_config, to_device(photos, xp))
-            _, cache = model.loss(annotations, captions, mask, noise)
-            dannotations = captioner.backward(cache, self.grads.part("decoder"))
-            encoder.backward(dannotations, encoder_cache, self.grads.part("encoder"))
+        annotations, encoder_cache = model.encode(to_device(photos, xp))
+        _, cache = model.loss(annotations, captions, mask, noise)
+        dannotations = captioner.backward(cache, self.grads.part("decoder"), model.frozen)
+        if not model.frozen:
+            ENCODERS[model.encoder].backward(dannotations, encoder_cache, self.grads.part("encoder"))
 
         norm = optim.clip_by_global_norm(self.grads.flat, self.recipe.clip)
         update, _ = optim.OPTIMISERS[self.recipe.optimiser]
-        update(self.params.flat, self.grads.flat, self.memory, self._rate(self.step))
+        update(self.params.flat, self.grads.flat, self.memory, self.learning_rates * self._schedule(self.step))
         if self.average is not None:
             # a young average forgets faster, or it would remember the random start
             keep = min(self.recipe.averaging, (1 + self.step) / (10 + self.step))
@@ -190,10 +188,20 @@ class Trainer:
         self.baseline = cache.baseline
         return cache, norm, count, len(rows)
 
-    def _rate(self, step):
+    def _learning_rates(self):
+        """One number, or (P,) where layers of a pretrained encoder have their own."""
+        recipe, flat = self.recipe, self.params.flat
+        if not self.model.finetune_from:
+            return recipe.learning_rate
+        rates = self.params.on(xp_of(flat).full_like(flat, recipe.learning_rate))
+        rates.part("encoder").flat[...] = recipe.encoder_learning_rate
+        return rates.flat
+
+    def _schedule(self, step):
+        """What the learning rates are multiplied by at a step: 0 to 1."""
         rise = min(1.0, (step + 1) / max(1, self.recipe.warmup))
         fall = 0.5 * (1 + np.cos(np.pi * step / self.steps)) if self.recipe.schedule == "cosine" else 1.0
-        return float(self.recipe.learning_rate * rise * fall)
+        return float(rise * fall)
 
     def _draw_order(self, rng):
         return batches_of_one_length([len(ids) for _, ids in self.captions], self.recipe.batch_size, rng)
@@ -248,7 +256,7 @@ class Trainer:
         header, arrays = training["header"], training["arrays"]
         here = {"captions": self._digest(), **vars(self.recipe), **_flat(self.model.header())}
         there = {"captions": header["captions"], **header["recipe"], **_flat(model.header())}
-        if self.model.frozen:
+        if self.model.keeps_features:
             here["encoder weights"], there["encoder weights"] = fingerprint(self.model), fingerprint(model)
         for what in here | there:
             if json.dumps(here.get(what)) != json.dumps(there.get(what)):

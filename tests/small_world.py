@@ -1,5 +1,6 @@
 """A Flickr8k folder of rendered scenes, small enough to train on in seconds."""
 
+import numpy as np
 from PIL import Image
 
 from satnp.data.scenes import make_scenes
@@ -22,3 +23,10 @@ def write_flickr8k(root, train=24, val=6, test=4):
         (text / f"Flickr_8k.{LISTS[split]}.txt").write_text(names)
     (text / "Flickr8k.token.txt").write_text("\n".join(lines) + "\n")
     return root
+
+
+def write_weights(path, encoder, seed):
+    """Random weights of the module `encoder` as .npz, in torchvision's names and layout."""
+    config = encoder.Config()
+    params, names = encoder.init(config, np.random.default_rng(seed)), encoder.tensor_names(config)
+    np.savez(path, **{names[n]: x.transpose(3, 2, 0, 1) if x.ndim == 4 else x for n, x in params.items()})

@@ -248,10 +248,10 @@ def test_a_config_with_a_bad_value_gets_one_sentence(world, capsys, tmp_path, to
 
 
 def test_an_unknown_encoder_in_a_config_is_refused(world, capsys, tmp_path):
-    (tmp_path / "bad.toml").write_text("encoder = 'vgg19'")
+    (tmp_path / "bad.toml").write_text("encoder = 'vgg16'")
     line = f"train --data flickr8k --root {world[1]} --config {tmp_path}/bad.toml --out {tmp_path}/new"
     assert main(line.split()) == 2
-    assert "there is no encoder 'vgg19'; choose small or squeezenet1_1" in said(capsys)[1]
+    assert "there is no encoder 'vgg16'; choose one of small, squeezenet1_1, vgg19" in said(capsys)[1]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
-"""Floor 2: a photo becomes annotations. Each module has Config, shapes, init, forward and backward."""
+"""Floor 2: a photo becomes annotations. Each module has Config, shapes, init, forward and backward.
 
-from satnp.encoders import small, squeezenet
+Those with public weights also have LAYERS, PREPROCESSING and load, and forward takes up at a layer.
+"""
 
-ENCODERS = {"small": small, "squeezenet1_1": squeezenet}
+from satnp.encoders import small, squeezenet, vgg
+
+ENCODERS = {"small": small, "squeezenet1_1": squeezenet, "vgg19": vgg}

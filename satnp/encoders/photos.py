@@ -28,7 +28,7 @@ class Preprocessing:
     size: int                           # side of the square, pixels
     channels: str = "RGB"               # the order the weights were trained with, RGB or BGR
     mean: tuple = (127.5, 127.5, 127.5) # subtracted, in the order of `channels`, 0-255
-    scale: float = 1 / 64               # multiplied afterwards
+    scale: float | tuple = 1 / 64       # multiplied afterwards; one for all, or one a channel
 
     def __call__(self, images, dtype):
         """(image - mean) * scale
@@ -38,10 +38,17 @@ class Preprocessing:
         x = images.astype(dtype)
         if self.channels == "BGR":
             x = x[..., ::-1]
-        for c, mean in enumerate(self.mean):
+        scales = self.scale if isinstance(self.scale, tuple) else (self.scale,) * 3
+        for c, (mean, scale) in enumerate(zip(self.mean, scales, strict=True)):
             x[..., c] -= mean
-        x *= self.scale
+            x[..., c] *= scale
         return x
+
+
+# What torchvision's own weights were trained with: RGB in [0, 1], minus ImageNet's mean, over its standard deviation.
+TORCHVISION = Preprocessing(
+    224, "RGB", tuple(255 * x for x in (0.485, 0.456, 0.406)), tuple(1 / (255 * x) for x in (0.229, 0.224, 0.225))
+)
 
 
 def read_photo(photo, size=None):

@@ -48,16 +48,16 @@ class Tensor(NamedTuple):
     strides: tuple
 
 
-def read_pth(path):
-    """{name: float32 array} of the state dict in a `.pth` file of either form."""
+def read_pth(path, names=None):
+    """{name: float32 array} of the state dict in a `.pth` file of either form; no more than `names` where they are given."""
     with path.open("rb") as file:
         if file.read(4) == b"PK\3\4":
             with zipfile.ZipFile(file) as archive:
-                return _read_zip(archive, os.fstat(file.fileno()).st_size)
-        return _read_legacy(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+                return _read_zip(archive, os.fstat(file.fileno()).st_size, names)
+        return _read_legacy(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), names)
 
 
-def _read_zip(archive, size):
+def _read_zip(archive, size, names):
     """Since 2020: FOLDER/data.pkl is the pickle, FOLDER/data/KEY a storage, none of them compressed."""
     declared = sum(entry.file_size for entry in archive.infolist())
     if declared > size:
@@ -68,10 +68,10 @@ def _read_zip(archive, size):
     if f"{folders[0]}byteorder" in archive.namelist() and archive.read(f"{folders[0]}byteorder") != b"little":
         raise ValueError("its numbers are not little-endian")
     state, _ = unpickle(io.BytesIO(archive.read(f"{folders[0]}data.pkl")))
-    return _arrays(state, lambda key: archive.read(f"{folders[0]}data/{key}"))
+    return _arrays(state, lambda key: archive.read(f"{folders[0]}data/{key}"), names)
 
 
-def _read_legacy(blob):
+def _read_legacy(blob, names):
     """Before 2020: pickles of a magic number, a version, the writer's system, the state dict and the keys of the storages,
     then each storage in that order as 8 bytes number of elements and the elements."""
     if unpickle(blob)[0] != LEGACY_MAGIC or unpickle(blob)[0] != LEGACY_PROTOCOL:
@@ -90,7 +90,7 @@ def _read_legacy(blob):
             raise ValueError(f"storage {len(records)} needs {end - start} bytes, {len(blob) - start} are left")
         records[key] = memoryview(blob)[start:end]
         blob.seek(end)
-    return _arrays(state, records.__getitem__)
+    return _arrays(state, records.__getitem__, names)
 
 
 def unpickle(stream):
@@ -218,7 +218,7 @@ def _put(target, items):
     return target
 
 
-def _arrays(state, record):
+def _arrays(state, record, names):
     """{name: float32 array} of a state dict, bare or under "state_dict" or "model"; record(key) gives a storage's bytes."""
     for wrapper in ("state_dict", "model"):
         if type(state) is dict and type(state.get(wrapper)) is dict:
@@ -232,6 +232,8 @@ def _arrays(state, record):
         _check(repr(name[:80]), x)
     values, arrays = {}, {}
     for name, (storage, offset, shape, strides) in tensors.items():
+        if names is not None and name.removeprefix(prefix) not in names:
+            continue
         if storage.key not in values:
             blob, wanted = record(storage.key), storage.size * storage.dtype.itemsize
             if len(blob) != wanted:

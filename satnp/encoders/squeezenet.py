@@ -2,7 +2,7 @@
 
 Iandola et al. 2016, release 1.1: conv1 3x3/2 without padding, max-pools 3x3/2 that round up, and eight fire modules, each a
 1x1 "squeeze" and then, side by side, 1x1 and 3x3 "expand" convolutions, all with ReLU. The weights are ImageNet's by the
-Caffe release: BGR, 0-255, minus (104, 117, 123).
+Caffe release (BGR, 0-255, minus (104, 117, 123)) or torchvision's own, which wants its normalisation.
 
 `fire9` is about 94 % zeros with peaks of 300-500, which would drown the attention layer, so the annotations are its square
 root, scale * (sqrt(1 + x) - 1): a finite slope at 0, and vectors of a length around 6.
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from satnp.backend import xp_of
-from satnp.encoders.photos import Preprocessing
-from satnp.encoders.weights import conv_parameters, he_normal, read_weights
+from satnp.encoders.photos import TORCHVISION, Preprocessing
+from satnp.encoders.weights import conv_parameters, he_normal, layers_between, read_weights
 from satnp.layers import (
     conv2d_backward,
     conv2d_backward_weights,
@@ -30,14 +30,18 @@ FIRES = {
     "fire2": (3, 16, 64), "fire3": (4, 16, 64), "fire4": (6, 32, 128), "fire5": (7, 32, 128),
     "fire6": (9, 48, 192), "fire7": (10, 48, 192), "fire8": (11, 64, 256), "fire9": (12, 64, 256),
 }  # fmt: skip
-POOL_BEFORE = ("fire2", "fire4", "fire6")
+LAYERS = ("conv1", *FIRES)
+POOL_AFTER = ("conv1", "fire3", "fire5")
+
+
+PREPROCESSING = {"caffe": Preprocessing(224, "BGR", (104.0, 117.0, 123.0), 1.0), "torchvision": TORCHVISION}
 
 
 @dataclass(frozen=True)
 class Config:
     """224 px gives a grid of 13 x 13; another size gives another grid."""
 
-    preprocessing: Preprocessing = Preprocessing(224, "BGR", (104.0, 117.0, 123.0), 1.0)
+    preprocessing: Preprocessing = PREPROCESSING["caffe"]
     scale: float = 0.25  # of the annotations
 
     @property
@@ -48,9 +52,14 @@ class Config:
     def grid(self):
         """(rows, columns) of the annotations."""
         side = (self.preprocessing.size - 3) // 2 + 1
-        for _ in POOL_BEFORE:
+        for _ in POOL_AFTER:
             side = -(-(side - 3) // 2) + 1
         return side, side
+
+
+class Conv1Cache(NamedTuple):
+    conv: object
+    relu: object
 
 
 class FireCache(NamedTuple):
@@ -62,11 +71,11 @@ class FireCache(NamedTuple):
 
 
 class Cache(NamedTuple):
+    """layers {name: its cache} and pools {name of the layer before: its cache}, in the order of the forward pass."""
+
     params: object
-    conv1: object
-    relu1: object
+    layers: dict
     pools: dict
-    fires: dict
     root: object = None
     scale: float = 1.0
 
@@ -102,44 +111,55 @@ def tensor_names(config):
 
 def load(path, config):
     """Parameters from a weights file with torchvision's names."""
-    return Parameters.of(conv_parameters(read_weights(path), tensor_names(config), shapes(config), path))
+    names = tensor_names(config)
+    return Parameters.of(conv_parameters(read_weights(path, names.values()), names, shapes(config), path))
 
 
-def forward(params, config, images):
-    """annotations = scale * (sqrt(1 + fire9(images)) - 1)
+def forward(params, config, x, start="conv1"):
+    """annotations = scale * (sqrt(1 + fire9) - 1)
 
-    images (N, S, S, 3) RGB 0-255 -> annotations (N, L, D), cache
+    x (N, S, S, 3) RGB 0-255, or the map that layer `start` wants -> annotations (N, L, D), cache
     """
-    x, cache = feature_map(params, config, images)
+    x, cache = feature_map(params, config, x, start)
     root = xp_of(x).sqrt(1 + x)
     annotations = (config.scale * (root - 1)).reshape(x.shape[0], -1, x.shape[3])
     return annotations, cache._replace(root=root, scale=config.scale)
 
 
-def feature_map(params, config, images):
-    """The map `fire9` itself: images (N, S, S, 3) RGB 0-255 -> x (N, rows, columns, 512), cache"""
-    p = params
-    x = config.preprocessing(images, p.flat.dtype)
-    x, conv1 = conv2d_forward(x, p["conv1.W"], p["conv1.b"], stride=2)
-    x, relu1 = relu_forward(x)
-    pools, fires = {}, {}
-    for name in FIRES:
-        if name in POOL_BEFORE:
+def feature_map(params, config, x, start="conv1", stop=None):
+    """The layers from `start` to before `stop` (None: to the last, `fire9`), each with the pool after it.
+
+    x (N, S, S, 3) RGB 0-255 where `start` is the first layer, else the map it wants -> x (N, rows, columns, C), cache
+    """
+    layers, pools = {}, {}
+    if start == LAYERS[0]:
+        x = config.preprocessing(x, params.flat.dtype)
+    for name in layers_between(LAYERS, start, stop):
+        x, layers[name] = conv1_forward(params, x) if name == "conv1" else fire_forward(params, name, x)
+        if name in POOL_AFTER:
             x, pools[name] = max_pool_forward(x, 3, 2, ceil=True)
-        x, fires[name] = fire_forward(p, name, x)
-    return x, Cache(p, conv1, relu1, pools, fires)
+    return x, Cache(params, layers, pools)
 
 
 def backward(dannotations, cache, grads):
-    """dannotations (N, L, D): adds the gradients of all weights into `grads`."""
+    """dannotations (N, L, D): adds the gradients of the weights from the forward's `start` on into `grads`."""
     dx = cache.scale * dannotations.reshape(cache.root.shape) / (2 * cache.root)
-    for name in reversed(FIRES):
-        dx = fire_backward(dx, cache.params, name, cache.fires[name], grads)
-        if name in POOL_BEFORE:
+    for name, layer in reversed(cache.layers.items()):
+        if name in cache.pools:
             dx = max_pool_backward(dx, cache.pools[name])
-    dx = relu_backward(dx, cache.relu1)
-    dW, db = conv2d_backward_weights(dx, cache.conv1)
-    _add(grads, "conv1", dW, db)
+        dx = conv1_backward(dx, layer, grads) if name == "conv1" else fire_backward(dx, cache.params, name, layer, grads)
+
+
+def conv1_forward(p, x):
+    """relu(conv1): x (N, S, S, 3) -> out (N, R, R, 64), cache"""
+    x, conv = conv2d_forward(x, p["conv1.W"], p["conv1.b"], stride=2)
+    out, relu = relu_forward(x)
+    return out, Conv1Cache(conv, relu)
+
+
+def conv1_backward(dout, cache, grads):
+    """dout (N, R, R, 64): adds into `grads`; nobody asks for the gradient of pixels."""
+    _add(grads, "conv1", *conv2d_backward_weights(relu_backward(dout, cache.relu), cache.conv))
 
 
 def fire_forward(p, name, x):

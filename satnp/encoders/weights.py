@@ -1,6 +1,7 @@
 """Weights of an encoder: drawn at random, or read from public files without the framework that wrote them."""
 
 import json
+import mmap
 import zipfile
 import zlib
 from math import prod
@@ -32,8 +33,16 @@ def he_normal(shapes, rng):
     return params
 
 
-def read_weights(path):
-    """{name: float32 array} of a weights file; names and layouts as its writer had them (PyTorch: F, C, K, K)."""
+def layers_between(layers, start, stop):
+    """The names of `layers` from `start` to before `stop`; None: to the last."""
+    return layers[layers.index(start) : None if stop is None else layers.index(stop)]
+
+
+def read_weights(path, names=None):
+    """{name: float32 array} of a weights file; names and layouts as its writer had them (PyTorch: F, C, K, K).
+
+    names: read no more than these; others stay on the disk.
+    """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"there is no weights file {path}; give a .pth, .safetensors or .npz file")
@@ -41,16 +50,17 @@ def read_weights(path):
     if path.suffix not in readers:
         raise InputError(f"{path} ends in {path.suffix!r}; weights are read from .pth, .safetensors and .npz files")
     try:
-        return {name: as_float32(x) for name, x in readers[path.suffix](path).items()}
+        return {name: as_float32(x) for name, x in readers[path.suffix](path, names).items()}
     except InputError as refusal:
         raise InputError(f"{path} {refusal}") from None
     except _BROKEN as error:
         raise InputError(f"{path} is not a whole {path.suffix} file ({error}); fetch it again") from None
 
 
-def _read_safetensors(path):
+def _read_safetensors(path, names):
     """8 bytes length of the header, the header in JSON, then the tensors one after the other."""
-    blob = path.read_bytes()
+    with path.open("rb") as file:
+        blob = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     start = 8 + int.from_bytes(blob[:8], "little")
     tensors = {}
     for name, entry in json.loads(blob[8:start]).items():
@@ -60,13 +70,14 @@ def _read_safetensors(path):
         dtype, shape = _DTYPES[entry["dtype"]], tuple(entry["shape"])
         if not 0 <= begin <= end <= len(blob) - start or end - begin != prod(shape) * np.dtype(dtype).itemsize:
             raise ValueError(f"tensor {name} does not fit its place")
-        tensors[name] = np.frombuffer(blob, dtype, prod(shape), start + begin).reshape(shape)
+        if names is None or name in names:
+            tensors[name] = np.frombuffer(blob, dtype, prod(shape), start + begin).reshape(shape)
     return tensors
 
 
-def _read_npz(path):
+def _read_npz(path, names):
     with np.load(path, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
+        return {name: archive[name] for name in archive.files if names is None or name in names}
 
 
 def conv_parameters(tensors, names, shapes, path):

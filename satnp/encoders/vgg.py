@@ -1,0 +1,128 @@
+"""VGG-19 up to conv5_4: a photo becomes 14 x 14 annotations of 512 features, the paper's own choice.
+
+Simonyan & Zisserman 2015, configuration E: sixteen 3x3 convolutions with ReLU and a 2x2 max-pool after each group but the
+last. torchvision's weights want its normalisation, those of the Caffe release BGR, 0-255, minus their own mean.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from satnp.encoders.photos import TORCHVISION, Preprocessing
+from satnp.encoders.weights import conv_parameters, he_normal, layers_between, read_weights
+from satnp.layers import (
+    conv2d_backward,
+    conv2d_backward_weights,
+    conv2d_forward,
+    max_pool_backward,
+    max_pool_forward,
+    relu_backward,
+    relu_forward,
+)
+from satnp.parameters import Parameters
+
+LAYERS = tuple(f"conv{group}_{k}" for group, count in enumerate((2, 2, 4, 4, 4), 1) for k in range(1, count + 1))
+POOL_AFTER = ("conv1_2", "conv2_2", "conv3_4", "conv4_4")
+PREPROCESSING = {"torchvision": TORCHVISION, "caffe": Preprocessing(224, "BGR", (103.939, 116.779, 123.68), 1.0)}
+
+
+@dataclass(frozen=True)
+class Config:
+    """`channels` filters in the layers of each group. 224 px gives a grid of 14 x 14; another size gives another grid."""
+
+    preprocessing: Preprocessing = PREPROCESSING["torchvision"]
+    channels: tuple = (64, 128, 256, 512, 512)
+
+    @property
+    def D(self):
+        return self.channels[-1]
+
+    @property
+    def grid(self):
+        """(rows, columns) of the annotations."""
+        side = self.preprocessing.size // 2 ** len(POOL_AFTER)
+        return side, side
+
+
+class Layer(NamedTuple):
+    conv: object
+    relu: object
+
+
+class Cache(NamedTuple):
+    """layers {name: its cache} and pools {name of the layer before: its cache}, in the order of the forward pass."""
+
+    layers: dict
+    pools: dict
+    shape: tuple = ()
+
+
+def shapes(config):
+    """{name: shape}: W (3, 3, C, F), b (F,)."""
+    out, C = {}, 3
+    for name in LAYERS:
+        F = config.channels[int(name[4]) - 1]
+        out |= {f"{name}.W": (3, 3, C, F), f"{name}.b": (F,)}
+        C = F
+    return out
+
+
+def init(config, rng):
+    """He-normal weights on the host, for checks; real use reads them with `load`."""
+    return he_normal(shapes(config), rng)
+
+
+def tensor_names(config):
+    """{our name: torchvision's name}, which counts ReLUs and pools too: features.0, .2, (pool 4) .5, .7, (pool 9) .10 ..."""
+    names, index = {}, 0
+    for name in LAYERS:
+        names |= {f"{name}.W": f"features.{index}.weight", f"{name}.b": f"features.{index}.bias"}
+        index += 3 if name in POOL_AFTER else 2
+    return names
+
+
+def load(path, config):
+    """Parameters from a weights file with torchvision's names; the classifier's, if it holds them, stay on the disk."""
+    names = tensor_names(config)
+    return Parameters.of(conv_parameters(read_weights(path, names.values()), names, shapes(config), path))
+
+
+def forward(params, config, x, start="conv1_1"):
+    """annotations = relu(conv5_4)
+
+    x (N, S, S, 3) RGB 0-255, or the map that layer `start` wants -> annotations (N, L, D), cache
+    """
+    x, cache = feature_map(params, config, x, start)
+    return x.reshape(x.shape[0], -1, x.shape[3]), cache._replace(shape=x.shape)
+
+
+def feature_map(params, config, x, start="conv1_1", stop=None):
+    """The layers from `start` to before `stop` (None: to the last, conv5_4), each with its ReLU and the pool after it.
+
+    x (N, S, S, 3) RGB 0-255 where `start` is the first layer, else the map it wants -> x (N, rows, columns, C), cache
+    """
+    layers, pools = {}, {}
+    if start == LAYERS[0]:
+        x = config.preprocessing(x, params.flat.dtype)
+    for name in layers_between(LAYERS, start, stop):
+        x, conv = conv2d_forward(x, params[f"{name}.W"], params[f"{name}.b"], padding=1)
+        x, relu = relu_forward(x)
+        layers[name] = Layer(conv, relu)
+        if name in POOL_AFTER:
+            x, pools[name] = max_pool_forward(x, 2, 2)
+    return x, Cache(layers, pools)
+
+
+def backward(dannotations, cache, grads):
+    """dannotations (N, L, D): adds the gradients of the weights from the forward's `start` on into `grads`."""
+    dx = dannotations.reshape(cache.shape)
+    first = next(iter(cache.layers))
+    for name, (conv, relu) in reversed(cache.layers.items()):
+        if name in cache.pools:
+            dx = max_pool_backward(dx, cache.pools[name])
+        dx = relu_backward(dx, relu)
+        if name == first:
+            dW, db = conv2d_backward_weights(dx, conv)
+        else:
+            dx, dW, db = conv2d_backward(dx, conv)
+        grads[f"{name}.W"][...] += dW
+        grads[f"{name}.b"][...] += db
