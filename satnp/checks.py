@@ -379,7 +379,7 @@ CASES = [
     encoder_case("small direction", small, small.Config(preprocessing=Preprocessing(24)), direction=True),
     encoder_case("squeezenet1_1 direction", squeezenet, SQUEEZENET, direction=True),
     encoder_case("squeezenet1_1 from fire8 direction", squeezenet, SQUEEZENET, direction=True, start="fire8"),
-    encoder_case("vgg19", vgg, VGG, direction=False),
+    encoder_case("vgg19 direction", vgg, VGG, direction=True),
     encoder_case("vgg19 from conv4_2", vgg, VGG, direction=False, start="conv4_2"),
     *(
         _captioner(f"show_attend_tell {f_att} {gate}", sat,
