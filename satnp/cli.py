@@ -284,7 +284,7 @@ def evaluate(args):
         }  # fmt: skip
         write_json(args.json, scores | setting)
     if args.results:
-        named = zip(split.names, captions, strict=True)
+        named = zip(split.ids or split.names, captions, strict=True)
         write_json(args.results, [{"image_id": name, "caption": str(said)} for name, said in named])
 
 

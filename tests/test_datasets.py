@@ -92,16 +92,22 @@ def write_karpathy(root):
         for k, name in enumerate(names):
             sentences = [{"raw": said, "tokens": said.rstrip(".").split()} for said in SAID[name]]
             said_split = "restval" if split == "train" and k < 5 else split
-            images.append({"filepath": folder, "filename": name, "split": said_split, "sentences": sentences})
+            cocoid = {"cocoid": coco_id(name)}
+            images.append({"filepath": folder, "filename": name, "split": said_split, "sentences": sentences} | cocoid)
     (root / "dataset_coco.json").write_text(json.dumps({"images": images, "dataset": "coco"}))
     return "karpathy", {s: [f"{'val' if s == 'val' else 'train'}2014/{name}" for name in PARTS[s]] for s in PARTS}
 
 
+def coco_id(name):
+    """A number as COCO's photos have, which is not their place in the file."""
+    return 7 * (40 - int(name[-6:-4]))
+
+
 def coco(names):
     return {
-        "images": [{"id": 7 * k, "file_name": name} for k, name in enumerate(names)],
+        "images": [{"id": coco_id(name), "file_name": name} for name in names],
         "annotations": [
-            {"image_id": 7 * k, "id": 1, "caption": said} for k, name in reversed([*enumerate(names)]) for said in SAID[name]
+            {"image_id": coco_id(name), "id": 1, "caption": said} for name in reversed(names) for said in SAID[name]
         ],
     }
 
@@ -140,7 +146,8 @@ def test_ten_steps_from_every_form(tmp_path, capsys, write):
     assert "circle" in load(tmp_path / "run/best.npz").vocabulary.words
     results = ["--results", str(tmp_path / "results.json")]
     assert main(["evaluate", str(tmp_path / "run/best.npz"), *data, "--split", "test", "--beam", "1", *results]) == 0
-    assert [row["image_id"] for row in json.loads((tmp_path / "results.json").read_text())] == parts["test"]
+    named = [row["image_id"] for row in json.loads((tmp_path / "results.json").read_text())]
+    assert named == [coco_id(name) if kind in ("coco", "karpathy") else name for name in parts["test"]]
 
 
 @pytest.mark.parametrize(
@@ -160,6 +167,13 @@ def test_captions_may_lie_elsewhere_in_any_form(tmp_path, kind, name, content, p
         found = load_split(kind, split, tmp_path / "photos", captions=tmp_path / name)
         assert list(found.names) == names
         assert found.captions[0] == [tokenise(said) for said in SAID[names[0]]]
+
+
+def test_photos_have_ids_only_where_the_file_says_all_of_them(tmp_path):
+    write_karpathy(tmp_path)
+    assert load_split("karpathy", "test", tmp_path).ids == tuple(map(coco_id, PARTS["test"]))
+    mangle(tmp_path / KARPATHY, (f', "cocoid": {coco_id("00.jpg")}', ""))
+    assert load_split("karpathy", "test", tmp_path).ids is None
 
 
 def test_the_splits_depend_on_the_names_alone(tmp_path):
@@ -237,7 +251,7 @@ MANGLED = {
     "odd image": (write_karpathy, KARPATHY, ("[{", "[3, {"), "Karpathy's dataset_*.json (an entry is of another type)"),
     "no splits": (write_karpathy, KARPATHY, json.dumps(SAID), "does not say which photos are train: give a dataset_"),
     "two files": (write_karpathy, "dataset_x.json", "{}", "has dataset_coco.json and dataset_x.json: name one with"),
-    "no image": (write_coco, VAL, ('"image_id": 7', '"image_id": 8'), "has a caption for image 8, which it does not list"),
+    "no image": (write_coco, VAL, ('"image_id": 77', '"image_id": 8'), "has a caption for image 8, which it does not list"),
     "no caption": (write_coco, VAL, ('"caption"', '"text"'), "form of COCO's captions_*.json (an entry has no 'caption')"),
     "photo of COCO": (write_coco, "train2014/00.jpg", None, "1 of the 23 photos", FEW.format("00.jpg"), "a photo in"),
 }
@@ -282,8 +296,8 @@ def test_unknown_kinds_and_splits_are_named(tmp_path):
 
 def test_the_real_flickr8k_reads_alike_as_karpathys_file(shared_data, tmp_path):
     root = shared_data / "flickr8k"
-    captions, splits = read_captions(root / "Flickr8k_text/Flickr8k.token.txt")
-    assert splits is None and len(captions) == 7000
+    captions, splits, ids = read_captions(root / "Flickr8k_text/Flickr8k.token.txt")
+    assert splits is None and ids is None and len(captions) == 7000
     images = [
         {"filename": name, "split": "val", "sentences": [{"raw": said} for said in sentences]}
         for name, sentences in captions.items()

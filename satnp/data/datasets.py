@@ -54,7 +54,7 @@ def load_split(kind, split, root=None, seed=0, captions=None):
     if not root.is_dir():
         raise InputError(f"there is no folder {root}: give the one that holds the files of {kind}")
     path, folder, names, parts = LAYOUTS[kind](root, split, captions and Path(captions))
-    sentences, splits = read_captions(path)
+    sentences, splits, ids = read_captions(path)
     if splits:
         names = [name for name in sentences if splits[name] == split]
     elif kind == "karpathy":
@@ -69,7 +69,12 @@ def load_split(kind, split, root=None, seed=0, captions=None):
         names = _deal(checked, split, parts)
     if not names:
         raise InputError(f"{path} has no photos for {split}: give at least three, or other lists")
-    return Split(tuple(names), tuple(words[name] for name in names), tuple(folder / name for name in names))
+    return Split(
+        tuple(names),
+        tuple(words[name] for name in names),
+        tuple(folder / name for name in names),
+        ids=ids and tuple(ids[name] for name in names),
+    )
 
 
 def _words(name, sentences, path):

@@ -15,15 +15,16 @@ SPLITS = ("train", "val", "test")
 
 
 def read_captions(path):
-    """The captions file at `path` -> ({photo's name: [sentence]} in its order, {name: split} or None where it says none)
+    """The captions file at `path` -> ({photo's name: [sentence]} in its order, {name: split} or None, {name: id} or None)
 
+    Splits and ids are None where the file says none; the ids are COCO's, which name a photo in coco-caption's files.
     Raises: InputError when the file cannot be read, is not in a form above, or has no captions.
     """
     text = read_text(path)
-    captions, splits = _from_json(text, path) if path.suffix == ".json" else (_from_lines(text, path), None)
+    captions, splits, ids = _from_json(text, path) if path.suffix == ".json" else (_from_lines(text, path), None, None)
     if not any(captions.values()):
         raise InputError(f"{path} has no captions: give a file with at least one for each photo")
-    return captions, splits
+    return captions, splits, ids
 
 
 def read_names(path):
@@ -77,31 +78,33 @@ def _from_json(text, path):
             f"{path} is JSON of another form: give {{name: [captions]}}, Karpathy's dataset_*.json or COCO's captions_*.json"
         )
     try:
-        captions, splits = form(data, path)
+        captions, splits, ids = form(data, path)
     except (KeyError, TypeError, AttributeError) as error:
         seen = f"an entry has no {error}" if isinstance(error, KeyError) else "an entry is of another type"
         raise InputError(f"{path} is not in the form of {form.__doc__} ({seen}): give a whole file") from None
     for name, sentences in captions.items():
         if not all(isinstance(x, str) for x in (name, *sentences)):
             raise InputError(f"{path} has for {name!r} a caption that is no text: give strings")
-    return captions, splits
+    return captions, splits, ids
 
 
 def _from_names(data, path):
     """{name: [captions]}"""
-    return data, None
+    return data, None, None
 
 
 def _from_karpathy(data, path):
     """Karpathy's dataset_*.json"""
-    captions, splits = {}, {}
+    captions, splits, ids = {}, {}, {}
     for image in data["images"]:
         name = "/".join(filter(None, (image.get("filepath"), image["filename"])))
         captions.setdefault(name, []).extend(sentence["raw"] for sentence in image["sentences"])
+        if "cocoid" in image:
+            ids[name] = image["cocoid"]
         splits[name] = image["split"].replace("restval", "train")
         if splits[name] not in SPLITS:
             raise InputError(f"{path} has {name} in the split {image['split']!r}: say train, restval, val or test")
-    return captions, splits
+    return captions, splits, ids if len(ids) == len(captions) else None
 
 
 def _from_coco(data, path):
@@ -112,4 +115,4 @@ def _from_coco(data, path):
         if annotation["image_id"] not in names:
             raise InputError(f"{path} has a caption for image {annotation['image_id']}, which it does not list: add it")
         captions[names[annotation["image_id"]]].append(annotation["caption"])
-    return captions, None
+    return captions, None, {name: i for i, name in names.items()}
