@@ -265,15 +265,18 @@ def evaluate(args):
     """Scores of free-running captions."""
     from satnp.data.datasets import load_split
     from satnp.evaluation import evaluate as score
+    from satnp.evaluation import meteor_or_reason
     from satnp.files import write_json
 
     model, notes = _load(args)
     split = load_split(args.data, args.split, args.root, notes.get("recipe", {}).get("seed", 0), args.captions)
     scores, captions = score(model, split, args.beam, seed=args.seed)
+    meteor, missing = meteor_or_reason(split, captions)
     looking = f", looking by {model.config.decoding}" if getattr(model.config, "hard", False) else ""
     print(f"{len(split.names)} photos of {args.data} {args.split}, beam {args.beam}{looking}, coco-caption's tokens")
     for name, value in scores.items():
         print(f"  {name:24} {value:.4f}")
+    print(f"  METEOR: not computed, {missing}" if missing else f"  {'METEOR':24} {meteor:.4f}")
     if args.json:
         setting = {
             "checkpoint": str(args.checkpoint), "step": notes.get("step"), "data": args.data, "split": args.split,
@@ -282,7 +285,7 @@ def evaluate(args):
             "seed": args.seed,
             "tokeniser": "coco-caption rule", "satnp": __version__,
         }  # fmt: skip
-        write_json(args.json, scores | setting)
+        write_json(args.json, scores | {"METEOR": meteor} | setting)
     if args.results:
         named = zip(split.ids or split.names, captions, strict=True)
         write_json(args.results, [{"image_id": name, "caption": str(said)} for name, said in named])

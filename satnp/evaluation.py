@@ -7,7 +7,8 @@ from satnp.captioners import CAPTIONERS
 from satnp.data import scenes
 from satnp.data.captions import pad
 from satnp.data.features import annotate
-from satnp.metrics import score
+from satnp.errors import InputError
+from satnp.metrics import meteor, score
 
 CHUNK = 50
 
@@ -40,6 +41,15 @@ def evaluate(model, split, beam, features=None, seed=0):
         alphas = [caption.alpha.reshape(len(caption.alpha), -1) for caption in captions]
         scores |= scenes.score(split.scenes, list(candidates.values()), alphas, model.grid)
     return scores, captions
+
+
+def meteor_or_reason(split, captions):
+    """METEOR of the captions of a split -> (value, None), or (None, why it is not computed)."""
+    references = [[" ".join(words) for words in sentences] for sentences in split.captions]
+    try:
+        return meteor([str(caption) for caption in captions], references)[0], None
+    except InputError as error:
+        return None, str(error)
 
 
 def nats_per_word(model, split, features=None):

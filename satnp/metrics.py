@@ -1,11 +1,16 @@
-"""BLEU, ROUGE-L and CIDEr-D, number for number as the coco-caption programs compute them.
+"""BLEU, ROUGE-L and CIDEr-D, number for number as the coco-caption programs compute them, and METEOR by its own program.
 
 Captions are tokenised sentences, words joined by single spaces (`" ".join(tokenise(sentence))`): the scores depend on
 the tokeniser by more than a BLEU point. `candidates` has one caption a photo, `references` a list of captions a photo.
 """
 
 import math
+import subprocess
 from collections import Counter
+from importlib.util import find_spec
+from pathlib import Path
+from shutil import which
+from tempfile import TemporaryFile
 from typing import NamedTuple
 
 import numpy as np
@@ -160,6 +165,57 @@ def cider_d(candidates, references, frequency=None):
                     total += penalty * shared / norms
         scores.append(10 * total / (4 * len(sentences)))
     return float(np.mean(scores)), np.array(scores)
+
+
+def meteor(candidates, references):
+    """METEOR 1.5, asked of its official Java program.
+
+    N candidates, N lists of references -> of the corpus, per photo (N,).
+    Source: Denkowski and Lavie (2014).
+    Raises: InputError when the program or Java is missing, or it fails.
+    """
+    _check(candidates, references)
+    java, jar = which("java"), _meteor_jar()
+    if not java or not jar:
+        raise InputError('wants `pip install -e ".[meteor]"` and Java')
+    command = [java, "-Xmx2G", "-Dfile.encoding=UTF-8", "-jar", str(jar), "-", "-", "-stdio", "-l", "en", "-norm"]
+    with TemporaryFile() as complaints:
+        try:
+            with subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints, encoding="utf-8"
+            ) as program:
+                try:
+                    return _ask_meteor(program, candidates, references)
+                finally:
+                    program.kill()
+        except (OSError, ValueError):  # it is gone, or answers no number
+            complaints.seek(0)
+            said = complaints.read().decode(errors="replace").strip().rpartition("\n")[2] or "nothing"
+            raise InputError(f"the program failed and said {said!r}; try it by hand: {' '.join(command)}") from None
+
+
+def _meteor_jar():
+    package = find_spec("pycocoevalcap")
+    jars = [Path(folder) / "meteor/meteor-1.5.jar" for folder in package.submodule_search_locations] if package else []
+    return next((jar for jar in jars if jar.is_file()), None)
+
+
+def _ask_meteor(program, candidates, references):
+    def ask(*fields):
+        program.stdin.write(" ||| ".join(fields) + "\n")
+        program.stdin.flush()
+        return hear()
+
+    def hear():
+        line = program.stdout.readline().strip()
+        if not line:
+            raise ValueError("no answer")
+        return line
+
+    pairs = zip(candidates, references, strict=True)
+    statistics = [ask("SCORE", *(s.replace("|||", "") for s in (*sentences, said))) for said, sentences in pairs]
+    scores = [float(ask("EVAL", *statistics)), *(float(hear()) for _ in statistics)]  # the last is the corpus
+    return scores[-1], np.array(scores[:-1])
 
 
 def _ngrams(sentence):

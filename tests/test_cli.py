@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from satnp import figures, load
+from satnp import evaluation, figures, load
 from satnp.captioners.show_attend_tell import CHOICES
 from satnp.cli import main
+from satnp.data.datasets import load_split
 from satnp.demo import peak_memory
+from satnp.errors import InputError
 from satnp.presets import find_preset
 from satnp.training import read_log
 from tests.small_world import write_flickr8k
@@ -80,6 +82,27 @@ def test_evaluate_scores_a_split_with_its_own_list_alone(world, capsys, tmp_path
     assert {"Bleu_1", "Bleu_4", "ROUGE_L", "CIDEr", "beam", "split", "tokeniser"} <= scores.keys()
     assert [row.keys() for row in results] == [{"image_id", "caption"}] * 4
     assert "beam 2" in said(capsys)[0]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_evaluate_has_meteor_or_names_it_as_missing(world, capsys, tmp_path, monkeypatch, there):
+    folder, root = world
+    asked = []
+
+    def program(candidates, references):
+        asked.extend(zip(candidates, references, strict=True))
+        if not there:
+            raise InputError("wants a thing")
+        return 0.125, None
+
+    monkeypatch.setattr(evaluation, "meteor", program)
+    line = f"evaluate {folder}/run/best.npz --data flickr8k --root {root} --split test --json {tmp_path}/s.json"
+    assert main(line.split()) == 0
+    seen = f"{'METEOR':24} 0.1250" if there else "METEOR: not computed, wants a thing"
+    assert f"  {seen}\n" in said(capsys)[0]
+    assert json.loads((tmp_path / "s.json").read_text())["METEOR"] == (0.125 if there else None)
+    split = load_split("flickr8k", "test", root)
+    assert [references for _, references in asked] == [[" ".join(words) for words in c] for c in split.captions]
 
 
 @pytest.fixture(scope="module")

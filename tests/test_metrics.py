@@ -2,12 +2,15 @@
 
 import json
 import math
+import os
+import shutil
 
 import numpy as np
 import pytest
 
+from satnp import metrics
 from satnp.errors import InputError
-from satnp.metrics import bleu, cider_d, document_frequency, rouge_l, score
+from satnp.metrics import bleu, cider_d, document_frequency, meteor, rouge_l, score
 
 KEYS = ["Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "ROUGE_L", "CIDEr"]
 
@@ -115,3 +118,102 @@ def test_empty_captions():
 def test_bad_input_is_named(candidates, references, words):
     with pytest.raises(InputError, match=words):
         score(candidates, references)
+
+
+@pytest.mark.slow
+def test_gold_meteor_of_the_official_program(shared_data):
+    pytest.importorskip("pycocoevalcap", reason='METEOR wants pip install -e ".[meteor]"')
+    if not shutil.which("java"):
+        pytest.skip("METEOR wants Java")
+    gold = json.loads((shared_data / "metrics" / "gold_flickr8k_val_human0_vs_4.json").read_text(encoding="utf-8"))
+    candidates, references = list(gold["candidates"].values()), [gold["references"][name] for name in gold["candidates"]]
+    corpus, photos = meteor(candidates, references)
+    assert corpus == gold["corpus"]["METEOR"]
+    assert photos.tolist() == [gold["per_image"][name]["METEOR"] for name in gold["candidates"]]
+
+
+JAVA = """#!/bin/sh
+echo $$ > "{folder}/pid"
+echo "$@" > "{folder}/arguments"
+{does}
+"""
+ANSWERS = """while read -r line; do
+    echo "$line" >> "{folder}/asked"
+    case "$line" in EVAL*) echo 0.25; echo 0.5; echo 0.375;; *) echo "3 2 1";; esac
+done"""
+
+
+@pytest.fixture
+def java(tmp_path, monkeypatch):
+    """Put a program `java` that does what it is told first in the path, and a jar beside it: -> the function that tells."""
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "pycocoevalcap/meteor").mkdir(parents=True)
+    (tmp_path / "pycocoevalcap/__init__.py").touch()
+    (tmp_path / "pycocoevalcap/meteor/meteor-1.5.jar").touch()
+
+    def tell(does):
+        (tmp_path / "java").write_text(JAVA.format(folder=tmp_path, does=does.format(folder=tmp_path)))
+        (tmp_path / "java").chmod(0o755)
+        return tmp_path
+
+    return tell
+
+
+def gone(folder):
+    """Has the child ended, and been waited for?"""
+    try:
+        os.kill(int((folder / "pid").read_text()), 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+TWO = ["a dog runs", "two ||| men"], [["a dog", "the dog runs"], ["men sit"]]
+
+
+def test_meteor_asks_the_program_in_its_own_words(java):
+    folder = java(ANSWERS)
+    corpus, photos = meteor(*TWO)
+    assert (corpus, photos.tolist()) == (0.375, [0.25, 0.5]) and gone(folder)
+    assert (folder / "asked").read_text().splitlines() == [
+        "SCORE ||| a dog ||| the dog runs ||| a dog runs", "SCORE ||| men sit ||| two  men", "EVAL ||| 3 2 1 ||| 3 2 1"
+    ]  # fmt: skip
+    assert (folder / "arguments").read_text().endswith("meteor/meteor-1.5.jar - - -stdio -l en -norm\n")
+
+
+@pytest.mark.parametrize(
+    ("does", "words"),
+    [
+        ("echo first >&2; echo no heap >&2; exit 1", "failed and said 'no heap'; try it by hand: .*java -Xmx2G"),
+        ("read -r line; echo 1 2", "failed and said 'nothing'"),
+        ("while read -r line; do echo many words; done", "failed and said 'nothing'"),
+    ],
+)
+def test_a_program_that_fails_is_named_and_not_left_behind(java, does, words):
+    folder = java(does)
+    with pytest.raises(InputError, match=words):
+        meteor(*TWO)
+    assert gone(folder)
+
+
+def test_an_interrupted_program_is_not_left_behind(java, monkeypatch):
+    folder = java("echo ready; sleep 60")
+
+    def interrupted(program, *arguments):
+        program.stdout.readline()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(metrics, "_ask_meteor", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        meteor(*TWO)
+    assert gone(folder)
+
+
+@pytest.mark.parametrize("missing", ["java", "pycocoevalcap/meteor/meteor-1.5.jar"])
+def test_meteor_is_named_as_missing_where_a_part_of_it_is(java, monkeypatch, missing):
+    folder = java(ANSWERS)
+    (folder / missing).unlink()
+    monkeypatch.setenv("PATH", str(folder))
+    with pytest.raises(InputError, match=r"^wants `pip install -e \"\.\[meteor\]\"` and Java$"):
+        meteor(*TWO)
