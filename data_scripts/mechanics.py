@@ -1,0 +1,285 @@
+"""How a file is fetched, checked and unpacked: whole under its last name, or not there at all."""
+
+import hashlib
+import lzma
+import os
+import shutil
+import stat
+import tarfile
+import zipfile
+import zlib
+from dataclasses import dataclass
+from functools import partial
+from gzip import BadGzipFile
+from http.client import HTTPException
+from pathlib import PureWindowsPath
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+from tqdm import tqdm
+
+from satnp.errors import InputError
+from satnp.files import replacing, write_json
+
+BLOCK = 1 << 18
+BY_HAND = "or get it by other means and give its folder with --from DIR"
+# what the readers raise on bytes that follow no format
+_BROKEN = (
+    zipfile.BadZipFile, tarfile.TarError, BadGzipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, LookupError,
+    ArithmeticError, RuntimeError,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Source:
+    """A published file and what is wanted of it."""
+
+    name: str
+    url: str | None = None
+    form: str | None = None      # the page that gives it out to people, where there is no address
+    size: int | None = None      # bytes
+    checksum: str | None = None  # "sha256:..." or "md5:...", where a public one is known
+    members: tuple = ()          # patterns of the names taken out of an archive; (): the file itself is wanted
+    folder: str = ""             # of the members, made all at once
+    also: tuple = ()             # other names it goes by
+
+    @property
+    def places(self):
+        """What is in the folder of the data set when this is done."""
+        return (self.folder,) if self.folder else self.members or (self.name,)
+
+
+def prepare(source, root, given=None):
+    """Bring a source into its places under `root`, from the folder `given` or else from its address."""
+    if all((root / place).exists() for place in source.places):
+        return
+    root.mkdir(parents=True, exist_ok=True)
+    path = root / source.name if given is None else _find(source, given)
+    if given is None and not path.exists():
+        download(source, path)
+    else:
+        verify(path, source, root)
+    if source.members:
+        extract(path, source, root)
+        if given is None:
+            path.unlink()
+    elif given is not None:
+        _need(root, path.stat().st_size, source.name)
+        with replacing(root / source.name) as temporary:
+            shutil.copyfile(path, temporary)
+
+
+def _find(source, folder):
+    names = (source.name, *source.also)
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    where = f"get it from {source.url or source.form} and put it there"
+    raise InputError(f"{folder} has no {' or '.join(names)}: {where}")
+
+
+# fetching
+
+
+def download(source, path):
+    """Fetch a source to `path`; what comes before an interruption stays in `path`.part, and the next call goes on there."""
+    if source.url is None:
+        raise InputError(
+            f"{source.name} is given out on a form: fill in the one at {source.form}, then give the folder of the file "
+            "with --from DIR"
+        )
+    part = path.with_name(f"{path.name}.part")
+    have = part.stat().st_size if part.exists() else 0
+    if have != source.size:
+        have, total = _fetch(source, part, have)
+        if total is not None and have < total:
+            raise InputError(f"{source.url} broke off after {have:,} of {total:,} bytes: run again to go on from there")
+    try:
+        verify(part, source, path.parent)
+    except InputError:
+        part.unlink()  # going on from there would not help
+        raise
+    os.replace(part, path)
+
+
+def _fetch(source, part, have):
+    """Append to the first `have` bytes of a source -> bytes there are now, bytes there should be (None: not said)"""
+    response = _open(source.url, have)
+    if response is None:
+        return have, have
+    with response:
+        if response.status != 206 or not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+            have = 0  # the server sends all of it
+        total = source.size if response.length is None else have + response.length
+        if source.size not in (None, total):
+            raise InputError(f"{source.url} has {total:,} bytes, not the {source.size:,} published: try later, {BY_HAND}")
+        _need(part.parent, ((total or 0) - have) + (total or 0) * bool(source.members), source.name)
+        with open(part, "ab" if have else "wb") as file, _bar(f"fetching {source.name}", total, have) as bar:
+            for block in _blocks(response, source.url):
+                file.write(block)
+                have += len(block)
+                bar.update(len(block))
+    return have, total
+
+
+def _open(url, have):
+    """The response from byte `have` on; None where there is no more."""
+    headers = {"User-Agent": "satnp", "Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+    try:
+        return urlopen(Request(url, headers=headers), timeout=60)
+    except HTTPError as error:
+        if error.code == 416 and have:
+            return None if error.headers.get("Content-Range") == f"bytes */{have}" else _open(url, 0)
+        raise InputError(f"{url} answers {error.code} {error.reason}: try later, {BY_HAND}") from None
+    except (OSError, HTTPException) as error:
+        reason = getattr(error, "reason", None) or error
+        raise InputError(f"cannot reach {url} ({reason}): check the network and run again, {BY_HAND}") from None
+
+
+def _blocks(response, url):
+    while True:
+        try:
+            block = response.read(BLOCK)
+        except (OSError, HTTPException) as error:
+            raise InputError(f"the connection to {url} broke ({error}): run again to go on from there") from None
+        if not block:
+            return
+        yield block
+
+
+def verify(path, source, root):
+    """Raise InputError unless the file has the published size and checksum; where none is public, record the one seen."""
+    size = path.stat().st_size
+    if source.size not in (None, size):
+        raise InputError(f"{path} has {size:,} bytes, not the {source.size:,} published: get a whole one")
+    kind, _, wanted = (source.checksum or "sha256:").partition(":")
+    digest = hashlib.new(kind)
+    with open(path, "rb") as file, _bar(f"checking {source.name}", size) as bar:
+        while block := file.read(BLOCK):
+            digest.update(block)
+            bar.update(len(block))
+    seen = digest.hexdigest()
+    if wanted and seen != wanted:
+        raise InputError(f"{path} has the {kind} {seen}, not the published {wanted}: get it again")
+    if not wanted:
+        print(f"{source.name}: sha256 {seen}; no public checksum is known to compare it with")
+        write_json(root / f"{source.name}.checksum.json", {"file": source.name, "bytes": size, "sha256": seen})
+
+
+# unpacking
+
+
+@dataclass(frozen=True)
+class _Member:
+    """A file in an archive: its name, the size that the archive says, and how to open it."""
+
+    name: str
+    size: int
+    open: object
+
+
+def extract(path, source, root):
+    """Take a source's members out of the archive at `path` into its place under `root`.
+
+    Names lose their folders. Every member is looked at before anything is written.
+    Raises: InputError when the archive is cut or broken, has not what is wanted, or has a member that could lead out of it.
+    """
+    temporary = root / f".{source.places[0]}.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        with zipfile.ZipFile(path) if path.suffix == ".zip" else tarfile.open(path, tarinfo=_TarInfo) as archive:
+            read = _zip_members if path.suffix == ".zip" else _tar_members
+            chosen = _choose(list(read(archive, path)), source, path)
+            _need(root, sum(member.size for member in chosen.values()), f"what is in {path.name}")
+            temporary.mkdir()
+            for name, member in tqdm(chosen.items(), f"unpacking {path.name}", unit=" files", disable=None):
+                with member.open() as file, open(temporary / name, "wb") as out:
+                    _copy(file, out, member, path)
+        if source.folder:
+            os.rename(temporary, root / source.folder)
+        else:
+            for name in chosen:
+                os.replace(temporary / name, root / name)
+    except InputError:
+        raise
+    except _BROKEN as error:
+        seen = str(error).partition("\n")[0].rstrip(":")
+        raise InputError(f"{path} is cut or no whole archive ({seen}): get it again") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _choose(members, source, path):
+    """{name: member} of what the source wants."""
+    chosen = {}
+    for member in members:
+        name = PureWindowsPath(member.name)  # it splits at / and \ and knows drives
+        if name.anchor or ".." in name.parts:
+            raise InputError(f"{path} has the member {member.name!r}, which leads out of its folder: get the published one")
+        if "__MACOSX" in name.parts or name.name.startswith("._") or not any(map(name.match, source.members)):
+            continue
+        if name.name in chosen:
+            raise InputError(f"{path} has {name.name} twice: get the published one")
+        chosen[name.name] = member
+    for pattern in source.members:
+        if not any(PureWindowsPath(name).match(pattern) for name in chosen):
+            raise InputError(f"{path} has no {pattern}: get the published one")
+    return chosen
+
+
+def _zip_members(archive, path):
+    for info in archive.infolist():
+        if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
+            _refuse(info.filename, path)
+        if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise InputError(f"{path} has {info.filename!r} encrypted or oddly compressed: get the published one")
+        if not info.is_dir():
+            yield _Member(info.filename, info.file_size, partial(archive.open, info))
+
+
+def _tar_members(archive, path):
+    for info in archive:
+        if not (info.isreg() or info.isdir()):
+            _refuse(info.name, path)
+        if info.isreg():
+            yield _Member(info.name, info.size, partial(archive.extractfile, info))
+    while archive.fileobj.read(BLOCK):  # up to the checksum of what is compressed
+        pass
+
+
+def _refuse(name, path):
+    raise InputError(f"{path} has the member {name!r}, which is a link or a device: get the published one")
+
+
+class _TarInfo(tarfile.TarInfo):
+    """tarfile takes a mangled or missing header for the end of the archive; only its end mark is."""
+
+    @classmethod
+    def frombuf(cls, buf, encoding, errors):
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.EOFHeaderError:
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(str(error)) from None
+
+
+def _copy(file, out, member, path):
+    left = member.size
+    while block := file.read(min(BLOCK, left + 1)):
+        left -= len(block)
+        if left < 0:
+            break
+        out.write(block)
+    if left:
+        raise InputError(f"{path} says that {member.name!r} has {member.size:,} bytes, but it has not: get it again")
+
+
+def _need(folder, size, what):
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise InputError(f"{folder} has room for {free:,} bytes, {what} needs {size:,}: make room, or give another --out")
+
+
+def _bar(what, total, done=0):
+    return tqdm(desc=what, total=total, initial=done, unit="B", unit_scale=True, disable=None)
