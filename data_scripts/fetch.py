@@ -122,7 +122,7 @@ THINGS = {
                 checksum="sha256:b8a52dc049b60e4b6ab68ad0df457362afab8b6304b2febdc1650a5dab4d7e7b",
             ),
         ),
-        "--weights {root}/squeezenet1_1-b8a52dc0.pth",
+        "satnp train --weights {root}/squeezenet1_1-b8a52dc0.pth --preprocessing torchvision",
         folder="weights",
     ),
     "vgg19": Thing(
@@ -135,7 +135,7 @@ THINGS = {
                 checksum="sha256:dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44",
             ),
         ),
-        "--weights {root}/vgg19-dcbb9e9d.pth",
+        "satnp train --encoder vgg19 --weights {root}/vgg19-dcbb9e9d.pth",
         folder="weights",
     ),
 }
