@@ -59,6 +59,9 @@ def _parser():
         sub.add_argument("--root", type=Path, metavar="DIR", help="folder of the data set as it is published, or of photos")
         sub.add_argument("--captions", type=Path, metavar="FILE", help="captions of the photos; default: the official file")
 
+    def skipping(sub):
+        sub.add_argument("--skip-bad", action="store_true", help="leave out photos that cannot be read; default: stop there")
+
     def looking(sub):
         sub.add_argument("--decoding", choices=CHOICES["decoding"], help="where hard attention looks; default: as trained")
         sub.add_argument("--seed", type=_at_least(0), default=0, metavar="N", help="of --decoding sampling; default: 0")
@@ -83,6 +86,7 @@ def _parser():
         "satnp train --data flickr8k --root Flickr8k --out runs/soft \\\n    --weights squeezenet1_1.safetensors",
     )  # fmt: skip
     data(sub)
+    skipping(sub)
     sub.add_argument("--attention", choices=("soft", "hard"), help="default: soft")
     sub.add_argument("--encoder", choices=tuple(ENCODERS), help="default: small for scenes, else squeezenet1_1")
     sub.add_argument("--weights", type=Path, metavar="FILE", help="pretrained encoder, .pth, .safetensors or .npz")
@@ -104,6 +108,7 @@ def _parser():
     sub = command("caption", caption, "caption photos", "satnp caption best.npz photo.jpg --beam 5 --figures figures")
     sub.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
     sub.add_argument("photos", nargs="+", metavar="PHOTO")
+    skipping(sub)
     sub.add_argument("--weights", type=Path, metavar="FILE", help="encoder weights in place of those in the checkpoint")
     sub.add_argument("--beam", type=_at_least(1), default=5, metavar="N", help="default: 5")
     looking(sub)
@@ -117,6 +122,7 @@ def _parser():
     )  # fmt: skip
     sub.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
     data(sub)
+    skipping(sub)
     sub.add_argument("--split", required=True, choices=("val", "test"))
     sub.add_argument("--weights", type=Path, metavar="FILE", help="encoder weights in place of those in the checkpoint")
     sub.add_argument("--beam", type=_at_least(1), default=3, metavar="N", help="default: 3")
@@ -168,6 +174,7 @@ def train(args):
     """Train, or go on."""
     from satnp.data.datasets import load_split
     from satnp.data.features import feature_store
+    from satnp.data.split import readable
     from satnp.figures import curves_figure, diagnostics_figure
     from satnp.presets import find_preset, new_model
     from satnp.training import Trainer, read_log
@@ -182,13 +189,16 @@ def train(args):
         raise InputError(f"{args.out} holds a training already; add --resume to go on with it, or give another --out")
     xp = _device(args)
     splits = {split: load_split(args.data, split, args.root, recipe.seed, args.captions) for split in ("train", "val")}
+    photos = sum(len(split.names) for split in splits.values())
+    folder = args.features or args.out / "features"
+    if args.skip_bad:
+        splits = {name: readable(split, folder) for name, split in splits.items()}
     model = new_model(preset, splits["train"], args.weights, args.preprocessing, args.finetune_from)
     if args.init:
         _start_from(model, args.init)
     model = model.on(xp)
     stores = {}
     if model.keeps_features:
-        folder = args.features or args.out / "features"
         stores = {
             "features": feature_store(folder, model, splits["train"]),
             "mirrored": feature_store(folder, model, splits["train"], mirrored=True) if recipe.mirror else None,
@@ -206,7 +216,13 @@ def train(args):
     curves_figure(records, args.out / "curves.png")
     diagnostics_figure(records, args.out / "diagnostics.png")
     print(f"best: {args.out / 'best.npz'}, validation BLEU-4 {trainer.best:.4f} with beam {recipe.beam}")
+    _say_skipped(photos - sum(len(split.names) for split in splits.values()), photos)
     return 0
+
+
+def _say_skipped(skipped, photos):
+    if skipped:
+        print(f"satnp: skipped {skipped} of {photos} photos that cannot be read", file=sys.stderr)
 
 
 def _start_from(model, path):
@@ -239,7 +255,13 @@ def caption(args):
     photos = [path for name in args.photos for path in _expand(name)]
     rows, drawn, rng = [], set(), np.random.default_rng(args.seed)
     for path in photos:
-        photo = read_photo(path)
+        try:
+            photo = read_photo(path)
+        except InputError as error:
+            if not args.skip_bad:
+                raise
+            print(f"satnp: skipped: {error}", file=sys.stderr)
+            continue
         said = model.caption(photo, args.beam, rng)
         print(f"{path}: {said}  (log p {said.log_prob:.2f})", flush=True)
         rows.append({"photo": str(path), "caption": str(said), "log_prob": said.log_prob, "words": said.words,
@@ -252,8 +274,11 @@ def caption(args):
                 name = f"{path.stem}-{k}"
             drawn.add(name)
             attention_figure(photo, said.words, alphas, model.grid, args.figures / f"{name}.png", title=str(said))
+    if not rows:
+        raise InputError(f"none of the {len(photos)} photos from {photos[0]} on can be read; give whole photos")
     if args.json:
         write_json(args.json, rows)
+    _say_skipped(len(photos) - len(rows), len(photos))
 
 
 def _expand(name):
@@ -264,12 +289,16 @@ def _expand(name):
 def evaluate(args):
     """Scores of free-running captions."""
     from satnp.data.datasets import load_split
+    from satnp.data.split import readable
     from satnp.evaluation import evaluate as score
     from satnp.evaluation import meteor_or_reason
     from satnp.files import write_json
 
     model, notes = _load(args)
     split = load_split(args.data, args.split, args.root, notes.get("recipe", {}).get("seed", 0), args.captions)
+    photos = len(split.names)
+    if args.skip_bad:
+        split = readable(split)
     scores, captions = score(model, split, args.beam, seed=args.seed)
     meteor, missing = meteor_or_reason(split, captions)
     looking = f", looking by {model.config.decoding}" if getattr(model.config, "hard", False) else ""
@@ -280,7 +309,7 @@ def evaluate(args):
     if args.json:
         setting = {
             "checkpoint": str(args.checkpoint), "step": notes.get("step"), "data": args.data, "split": args.split,
-            "photos": len(split.names), "beam": args.beam, "length_power": model.length_power,
+            "photos": len(split.names), "skipped": photos - len(split.names), "beam": args.beam, "length_power": model.length_power,
             "attention": getattr(model.config, "attention", None), "decoding": getattr(model.config, "decoding", None),
             "seed": args.seed,
             "tokeniser": "coco-caption rule", "satnp": __version__,
@@ -289,6 +318,7 @@ def evaluate(args):
     if args.results:
         named = zip(split.ids or split.names, captions, strict=True)
         write_json(args.results, [{"image_id": name, "caption": str(said)} for name, said in named])
+    _say_skipped(photos - len(split.names), photos)
 
 
 def _device(args):

@@ -1,4 +1,9 @@
-"""The feature store: whole, resumable, and bound to its encoder."""
+"""The feature store: whole, resumable, bound to its encoder, and small in memory."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -47,6 +52,72 @@ def test_an_interrupted_store_goes_on_to_the_same_bytes(split, model, tmp_path, 
     assert len(seen) == 13 + 24 - 10  # the ten rows of the two whole chunks are not computed again
     files = [sorted(p.read_bytes() for p in (tmp_path / name).iterdir()) for name in ("whole", "parts")]
     assert files[0] == files[1]
+
+
+def same(x):
+    return x
+
+
+ROW = 2 * 64 * 128
+SPOILED = {  # what becomes of the note and of the rows of a finished store of 24 photos
+    "a note cut short": (lambda note: json.dumps(note).encode()[:20], same),
+    "a note that is a list": (lambda note: [note], same),
+    "a note of fewer photos": (lambda note: note | {"photos": 23, "done": 23}, same),
+    "a note of another encoder": (lambda note: note | {"encoder": "0" * 16}, same),
+    "a note of too many rows": (lambda note: note | {"done": 25}, same),
+    "a note of fewer than no rows": (lambda note: note | {"done": -1}, same),
+    "a note of true rows": (lambda note: note | {"done": True}, same),
+    "a note without rows": (lambda note: {"photos": 24, "encoder": note["encoder"]}, same),
+    "a note without a store": (same, None),
+    "a store without a note": (None, same),
+    "an empty store": (same, lambda store: b""),
+    "a store cut short": (same, lambda store: store[:-1]),
+    "a store that is too long": (same, lambda store: store + b"x"),
+    "a store of another shape": (same, lambda store: store.replace(b"(24, 64, 128)", b"(12, 128,128)")),
+    "more rows than the note says": (lambda note: note | {"done": 3}, same),
+    "fewer rows than the note says": (lambda note: note | {"done": 9}, lambda store: store[: 9 * ROW]),
+}
+
+
+@pytest.mark.parametrize("what", SPOILED)
+def test_a_store_that_cannot_be_trusted_is_done_again(split, model, tmp_path, what):
+    path = Path(feature_store(tmp_path, model, split).filename)
+    note = path.with_suffix(".json")
+    whole = path.read_bytes(), note.read_bytes()
+    new_note, new_store = SPOILED[what]
+    wrong = whole[0][: -4 * ROW] + bytes(ROW) + whole[0][-3 * ROW :]  # if it is trusted, this row stays
+    for file, change, content in ((note, new_note, json.loads(whole[1])), (path, new_store, wrong)):
+        content = change and change(content)
+        if content is None:
+            file.unlink()
+        else:
+            file.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+    feature_store(tmp_path, model, split)
+    assert (path.read_bytes(), note.read_bytes()) == whole
+
+
+MANY = """
+import resource, sys
+import numpy as np
+from satnp.data import features
+from satnp.data.split import Split
+from satnp.presets import PRESETS, new_model
+
+names = tuple(f"{k}.jpg" for k in range(2000))
+split = Split(names, tuple([["a"]] for _ in names), names)
+model = new_model(PRESETS["scenes"], split)
+features.annotate = lambda model, photos, mirrored: np.ones((1, 64, 128), np.float32)
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+before = peak()
+store = features.feature_store(sys.argv[1], model, split)
+print(store.nbytes, peak() - before)
+"""
+
+
+def test_the_memory_of_many_photos_is_that_of_few(tmp_path):
+    child = subprocess.run([sys.executable, "-c", MANY, tmp_path], capture_output=True, text=True, check=True)
+    written, grown = map(int, child.stdout.split())
+    assert written > 32e6 and grown < written / 4
 
 
 def test_other_weights_are_other_features(split, model, tmp_path):

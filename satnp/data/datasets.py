@@ -41,6 +41,8 @@ def load_split(kind, split, root=None, seed=0, captions=None):
     if split not in SPLITS:
         raise InputError(f"there is no split {split!r} of {kind}: choose one of {', '.join(SPLITS)}")
     if kind == "scenes":
+        if root is not None or captions is not None:
+            raise InputError("--data scenes draws its photos and reads no files; leave out --root and --captions")
         drawn = scenes.make_scenes(SCENES[split], split, seed)
         return Split(
             tuple(scene.name for scene in drawn),

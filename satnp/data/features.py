@@ -1,8 +1,11 @@
 """What training leaves alone of an encoder's work, computed once and kept on disk: float16, memory-mapped, a row a photo."""
 
 import hashlib
+import io
 import json
+import os
 from dataclasses import asdict
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +13,7 @@ from tqdm import tqdm
 
 from satnp.backend import to_device, to_host, xp_of
 from satnp.encoders.photos import read_photo
-from satnp.files import write_json
+from satnp.files import naming, read_json, write_json
 
 CHUNK = 100  # photos between two notes of how far the store has come
 
@@ -31,33 +34,65 @@ def feature_store(folder, model, split, mirrored=False):
     `folder` gets features-FINGERPRINT.npy and a .json that says which photos and how many rows are done, so an
     interrupted run goes on where it stopped. mirrored: of the photos seen in a mirror.
     """
-    names = hashlib.sha256("\n".join(split.names).encode()).hexdigest()[:8]
-    stem = Path(folder) / f"features-{fingerprint(model)}-{names}{'-mirrored' if mirrored else ''}"
+    stem = Path(folder) / f"features-{fingerprint(model)}-{split.digest}{'-mirrored' if mirrored else ''}"
     path, note = stem.with_suffix(".npy"), stem.with_suffix(".json")
-    done = json.loads(note.read_text())["done"] if note.is_file() and path.is_file() else 0
-    if done == len(split.names):
-        return np.load(path, mmap_mode="r")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if done:
-        store = np.load(path, mmap_mode="r+")
-    else:
-        shape = _compute(model, model.keepable, split.photos[:1]).shape[1:]
-        store = np.lib.format.open_memmap(path, "w+", np.float16, (len(split.names), *shape))
-    with tqdm(total=len(split.names), initial=done, desc="features" + " mirrored" * mirrored, unit="photo") as bar:
-        for start in range(done, len(split.names), CHUNK):
-            stop = min(start + CHUNK, len(split.names))
-            for row in range(start, stop):
-                store[row] = _compute(model, model.keepable, split.photos[row : row + 1], mirrored)[0]
-                bar.update()
-            store.flush()
-            write_json(note, {"photos": len(split.names), "done": stop, "encoder": fingerprint(model)})
+    shape = (len(split.names), *_row_shape(model))
+    said = {"photos": len(split.names), "encoder": fingerprint(model)}
+    done = _rows_done(path, shape, read_json(note), said)
+    if done < len(split.names):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # ordinary writes: the changed pages of a memory map would count as this process's memory
+        with naming(path), open(path, "r+b" if path.exists() else "w+b") as file, tqdm(
+            total=len(split.names), initial=done, desc="features" + " mirrored" * mirrored, unit="photo"
+        ) as bar:  # fmt: skip
+            file.write(_npy_header(shape))
+            file.seek(_size(shape, done))
+            for start in range(done, len(split.names), CHUNK):
+                stop = min(start + CHUNK, len(split.names))
+                for row in range(start, stop):
+                    file.write(_compute(model, model.keepable, split.photos[row : row + 1], mirrored)[0].astype("<f2").tobytes())
+                    bar.update()
+                if stop == len(split.names):
+                    file.truncate()  # it may have been another file, and longer
+                file.flush()
+                os.fsync(file.fileno())
+                write_json(note, said | {"done": stop})
     return np.load(path, mmap_mode="r")
+
+
+def _rows_done(path, shape, note, said):
+    """How many rows of the store can be trusted: none, unless its note is one of this store's and the file fits both."""
+    done = note.pop("done", None) if isinstance(note, dict) else None
+    if note != said or type(done) is not int or not 0 <= done <= shape[0] or not path.is_file():
+        return 0
+    with open(path, "rb") as file:
+        size, header = path.stat().st_size, _npy_header(shape)
+        fits = size == _size(shape, done) if done == shape[0] else size >= _size(shape, done)
+        return done if fits and file.read(len(header)) == header else 0
+
+
+def _npy_header(shape):
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f2", "fortran_order": False, "shape": shape})
+    return header.getvalue()
+
+
+def _size(shape, rows):
+    """Bytes of a store of this shape up to its first `rows` rows."""
+    return len(_npy_header(shape)) + 2 * rows * prod(shape[1:])
 
 
 def read_images(model, photos, mirrored=False):
     """The pixels that the model's encoder wants: (N, S, S, 3) uint8"""
     images = np.stack([read_photo(photo, model.encoder_config.preprocessing.size) for photo in photos])
     return np.ascontiguousarray(images[:, :, ::-1]) if mirrored else images
+
+
+def _row_shape(model):
+    """The shape of what is kept of one photo."""
+    size = model.encoder_config.preprocessing.size
+    black = to_device(np.zeros((1, size, size, 3), np.uint8), xp_of(model.params.flat))
+    return model.keepable(black).shape[1:]
 
 
 def annotate(model, photos):

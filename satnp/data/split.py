@@ -1,6 +1,15 @@
 """One split of any data set, as training, evaluation and the feature store see it."""
 
+import sys
+from hashlib import sha256
+from pathlib import Path
 from typing import NamedTuple
+
+from tqdm import tqdm
+
+from satnp.encoders.photos import read_photo
+from satnp.errors import InputError
+from satnp.files import read_json, write_json
 
 
 class Split(NamedTuple):
@@ -15,3 +24,43 @@ class Split(NamedTuple):
     photos: tuple
     scenes: tuple | None = None
     ids: tuple | None = None
+
+    @property
+    def digest(self):
+        """A name for exactly these photos in this order."""
+        return sha256("\n".join(self.names).encode()).hexdigest()[:8]
+
+
+def readable(split, folder=None):
+    """The split without the photos that cannot be read; stderr gets a line about each.
+
+    With a `folder`, its photos-DIGEST.json remembers them, so that a training that is resumed, or is run once more on
+    the features kept there, leaves out the same.
+    Raises: InputError when none can be read.
+    """
+    note = folder and Path(folder) / f"photos-{split.digest}.json"
+    bad = note and _noted(read_json(note), split)
+    where = "" if bad is None else f" (noted in {note})"
+    if bad is None:
+        bad = {}
+        for name, photo in zip(split.names, tqdm(split.photos, desc="reading", unit="photo"), strict=True):
+            try:
+                read_photo(photo)
+            except InputError as error:
+                bad[name] = str(error)
+        if note:
+            write_json(note, {"photos": len(split.names), "bad": bad})
+    for reason in bad.values():
+        print(f"satnp: skipped: {reason}{where}", file=sys.stderr)
+    rows = [row for row, name in enumerate(split.names) if name not in bad]
+    if not rows:
+        raise InputError(f"none of the {len(bad)} photos from {split.names[0]} on can be read; give whole photos")
+    return Split(*(field and tuple(field[row] for row in rows) for field in split))
+
+
+def _noted(note, split):
+    """{name: reason} of a note that is whole and about these photos, else None."""
+    match note:
+        case {"photos": int(photos), "bad": dict(bad)} if photos == len(split.names) and bad.keys() <= set(split.names):
+            return bad
+    return None
