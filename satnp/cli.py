@@ -309,7 +309,8 @@ def evaluate(args):
     if args.json:
         setting = {
             "checkpoint": str(args.checkpoint), "step": notes.get("step"), "data": args.data, "split": args.split,
-            "photos": len(split.names), "skipped": photos - len(split.names), "beam": args.beam, "length_power": model.length_power,
+            "photos": len(split.names), "skipped": photos - len(split.names),
+            "beam": args.beam, "length_power": model.length_power,
             "attention": getattr(model.config, "attention", None), "decoding": getattr(model.config, "decoding", None),
             "seed": args.seed,
             "tokeniser": "coco-caption rule", "satnp": __version__,
