@@ -1,13 +1,12 @@
 """Checkpoints: one .npz, no pickle. Arrays by name, everything else as JSON under `header`."""
 
 import json
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from satnp.errors import InputError
-from satnp.files import replacing
+from satnp.files import BROKEN, read_npz, replacing
 from satnp.model import Model
 from satnp.parameters import Parameters
 
@@ -36,15 +35,21 @@ def load_training(path):
     if not path.is_file():
         raise InputError(f"there is no checkpoint {path}; give the best.npz or last.npz that a training wrote")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            header = json.loads(str(archive["header"]))
-            groups = {"params": {}, "training": {}}
-            for name in archive.files:
-                if name != "header":
-                    group, _, short = name.partition("/")
-                    groups[group][short] = archive[name]
-            model_header, training, notes = header["model"], header["training"], header["notes"]
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        arrays = read_npz(path)
+        header = json.loads(str(arrays.pop("header")))
+        groups = {"params": {}, "training": {}}
+        for name, x in arrays.items():
+            group, _, short = name.partition("/")
+            groups[group][short] = x
+        model_header, training, notes = dict(header["model"]), header["training"], dict(header["notes"])
+        params = Parameters.of(groups["params"])
+    except BROKEN as error:
         raise InputError(f"{path} is not a whole checkpoint ({error}); take another, or train again") from None
-    model = Model.from_header(model_header, Parameters.of(groups["params"]))
+    for name, x in params.items():
+        if x.dtype.kind != "f" or not np.isfinite(x).all():
+            raise InputError(f"{path} has in {name} what is no finite number; take another checkpoint, or train again")
+    try:
+        model = Model.from_header(model_header, params)
+    except InputError as refusal:
+        raise InputError(f"{path} {refusal}; take another checkpoint, or train again") from None
     return model, training and {"header": training, "arrays": groups["training"]}, notes

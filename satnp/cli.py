@@ -21,7 +21,7 @@ def main(arguments=None):
     try:
         return args.run(args) or 0
     except InputError as error:
-        print(f"satnp: {error}", file=sys.stderr)
+        print(f"satnp: {' '.join(str(error).splitlines())}", file=sys.stderr)
         return 2
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
@@ -206,7 +206,12 @@ def train(args):
         }
     trainer = Trainer(model, recipe, splits["train"], splits["val"], args.out, **stores)
     if args.resume and last.exists():
-        trainer.resume()
+        try:
+            trainer.resume()
+        except InputError:
+            raise
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            raise InputError(f"{last} does not hold a whole training ({error}); start again in a new folder") from None
         print(f"resumed at step {trainer.step} of {trainer.steps}")
     elif args.resume:
         print(f"there is no {last} yet: starting from the beginning")

@@ -1,6 +1,7 @@
 """A trained model as one thing: encoder, captioner, vocabulary and parameters, from pixels to words."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
+from math import isfinite
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -121,7 +122,10 @@ class Model:
 
     @classmethod
     def from_header(cls, header, params):
-        """The model that `header` speaks of; raises InputError where it names what this satnp does not have."""
+        """The model that `header` speaks of.
+
+        Raises: InputError, the rest of a sentence that starts with the checkpoint, for what this satnp does not have.
+        """
         try:
             encoder_config = dict(header["encoder_config"])
             encoder_config["preprocessing"] = Preprocessing(**_tuples(encoder_config["preprocessing"]))
@@ -131,15 +135,18 @@ class Model:
                 Vocabulary(header["vocabulary"]), params, header["frozen"], header["length_power"],
                 header.get("finetune_from"),
             )  # fmt: skip
-        except (KeyError, TypeError, InputError) as error:
-            raise InputError(f"the checkpoint is of another version of satnp (it has trouble with {error})") from None
-        wanted = model.shapes()
+            for config in (model.encoder_config.preprocessing, model.encoder_config, model.config, model):
+                _check_types(config)
+            wanted = model.shapes()
+            if model.finetune_from not in (None, *getattr(ENCODERS[model.encoder], "LAYERS", ())):
+                raise LookupError(f"no layer {model.finetune_from!r}")
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            raise InputError(f"is of another version of satnp, or was changed by hand ({error})") from None
+        if len(model.vocabulary) != model.config.V:
+            raise InputError(f"has {len(model.vocabulary)} words in its vocabulary, its own config wants {model.config.V}")
         if wanted != params.shapes:
             wrong = next(n for n in wanted | params.shapes if wanted.get(n) != params.shapes.get(n))
-            raise InputError(
-                f"the checkpoint holds {wrong} {params.shapes.get(wrong)}, its own config wants {wanted.get(wrong)}; "
-                "take a whole checkpoint"
-            )
+            raise InputError(f"holds {wrong} {params.shapes.get(wrong)}, its own config wants {wanted.get(wrong)}")
         return model
 
     def shapes(self):
@@ -149,6 +156,15 @@ class Model:
             "decoder": CAPTIONERS[self.captioner].shapes(self.config),
         }
         return {f"{part}.{name}": tuple(shape) for part, names in parts.items() for name, shape in names.items()}
+
+
+def _check_types(config):
+    """TypeError where a field of a dataclass is not of its type, or no finite number."""
+    for field in fields(config):
+        value, wanted = getattr(config, field.name), (int, float) if field.type is float else field.type
+        fits = wanted is Any or isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool))
+        if not fits or field.type is float and not isfinite(value):
+            raise TypeError(f"{field.name} is {value!r}")
 
 
 def _tuples(values):

@@ -95,6 +95,8 @@ from satnp.layers import (
 )
 from satnp.parameters import Parameters
 
+LARGEST = 1_000_000  # size of anything
+
 
 @dataclass(frozen=True)
 class Config:
@@ -129,8 +131,8 @@ class Config:
         if self.f_att == "dot" and self.D != self.H:
             raise InputError(f"f_att dot needs D = H, but D is {self.D} and H is {self.H}; choose general")
         for name in ("V", "D", "M", "H", "A", "samples"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; choose 1 or more")
+            if not 1 <= getattr(self, name) <= LARGEST:
+                raise InputError(f"{name} is {getattr(self, name)}; choose 1 to {LARGEST}")
         for name in ("penalty", "reward_weight", "entropy_weight"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise InputError(f"{name} is {getattr(self, name)}; choose 0 or more")

@@ -50,7 +50,8 @@ def feature_store(folder, model, split, mirrored=False):
             for start in range(done, len(split.names), CHUNK):
                 stop = min(start + CHUNK, len(split.names))
                 for row in range(start, stop):
-                    file.write(_compute(model, model.keepable, split.photos[row : row + 1], mirrored)[0].astype("<f2").tobytes())
+                    kept = _compute(model, model.keepable, split.photos[row : row + 1], mirrored)
+                    file.write(kept.astype("<f2").tobytes())
                     bar.update()
                 if stop == len(split.names):
                     file.truncate()  # it may have been another file, and longer

@@ -83,7 +83,7 @@ def _from_json(text, path):
         seen = f"an entry has no {error}" if isinstance(error, KeyError) else "an entry is of another type"
         raise InputError(f"{path} is not in the form of {form.__doc__} ({seen}): give a whole file") from None
     for name, sentences in captions.items():
-        if not all(isinstance(x, str) for x in (name, *sentences)):
+        if not all(isinstance(x, str) and x.encode(errors="ignore").decode() == x for x in (name, *sentences)):
             raise InputError(f"{path} has for {name!r} a caption that is no text: give strings")
     return captions, splits, ids
 

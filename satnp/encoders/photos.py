@@ -30,6 +30,13 @@ class Preprocessing:
     mean: tuple = (127.5, 127.5, 127.5) # subtracted, in the order of `channels`, 0-255
     scale: float | tuple = 1 / 64       # multiplied afterwards; one for all, or one a channel
 
+    def __post_init__(self):
+        if not 1 <= self.size <= 10_000 or self.channels not in ("RGB", "BGR") or len(self.mean) != 3:
+            raise InputError(
+                f"preprocessing has size {self.size}, channels {self.channels!r} and {len(self.mean)} means; "
+                "choose 1 to 10000 pixels, RGB or BGR, and 3 means"
+            )
+
     def __call__(self, images, dtype):
         """(image - mean) * scale
 

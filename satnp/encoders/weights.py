@@ -2,8 +2,6 @@
 
 import json
 import mmap
-import zipfile
-import zlib
 from math import prod
 from pathlib import Path
 
@@ -11,14 +9,10 @@ import numpy as np
 
 from satnp.encoders.pth import BFLOAT16, as_float32, read_pth
 from satnp.errors import InputError
+from satnp.files import BROKEN, read_npz
 from satnp.parameters import Parameters
 
 _DTYPES = {"F16": np.float16, "BF16": BFLOAT16, "F32": np.float32, "F64": np.float64, "I64": np.int64}
-# what a reader raises on bytes that follow no format
-_BROKEN = (
-    OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError, RuntimeError, EOFError,
-    zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
 
 
 def he_normal(shapes, rng):
@@ -46,14 +40,14 @@ def read_weights(path, names=None):
     path = Path(path)
     if not path.is_file():
         raise InputError(f"there is no weights file {path}; give a .pth, .safetensors or .npz file")
-    readers = {".pth": read_pth, ".safetensors": _read_safetensors, ".npz": _read_npz}
+    readers = {".pth": read_pth, ".safetensors": _read_safetensors, ".npz": read_npz}
     if path.suffix not in readers:
         raise InputError(f"{path} ends in {path.suffix!r}; weights are read from .pth, .safetensors and .npz files")
     try:
         return {name: as_float32(x) for name, x in readers[path.suffix](path, names).items()}
     except InputError as refusal:
         raise InputError(f"{path} {refusal}") from None
-    except _BROKEN as error:
+    except BROKEN as error:
         raise InputError(f"{path} is not a whole {path.suffix} file ({error}); fetch it again") from None
 
 
@@ -75,11 +69,6 @@ def _read_safetensors(path, names):
     return tensors
 
 
-def _read_npz(path, names):
-    with np.load(path, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files if names is None or name in names}
-
-
 def conv_parameters(tensors, names, shapes, path):
     """Fill {our name: W (K, K, C, F) or b (F,)} from PyTorch tensors; every mismatch is listed at once.
 
@@ -95,7 +84,9 @@ def conv_parameters(tensors, names, shapes, path):
         x = x.transpose(2, 3, 1, 0) if x.ndim == 4 else x
         if x.shape != wanted:
             faults.append(f"{theirs} has shape {tensors[theirs].shape}, here {x.shape}, not {wanted}")
+        if not np.isfinite(x).all():
+            faults.append(f"{theirs} is not finite everywhere")
         arrays[ours] = x
     if faults:
-        raise InputError(f"{path} does not hold the weights wanted: {'; '.join(faults)}")
+        raise InputError(f"{path} does not hold the weights wanted: {'; '.join(faults)}; give those of this encoder")
     return arrays
