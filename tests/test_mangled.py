@@ -40,8 +40,6 @@ TRAIN = "train --data flickr8k --root {w}/data " + SMALL
 RESUME = "train --data flickr8k --root {w}/data --encoder small --config {w}/tiny.toml --out {t}/run --resume"
 WEIGHTS = "train --data flickr8k --root {w}/data --out {t}/new --weights {t}/"
 CONFIG = "train --data flickr8k --root {w}/data --encoder small --out {t}/new --config {t}/c.toml"
-
-
 REPOSITORY = Path(__file__).parents[1]
 SATNP = sys.executable, "-m", "satnp"
 
@@ -321,9 +319,9 @@ MANGLED = {
     "a checkpoint of 5,000 bytes": (cut(5000), CHECKPOINT, BROKEN),
     "a checkpoint without its last byte": (cut(-1), CHECKPOINT, BROKEN),
     "a checkpoint without its directory": (cut(-2000), CHECKPOINT, BROKEN),
-    "a text for a checkpoint": (content("c.npz", "hello"), CHECKPOINT, BROKEN),
+    "a text for a checkpoint": (content("c.npz", "hello"), CHECKPOINT, BROKEN + "it is no zip file"),
     "a folder for a checkpoint": (folder("c.npz"), CHECKPOINT, "there is no checkpoint ", "give the best.npz or last.npz"),
-    "a pickle for a checkpoint": (content("c.npz", pickle.dumps(print)), CHECKPOINT, BROKEN),
+    "a pickle for a checkpoint": (content("c.npz", pickle.dumps(print)), CHECKPOINT, BROKEN + "it is no zip file"),
     "one array for a checkpoint": (content("c.npz", npy_header((2,)) + bytes(8)), CHECKPOINT, BROKEN),
     "a checkpoint with a pickle in it": (
         checkpoint(lambda arrays: {"params/decoder.b_o": np.array([{}], object)}), CHECKPOINT, BROKEN
@@ -402,8 +400,8 @@ MANGLED = {
     "safetensors cut in their header": (*cut_weights("w.safetensors", None, 1e-4), "is not a whole"),
     "safetensors that point outside": (*safetensors(4, 12), "tensor a does not fit its place"),
     "safetensors that point before": (*safetensors(-8, 0), "tensor a does not fit its place"),
-    "safetensors of a list": (content("w.safetensors", b"\2" + bytes(7) + b"[]"), WEIGHTS + "w.safetensors", "is not a whole"),
-    "weights in a text": (content("w.npz", "hello"), WEIGHTS + "w.npz", "w.npz is not a whole .npz file ("),
+    "safetensors of a list": (content("w.safetensors", b"\2" + bytes(7) + b"[]"), WEIGHTS + "w.safetensors", "not a whole"),
+    "weights in a text": (content("w.npz", "hello"), WEIGHTS + "w.npz", "not a whole .npz file (it is no zip file"),
     "weights in one array": (content("w.npz", npy_header((2,)) + bytes(8)), WEIGHTS + "w.npz", "is not a whole .npz file ("),
     "weights of another kind": (content("w.onnx", "hello"), WEIGHTS + "w.onnx", "ends in '.onnx'; weights are read from"),
     "a folder for weights": (folder("w.pth"), WEIGHTS + "w.pth", "there is no weights file ", "w.pth; give a"),

@@ -95,7 +95,7 @@ from satnp.layers import (
 )
 from satnp.parameters import Parameters
 
-LARGEST = 1_000_000  # size of anything
+LARGEST = 1_000_000  # of the sizes below
 
 
 @dataclass(frozen=True)
