@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from glob import glob
 from pathlib import Path
@@ -13,13 +14,16 @@ from satnp.captioners.show_attend_tell import CHOICES
 from satnp.data.datasets import KINDS
 from satnp.encoders import ENCODERS
 from satnp.errors import InputError
+from satnp.files import lock
 
 
 def main(arguments=None):
     """Run one command -> exit status: 0 done, 1 a check failed, 2 bad input, 130 interrupted."""
     args = _parser().parse_args(arguments)
     try:
-        return args.run(args) or 0
+        # a command that fills a folder has it to itself
+        with lock(args.out / ".lock") if "out" in args else nullcontext():
+            return args.run(args) or 0
     except InputError as error:
         print(f"satnp: {' '.join(str(error).splitlines())}", file=sys.stderr)
         return 2

@@ -25,7 +25,7 @@ from satnp.data.features import fingerprint, read_images
 from satnp.encoders import ENCODERS
 from satnp.errors import InputError
 from satnp.evaluation import evaluate, nats_per_word
-from satnp.files import replacing
+from satnp.files import lock, remove_leftovers, replacing
 
 
 @dataclass(frozen=True)
@@ -114,11 +114,12 @@ class Trainer:
         """Train to the end, to early stopping or to Ctrl-C -> True unless it was interrupted."""
         recipe, xp = self.recipe, xp_of(self.params.flat)
         validate_every = recipe.validate_every or self.steps_per_epoch
-        self._cut_log()
         seen, started = 0, perf_counter()
-        with _interruptible() as interrupted, tqdm(
+        with lock(self.out / ".lock"), _interruptible() as interrupted, tqdm(
             total=self.steps, initial=self.step, unit="batch", ncols=79, bar_format=BAR
         ) as bar:  # fmt: skip
+            remove_leftovers(self.out)
+            self._cut_log()
             while self.step < self.steps and not self.stopped:
                 cache, norm, count, N = self._train_step(xp)
                 self.nats, self.words, seen = self.nats + cache.nll * N, self.words + count, seen + N

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from satnp.backend import to_device, to_host, xp_of
 from satnp.encoders.photos import read_photo
-from satnp.files import naming, read_json, write_json
+from satnp.files import lock, naming, read_json, write_json
 
 CHUNK = 100  # photos between two notes of how far the store has come
 
@@ -38,27 +38,32 @@ def feature_store(folder, model, split, mirrored=False):
     path, note = stem.with_suffix(".npy"), stem.with_suffix(".json")
     shape = (len(split.names), *_row_shape(model))
     said = {"photos": len(split.names), "encoder": fingerprint(model)}
-    done = _rows_done(path, shape, read_json(note), said)
-    if done < len(split.names):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # ordinary writes: the changed pages of a memory map would count as this process's memory
-        with naming(path), open(path, "r+b" if path.exists() else "w+b") as file, tqdm(
-            total=len(split.names), initial=done, desc="features" + " mirrored" * mirrored, unit="photo"
-        ) as bar:  # fmt: skip
-            file.write(_npy_header(shape))
-            file.seek(_size(shape, done))
-            for start in range(done, len(split.names), CHUNK):
-                stop = min(start + CHUNK, len(split.names))
-                for row in range(start, stop):
-                    kept = _compute(model, model.keepable, split.photos[row : row + 1], mirrored)
-                    file.write(kept.astype("<f2").tobytes())
-                    bar.update()
-                if stop == len(split.names):
-                    file.truncate()  # it may have been another file, and longer
-                file.flush()
-                os.fsync(file.fileno())
-                write_json(note, said | {"done": stop})
+    if _rows_done(path, shape, read_json(note), said) < len(split.names):
+        with lock(stem.with_suffix(".lock"), wait=True):  # two trainings may share the folder
+            _fill(path, note, shape, said, model, split, mirrored)
     return np.load(path, mmap_mode="r")
+
+
+def _fill(path, note, shape, said, model, split, mirrored):
+    """Compute the rows of the store that are missing."""
+    done = _rows_done(path, shape, read_json(note), said)
+    # ordinary writes: the changed pages of a memory map would count as this process's memory
+    with naming(path), open(path, "r+b" if path.exists() else "w+b") as file, tqdm(
+        total=len(split.names), initial=done, desc="features" + " mirrored" * mirrored, unit="photo"
+    ) as bar:  # fmt: skip
+        file.write(_npy_header(shape))
+        file.seek(_size(shape, done))
+        for start in range(done, len(split.names), CHUNK):
+            stop = min(start + CHUNK, len(split.names))
+            for row in range(start, stop):
+                kept = _compute(model, model.keepable, split.photos[row : row + 1], mirrored)
+                file.write(kept.astype("<f2").tobytes())
+                bar.update()
+            if stop == len(split.names):
+                file.truncate()  # it may have been another file, and longer
+            file.flush()
+            os.fsync(file.fileno())
+            write_json(note, said | {"done": stop})
 
 
 def _rows_done(path, shape, note, said):
