@@ -54,6 +54,13 @@ def test_train_writes_its_files_and_can_be_resumed(world, capsys):
     assert "resumed at step" in said(capsys)[0]
 
 
+def test_resume_without_a_checkpoint_starts_from_the_beginning_and_says_so(world, capsys):
+    folder, _ = world
+    assert main(train_line(folder, "fresh", "--resume")) == 0
+    assert f"there is no {folder / 'fresh/last.npz'} yet: starting from the beginning" in said(capsys)[0]
+    assert read_log(folder / "fresh/metrics.jsonl") == read_log(folder / "run/metrics.jsonl")
+
+
 def test_caption_says_a_sentence_a_photo(world, capsys, tmp_path):
     folder, root = world
     photos = sorted((root / "Flicker8k_Dataset").glob("test-*.jpg"))[:2]
