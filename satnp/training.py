@@ -26,6 +26,7 @@ from satnp.encoders import ENCODERS
 from satnp.errors import InputError
 from satnp.evaluation import evaluate, nats_per_word
 from satnp.files import lock, remove_leftovers, replacing
+from satnp.warning_signs import Watch
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,7 @@ class Trainer:
         self.learning_rates = self._learning_rates()
         self.step, self.order, self.best, self.bad = 0, [], None, 0
         self.nats = self.words = 0.0  # since the last line of the log
+        self.watch = Watch()
         self.steps_per_epoch = len(self._draw_order(np.random.default_rng(0)))
         self.steps = recipe.epochs * self.steps_per_epoch
 
@@ -120,6 +122,7 @@ class Trainer:
         ) as bar:  # fmt: skip
             remove_leftovers(self.out)
             self._cut_log()
+            self._look_ahead()
             while self.step < self.steps and not self.stopped:
                 cache, norm, count, N = self._train_step(xp)
                 self.nats, self.words, seen = self.nats + cache.nll * N, self.words + count, seen + N
@@ -141,6 +144,7 @@ class Trainer:
                     found = {name: round(float(to_host(x)), 6) for name, x in found.items()}
                     lr = recipe.learning_rate * self._schedule(self.step - 1)
                     self._log("train", loss=loss, grad_norm=norm, lr=lr, **found)
+                    self.watch.logged(norm)
                     rate = seen / (perf_counter() - started)
                     bar.set_postfix_str(f"{loss:.3f} nats/word, |g| {norm:.2f}, {rate:.0f} images/s")
                     self.nats = self.words = 0.0
@@ -154,6 +158,14 @@ class Trainer:
                     bar.write(f"interrupted at step {self.step}; {self.out / 'last.npz'} is written, go on with --resume")
                     return False
         return True
+
+    def _look_ahead(self):
+        """Say what can be said before the first step."""
+        val = [self.model.vocabulary.encode(c) for captions in self.val.captions for c in captions]
+        photos = [self.photos.plain, self.photos.mirrored if self.model.frozen else None, self.val_features]
+        self.watch.before(
+            self.model, self.recipe, [ids for _, ids in self.captions], val, [x for x in photos if x is not None]
+        )  # fmt: skip
 
     @property
     def stopped(self):
@@ -210,7 +222,8 @@ class Trainer:
     def _validate(self):
         """Score the (averaged) model on the validation split; keep it as best.npz if its BLEU-4 is the best so far."""
         with self._averaged():
-            scores, _ = evaluate(self.model, self.val, self.recipe.beam, self.val_features)
+            scores, captions = evaluate(self.model, self.val, self.recipe.beam, self.val_features)
+            self.watch.validated(captions)
             scores["nll"] = nats_per_word(self.model, self.val, self.val_features)
             better = self.best is None or scores["Bleu_4"] > self.best
             self.bad = 0 if better else self.bad + 1

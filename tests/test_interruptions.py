@@ -84,6 +84,20 @@ def test_a_lock_leaves_nothing_behind_and_may_be_asked_for_again_inside(tmp_path
     assert [p.name for p in tmp_path.iterdir()] == ["result"]
 
 
+def test_a_lock_file_that_its_holder_removes_at_the_last_moment_is_made_again(tmp_path, monkeypatch):
+    path, flock, calls = tmp_path / ".lock", files.fcntl.flock, []
+
+    def late(file, operation):
+        if not calls:
+            path.unlink()
+        calls.append(flock(file, operation))
+
+    monkeypatch.setattr(files.fcntl, "flock", late)
+    with lock(path), start(HOLD, path, stderr=subprocess.PIPE) as other:
+        assert "is writing into" in other.communicate("")[1]
+    assert len(calls) == 2
+
+
 FILL = """
     import sys
     from satnp.data import features

@@ -134,7 +134,7 @@ def test_what_was_logged_after_the_last_checkpoint_is_logged_once(splits, tmp_pa
     with pytest.raises(Killed):
         t.run()
     assert read_log(tmp_path / "killed/metrics.jsonl")[-1]["step"] == 12
-    (tmp_path / "killed/.best.npz.tmp.npz").write_bytes(b"half")
+    (tmp_path / "killed/.older.npz.tmp.npz").write_bytes(b"half")
     again = trainer(splits, tmp_path / "killed", epochs=2)
     again.resume()
     assert again.step == 8
