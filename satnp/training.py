@@ -122,7 +122,7 @@ class Trainer:
         ) as bar:  # fmt: skip
             remove_leftovers(self.out)
             self._cut_log()
-            self._look_ahead()
+            self._announce()
             while self.step < self.steps and not self.stopped:
                 cache, norm, count, N = self._train_step(xp)
                 self.nats, self.words, seen = self.nats + cache.nll * N, self.words + count, seen + N
@@ -159,7 +159,7 @@ class Trainer:
                     return False
         return True
 
-    def _look_ahead(self):
+    def _announce(self):
         """Say what can be said before the first step."""
         val = [self.model.vocabulary.encode(c) for captions in self.val.captions for c in captions]
         photos = [self.photos.plain, self.photos.mirrored if self.model.frozen else None, self.val_features]

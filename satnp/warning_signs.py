@@ -40,7 +40,8 @@ class Watch:
         self._see("unknown in validation", unknown_words(val, "validation"))
         need = memory_needed(model, recipe, train, photos)
         parts = ", ".join(f"{size / 2**20:.0f} for {part}" for part, size in need.items())
-        tqdm.write(f"this training takes about {sum(need.values()) / 2**20:.0f} MiB of memory besides what Python has: {parts}")
+        total = sum(need.values()) / 2**20
+        tqdm.write(f"this training takes about {total:.0f} MiB of memory besides what Python has: {parts}")
         if xp_of(model.params.flat) is np:
             held = sum(x.nbytes for x in photos if not isinstance(x, np.memmap))
             self._see("memory", short_of_memory(need, held, free_memory()))
@@ -126,7 +127,7 @@ def memory_needed(model, recipe, captions, photos):
 
 def minibatch_memory(model, N, T):
     """Bytes for N captions of T words, forward and backward, by what two smaller minibatches of blank photos take."""
-    few = min(N, 8)
+    few = min(N, 2)
     one, two = _peak(model, few, T), _peak(model, 2 * few, T)
     return one + (two - one) * (N - few) // few
 

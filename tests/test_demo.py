@@ -44,7 +44,9 @@ def test_the_demo_learns_to_describe_and_to_look(tmp_path, capsys):
     scenes = sorted(tmp_path.glob("test-*.png"))
     assert len(scenes) == 10
 
-    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("  satnp caption "))
+    said = capsys.readouterr()
+    assert "warning: " not in said.err
+    (line,) = (line for line in said.out.splitlines() if line.startswith("  satnp caption "))
     assert main(shlex.split(line)[1:]) == 0
     said = capsys.readouterr().out.splitlines()
     assert [text.partition(": ")[0] for text in said] == [str(scene) for scene in scenes]
