@@ -73,7 +73,7 @@ class Model:
 
     def keepable(self, images):
         """What training never changes of images (N, S, S, 3): annotations (N, L, D), or the map before `finetune_from`."""
-        if self.frozen:
+        if self.finetune_from is None:
             return self.annotate(images)
         encoder = ENCODERS[self.encoder]
         x, _ = encoder.feature_map(self.params.part("encoder"), self.encoder_config, images, stop=self.finetune_from)

@@ -162,7 +162,7 @@ class Trainer:
     def _announce(self):
         """Say what can be said before the first step."""
         val = [self.model.vocabulary.encode(c) for captions in self.val.captions for c in captions]
-        photos = [self.photos.plain, self.photos.mirrored if self.model.frozen else None, self.val_features]
+        photos = [self.photos.plain, self.photos.mirrored if self.model.keeps_features else None, self.val_features]
         self.watch.before(
             self.model, self.recipe, [ids for _, ids in self.captions], val, [x for x in photos if x is not None]
         )  # fmt: skip

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from satnp.backend import xp_of
 from satnp.captioners import CAPTIONERS
 from satnp.data.captions import END, UNK
+from satnp.data.features import kept_shape
 from satnp.encoders import ENCODERS
 from satnp.optim import OPTIMISERS
 
@@ -134,23 +135,20 @@ def minibatch_memory(model, N, T):
 
 def _peak(model, N, T):
     encoder, captioner, rng = ENCODERS[model.encoder], CAPTIONERS[model.captioner], np.random.default_rng(0)
-    rows, size, dtype = prod(model.grid), model.encoder_config.preprocessing.size, model.params.flat.dtype
     captions, mask, grads = np.full((N, T + 1), END), np.ones((N, T), np.float32), model.trainable.zeros_like()
+    size = model.encoder_config.preprocessing.size
+    shape, dtype = (kept_shape(model), np.float16) if model.keeps_features else ((size, size, 3), np.uint8)
+    photos = np.zeros((N, *shape), dtype)
     tracing = tracemalloc.is_tracing()
     tracemalloc.start()
     tracemalloc.reset_peak()
     before, _ = tracemalloc.get_traced_memory()
-    noise = captioner.draw_noise(model.config, T, N, rows, rng)
-    if model.frozen:
-        annotations = np.zeros((N, rows, model.encoder_config.D), dtype)
-        _, cache = model.loss(annotations, captions, mask, noise)
-        captioner.backward(cache, grads, frozen=True)
-    else:
-        images = np.zeros((N, size, size, 3), np.uint8)
-        params = model.params.part("encoder")
-        annotations, encoder_cache = encoder.forward(params, model.encoder_config, images)
-        _, cache = model.loss(annotations, captions, mask, noise)
-        encoder.backward(captioner.backward(cache, grads.part("decoder")), encoder_cache, grads.part("encoder"))
+    noise = captioner.draw_noise(model.config, T, N, prod(model.grid), rng)
+    annotations, encoder_cache = model.encode(photos)
+    _, cache = model.loss(annotations, captions, mask, noise)
+    dannotations = captioner.backward(cache, grads.part("decoder"), model.frozen)
+    if not model.frozen:
+        encoder.backward(dannotations, encoder_cache, grads.part("encoder"))
     _, peak = tracemalloc.get_traced_memory()
     if not tracing:
         tracemalloc.stop()

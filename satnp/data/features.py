@@ -36,7 +36,7 @@ def feature_store(folder, model, split, mirrored=False):
     """
     stem = Path(folder) / f"features-{fingerprint(model)}-{split.digest}{'-mirrored' if mirrored else ''}"
     path, note = stem.with_suffix(".npy"), stem.with_suffix(".json")
-    shape = (len(split.names), *_row_shape(model))
+    shape = (len(split.names), *kept_shape(model))
     said = {"photos": len(split.names), "encoder": fingerprint(model)}
     if _rows_done(path, shape, read_json(note), said) < len(split.names):
         with lock(stem.with_suffix(".lock"), wait=True):  # two trainings may share the folder
@@ -94,7 +94,7 @@ def read_images(model, photos, mirrored=False):
     return np.ascontiguousarray(images[:, :, ::-1]) if mirrored else images
 
 
-def _row_shape(model):
+def kept_shape(model):
     """The shape of what is kept of one photo."""
     size = model.encoder_config.preprocessing.size
     black = to_device(np.zeros((1, size, size, 3), np.uint8), xp_of(model.params.flat))
