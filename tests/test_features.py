@@ -10,7 +10,7 @@ import pytest
 
 from satnp.data import features
 from satnp.data.datasets import load_split
-from satnp.data.features import annotate, feature_store, fingerprint
+from satnp.data.features import annotate, feature_store, fingerprint, keep
 from satnp.encoders import squeezenet
 from satnp.presets import PRESETS, new_model
 from tests.small_world import write_flickr8k
@@ -43,9 +43,9 @@ def test_an_interrupted_store_goes_on_to_the_same_bytes(split, model, tmp_path, 
         seen.append(photos[0])
         if len(seen) == 13:
             raise KeyboardInterrupt
-        return annotate(model, photos, mirrored)
+        return keep(model, photos, mirrored)
 
-    monkeypatch.setattr(features, "annotate", dying)
+    monkeypatch.setattr(features, "keep", dying)
     with pytest.raises(KeyboardInterrupt):
         feature_store(tmp_path / "parts", model, split)
     np.testing.assert_array_equal(feature_store(tmp_path / "parts", model, split), whole)
@@ -106,7 +106,7 @@ from satnp.presets import PRESETS, new_model
 names = tuple(f"{k}.jpg" for k in range(2000))
 split = Split(names, tuple([["a"]] for _ in names), names)
 model = new_model(PRESETS["scenes"], split)
-features.annotate = lambda model, photos, mirrored: np.ones((1, 64, 128), np.float32)
+features.keep = lambda model, photos, mirrored: np.ones((1, 64, 128), np.float32)
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 before = peak()
 store = features.feature_store(sys.argv[1], model, split)

@@ -19,7 +19,7 @@ from satnp.checkpoint import load_training, save
 from satnp.cli import main
 from satnp.data import features
 from satnp.data.datasets import load_split
-from satnp.data.features import annotate, feature_store
+from satnp.data.features import feature_store, keep
 from satnp.errors import InputError
 from satnp.files import lock, remove_leftovers, write_json
 from satnp.presets import PRESETS, new_model
@@ -103,12 +103,12 @@ FILL = """
     from satnp.data import features
     from satnp.data.datasets import load_split
     from satnp.presets import PRESETS, new_model
-    split, annotate = load_split("flickr8k", "train", sys.argv[1]), features.annotate
+    split, keep = load_split("flickr8k", "train", sys.argv[1]), features.keep
     def slow(*arguments):
         print("a row", flush=True)
         sys.stdin.readline()  # until it is let go on
-        return annotate(*arguments)
-    features.annotate, features.CHUNK = slow, 5
+        return keep(*arguments)
+    features.keep, features.CHUNK = slow, 5
     features.feature_store(sys.argv[2], new_model(PRESETS["scenes"], split), split)
 """
 
@@ -121,9 +121,9 @@ def test_a_second_process_waits_for_the_features_and_computes_what_is_missing(ro
 
     def counted(*arguments):
         computed.append(arguments)
-        return annotate(*arguments)
+        return keep(*arguments)
 
-    monkeypatch.setattr(features, "annotate", counted)
+    monkeypatch.setattr(features, "keep", counted)
     with start(FILL, root, tmp_path / "shared") as first:
         print("\n" * 5, file=first.stdin, flush=True)
         for _ in range(7):

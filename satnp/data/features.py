@@ -56,7 +56,7 @@ def _fill(path, note, shape, said, model, split, mirrored):
         for start in range(done, len(split.names), CHUNK):
             stop = min(start + CHUNK, len(split.names))
             for row in range(start, stop):
-                kept = _compute(model, model.keepable, split.photos[row : row + 1], mirrored)
+                kept = keep(model, split.photos[row : row + 1], mirrored)
                 file.write(kept.astype("<f2").tobytes())
                 bar.update()
             if stop == len(split.names):
@@ -101,13 +101,17 @@ def kept_shape(model):
     return model.keepable(black).shape[1:]
 
 
+def keep(model, photos, mirrored=False):
+    """What `model.keepable` gives of photos, on the host."""
+    return _one_by_one(model, model.keepable, read_images(model, photos, mirrored))
+
+
 def annotate(model, photos):
     """The annotations (N, L, D) of photos, on the host."""
-    return _compute(model, model.annotate, photos)
+    return _one_by_one(model, model.annotate, read_images(model, photos))
 
 
-def _compute(model, function, photos, mirrored=False):
-    """function(images) of photos, on the host; one photo at a time stays in the processor's cache."""
+def _one_by_one(model, function, images):
+    """function(images) on the host; one photo at a time stays in the processor's cache."""
     xp = xp_of(model.params.flat)
-    images = read_images(model, photos, mirrored)
     return np.concatenate([to_host(function(to_device(image[None], xp))) for image in images])
