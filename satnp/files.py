@@ -113,7 +113,6 @@ def lock(path, wait=False):
     if key in _held:
         yield
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
     said = False
     while (file := _locked(path)) is None:
         busy = f"{_holder(path)} is writing into {path.parent}"
@@ -138,6 +137,7 @@ def lock(path, wait=False):
 
 def _locked(path):
     """The file `path`, open and locked; None where another process has it."""
+    path.parent.mkdir(parents=True, exist_ok=True)  # the holder may have removed that too
     file = open(path, "a", encoding="utf-8")
     try:
         if fcntl:
@@ -150,7 +150,11 @@ def _locked(path):
         return None
     except OSError:  # a file system without locks
         pass
-    if not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):  # its holder has just removed it
+    try:
+        removed = not os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        removed = True
+    if removed:  # by the holder, just now
         file.close()
         return _locked(path)
     file.truncate(0)
