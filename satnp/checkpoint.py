@@ -42,6 +42,7 @@ def load_training(path):
             group, _, short = name.partition("/")
             groups[group][short] = x
         model_header, training, notes = dict(header["model"]), header["training"], dict(header["notes"])
+        notes["recipe"] = dict(notes.get("recipe", {}))
         params = Parameters.of(groups["params"])
     except BROKEN as error:
         raise InputError(f"{path} is not a whole checkpoint ({error}); take another, or train again") from None

@@ -304,7 +304,7 @@ def evaluate(args):
     from satnp.files import write_json
 
     model, notes = _load(args)
-    split = load_split(args.data, args.split, args.root, notes.get("recipe", {}).get("seed", 0), args.captions)
+    split = load_split(args.data, args.split, args.root, notes["recipe"].get("seed", 0), args.captions)
     photos = len(split.names)
     if args.skip_bad:
         split = readable(split)

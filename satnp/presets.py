@@ -44,7 +44,13 @@ PRESETS = {
     ),
 }  # fmt: skip
 PRESETS |= {kind: PRESETS["flickr8k"] for kind in ("flickr30k", "coco", "karpathy")}
-PRESETS["folder"] = replace(PRESETS["flickr8k"], recipe=replace(PRESETS["flickr8k"].recipe, min_count=1))  # may be small
+# A folder may hold a hundred photos: smaller batches, or there would be too few steps; patience ends it for more.
+PRESETS["folder"] = replace(
+    PRESETS["flickr8k"],
+    recipe=replace(
+        PRESETS["flickr8k"].recipe, epochs=40, batch_size=16, warmup=50, averaging=0.99, patience=8, min_count=1,
+    ),
+)  # fmt: skip
 
 # What hard attention does differently. A word is paid for the words from it on, and by less than the bound's own weight:
 # with all of it the noise of the first rewards closes the gate beta before there is anything to see. On Flickr8k the mean
