@@ -118,6 +118,7 @@ class Config:
     baseline: str = "moving_average"  # none, moving_average or leave_one_out (which needs samples >= 2)
     samples: int = 1                  # S, paths drawn for each caption
     coin: str = "image"               # alpha_t in place of s_t, one coin an image, one a minibatch, or none
+    coin_chance: float = 0.5          # of alpha_t; the paper's coin is fair
     reward: str = "sum"               # sum or mean of log p over a caption's words
     reward_weight: float = 1.0        # lambda_r
     entropy_weight: float = 0.01      # lambda_e
@@ -138,6 +139,8 @@ class Config:
                 raise InputError(f"{name} is {getattr(self, name)}; choose 0 or more")
         if not 0 < self.temperature < float("inf"):
             raise InputError(f"temperature is {self.temperature}; choose a number above 0")
+        if not 0 <= self.coin_chance <= 1:
+            raise InputError(f"coin_chance is {self.coin_chance}; choose a chance from 0 to 1")
         if not 0 <= self.dropout < 1:
             raise InputError(f"dropout is {self.dropout}; choose a rate from 0 to below 1")
         if self.hard and self.baseline == "leave_one_out" and self.samples < 2:
@@ -264,7 +267,7 @@ def draw_noise(config, T, N, L, rng):
     expected, masks, gumbel = None, [], []
     if config.hard:
         coins = {"image": N, "minibatch": 1, "none": 0}[config.coin]
-        expected = np.resize(rng.random(coins) < 0.5, N) if coins else np.zeros(N)
+        expected = np.resize(rng.random(coins) < config.coin_chance, N) if coins else np.zeros(N)
         expected = expected.astype(np.float32)
     for _ in range(T):
         if config.dropout:
