@@ -228,6 +228,9 @@ def test_the_coin_is_tossed_for_an_image_for_a_minibatch_or_not_at_all(rng):
     assert tossed["image"].std(axis=1).min() > 0.3 and abs(tossed["image"].mean() - 0.5) < 0.02
     assert tossed["minibatch"].std(axis=1).max() == 0 and abs(tossed["minibatch"].mean() - 0.5) < 0.15
     assert not tossed["none"].any()
+    for chance in (0.0, 0.9, 1.0):
+        config = checks.sizes("additive", "scalar", attention="hard", dropout=0.0, coin_chance=chance)
+        assert abs(sat.draw_noise(config, 1, 2000, 2, rng).expected.mean() - chance) < 0.03 * (0 < chance < 1) + 1e-9
 
 
 @each(SOFT)
@@ -255,6 +258,7 @@ def test_init(choices):
         ({"estimator": "vimco"}, "estimator is 'vimco'; choose reinforce, reward_to_go, local_expectation or gumbel_st"),
         ({"baseline": "critic"}, "baseline is 'critic'; choose none, moving_average or leave_one_out"),
         ({"coin": "batch"}, "coin is 'batch'; choose image, minibatch or none"),
+        ({"coin_chance": 1.5}, "coin_chance is 1.5; choose a chance from 0 to 1"),
         ({"reward": "bleu"}, "reward is 'bleu'; choose sum or mean"),
         ({"decoding": "greedy"}, "decoding is 'greedy'; choose expectation, argmax or sampling"),
         ({"samples": 0}, "samples is 0; choose 1 to 1000000"),
