@@ -203,8 +203,8 @@ class Trainer:
 
     def _learning_rates(self):
         """One number, or (P,) where layers of a pretrained encoder have their own."""
-        recipe, flat = self.recipe, self.params.flat
-        if not self.model.finetune_from:
+        recipe, flat, model = self.recipe, self.params.flat, self.model
+        if model.frozen or not hasattr(ENCODERS[model.encoder], "load"):
             return recipe.learning_rate
         rates = self.params.on(xp_of(flat).full_like(flat, recipe.learning_rate))
         rates.part("encoder").flat[...] = recipe.encoder_learning_rate

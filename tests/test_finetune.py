@@ -89,10 +89,12 @@ def test_gradients_from_a_layer_on_are_those_of_the_whole_encoder(xp, rng, layer
     assert all(to_host(g).any() for _, g in part.since(layer).items())
 
 
-@pytest.mark.parametrize("optimiser", ["sgd", "rmsprop", "adam"])
-def test_the_encoder_has_a_learning_rate_of_its_own(new_trainer, xp, optimiser):
+@pytest.mark.parametrize(
+    ("optimiser", "layer"), [("sgd", "fire9"), ("rmsprop", "fire9"), ("adam", "fire9"), ("sgd", "conv1")]
+)
+def test_the_encoder_has_a_learning_rate_of_its_own(new_trainer, xp, optimiser, layer):
     def moved(rate):
-        t = new_trainer(xp, "fire9", encoder_learning_rate=rate, optimiser=optimiser, learning_rate=1e-3, epochs=3)
+        t = new_trainer(xp, layer, encoder_learning_rate=rate, optimiser=optimiser, learning_rate=1e-3, epochs=3)
         start = t.params.flat.copy()
         t._train_step(xp)
         moved = t.params.on(to_host(t.params.flat - start).astype(float))
