@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -343,5 +345,8 @@ def test_gradcheck_json_and_status(capsys, tmp_path):
     assert rows and rows[0].keys() == {"name", "method", "error", "passed"} and all(row["passed"] for row in rows)
 
 
-def test_peak_memory_is_plausible():
-    assert 10e6 < peak_memory() < 100e9
+def test_peak_memory_is_that_of_this_process_and_not_of_its_parent():
+    held = np.ones(50_000_000)
+    line = [sys.executable, "-c", "from satnp.demo import peak_memory; print(peak_memory())"]
+    child = int(subprocess.run(line, capture_output=True, text=True, check=True).stdout)
+    assert 10e6 < child < held.nbytes < peak_memory() < 100e9

@@ -97,20 +97,20 @@ def test_a_store_that_cannot_be_trusted_is_done_again(split, model, tmp_path, wh
 
 
 MANY = """
-import resource, sys
+import sys
 import numpy as np
 from satnp.data import features
 from satnp.data.split import Split
+from satnp.demo import peak_memory
 from satnp.presets import PRESETS, new_model
 
 names = tuple(f"{k}.jpg" for k in range(2000))
 split = Split(names, tuple([["a"]] for _ in names), names)
 model = new_model(PRESETS["scenes"], split)
 features.keep = lambda model, photos, mirrored: np.ones((1, 64, 128), np.float32)
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-before = peak()
+before = peak_memory()
 store = features.feature_store(sys.argv[1], model, split)
-print(store.nbytes, peak() - before)
+print(store.nbytes, peak_memory() - before)
 """
 
 

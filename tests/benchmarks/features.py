@@ -8,7 +8,6 @@ processes of its own.
 
 import argparse
 import filecmp
-import resource
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ import numpy as np
 from satnp.data.datasets import load_split
 from satnp.data.features import feature_store
 from satnp.data.split import Split
+from satnp.demo import peak_memory
 from satnp.files import read_json
 from satnp.presets import PRESETS, new_model
 
@@ -31,8 +31,7 @@ def extract(root, weights, folder):
     model = new_model(PRESETS["flickr8k"], split, weights)
     before, started = sum(note["done"] for note in notes(folder)), perf_counter()
     feature_store(folder, model, split)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    print(len(split.names) - before, perf_counter() - started, peak)
+    print(len(split.names) - before, perf_counter() - started, peak_memory() / 2**20)
 
 
 def notes(folder):
