@@ -316,14 +316,22 @@ def _flat(header):
 
 
 def read_log(path):
-    """The records of a metrics.jsonl; a last line cut short by a kill is dropped."""
-    records = []
-    if Path(path).is_file():
-        for line in Path(path).read_text(encoding="utf-8").splitlines():
-            try:
-                records.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
+    """The records of a metrics.jsonl; a last line cut short by a kill is dropped.
+
+    Raises: InputError for another line that is no record.
+    """
+    records, path = [], Path(path)
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            record = None
+        match record:
+            case {"kind": str(), "step": int()}:
+                records.append(record)
+            case _ if number < len(lines):
+                raise InputError(f"line {number} of {path} is no record of a training; mend it, or take the line out")
     return records
 
 

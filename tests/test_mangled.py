@@ -449,6 +449,10 @@ MANGLED = {
         run(lambda t: (t / "run/last.npz").write_bytes((t / "run/last.npz").read_bytes()[:9999])), RESUME,
         "last.npz is not a whole checkpoint (",
     ),
+    "resuming with a log of something else": (
+        run(lambda t: (t / "run/metrics.jsonl").write_bytes(b'{"kind": "train", "step": 1}\n\xff [5]\n{}\n')), RESUME,
+        "line 2 of ", "metrics.jsonl is no record of a training; mend it, or take the line out",
+    ),
     "resuming what has no training": (
         lambda t, w: (run()(t, w), shutil.copy(w / "best.npz", t / "run/last.npz")), RESUME,
         "last.npz has no training to resume; give the folder",
