@@ -181,7 +181,7 @@ def train(args):
     from satnp.data.split import readable
     from satnp.figures import curves_figure, diagnostics_figure
     from satnp.presets import find_preset, new_model
-    from satnp.training import Trainer, read_log
+    from satnp.training import Photos, Trainer, read_log
 
     preset = find_preset(args.data, args.attention, args.config)
     if args.encoder:
@@ -201,14 +201,7 @@ def train(args):
     if args.init:
         _start_from(model, args.init)
     model = model.on(xp)
-    stores = {}
-    if model.keeps_features:
-        stores = {
-            "features": feature_store(folder, model, splits["train"]),
-            "mirrored": feature_store(folder, model, splits["train"], mirrored=True) if recipe.mirror else None,
-            "val_features": feature_store(folder, model, splits["val"]),
-        }
-    trainer = Trainer(model, recipe, splits["train"], splits["val"], args.out, **stores)
+    trainer = Trainer(model, recipe, splits["train"], splits["val"], args.out)
     if args.resume and last.exists():
         try:
             trainer.resume()
@@ -219,6 +212,11 @@ def train(args):
         print(f"resumed at step {trainer.step} of {trainer.steps}")
     elif args.resume:
         print(f"there is no {last} yet: starting from the beginning")
+    if model.keeps_features:  # only now: for a training that does not go on they would be computed in vain
+        features = feature_store(folder, model, splits["train"])
+        mirrored = feature_store(folder, model, splits["train"], mirrored=True) if recipe.mirror else None
+        trainer.photos = Photos(model, splits["train"], recipe, features, mirrored)
+        trainer.val_features = feature_store(folder, model, splits["val"])
     if not trainer.run():
         return 130
     records = read_log(args.out / "metrics.jsonl")

@@ -88,12 +88,13 @@ def test_resume_refuses_what_differs_by_its_name(world, capsys, what):
         for old, new in (("train-00000", "swap"), ("train-00001", "train-00000"), ("swap", "train-00001")):
             text = text.replace(old, new)
         tokens.write_text(text)
-    before = (world / "whole/last.npz").read_bytes()
+    before, features = (world / "whole/last.npz").read_bytes(), sorted((world / "whole/features").iterdir())
     capsys.readouterr()
     assert main(train_line(world, "whole", "--resume", **changes)) == 2
     (sentence,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("satnp: "))
     assert f"does not fit: {what} differ;" in sentence
     assert (world / "whole/last.npz").read_bytes() == before
+    assert sorted((world / "whole/features").iterdir()) == features  # none were computed first
 
 
 @pytest.mark.parametrize("command", ["caption {best} {photo} --json {out}", EVALUATE], ids=["caption", "evaluate"])
