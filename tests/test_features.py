@@ -11,6 +11,7 @@ import pytest
 from satnp.data import features
 from satnp.data.datasets import load_split
 from satnp.data.features import annotate, feature_store, fingerprint, keep
+from satnp.data.scenes import make_scenes
 from satnp.encoders import squeezenet
 from satnp.presets import PRESETS, new_model
 from tests.small_world import write_flickr8k
@@ -105,7 +106,7 @@ from satnp.demo import peak_memory
 from satnp.presets import PRESETS, new_model
 
 names = tuple(f"{k}.jpg" for k in range(2000))
-split = Split(names, tuple([["a"]] for _ in names), names)
+split = Split(names, tuple([["a"]] for _ in names), (np.zeros((1, 1, 3), np.uint8),) * 2000)
 model = new_model(PRESETS["scenes"], split)
 features.keep = lambda model, photos, mirrored: np.ones((1, 64, 128), np.float32)
 before = peak_memory()
@@ -118,6 +119,19 @@ def test_the_memory_of_many_photos_is_that_of_few(tmp_path):
     child = subprocess.run([sys.executable, "-c", MANY, tmp_path], capture_output=True, text=True, check=True)
     written, grown = map(int, child.stdout.split())
     assert written > 32e6 and grown < written / 4
+
+
+def test_other_photos_of_the_same_names_are_other_features(split, model, tmp_path):
+    photos = [tmp_path / f"{row}.jpg" for row in range(24)]
+    for old, new in zip(split.photos, photos, strict=True):
+        new.write_bytes(old.read_bytes())
+    copied = feature_store(tmp_path / "store", model, split._replace(photos=tuple(photos)))
+    photos[3].write_bytes(split.photos[4].read_bytes())
+    other = feature_store(tmp_path / "store", model, split._replace(photos=tuple(photos)))
+    drawn = [split._replace(photos=tuple(x.image for x in make_scenes(24, "train", seed))) for seed in (0, 1)]
+    drawn = [feature_store(tmp_path / "store", model, one) for one in drawn]
+    np.testing.assert_array_equal(other[4], copied[4])
+    assert not np.array_equal(other[3], copied[3]) and not np.array_equal(*drawn)
 
 
 def test_other_weights_are_other_features(split, model, tmp_path):

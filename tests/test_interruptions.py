@@ -20,6 +20,7 @@ from satnp.cli import main
 from satnp.data import features
 from satnp.data.datasets import load_split
 from satnp.data.features import feature_store, keep
+from satnp.data.split import readable
 from satnp.errors import InputError
 from satnp.files import lock, remove_leftovers, write_json
 from satnp.presets import PRESETS, new_model
@@ -137,6 +138,21 @@ def test_a_second_process_waits_for_the_features_and_computes_what_is_missing(ro
     waited = f"process {first.pid} is writing into {tmp_path / 'shared'}: waiting"
     assert killed or waited in capsys.readouterr().err
     assert {p.suffix for p in (tmp_path / "shared").iterdir()} == {".npy", ".json"}
+
+
+def test_a_second_process_waits_for_the_note_of_photos_that_cannot_be_read(root, tmp_path, monkeypatch):
+    split = load_split("flickr8k", "train", root)
+    path = tmp_path / f"photos-{split.digest}.json"
+
+    def end_the_first(seconds):
+        write_json(path, {"photos": 24, "bad": {split.names[0]: "it is cut"}})
+        first.communicate("")
+
+    monkeypatch.setattr(files, "sleep", end_the_first)
+    with start(HOLD, path.with_suffix(".lock")) as first:
+        assert first.stdout.readline() == "inside\n"
+        assert readable(split, tmp_path).names == split.names[1:]
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
 def test_what_a_kill_left_half_written_is_removed_at_the_next_start(tmp_path):

@@ -34,7 +34,7 @@ def feature_store(folder, model, split, mirrored=False):
     `folder` gets features-FINGERPRINT.npy and a .json that says which photos and how many rows are done, so an
     interrupted run goes on where it stopped. mirrored: of the photos seen in a mirror.
     """
-    stem = Path(folder) / f"features-{fingerprint(model)}-{split.digest}{'-mirrored' if mirrored else ''}"
+    stem = Path(folder) / f"features-{fingerprint(model)}-{split.contents}{'-mirrored' if mirrored else ''}"
     path, note = stem.with_suffix(".npy"), stem.with_suffix(".json")
     shape = (len(split.names), *kept_shape(model))
     said = {"photos": len(split.names), "encoder": fingerprint(model)}

@@ -1,15 +1,17 @@
 """One split of any data set, as training, evaluation and the feature store see it."""
 
 import sys
+from contextlib import nullcontext
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from tqdm import tqdm
 
 from satnp.encoders.photos import read_photo
 from satnp.errors import InputError
-from satnp.files import read_json, write_json
+from satnp.files import lock, read_json, write_json
 
 
 class Split(NamedTuple):
@@ -27,8 +29,16 @@ class Split(NamedTuple):
 
     @property
     def digest(self):
-        """A name for exactly these photos in this order."""
+        """A name for exactly these photos in this order, whatever is in them."""
         return sha256("\n".join(self.names).encode()).hexdigest()[:8]
+
+    @property
+    def contents(self):
+        """The same, with how large each photo's file is, or its pixels where it is no file."""
+        digest = sha256(self.digest.encode())
+        for photo in self.photos:
+            digest.update(photo.tobytes() if isinstance(photo, np.ndarray) else b"%d " % Path(photo).stat().st_size)
+        return digest.hexdigest()[:8]
 
 
 def readable(split, folder=None):
@@ -42,20 +52,29 @@ def readable(split, folder=None):
     bad = note and _noted(read_json(note), split)
     where = "" if bad is None else f" (noted in {note})"
     if bad is None:
-        bad = {}
-        for name, photo in zip(split.names, tqdm(split.photos, desc="reading", unit="photo"), strict=True):
-            try:
-                read_photo(photo)
-            except InputError as error:
-                bad[name] = str(error)
-        if note:
-            write_json(note, {"photos": len(split.names), "bad": bad})
+        with lock(note.with_suffix(".lock"), wait=True) if note else nullcontext():  # two trainings may share the folder
+            bad = note and _noted(read_json(note), split)
+            if bad is None:
+                bad = _unreadable(split)
+                if note:
+                    write_json(note, {"photos": len(split.names), "bad": bad})
     for reason in bad.values():
         print(f"satnp: skipped: {reason}{where}", file=sys.stderr)
     rows = [row for row, name in enumerate(split.names) if name not in bad]
     if not rows:
         raise InputError(f"none of the {len(bad)} photos from {split.names[0]} on can be read; give whole photos")
     return Split(*(field and tuple(field[row] for row in rows) for field in split))
+
+
+def _unreadable(split):
+    """{name: reason} of the photos that cannot be read."""
+    bad = {}
+    for name, photo in zip(split.names, tqdm(split.photos, desc="reading", unit="photo"), strict=True):
+        try:
+            read_photo(photo)
+        except InputError as error:
+            bad[name] = str(error)
+    return bad
 
 
 def _noted(note, split):
