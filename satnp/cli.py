@@ -308,11 +308,6 @@ def evaluate(args):
         split = readable(split)
     scores, captions = score(model, split, args.beam, seed=args.seed)
     meteor, missing = meteor_or_reason(split, captions)
-    looking = f", looking by {model.config.decoding}" if getattr(model.config, "hard", False) else ""
-    print(f"{len(split.names)} photos of {args.data} {args.split}, beam {args.beam}{looking}, coco-caption's tokens")
-    for name, value in scores.items():
-        print(f"  {name:24} {value:.4f}")
-    print(f"  METEOR: not computed, {missing}" if missing else f"  {'METEOR':24} {meteor:.4f}")
     if args.json:
         setting = {
             "checkpoint": str(args.checkpoint), "step": notes.get("step"), "data": args.data, "split": args.split,
@@ -326,6 +321,11 @@ def evaluate(args):
     if args.results:
         named = zip(split.ids or split.names, captions, strict=True)
         write_json(args.results, [{"image_id": name, "caption": str(said)} for name, said in named])
+    looking = f", looking by {model.config.decoding}" if getattr(model.config, "hard", False) else ""
+    print(f"{len(split.names)} photos of {args.data} {args.split}, beam {args.beam}{looking}, coco-caption's tokens")
+    for name, value in scores.items():
+        print(f"  {name:24} {value:.4f}")
+    print(f"  METEOR: not computed, {missing}" if missing else f"  {'METEOR':24} {meteor:.4f}")
     _say_skipped(photos - len(split.names), photos)
 
 

@@ -1,5 +1,6 @@
 """The command line, as a user types it."""
 
+import errno
 import json
 import shutil
 import subprocess
@@ -91,6 +92,19 @@ def test_evaluate_scores_a_split_with_its_own_list_alone(world, capsys, tmp_path
     assert {"Bleu_1", "Bleu_4", "ROUGE_L", "CIDEr", "beam", "split", "tokeniser"} <= scores.keys()
     assert [row.keys() for row in results] == [{"image_id", "caption"}] * 4
     assert "beam 2" in said(capsys)[0]
+
+
+def test_the_files_of_an_evaluation_are_written_before_anybody_stops_to_read(world, tmp_path, monkeypatch):
+    folder, root = world
+    line = f"evaluate {folder}/run/best.npz --data flickr8k --root {root} --split test --json {tmp_path}/s.json"
+
+    def closed(text):
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.stdout, "write", closed)
+        assert main(line.split()) == 2
+    assert "Bleu_4" in json.loads((tmp_path / "s.json").read_text())
 
 
 @pytest.mark.parametrize("there", [True, False])
