@@ -1,6 +1,7 @@
 """A trained model as one thing: encoder, captioner, vocabulary and parameters, from pixels to words."""
 
 from dataclasses import asdict, dataclass, fields, replace
+from itertools import pairwise
 from math import isfinite
 from typing import Any, NamedTuple
 
@@ -68,15 +69,21 @@ class Model:
 
     def annotate(self, images):
         """images (N, S, S, 3) RGB 0-255, in the model's memory -> annotations (N, L, D)"""
-        annotations, _ = ENCODERS[self.encoder].forward(self.params.part("encoder"), self.encoder_config, images)
-        return annotations
+        encoder, params = ENCODERS[self.encoder], self.params.part("encoder")
+        if not hasattr(encoder, "LAYERS"):
+            return encoder.forward(params, self.encoder_config, images)[0]
+        last = encoder.LAYERS[-1]
+        return encoder.forward(params, self.encoder_config, self._map_before(last, images), start=last)[0]
 
     def keepable(self, images):
         """What training never changes of images (N, S, S, 3): annotations (N, L, D), or the map before `finetune_from`."""
-        if self.finetune_from is None:
-            return self.annotate(images)
-        encoder = ENCODERS[self.encoder]
-        x, _ = encoder.feature_map(self.params.part("encoder"), self.encoder_config, images, stop=self.finetune_from)
+        return self.annotate(images) if self.finetune_from is None else self._map_before(self.finetune_from, images)
+
+    def _map_before(self, layer, x):
+        """The map that `layer` wants of images x (N, S, S, 3), layer by layer: VGG-19's caches together are 360 MiB."""
+        encoder, params = ENCODERS[self.encoder], self.params.part("encoder")
+        for start, stop in pairwise(encoder.LAYERS[: encoder.LAYERS.index(layer) + 1]):
+            x = encoder.feature_map(params, self.encoder_config, x, start, stop)[0]
         return x
 
     def encode(self, kept):

@@ -1,6 +1,7 @@
 """A pretrained encoder that is trained from one of its layers on, with a learning rate of its own."""
 
 import json
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -68,6 +69,22 @@ def test_kept_maps_give_the_annotations_of_the_photos(world):
     images = np.random.default_rng(0).integers(0, 256, (2, 224, 224, 3), np.uint8)
     kept, _ = model.encode(model.keepable(images))
     np.testing.assert_allclose(kept, model.annotate(images), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("function", ["annotate", "keepable"])
+def test_where_nothing_is_trained_the_caches_of_one_layer_at_a_time_are_held(world, function):
+    model, image = load(world / "whole/best.npz"), np.zeros((1, 224, 224, 3), np.uint8)
+
+    def peak(run):
+        tracemalloc.start()
+        try:
+            run(image)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    whole = peak(lambda image: squeezenet.forward(model.params.part("encoder"), model.encoder_config, image))
+    assert peak(getattr(model, function)) < whole / 2
 
 
 @pytest.mark.parametrize("layer", ["conv1", "fire2", "fire4", "fire8"])
