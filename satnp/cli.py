@@ -243,6 +243,7 @@ def _start_from(model, path):
         "another captioner": model.captioner == other.captioner,
         "another vocabulary": model.vocabulary.words == other.vocabulary.words,
         "other sizes": model.shapes() == other.shapes(),
+        "another preprocessing": model.encoder_config.preprocessing == other.encoder_config.preprocessing,
         "other encoder weights": not model.keeps_features
         or fingerprint(model) == fingerprint(replace(other, finetune_from=model.finetune_from)),
     }  # fmt: skip

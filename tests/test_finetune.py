@@ -163,6 +163,9 @@ def test_fine_tuning_starts_from_a_training_with_frozen_features(world, tmp_path
     more = ("--finetune-from", "fire8", "--init", f"{world}/frozen/best.npz", "--weights", f"{tmp_path}/other.npz")
     assert train(world, "no", *more) == 2
     assert "has other encoder weights than this training" in capsys.readouterr().err
+    more = ("--finetune-from", "conv1", "--init", f"{world}/frozen/best.npz", "--preprocessing", "torchvision")
+    assert train(world, "no", *more) == 2
+    assert "has another preprocessing than this training" in capsys.readouterr().err
 
 
 def test_a_fine_tuned_checkpoint_captions_from_pixels_and_scores_as_in_training(world, tmp_path, capsys):
