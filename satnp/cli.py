@@ -1,6 +1,7 @@
 """The command line: satnp demo | gradcheck | estimators | train | caption | evaluate."""
 
 import argparse
+import os
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
@@ -18,7 +19,7 @@ from satnp.files import lock
 
 
 def main(arguments=None):
-    """Run one command -> exit status: 0 done, 1 a check failed, 2 bad input, 130 interrupted."""
+    """Run one command -> exit status: 0 done, 1 a check failed, 2 bad input, 130 interrupted, 141 not read to its end."""
     args = _parser().parse_args(arguments)
     try:
         # a command that fills a folder has it to itself
@@ -27,6 +28,9 @@ def main(arguments=None):
     except InputError as error:
         print(f"satnp: {' '.join(str(error).splitlines())}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # whoever read what is printed has gone, as in `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())
+        return 141
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         print(f"satnp: {error.strerror or error}{where}; mend that and run again", file=sys.stderr)

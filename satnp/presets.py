@@ -90,10 +90,16 @@ def _read(path, preset):
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not TOML ({error}); mend that line") from None
     captioner = CAPTIONERS[preset.captioner].Config
+    tables = {  # V and D follow from the data and the encoder
+        "config": {f.name: f.type for f in fields(captioner) if f.name not in ("V", "D")},
+        "recipe": {f.name: f.type for f in fields(Recipe)},
+    }
+    for table, types in tables.items():
+        for name in said.keys() & types.keys():
+            raise InputError(f"{path} has the key {name!r} outside of its table; put it below a line [{table}]")
     _check(said, {"encoder": str, "config": dict, "recipe": dict}, path)
-    # V and D follow from the data and the encoder
-    _check(said.get("config", {}), {f.name: f.type for f in fields(captioner) if f.name not in ("V", "D")}, path)
-    _check(said.get("recipe", {}), {f.name: f.type for f in fields(Recipe)}, path)
+    for table, types in tables.items():
+        _check(said.get(table, {}), types, path)
     return said
 
 

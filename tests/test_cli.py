@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -104,7 +105,8 @@ def test_the_files_of_an_evaluation_are_written_before_anybody_stops_to_read(wor
     with monkeypatch.context() as patch:
         patch.setattr(sys.stdout, "write", closed)
         patch.setattr(evaluation, "meteor_or_reason", lambda *arguments: (None, "not asked"))
-        assert main(line.split()) == 2
+        patch.setattr(os, "dup2", lambda *handles: None)  # pytest's own stdout stays
+        assert main(line.split()) == 141
     assert "Bleu_4" in json.loads((tmp_path / "s.json").read_text())
 
 
@@ -260,6 +262,8 @@ def test_bad_input_gets_one_sentence(world, capsys, line, words):
 @pytest.mark.parametrize(
     ("toml", "words"),
     [
+        ("dropout = 0.3", "'dropout' outside of its table; put it below a line [config]"),
+        ("epochs = 3", "'epochs' outside of its table; put it below a line [recipe]"),
         ("[recipe]\nepochs = 2.5", "epochs = 2.5; give a value of type int"),
         ("[recipe]\nepochs = true", "epochs = True; give a value of type int"),
         ("[recipe]\nlearning_rate = '1e-3'", "learning_rate = '1e-3'; give a value of type float"),

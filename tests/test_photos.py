@@ -156,6 +156,12 @@ def test_a_photo_with_mangled_tags_is_still_turned(tmp_path, tags):
     assert_shows(tmp_path / "none.jpg", PICTURE)
 
 
+@pytest.mark.parametrize("white", [1.0, 255.0])
+def test_a_photo_of_fractions_is_as_bright_as_one_of_bytes(tmp_path, white):
+    Image.fromarray(np.array([[0.0, white / 2, white]], np.float32)).save(tmp_path / "float.tif")
+    assert read_photo(tmp_path / "float.tif")[0, :, 0].tolist() == [0, 127, 255]
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
 def test_one_pixel_is_a_photo(tmp_path, mode):
     path = tmp_path / ("one.tif" if mode == "CMYK" else "one.png")

@@ -106,6 +106,9 @@ def _rgb(image):
     """8-bit RGB, over white where the image is transparent."""
     if image.mode.startswith("I"):  # 16 bits a pixel: Pillow would clip them to 8
         image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
+    if image.mode == "F":  # 0 to 1, or 0 to 255
+        x = np.nan_to_num(image)
+        image = Image.fromarray((x * (255 if x.max() <= 1 else 1)).clip(0, 255).astype(np.uint8))
     if not image.has_transparency_data:
         return image.convert("RGB")
     image = image.convert("RGBA")
