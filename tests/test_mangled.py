@@ -281,7 +281,7 @@ MANGLED = {
     "a JSON of half a letter": (*form(write_names, JSON, ('["', r'["\ud800')), "that is no text: give strings"),
     "a token file without #k": (*form(write_token, "results_20130124.token", "0.jpg\ta dog"), "NAME.jpg#k"),
     "COCO without image ids": (*form(write_coco, VAL, ('"image_id"', '"photo"')), "an entry has no 'image_id'"),
-    "COCO with a list for an id": (*form(write_coco, VAL, ('"image_id": 0', '"image_id": []')), "of another type"),
+    "COCO with a list for an id": (*form(write_coco, VAL, ('"image_id": 119', '"image_id": []')), "of another type"),
     "COCO without its images": (*form(write_coco, VAL, ('"images"', '"photos"')), "has for 'photos' a caption"),
     "COCO of annotations that are none": (*form(write_coco, VAL, '{"images": [], "annotations": 3}'), "of another"),
     "Karpathy without splits": (*form(write_karpathy, KARPATHY, ('"split"', '"part"')), "entry has no 'split'"),
@@ -340,7 +340,7 @@ MANGLED = {
     "a checkpoint packed in an unknown way": (patched(8, 77), CHECKPOINT, BROKEN),
     "a checkpoint packed as what it is not": (patched(8, 8), CHECKPOINT, BROKEN),
     "a checkpoint of another encoder": (
-        header(lambda found: found["model"].update(encoder="vgg19")), CHECKPOINT, "c.npz ", "'vgg19'"
+        header(lambda found: found["model"].update(encoder="vgg16")), CHECKPOINT, "c.npz ", "'vgg16'"
     ),
     "a checkpoint of another captioner": (
         header(lambda found: found["model"].update(captioner="x")), CHECKPOINT, "c.npz ", "'x'"
@@ -714,7 +714,7 @@ def shut(world):
 @pytest.mark.parametrize(
     ("line", "file"),
     [
-        (RESUME.replace("{t}", "{w}"), "run/metrics.jsonl"),
+        (RESUME.replace("{t}", "{w}"), "run/.lock"),
         (TRAIN.replace("{t}", "{w}"), "new"),
         (TRAIN.replace("{t}/new", "{w}/run/new"), "run/new"),
         ("caption {w}/best.npz {w}/photo.jpg --beam 1 --json {w}/out.json", "out.json"),

@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 
 import numpy as np
@@ -31,11 +32,18 @@ class Preprocessing:
     scale: float | tuple = 1 / 64       # multiplied afterwards; one for all, or one a channel
 
     def __post_init__(self):
-        if not 1 <= self.size <= 10_000 or self.channels not in ("RGB", "BGR") or len(self.mean) != 3:
+        numbers = [*self.mean, *self.scales]
+        fits = len(numbers) == 6 and all(isinstance(x, int | float) and isfinite(x) for x in numbers)
+        if not fits or not 1 <= self.size <= 10_000 or self.channels not in ("RGB", "BGR"):
             raise InputError(
-                f"preprocessing has size {self.size}, channels {self.channels!r} and {len(self.mean)} means; "
-                "choose 1 to 10000 pixels, RGB or BGR, and 3 means"
+                f"preprocessing has size {self.size}, channels {self.channels!r}, means {self.mean} and scale {self.scale}; "
+                "choose 1 to 10000 pixels, RGB or BGR, three means, and one scale or three"
             )
+
+    @property
+    def scales(self):
+        """One for each channel."""
+        return self.scale if isinstance(self.scale, tuple) else (self.scale,) * 3
 
     def __call__(self, images, dtype):
         """(image - mean) * scale
@@ -45,8 +53,7 @@ class Preprocessing:
         x = images.astype(dtype)
         if self.channels == "BGR":
             x = x[..., ::-1]
-        scales = self.scale if isinstance(self.scale, tuple) else (self.scale,) * 3
-        for c, (mean, scale) in enumerate(zip(self.mean, scales, strict=True)):
+        for c, (mean, scale) in enumerate(zip(self.mean, self.scales, strict=True)):
             x[..., c] -= mean
             x[..., c] *= scale
         return x

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from satnp.encoders.photos import TORCHVISION, Preprocessing
 from satnp.encoders.weights import conv_parameters, he_normal, layers_between, read_weights
+from satnp.errors import InputError
 from satnp.layers import (
     conv2d_backward,
     conv2d_backward_weights,
@@ -31,6 +32,10 @@ class Config:
 
     preprocessing: Preprocessing = PREPROCESSING["torchvision"]
     channels: tuple = (64, 128, 256, 512, 512)
+
+    def __post_init__(self):
+        if len(self.channels) != len(POOL_AFTER) + 1:
+            raise InputError(f"VGG-19 has channels {self.channels}; give one number for each of its five groups")
 
     @property
     def D(self):
