@@ -54,12 +54,15 @@ PRESETS["folder"] = replace(
 
 # What hard attention does differently. A word is paid for the words from it on, and by less than the bound's own weight:
 # with all of it the noise of the first rewards closes the gate beta before there is anything to see. On Flickr8k the mean
-# over words does the same. The penalty works against looking at one place at a time.
+# over words does the same, and so do fewer drawn locations: a fair coin closes the gate there. The penalty works against
+# looking at one place at a time.
 HARD = {
     "scenes": (
         {"estimator": "reward_to_go", "reward_weight": 0.05, "entropy_weight": 0.0, "decoding": "argmax"}, {"epochs": 7},
     ),
-    "flickr8k": ({"estimator": "reward_to_go", "reward": "mean", "entropy_weight": 0.002, "penalty": 0.0}, {}),
+    "flickr8k": (
+        {"estimator": "reward_to_go", "reward": "mean", "entropy_weight": 0.002, "penalty": 0.0, "coin_chance": 0.9}, {},
+    ),
 }  # fmt: skip
 HARD |= {kind: HARD["flickr8k"] for kind in PRESETS if kind not in HARD}
 
