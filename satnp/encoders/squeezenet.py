@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from satnp.backend import xp_of
 from satnp.encoders.photos import TORCHVISION, Preprocessing
-from satnp.encoders.weights import conv_parameters, he_normal, layers_between, read_weights
+from satnp.encoders.weights import he_normal, layers_between, load_convolutions
 from satnp.layers import (
     conv2d_backward,
     conv2d_backward_weights,
@@ -23,7 +23,6 @@ from satnp.layers import (
     relu_backward,
     relu_forward,
 )
-from satnp.parameters import Parameters
 
 # name: (index in torchvision's `features`, squeeze filters, expand filters each way)
 FIRES = {
@@ -111,8 +110,7 @@ def tensor_names(config):
 
 def load(path, config):
     """Parameters from a weights file with torchvision's names."""
-    names = tensor_names(config)
-    return Parameters.of(conv_parameters(read_weights(path, names.values()), names, shapes(config), path))
+    return load_convolutions(path, tensor_names(config), shapes(config))
 
 
 def forward(params, config, x, start="conv1"):

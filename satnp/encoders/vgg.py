@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from satnp.encoders.photos import TORCHVISION, Preprocessing
-from satnp.encoders.weights import conv_parameters, he_normal, layers_between, read_weights
+from satnp.encoders.weights import he_normal, layers_between, load_convolutions
 from satnp.errors import InputError
 from satnp.layers import (
     conv2d_backward,
@@ -19,7 +19,6 @@ from satnp.layers import (
     relu_backward,
     relu_forward,
 )
-from satnp.parameters import Parameters
 
 LAYERS = tuple(f"conv{group}_{k}" for group, count in enumerate((2, 2, 4, 4, 4), 1) for k in range(1, count + 1))
 POOL_AFTER = ("conv1_2", "conv2_2", "conv3_4", "conv4_4")
@@ -87,8 +86,7 @@ def tensor_names(config):
 
 def load(path, config):
     """Parameters from a weights file with torchvision's names; the classifier's, if it holds them, stay on the disk."""
-    names = tensor_names(config)
-    return Parameters.of(conv_parameters(read_weights(path, names.values()), names, shapes(config), path))
+    return load_convolutions(path, tensor_names(config), shapes(config))
 
 
 def forward(params, config, x, start="conv1_1"):

@@ -69,12 +69,12 @@ def _read_safetensors(path, names):
     return tensors
 
 
-def conv_parameters(tensors, names, shapes, path):
-    """Fill {our name: W (K, K, C, F) or b (F,)} from PyTorch tensors; every mismatch is listed at once.
+def load_convolutions(path, names, shapes):
+    """Parameters {our name: W (K, K, C, F) or b (F,)} from a weights file; every mismatch is listed at once.
 
     names {our name: tensor name}, shapes {our name: shape wanted here}.
     """
-    arrays, faults = {}, []
+    tensors, arrays, faults = read_weights(path, names.values()), {}, []
     for ours, theirs in names.items():
         wanted = shapes[ours]
         if theirs not in tensors:
@@ -89,4 +89,4 @@ def conv_parameters(tensors, names, shapes, path):
         arrays[ours] = x
     if faults:
         raise InputError(f"{path} does not hold the weights wanted: {'; '.join(faults)}; give those of this encoder")
-    return arrays
+    return Parameters.of(arrays)
