@@ -122,14 +122,15 @@ def test_gradients_out_of_all_proportion_are_said(splits, tmp_path, capsys, monk
 @pytest.mark.parametrize("path", LOGS, ids=[path.stem for path in LOGS])
 def test_the_norms_of_whole_runs_raise_no_alarm_until_a_stretch_is_planted(path):
     norms = [r["grad_norm"] for r in read_log(path) if r["kind"] == "train"]
-    assert len(norms) > 150 and max(norms) > 5 * np.median(norms)  # single steps do stand out
+    usual = np.median(norms)
+    assert len(norms) > 100 and max(norms) > 3 * usual  # single steps do stand out
 
     def alarms(norms):
         return {(standing_out(norms[:k]) or "nothing: ").split(":")[0] for k in range(1, len(norms) + 1)}
 
     assert alarms(norms) == {"nothing"}
     for factor, seen in ((30, "the gradient explodes"), (0.01, "the gradient vanishes")):
-        planted = [*norms[:80], *(factor * x for x in norms[80:86]), *norms[86:]]
+        planted = [*norms[:80], *[factor * usual] * 6, *norms[86:]]
         assert alarms(planted) == {"nothing", seen}
 
 
