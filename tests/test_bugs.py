@@ -20,6 +20,7 @@ def test_the_zoo_holds_every_kind_and_no_name_twice():
     assert set.union(*(bug.kinds for bug in bugs.BUGS)) == kinds | {"term", "mutation", "distribution"}
 
 
+@pytest.mark.slow
 def test_a_planted_function_without_its_bug_passes_and_nothing_stays_planted():
     for bug in bugs.BUGS:
         assert bugs.check(bug._replace(new=bug.old)).passed

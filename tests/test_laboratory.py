@@ -77,7 +77,9 @@ def test_the_report_fits_a_terminal(rows):
     assert lines[1].split()[:2] == ["reinforce", "none"] and lines[1].endswith(" 1.0000")
 
 
-def test_the_command_writes_everything(tmp_path, monkeypatch, capsys):
+def test_the_command_writes_everything(rows, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(laboratory, "table", lambda seed: rows)
+    monkeypatch.setattr(laboratory, "convergence", lambda seed: -0.49)
     small = replace(PRESETS["scenes"], config=PRESETS["scenes"].config | {"M": 8, "H": 12, "A": 6})
     monkeypatch.setitem(PRESETS, "scenes", small)
     monkeypatch.setattr(datasets, "SCENES", {"train": 16, "val": 6, "test": 2})
@@ -106,7 +108,7 @@ def test_the_command_writes_everything(tmp_path, monkeypatch, capsys):
     logs = [read_log(tmp_path / "curves" / name / "metrics.jsonl") for name in laboratory.CURVES]
     assert all(records[-1]["kind"] == "val" for records in logs)
     out = capsys.readouterr().out
-    assert "falls as S^-0." in out and "soft_and_hard.png" in out
+    assert "falls as S^-0.49" in out and "soft_and_hard.png" in out
 
 
 def test_the_command_leaves_the_trainings_of_others_alone(tmp_path, capsys):
