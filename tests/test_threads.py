@@ -1,0 +1,54 @@
+"""Parts on all cores: in their order, each once, BLAS with one thread inside, and errors as they were raised."""
+
+import threading
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_info
+
+from satnp import threads
+
+
+@pytest.fixture
+def two(monkeypatch):
+    monkeypatch.setattr(threads, "cores", lambda: 2)
+    threads._pool.cache_clear()
+    yield
+    threads._pool.cache_clear()
+
+
+def blas_threads():
+    return {found["num_threads"] for found in threadpool_info() if found["user_api"] == "blas"}
+
+
+def test_every_part_is_worked_on_once_and_in_order(two):
+    assert threads.parallel(lambda k: k * k, range(7)) == [k * k for k in range(7)]
+
+
+def test_two_parts_run_at_the_same_time(two):
+    meet = threading.Barrier(2, timeout=20)
+    threads.parallel(lambda part: meet.wait(), range(2))
+
+
+def test_blas_has_one_thread_inside_and_its_own_again_after(two):
+    before = blas_threads()
+    assert threads.parallel(lambda part: blas_threads(), range(2)) == [{1}] * 2
+    assert blas_threads() == before
+
+
+def test_parts_within_parts_wait_for_no_thread(two):
+    inner = threads.parallel(lambda part: threads.parallel(lambda k: threading.get_ident(), range(3)), range(4))
+    assert all(len(set(row)) == 1 for row in inner)
+
+
+def test_what_goes_wrong_in_a_part_is_raised(two):
+    with pytest.raises(ZeroDivisionError):
+        threads.parallel(lambda part: 1 / (1 - part), range(2))
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 64])
+def test_shares_cover_everything_once(two, size):
+    parts = threads.shares(size)
+    assert len(parts) == min(2, max(1, size))
+    np.testing.assert_array_equal(np.concatenate([np.arange(size)[part] for part in parts]), np.arange(size))
+    assert len(threads.shares(size, least=size + 1)) == 1
