@@ -16,7 +16,7 @@ from satnp.captioners import show_attend_tell
 from satnp.encoders import small
 from satnp.estimators import score_function
 from satnp.gradcheck import Draws, check_draws, check_gradients
-from satnp.layers import conv
+from satnp.layers import conv, lstm
 
 
 class Bug(NamedTuple):
@@ -35,7 +35,7 @@ def planted(bug):
     source = inspect.getsource(bug.function)
     if source.count(bug.old) != 1:
         raise ValueError(f"{bug.old!r} occurs {source.count(bug.old)} times in {bug.function.__name__}, not once")
-    namespace = dict(bug.function.__globals__)
+    namespace = dict(inspect.unwrap(bug.function).__globals__)
     exec(compile(source.replace(bug.old, bug.new), f"<bug: {bug.name}>", "exec"), namespace)
     return namespace[bug.function.__name__]
 
@@ -80,7 +80,7 @@ BUGS = [
     Bug("dropout forgotten on the way back", layers.dropout_backward,
         "dout if mask is None else dout * mask", "dout", "layers/dropout", {"mask"}),
     Bug("repeated word counted once", layers.embedding_backward,
-        "xp.add.at(dE, ids, dout)", "dE[ids] += dout", "layers/embedding repeated ids", {"block"}),
+        "dE[words] = np.add.reduceat(dout[order], starts)", "dE[ids] = dout", "layers/embedding repeated ids", {"block"}),
     Bug("ReLU without its mask", layers.relu_backward,
         "dout * (x > 0)", "dout", "layers/relu", {"mask"}),
     Bug("tanh derivative forgotten", layers.tanh_backward,
@@ -111,16 +111,17 @@ BUGS = [
         "dout / K**2", "dout", "layers/average_pool K=2 stride=2", {"factor"}),
     Bug("i and g swapped", layers.lstm_cell_backward,
         "[pre_i, pre_f, pre_o, pre_g]", "[pre_g, pre_f, pre_o, pre_i]", "layers/lstm_cell", {"block"}),
-    Bug("cell's own gradient lost", layers.lstm_cell_backward,
+    Bug("cell's own gradient lost", lstm._cell_gradient,
         "dc = dc + dh * o", "dc = dh * o", "layers/lstm_cell", {"block", "term"}),
-    Bug("tanh' taken at tanh(c) once more", layers.lstm_cell_backward,
+    Bug("tanh' taken at tanh(c) once more", lstm._cell_gradient,
         "1 - tanh_c * tanh_c", "1 - xp_of(dc).tanh(tanh_c) ** 2", "layers/lstm_cell", {"block", "term"}),
     Bug("beta forgotten", layers.gate_backward,
         "dz * beta", "dz", "layers/gate scalar", {"term"}),
-    Bug("scores' query of the last location only", layers.additive_scores_backward,
-        "dkeys.sum(axis=1)", "dkeys[:, -1]", "layers/additive_scores", {"term"}),
-    Bug("sign of the tanh derivative", layers.additive_scores_backward,
-        "-dscores[:, :, None]", "dscores[:, :, None]", "layers/additive_scores", {"sign"}),
+    Bug("scores' query of the last location only", layers.additive_query_backward,
+        "np.dot(dscores[n], slope, out=dquery[n])", "dquery[n] = dscores[n, -1] * slope[-1]",
+        "layers/additive_scores", {"term"}),
+    Bug("sign of the tanh derivative", layers.additive_keys_backward,
+        "R -= R * R", "R[...] = R * R - R", "layers/additive_scores", {"sign"}),
     Bug("mean annotation not divided by L", layers.initial_state_backward,
         "(dmean_h + dmean_c) / cache.L", "dmean_h + dmean_c", "layers/initial_state", {"factor"}),
     Bug("c_0 forgotten", layers.initial_state_backward,
@@ -155,9 +156,10 @@ BUGS = [
     Bug("embedding's dropout forgotten on the way back", sat.backward,
         "dropout_backward(dwords, words_dropout)", "dwords", CAPTIONER, {"mask"}),
     Bug("W_h's gradient of the last step only", sat.backward,
-        "h_prev.T @ dgates", "h_prev[-N:].T @ dgates[-N:]", CAPTIONER, {"term"}),
-    Bug("keys of the last step only", sat.attention_scores_backward,
-        "dkeys += sums.keys", "dkeys += 0", CAPTIONER, {"term"}),
+        "hz.T @ dgates", "hz[-N:].T @ dgates[-N:]", CAPTIONER, {"term"}),
+    Bug("keys of the last step only", sat.attention_keys_backward,
+        "additive_keys_backward(dscores, caches)", "additive_keys_backward(dscores[-1:], caches[-1:])",
+        CAPTIONER, {"term"}),
     Bug("sign of REINFORCE", estimators.reinforce,
         "return -advantage", "return advantage", "estimators/reinforce", {"sign"}),
     Bug("sign of the entropy term", estimators.entropy_gradient,
@@ -181,9 +183,9 @@ BUGS = [
     Bug("likelihood leaks through the sample", sat.backward,
         "expected * dlook", "dlook", HARD, {"term", "block"}),
     Bug("score gradient not sent on into h_{t-1}", sat.backward,
-        "p, config, dscores, step.scores, datt)", "p, config, dscores, step.scores, datt)\n"
+        "p, config, dscores, step.scores)", "p, config, dscores, step.scores)\n"
         "        if hard is not None:\n"
-        "            dh_att = attention_scores_backward(p, config, dscores - dscores_hard[t], step.scores, Attention())[0]",
+        "            dh_att = attention_query_backward(p, config, dscores - dscores_hard[t], step.scores)[0]",
         HARD, {"term", "block"}),
     Bug("sum over the batch for the mean", sat.score_gradients,
         "share = hard.mask / hard.mask.shape[1]", "share = hard.mask", REINFORCE, {"factor", "term", "block"}),

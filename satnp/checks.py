@@ -99,6 +99,10 @@ LAYERS = [
         "cross_entropy zero weights", ("weights",),
         logits=(5, 4), targets=lambda rng: rng.integers(0, 4, 5), weights=lambda rng: rng.random(5) * [1, 0, 1, 1, 0],
     ),
+    _layer(
+        "vocabulary zero weights", ("weights",), hidden=(5, 3), W=(3, 4), b=(4,),
+        targets=lambda rng: rng.integers(0, 4, 5), weights=lambda rng: rng.random(5) * [1, 0, 1, 1, 0],
+    ),
     *(_conv(*sizes) for sizes in CONVOLUTIONS),
     *(_max_pool(*sizes) for sizes in ((2, 2, False), (3, 2, False), (3, 2, True), (2, 3, True))),
     _layer("average_pool K=2 stride=2", (), {"K": 2, "stride": 2}, x=(2, 7, 6, 3)),

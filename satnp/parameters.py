@@ -59,6 +59,16 @@ class Parameters:
         shapes = {name: shape for name, shape in self.shapes.items() if name not in skipped.shapes}
         return Parameters(shapes, flat=self.flat[len(skipped.flat) :])
 
+    def stacked(self, *names):
+        """Matrices that follow each other and have the same columns, as one matrix of all their rows; the same memory."""
+        before, columns = 0, self.shapes[names[0]][1]
+        for name in self.shapes:
+            if name == names[0]:
+                break
+            before += prod(self.shapes[name])
+        rows = sum(self.shapes[name][0] for name in names)
+        return self.flat[before : before + rows * columns].reshape(rows, columns)
+
     def on(self, flat):
         """The same names over another flat buffer."""
         return Parameters(self.shapes, flat=flat)

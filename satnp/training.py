@@ -191,9 +191,9 @@ class Trainer:
         if not model.frozen:
             ENCODERS[model.encoder].backward(dannotations, encoder_cache, self.grads.part("encoder"))
 
-        norm = optim.clip_by_global_norm(self.grads.flat, self.recipe.clip)
+        norm, factor = optim.clip_factor(self.grads.flat, self.recipe.clip)
         update, _ = optim.OPTIMISERS[self.recipe.optimiser]
-        update(self.params.flat, self.grads.flat, self.memory, self.learning_rates * self._schedule(self.step))
+        update(self.params.flat, self.grads.flat, self.memory, self.learning_rates * self._schedule(self.step), factor)
         if self.average is not None:
             # a young average forgets faster, or it would remember the random start
             keep = min(self.recipe.averaging, (1 + self.step) / (10 + self.step))

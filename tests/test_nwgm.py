@@ -80,7 +80,7 @@ def test_where_one_location_has_all_the_weight_the_three_are_one(xp):
 
 def test_the_soft_prediction_is_the_captioners_own(xp):
     params, config, batch = world(xp)
-    log_p = to_host(sat.forward(params, config, batch, sat.Noise())[1].entropy.log_p).reshape(T, N)
+    log_p = to_host(sat.forward(params, config, batch, sat.Noise())[1].vocabulary.log_p).reshape(T, N)
     targets = to_host(batch.captions)[:, 1:].T
     for t, step in enumerate(steps(params, config, batch)):
         for h in ("held", "recomputed"):

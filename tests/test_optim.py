@@ -67,15 +67,24 @@ def test_the_first_adam_step_is_the_learning_rate(xp):
 def test_clipping(xp, limit, scale):
     grads = to_device(np.array([3.0, 0.0, 4.0]), xp)
     with strict.no_sync():
-        norm = optim.clip_by_global_norm(grads, limit)
-    assert norm.shape == () and float(to_host(norm)) == pytest.approx(5)
-    np.testing.assert_allclose(to_host(grads), np.array([3, 0, 4]) * scale, rtol=1e-12)
+        norm, factor = optim.clip_factor(grads, limit)
+    assert norm.shape == factor.shape == () and float(to_host(norm)) == pytest.approx(5)
+    assert float(to_host(factor)) == pytest.approx(scale)
 
 
 def test_clipping_leaves_zeros_alone(xp):
     grads = xp.zeros(3, dtype=xp.float32)
-    assert float(to_host(optim.clip_by_global_norm(grads, 5.0))) == 0
-    assert (to_host(grads) == 0).all() and grads.dtype == np.float32
+    norm, factor = optim.clip_factor(grads, 5.0)
+    assert float(to_host(norm)) == 0 and float(to_host(factor)) == 1 and factor.dtype == np.float32
+
+
+@pytest.mark.parametrize("name", optim.OPTIMISERS)
+def test_a_factor_is_the_same_as_smaller_gradients(xp, rng, name):
+    grads, factor = rng.standard_normal(P), xp.asarray(np.array(0.25))
+    ones = [xp.ones(P) for _ in range(2)]
+    for x, g, f in zip(ones, (grads, 0.25 * grads), (factor, 1), strict=True):
+        optim.OPTIMISERS[name][0](x, to_device(g, xp), optim.new_state(name, x), LR, f)
+    np.testing.assert_allclose(to_host(ones[0]), to_host(ones[1]), rtol=1e-15)
 
 
 def test_average_forgets_at_the_rate_given(xp, rng):

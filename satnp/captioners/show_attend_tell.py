@@ -65,16 +65,16 @@ from satnp.estimators import (
     total,
 )
 from satnp.layers import (
-    additive_scores_backward,
+    additive_keys_backward,
+    additive_query_backward,
     additive_scores_forward,
-    affine_backward,
     affine_forward,
     context_forward,
-    cross_entropy_backward,
-    cross_entropy_forward,
+    context_weights_backward,
     deep_output_backward,
     deep_output_forward,
-    dot_scores_backward,
+    dot_keys_backward,
+    dot_query_backward,
     dot_scores_forward,
     doubly_stochastic_backward,
     doubly_stochastic_forward,
@@ -83,6 +83,7 @@ from satnp.layers import (
     dropout_mask,
     embedding_backward,
     embedding_forward,
+    exponentials,
     gate_backward_preactivation,
     gate_forward,
     initial_state_backward,
@@ -92,6 +93,8 @@ from satnp.layers import (
     lstm_cell_forward,
     softmax_backward,
     softmax_forward,
+    vocabulary_backward,
+    vocabulary_forward,
 )
 from satnp.parameters import Parameters
 
@@ -186,8 +189,7 @@ class Cache(NamedTuple):
     nll: object         # (), mean over captions of -sum_t log p(y_t)
     alphas: object      # (T, N, L)
     looks: object       # (T, N, L), what the context was formed with: alpha_t, or s_t
-    h_prev: object      # (T, N, H)
-    z: object           # (T, N, D)
+    hz: object          # (T, N, H + D), h_{t-1} and z_t
     steps: list
     start: object
     embedding: object
@@ -195,10 +197,19 @@ class Cache(NamedTuple):
     words: object       # (T*N, M), after dropout
     deep: object
     vocabulary: object
-    entropy: object
     doubly: object
     hard: object        # Hard, or None
     baseline: object    # b, for the next pass
+
+    @property
+    def h_prev(self):
+        """h_{t-1} (T, N, H)"""
+        return self.hz[:, :, : self.config.H]
+
+    @property
+    def z(self):
+        """z_t (T, N, D)"""
+        return self.hz[:, :, self.config.H :]
 
 
 class Hard(NamedTuple):
@@ -300,18 +311,18 @@ def forward(params, config, batch, noise):
     words, words_dropout = dropout_forward(words, _rows(noise.words))
     word_gates = (words @ p.W_x + p.b).reshape(T, N, 4 * H)
     keys = attention_keys(p, config, annotations)
+    F = exponentials(keys) if config.f_att == "additive" else None
     (h, c), start = initial_state_forward(annotations, p.W_h0, p.b_h0, p.W_c0, p.b_c0)
 
     # the loop: what depends on h_{t-1}
+    W_hz = p.stacked("W_h", "W_z")
+    hz = xp.empty((T + 1, N, H + D), dtype=h.dtype)
     alphas = xp.empty((T, N, L), dtype=h.dtype)
     looks = xp.empty((T, N, L), dtype=h.dtype) if config.hard else alphas
-    h_all = xp.empty((T + 1, N, H), dtype=h.dtype)
-    z_all = xp.empty((T, N, D), dtype=h.dtype)
-    h_all[0] = h
     gumbel = [None] * T if noise.gumbel is None else noise.gumbel
     steps, all_scores = [], []
     for t in range(T):
-        scores, scores_cache = attention_scores_forward(p, config, keys, h)
+        scores, scores_cache = attention_scores_forward(p, config, keys, h, F)
         alpha, softmax_cache = softmax_forward(scores)
         look = alpha
         if config.hard:
@@ -319,34 +330,36 @@ def forward(params, config, batch, noise):
             all_scores.append(scores)
         context, _ = context_forward(look, annotations)
         z, gate_cache = gate_forward(h, context, p.W_beta, p.b_beta)
-        gates = word_gates[t] + h @ p.W_h + z @ p.W_z
+        hz[t, :, :H], hz[t, :, H:] = h, z
+        gates = word_gates[t] + hz[t] @ W_hz
         (h, c), cell_cache = lstm_cell_forward(gates, c)
-        alphas[t], looks[t], z_all[t], h_all[t + 1] = alpha, look, z, h
+        alphas[t], looks[t] = alpha, look
         steps.append(Step(scores_cache, softmax_cache, gate_cache, cell_cache))
 
+    hz[T, :, :H] = h
+
     # after the loop: the words that all states predict
-    h_out, state_dropout = dropout_forward(h_all[1:].reshape(T * N, H), _rows(noise.state))
-    hidden, deep = deep_output_forward(words, h_out, z_all.reshape(T * N, D), p.L_h, p.L_z, p.b_m)
+    h_out, state_dropout = dropout_forward(_rows(hz[1:, :, :H]), _rows(noise.state))
+    hidden, deep = deep_output_forward(words, h_out, _rows(hz[:T, :, H:]), p.L_h, p.L_z, p.b_m)
     hidden, hidden_dropout = dropout_forward(hidden, _rows(noise.hidden))
-    logits, vocabulary = affine_forward(hidden, p.L_o, p.b_o)
-    nll, cross_entropy = cross_entropy_forward(logits, y.ravel(), mask.ravel() / N)
+    nll, vocabulary = vocabulary_forward(hidden, p.L_o, p.b_o, y.ravel(), mask.ravel() / N)
     penalty, doubly = doubly_stochastic_forward(alphas, mask)
     loss = nll + config.penalty * penalty
 
     hard, baseline = None, noise.baseline
     if config.hard and noise.gumbel is not None:
-        scores, log_p = xp.stack(all_scores), cross_entropy.log_p.reshape(T, N)
+        scores, log_p = xp.stack(all_scores), vocabulary.log_p.reshape(T, N)
         ahead = None
         if config.estimator == "local_expectation":
-            ahead = look_ahead(p, config, annotations, word_gates, words, h_all[:-1], steps, noise, y)
+            ahead = look_ahead(p, config, annotations, word_gates, words, hz[:T, :, :H], steps, noise, y)
         baseline = xp.zeros((), dtype=mask.dtype) if baseline is None else baseline
         hard = Hard(scores, noise.gumbel, noise.expected, log_p, mask, ahead, baseline)
         baseline = moving_average(baseline, _reward(config, total, hard)[0], 1 - noise.expected)
         loss = loss - config.entropy_weight * (mask * entropy(scores)).sum() / N
     dropouts = words_dropout, state_dropout, hidden_dropout
     return loss, Cache(
-        p, config, annotations, nll, alphas, looks, h_all[:-1], z_all, steps, start, embedding, dropouts, words,
-        deep, vocabulary, cross_entropy, doubly, hard, baseline,
+        p, config, annotations, nll, alphas, looks, hz[:T], steps, start, embedding, dropouts, words,
+        deep, vocabulary, doubly, hard, baseline,
     )  # fmt: skip
 
 
@@ -363,25 +376,27 @@ def backward(cache, grads, frozen=False):
     # after the loop, backwards
     dalphas = doubly_stochastic_backward(config.penalty * one, cache.doubly)
     dscores_hard = None if hard is None else score_gradients(config, cache)
-    dlogits = cross_entropy_backward(one, cache.entropy)
-    dhidden, dL_o, db_o = affine_backward(dlogits, cache.vocabulary)
+    dhidden, dL_o, db_o = vocabulary_backward(one, cache.vocabulary)
     dhidden = dropout_backward(dhidden, hidden_dropout)
     dwords, dh_out, dz_out, dL_h, dL_z, db_m = deep_output_backward(dhidden, cache.deep)
     dh_out = dropout_backward(dh_out, state_dropout).reshape(T, N, H)
     dz_out = dz_out.reshape(T, N, D)
 
     # the loop, backwards
+    W_hz = p.stacked("W_h", "W_z")
     dgates_all = xp.empty((T, N, 4 * H), dtype=dh_out.dtype)
     dgate_all = xp.empty((T, N, p.b_beta.shape[0]), dtype=dh_out.dtype)
     dcontext_all = xp.empty((T, N, D), dtype=dh_out.dtype)
-    dqueries, datt = [], Attention()
+    dscores_all = xp.empty((T, N, L), dtype=dh_out.dtype)
+    dqueries = [None] * T
     dh = dc = xp.zeros((N, H), dtype=dh_out.dtype)
     for t in reversed(range(T)):
         step = cache.steps[t]
         dgates, dc = lstm_cell_backward((dh + dh_out[t], dc), step.cell)
-        dz = dz_out[t] + dgates @ p.W_z.T
+        dhz = (W_hz @ dgates.T).T  # for few rows the faster way round
+        dz = dz_out[t] + dhz[:, H:]
         dgate, dcontext = gate_backward_preactivation(dz, step.gate), dz * step.gate.beta
-        dlook = (annotations @ dcontext[:, :, None])[:, :, 0]
+        dlook = context_weights_backward(dcontext, annotations)
         if hard is None:
             dscores = softmax_backward(dlook + dalphas[t], step.softmax)
         else:  # the likelihood stops at a location that was drawn
@@ -390,22 +405,22 @@ def backward(cache, grads, frozen=False):
             if config.estimator == "gumbel_st":
                 dsample = (1 - expected) * dlook
                 dscores += straight_through(dsample, hard.scores[t], hard.gumbel[t], config.temperature)
-        dh_att, dquery, datt = attention_scores_backward(p, config, dscores, step.scores, datt)
-        dh = dgates @ p.W_h.T + dgate @ p.W_beta.T + dh_att
-        dgates_all[t], dgate_all[t], dcontext_all[t] = dgates, dgate, dcontext
-        dqueries.append(dquery)
+        dh_att, dqueries[t] = attention_query_backward(p, config, dscores, step.scores)
+        dh = dhz[:, :H] + dgate @ p.W_beta.T + dh_att
+        dgates_all[t], dgate_all[t], dcontext_all[t], dscores_all[t] = dgates, dgate, dcontext, dscores
 
     # before the loop, backwards, with every weight gradient as one product over all steps
     dannotations, dW_h0, db_h0, dW_c0, db_c0 = initial_state_backward((dh, dc), cache.start)
-    h_prev, z = cache.h_prev.reshape(T * N, H), cache.z.reshape(T * N, D)
+    hz = _rows(cache.hz)
+    h_prev = hz[:, :H]
     dgates, dgate = _rows(dgates_all), _rows(dgate_all)
     dwords = dwords + dgates @ p.W_x.T
     g.E[...] += embedding_backward(dropout_backward(dwords, words_dropout), cache.embedding)
     g.W_x[...] += cache.words.T @ dgates
-    g.W_h[...] += h_prev.T @ dgates
-    g.W_z[...] += z.T @ dgates
+    g.stacked("W_h", "W_z")[...] += hz.T @ dgates
     g.b[...] += dgates.sum(axis=0)
-    dannotations_att = attention_keys_backward(p, config, annotations, h_prev, dqueries[::-1], datt, g, frozen)
+    caches = [step.scores for step in cache.steps]
+    dannotations_att = attention_keys_backward(p, config, annotations, h_prev, dscores_all, dqueries, caches, g, frozen)
     g.W_beta[...] += h_prev.T @ dgate
     g.b_beta[...] += dgate.sum(axis=0)
     g.W_h0[...] += dW_h0
@@ -584,14 +599,6 @@ def step(params, config, state, words):
     return log_softmax(logits).reshape(N, B, -1), State(state.photo, beams), look
 
 
-class Attention(NamedTuple):
-    """Sums over the steps of the gradients that f_att shares between them."""
-
-    keys: object = 0
-    v: object = 0
-    c: object = 0
-
-
 def attention_keys(p, config, annotations):
     """The part of f_att that depends on the photo alone: annotations (N, L, D) -> keys (N, L, A)"""
     if config.f_att == "dot":
@@ -603,42 +610,41 @@ def attention_keys(p, config, annotations):
     return keys.reshape(N, L, -1)
 
 
-def attention_keys_backward(p, config, annotations, h_prev, dqueries, sums, g, frozen):
-    """Adds f_att's weight gradients, one product each over all steps -> dannotations (N, L, D), None where frozen
+def attention_keys_backward(p, config, annotations, h_prev, dscores, dqueries, caches, g, frozen):
+    """Adds f_att's weight gradients, each for all steps at once -> dannotations (N, L, D), None where frozen
 
-    h_prev (T*N, H), dqueries: T of (N, A), sums: the gradients that the steps share
+    h_prev (T*N, H), dscores (T, N, L), dqueries: T of (N, A), caches: T of attention_scores_forward
     """
-    if config.f_att == "dot":
-        return sums.keys
     N, L, D = annotations.shape
-    dkeys = sums.keys.reshape(N * L, -1)
-    g.W_a[...] += annotations.reshape(N * L, D).T @ dkeys
+    if config.f_att == "dot":
+        return None if frozen else dot_keys_backward(dscores, caches)
     if config.f_att == "additive":
+        dkeys, dv, dc = additive_keys_backward(dscores, caches)
         g.W_s[...] += h_prev.T @ _rows(xp_of(dkeys).stack(dqueries))
-        g.v[...] += sums.v
-        g.c_a[...] += sums.c
-        g.b_a[...] += dkeys.sum(axis=0)
+        g.v[...] += dv
+        g.c_a[...] += dc
+        g.b_a[...] += dkeys.sum(axis=(0, 1))
+    else:
+        dkeys = dot_keys_backward(dscores, caches)
+    dkeys = dkeys.reshape(N * L, -1)
+    g.W_a[...] += annotations.reshape(N * L, D).T @ dkeys
     return None if frozen else (dkeys @ p.W_a.T).reshape(N, L, D)
 
 
-def attention_scores_forward(p, config, keys, h):
-    """e_t = f_att(a, h_{t-1}): keys (N, L, A), h (N, H) -> scores (N, L)"""
+def attention_scores_forward(p, config, keys, h, F=None):
+    """e_t = f_att(a, h_{t-1}): keys (N, L, A), h (N, H), F from `exponentials` -> scores (N, L)"""
     if config.f_att == "additive":
-        return additive_scores_forward(keys, h @ p.W_s, p.v, p.c_a)
+        return additive_scores_forward(keys, h @ p.W_s, p.v, p.c_a, F)
     return dot_scores_forward(keys, h * _query_scale(config))
 
 
-def attention_scores_backward(p, config, dscores, cache, sums):
-    """dscores (N, L) -> dh (N, H), dquery (N, A), the sums so far plus this step's"""
+def attention_query_backward(p, config, dscores, cache):
+    """dscores (N, L) -> dh (N, H), dquery (N, A)"""
     if config.f_att == "additive":
-        dkeys, dquery, dv, dc = additive_scores_backward(dscores, cache)
-        dh = dquery @ p.W_s.T
-    else:
-        dkeys, dquery = dot_scores_backward(dscores, cache)
-        dv = dc = 0
-        dh = dquery * _query_scale(config)
-    dkeys += sums.keys
-    return dh, dquery, Attention(dkeys, sums.v + dv, sums.c + dc)
+        dquery = additive_query_backward(dscores, cache)
+        return dquery @ p.W_s.T, dquery
+    dquery = dot_query_backward(dscores, cache)
+    return dquery * _query_scale(config), dquery
 
 
 def _query_scale(config):

@@ -11,12 +11,18 @@ from satnp.layers.activations import (
 )
 from satnp.layers.affine import affine_backward, affine_forward
 from satnp.layers.attention import (
+    additive_keys_backward,
+    additive_query_backward,
     additive_scores_backward,
     additive_scores_forward,
     context_backward,
     context_forward,
+    context_weights_backward,
+    dot_keys_backward,
+    dot_query_backward,
     dot_scores_backward,
     dot_scores_forward,
+    exponentials,
 )
 from satnp.layers.conv import conv2d_backward, conv2d_backward_input, conv2d_backward_weights, conv2d_forward
 from satnp.layers.deep_output import deep_output_backward, deep_output_forward
@@ -35,3 +41,4 @@ from satnp.layers.softmax import (
     softmax_backward,
     softmax_forward,
 )
+from satnp.layers.vocabulary import vocabulary_backward, vocabulary_forward

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from satnp.backend import xp_of
+from satnp.elementwise import elementwise
 from satnp.layers.activations import sigmoid
 
 
@@ -22,14 +23,19 @@ def lstm_cell_forward(gates, c_prev):
 
     Source: Xu et al. 2015, eqs. 1-3; the affine part of eq. 1 is formed by the caller.
     """
-    xp, H = xp_of(gates), c_prev.shape[1]
-    ifo = sigmoid(gates[:, : 3 * H])
-    i, f, o = ifo[:, :H], ifo[:, H : 2 * H], ifo[:, 2 * H :]
-    g = xp.tanh(gates[:, 3 * H :])
+    H = c_prev.shape[1]
+    h, c, *made = _cell(gates[:, :H], gates[:, H : 2 * H], gates[:, 2 * H : 3 * H], gates[:, 3 * H :], c_prev)
+    return (h, c), LSTMCache(c_prev, *made)
+
+
+@elementwise
+def _cell(pre_i, pre_f, pre_o, pre_g, c_prev):
+    xp = xp_of(c_prev)
+    i, f, o, g = sigmoid(pre_i), sigmoid(pre_f), sigmoid(pre_o), xp.tanh(pre_g)
     c = f * c_prev + i * g
     tanh_c = xp.tanh(c)
     h = o * tanh_c
-    return (h, c), LSTMCache(c_prev, i, f, o, g, tanh_c)
+    return h, c, i, f, o, g, tanh_c
 
 
 def lstm_cell_backward(dout, cache):
@@ -38,15 +44,16 @@ def lstm_cell_backward(dout, cache):
     dc is what comes from the next step; the part through h is added here.
     """
     dh, dc = dout
-    c_prev, i, f, o, g, tanh_c = cache
+    pre_i, pre_f, pre_o, pre_g, dc_prev = _cell_gradient(dh, dc, *cache)
+    return xp_of(dc).concatenate([pre_i, pre_f, pre_o, pre_g], axis=1), dc_prev
+
+
+@elementwise
+def _cell_gradient(dh, dc, c_prev, i, f, o, g, tanh_c):
     do = dh * tanh_c
     dc = dc + dh * o * (1 - tanh_c * tanh_c)
     df = dc * c_prev
     di = dc * g
     dg = dc * i
     dc_prev = dc * f
-    pre_i = di * i * (1 - i)
-    pre_f = df * f * (1 - f)
-    pre_o = do * o * (1 - o)
-    pre_g = dg * (1 - g * g)
-    return xp_of(dc).concatenate([pre_i, pre_f, pre_o, pre_g], axis=1), dc_prev
+    return di * i * (1 - i), df * f * (1 - f), do * o * (1 - o), dg * (1 - g * g), dc_prev
