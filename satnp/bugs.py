@@ -158,7 +158,7 @@ BUGS = [
     Bug("W_h's gradient of the last step only", sat.backward,
         "hz.T @ dgates", "hz[-N:].T @ dgates[-N:]", CAPTIONER, {"term"}),
     Bug("keys of the last step only", sat.attention_keys_backward,
-        "additive_keys_backward(dscores, caches)", "additive_keys_backward(dscores[-1:], caches[-1:])",
+        "(dscores, queries, caches[0])", "(dscores[-1:], queries[-1:], caches[0])",
         CAPTIONER, {"term"}),
     Bug("sign of REINFORCE", estimators.reinforce,
         "return -advantage", "return advantage", "estimators/reinforce", {"sign"}),

@@ -419,8 +419,8 @@ def backward(cache, grads, frozen=False):
     g.W_x[...] += cache.words.T @ dgates
     g.stacked("W_h", "W_z")[...] += hz.T @ dgates
     g.b[...] += dgates.sum(axis=0)
-    caches = [step.scores for step in cache.steps]
-    dannotations_att = attention_keys_backward(p, config, annotations, h_prev, dscores_all, dqueries, caches, g, frozen)
+    f_att = [step.scores for step in cache.steps]
+    dannotations_att = attention_keys_backward(p, config, annotations, h_prev, dscores_all, dqueries, f_att, g, frozen)
     g.W_beta[...] += h_prev.T @ dgate
     g.b_beta[...] += dgate.sum(axis=0)
     g.W_h0[...] += dW_h0
@@ -615,17 +615,18 @@ def attention_keys_backward(p, config, annotations, h_prev, dscores, dqueries, c
 
     h_prev (T*N, H), dscores (T, N, L), dqueries: T of (N, A), caches: T of attention_scores_forward
     """
-    N, L, D = annotations.shape
+    xp, (N, L, D) = xp_of(annotations), annotations.shape
+    queries = xp.stack([cache.query for cache in caches])
     if config.f_att == "dot":
-        return None if frozen else dot_keys_backward(dscores, caches)
+        return None if frozen else dot_keys_backward(dscores, queries)
     if config.f_att == "additive":
-        dkeys, dv, dc = additive_keys_backward(dscores, caches)
-        g.W_s[...] += h_prev.T @ _rows(xp_of(dkeys).stack(dqueries))
+        dkeys, dv, dc = additive_keys_backward(dscores, queries, caches[0])
+        g.W_s[...] += h_prev.T @ _rows(xp.stack(dqueries))
         g.v[...] += dv
         g.c_a[...] += dc
         g.b_a[...] += dkeys.sum(axis=(0, 1))
     else:
-        dkeys = dot_keys_backward(dscores, caches)
+        dkeys = dot_keys_backward(dscores, queries)
     dkeys = dkeys.reshape(N * L, -1)
     g.W_a[...] += annotations.reshape(N * L, D).T @ dkeys
     return None if frozen else (dkeys @ p.W_a.T).reshape(N, L, D)

@@ -19,8 +19,7 @@ class AdditiveCache(NamedTuple):
     keys: object
     query: object
     v: object
-    F: object  # exp(-2 keys) and
-    E: object  # exp(2 query), or None where tanh is taken
+    F: object  # exp(-2 keys), or None
 
 
 class DotCache(NamedTuple):
@@ -41,14 +40,15 @@ def additive_scores_forward(keys, query, v, c, F=None):
     On the host a photo at a time, in the cache, and with tanh = 1 - 2R. Nothing of size (N, L, A) is kept: the backward
     makes it again.
     """
-    cache = AdditiveCache(keys, query, v, F, None if F is None else exponentials(-query))
+    cache = AdditiveCache(keys, query, v, F)
     if not _on_host(keys, query, v):
         return _times(xp_of(keys).tanh(keys + query[:, None, :]), v) + c, cache
     scores = np.empty(keys.shape[:2], keys.dtype)
+    x, y, ratio = _summands(keys, query, F)
 
     def share(photos):
         for rows, R in _blocks(photos, keys):
-            scores[rows] = _times(_saturation(cache, rows, R), v)
+            scores[rows] = _times(_saturation(x[rows], y[rows, None], ratio, R), v)
 
     parallel(share, shares(len(keys)))
     scores *= -2
@@ -61,22 +61,22 @@ def additive_scores_backward(dscores, cache):
 
     dc is zero behind a softmax, which no constant moves.
     """
-    dquery = additive_query_backward(dscores, cache)
-    dkeys, dv, dc = additive_keys_backward(dscores[None], [cache])
-    return dkeys, dquery, dv, dc
+    dkeys, dv, dc = additive_keys_backward(dscores[None], cache.query[None], cache)
+    return dkeys, additive_query_backward(dscores, cache), dv, dc
 
 
 def additive_query_backward(dscores, cache):
     """dscores (N, L) -> dquery (N, A): the part that a step back in time waits for"""
-    keys, query, v = cache[:3]
+    keys, query, v, F = cache
     if not _on_host(keys, query, v):
         t = xp_of(keys).tanh(keys + query[:, None, :])
         return (dscores[:, :, None] * (1 - t * t)).sum(axis=1) * v
-    dquery = np.empty_like(query)
+    dquery = np.empty(query.shape, query.dtype)
+    x, y, ratio = _summands(keys, query, F)
 
     def share(photos):
         for rows, R in _blocks(photos, keys):
-            _saturation(cache, rows, R)
+            _saturation(x[rows], y[rows, None], ratio, R)
             R -= R * R
             for n, slope in zip(range(rows.start, rows.stop), R, strict=True):
                 np.dot(dscores[n], slope, out=dquery[n])
@@ -86,60 +86,71 @@ def additive_query_backward(dscores, cache):
     return dquery
 
 
-def additive_keys_backward(dscores, caches):
-    """dscores (T, N, L), T caches of the same keys -> dkeys (N, L, A), dv (A,), dc (1,), summed over the steps"""
-    keys, _, v = caches[0][:3]
+def additive_keys_backward(dscores, queries, cache):
+    """The sums over T steps: dscores (T, N, L), queries (T, N, A), cache of any step -> dkeys (N, L, A), dv (A,), dc (1,)"""
+    keys, _, v, F = cache
+    (T, N, L), A = dscores.shape, len(v)
     dc = dscores.sum().reshape(1)
-    if not _on_host(keys, v):
+    if not _on_host(keys, queries, v):
         dkeys, dv = xp_of(keys).zeros_like(keys), 0
-        for d, cache in zip(dscores, caches, strict=True):
-            t = xp_of(keys).tanh(keys + cache.query[:, None, :])
-            dv = dv + d.ravel() @ t.reshape(-1, len(v))
+        for d, query in zip(dscores, queries, strict=True):
+            t = xp_of(keys).tanh(keys + query[:, None, :])
+            dv = dv + d.ravel() @ t.reshape(-1, A)
             dkeys += d[:, :, None] * (1 - t * t)
         return dkeys * v, dv, dc
-    dkeys = np.zeros_like(keys)
+    dkeys = np.empty_like(keys)
+    x, y, ratio = _summands(keys, queries, F)
+    step = max(1, BLOCK // (T * A))
 
     def share(photos):
-        dR = np.zeros_like(v)
-        for rows, R in _blocks(photos, keys):
-            for d, cache in zip(dscores[:, rows], caches, strict=True):
-                _saturation(cache, rows, R)
-                dR += d.ravel() @ R.reshape(-1, len(v))
+        dR, memory = np.zeros_like(v), np.empty((T, min(step, L), A), keys.dtype)
+        for n in range(photos.start, photos.stop):
+            for start in range(0, L, step):
+                cells = slice(start, min(start + step, L))
+                d = dscores[:, n, cells]
+                R = _saturation(x[n, cells], y[:, n, None], ratio, memory[:, : cells.stop - start])
+                dR += np.tensordot(d, R)
                 R -= R * R
-                R *= d[:, :, None]
-                dkeys[rows] += R
-            dkeys[rows] *= 4 * v
+                dkeys[n, cells] = (d.T[:, None, :] @ R.transpose(1, 0, 2))[:, 0]
+            dkeys[n] *= 4 * v
         return dR
 
-    return dkeys, dc - 2 * sum(parallel(share, shares(len(keys)))), dc
+    return dkeys, dc - 2 * sum(parallel(share, shares(N))), dc
 
 
-LARGEST = 40  # of keys and queries whose exp(2 x) a float32 can hold, twice
+LARGEST = 40   # of keys and queries: exp(2 * 40) is a float32
+BLOCK = 1 << 17  # numbers of R at a time: 512 KiB of float32
 
 
 def exponentials(keys):
-    """F = exp(-2 keys), or None where that is too large or too small for a float32
+    """F = exp(-2 keys), or None where a float32 might not hold it.
 
     With E = exp(2 query):  tanh(keys + query) = 1 - 2R,  R = F / (F + E). An addition and a division a step for a tanh.
     """
     return np.exp(-2 * keys) if _on_host(keys) and np.abs(keys).max(initial=0) <= LARGEST else None
 
 
-def _saturation(cache, rows, out):
-    """R = (1 - tanh(keys + query)) / 2 of some photos, written to `out` (G, L, A)"""
-    keys, query, _, F, E = cache
-    if E is None:
-        np.tanh(np.add(keys[rows], query[rows, None, :], out=out), out=out)
-        out *= -0.5
-        out += 0.5
-        return out
-    return np.divide(F[rows], np.add(F[rows], E[rows, None, :], out=out), out=out)
+def _summands(keys, query, F):
+    """(x, y, ratio) of _saturation: exponentials where both can be had."""
+    E = None if F is None else exponentials(-query)
+    return (keys, query, False) if E is None else (F, E, True)
+
+
+def _saturation(x, y, ratio, out):
+    """R = (1 - tanh(keys + query)) / 2, written to `out`; x, y are keys, query or their exponentials"""
+    np.add(x, y, out=out)
+    if ratio:
+        return np.divide(x, out, out=out)
+    np.tanh(out, out=out)
+    out *= -0.5
+    out += 0.5
+    return out
 
 
 def _blocks(photos, keys):
-    """Yield (rows, memory (G, L, A)) for a few photos at a time, so that the memory, always the same, stays in the cache."""
+    """Yield (rows, memory (G, L, A)) for a few photos at a time; the memory, always the same, stays in the cache."""
     _, L, A = keys.shape
-    step = max(1, (1 << 17) // (L * A))
+    step = max(1, BLOCK // (L * A))
     memory = np.empty((min(step, len(keys)), L, A), keys.dtype)
     for start in range(photos.start, photos.stop, step):
         rows = slice(start, min(start + step, photos.stop))
@@ -166,7 +177,7 @@ def dot_scores_forward(keys, query):
 
 def dot_scores_backward(dscores, cache):
     """dscores (N, L) -> dkeys (N, L, A), dquery (N, A)"""
-    return dot_keys_backward(dscores[None], [cache]), dot_query_backward(dscores, cache)
+    return dot_keys_backward(dscores[None], cache.query[None]), dot_query_backward(dscores, cache)
 
 
 def dot_query_backward(dscores, cache):
@@ -174,9 +185,8 @@ def dot_query_backward(dscores, cache):
     return _vector_products(dscores, cache.keys)
 
 
-def dot_keys_backward(dscores, caches):
-    """dscores (T, N, L), T caches of the same keys -> dkeys (N, L, A), summed over the steps"""
-    queries = xp_of(dscores).stack([cache.query for cache in caches])
+def dot_keys_backward(dscores, queries):
+    """dscores (T, N, L), queries (T, N, A) -> dkeys (N, L, A), summed over the steps"""
     return dscores.transpose(1, 2, 0) @ queries.transpose(1, 0, 2)
 
 
