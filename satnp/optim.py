@@ -101,4 +101,4 @@ def _in_chunks(update, *buffers):
             stretch = slice(start, min(start + CHUNK, part.stop))
             update(*(x if np.ndim(x) == 0 else x[stretch] for x in buffers))
 
-    parallel(share, shares(len(buffers[0]), CHUNK))
+    parallel(share, shares(len(buffers[0]), 16 * CHUNK))

@@ -25,7 +25,7 @@ def parallel(work, parts):
 
 def shares(size, least=1):
     """Slices that cut range(size) into equal shares, one a core, of `least` or more each."""
-    count = max(1, min(cores(), size // least))
+    count = max(1, min(cores(), size // max(1, least)))
     ends = [size * k // count for k in range(count + 1)]
     return [slice(a, b) for a, b in zip(ends, ends[1:], strict=False)]
 

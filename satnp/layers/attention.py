@@ -7,6 +7,7 @@ What depends on the photo alone (`keys`) is formed once a caption by the caller:
     dot        keys = annotations,         query = h / sqrt(D)
 """
 
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -50,7 +51,7 @@ def additive_scores_forward(keys, query, v, c, F=None):
         for rows, R in _blocks(photos, keys):
             scores[rows] = _times(_saturation(x[rows], y[rows, None], ratio, R), v)
 
-    parallel(share, shares(len(keys)))
+    parallel(share, shares(len(keys), _least(keys)))
     scores *= -2
     scores += v.sum() + c
     return scores, cache
@@ -81,7 +82,7 @@ def additive_query_backward(dscores, cache):
             for n, slope in zip(range(rows.start, rows.stop), R, strict=True):
                 np.dot(dscores[n], slope, out=dquery[n])
 
-    parallel(share, shares(len(keys)))
+    parallel(share, shares(len(keys), _least(keys)))
     dquery *= 4 * v
     return dquery
 
@@ -115,7 +116,7 @@ def additive_keys_backward(dscores, queries, cache):
             dkeys[n] *= 4 * v
         return dR
 
-    return dkeys, dc - 2 * sum(parallel(share, shares(N))), dc
+    return dkeys, dc - 2 * sum(parallel(share, shares(N, _least(keys) // T))), dc
 
 
 LARGEST = 40   # of keys and queries: exp(2 * 40) is a float32
@@ -155,6 +156,11 @@ def _blocks(photos, keys):
     for start in range(photos.start, photos.stop, step):
         rows = slice(start, min(start + step, photos.stop))
         yield rows, memory[: rows.stop - start]
+
+
+def _least(keys):
+    """How many photos (N, L, A) are worth a thread of their own."""
+    return (1 << 20) // prod(keys.shape[1:])
 
 
 def _times(t, v):
@@ -222,5 +228,5 @@ def _vector_products(x, A):
         for n in range(photos.start, photos.stop):
             np.dot(x[n], A[n], out=out[n])
 
-    parallel(share, shares(len(x)))
+    parallel(share, shares(len(x), _least(A)))
     return out

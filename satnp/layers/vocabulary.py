@@ -7,7 +7,7 @@ import numpy as np
 from satnp.backend import xp_of
 from satnp.threads import parallel, shares
 
-ROWS = 16  # whose logits stay in the cache
+BLOCK = 1 << 17  # logits at a time: 512 KiB of float32
 
 
 class VocabularyCache(NamedTuple):
@@ -28,14 +28,14 @@ def vocabulary_forward(hidden, W, b, targets, weights):
     xp = xp_of(hidden)
     logits = hidden @ W
     log_p = xp.empty(len(targets), dtype=logits.dtype)
+    step = max(1, BLOCK // W.shape[1]) if xp is np else len(targets)
 
     def share(part):
-        step = ROWS if xp is np else part.stop
         for start in range(part.start, part.stop, step):
             rows = slice(start, min(start + step, part.stop))
             _log_softmax_and_error(logits[rows], b, targets[rows], log_p[rows])
 
-    parallel(share, shares(len(targets), ROWS) if xp is np else [slice(0, len(targets))])
+    parallel(share, shares(len(targets), 4 * step))
     return -(weights * log_p).sum(), VocabularyCache(hidden, W, logits, weights, log_p)
 
 

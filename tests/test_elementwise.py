@@ -1,0 +1,62 @@
+"""Formulas in blocks on all cores: the same numbers as in one call, whatever broadcasts."""
+
+import numpy as np
+import pytest
+
+from satnp import elementwise as module
+from satnp.backend import to_device, to_host
+from satnp.elementwise import elementwise
+
+
+@elementwise
+def two(a, b, c):
+    return a * b + c, a - 2 * c
+
+
+@elementwise
+def one(a, b):
+    return a + b
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Small blocks, and how many rows each call of the formula saw."""
+    monkeypatch.setattr(module, "BLOCK", 20)
+    seen = []
+
+    @elementwise
+    def formula(a, b):
+        seen.append(len(a))
+        return a * b
+
+    return formula, seen
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [((9, 30),) * 3, ((9, 30), (30,), ()), ((9, 1), (1, 30), (9, 30)), ((9, 5, 6), (5, 6), (1, 1, 6))],
+)
+def test_blocks_give_what_one_call_gives(xp, rng, monkeypatch, shapes):
+    monkeypatch.setattr(module, "BLOCK", 20)
+    args = [rng.standard_normal(shape) for shape in shapes]
+    wanted = two.__wrapped__(*args)
+    found = two(*(to_device(x, xp) for x in args))
+    assert isinstance(found, tuple)
+    for x, y in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(to_host(x), y, rtol=1e-15)
+    np.testing.assert_array_equal(to_host(one(*(to_device(x, xp) for x in args[:2]))), args[0] + args[1])
+
+
+def test_large_arrays_are_cut_and_small_and_complex_ones_are_not(calls):
+    formula, seen = calls
+    formula(np.ones((8, 10)), np.ones(10))
+    assert seen == [8]
+    formula(np.ones((9, 10), complex), np.ones(10))
+    assert seen == [8, 9]
+    formula(np.ones((9, 10)), np.ones(10))
+    assert max(seen[2:]) == 2 and sum(seen[2:]) >= 9
+
+
+def test_float32_stays_float32(monkeypatch):
+    monkeypatch.setattr(module, "BLOCK", 20)
+    assert one(np.ones((30, 30), np.float32), 1).dtype == np.float32
