@@ -5,10 +5,6 @@ from typing import NamedTuple
 from satnp.backend import xp_of
 
 
-class ReluCache(NamedTuple):
-    x: object
-
-
 class OutputCache(NamedTuple):
     out: object
 
@@ -18,13 +14,14 @@ def relu_forward(x):
 
     x (N, H) -> out (N, H)
     """
-    return xp_of(x).maximum(x, 0), ReluCache(x)
+    out = xp_of(x).maximum(x, 0)
+    return out, OutputCache(out)
 
 
 def relu_backward(dout, cache):
     """dout (N, H) -> dx (N, H); the derivative at exactly 0 is taken as 0."""
-    (x,) = cache
-    return dout * (x > 0)
+    (out,) = cache
+    return dout * (out > 0)
 
 
 def tanh_forward(x):

@@ -1,13 +1,21 @@
-"""Convolution as one product over patches. Images are (N, R, S, C): photos, rows, columns, channels."""
+"""Convolution as products of matrices. Images are (N, R, S, C): photos, rows, columns, channels.
+
+Several formulations stand behind one pair; the plain sum, their definition, is in satnp/reference/conv.py.
+"""
 
 from typing import NamedTuple
 
+import numpy as np
+
 from satnp.backend import xp_of
+from satnp.layers import winograd
+from satnp.layers.blocks import blocks, parallel_blocks, region
+
+PATCHES = 2**21  # bytes of patches at a time, so that they stay in the cache
 
 
 class ConvCache(NamedTuple):
-    x_shape: tuple
-    patches: object
+    x: object
     W: object
     stride: int
     padding: int
@@ -44,15 +52,9 @@ def conv2d_forward(x, W, b, stride=1, padding=0):
 
     x (N, R, S, C), W (K, K, C, F), b (F,) -> out (N, P, Q, F)
 
-    A cross-correlation, as everywhere in deep learning. The plain sum is in satnp/reference/conv.py.
+    A cross-correlation, as everywhere in deep learning.
     """
-    N, R, S, C = x.shape
-    K, _, _, F = W.shape
-    P, Q = output_size(R, K, stride, padding), output_size(S, K, stride, padding)
-    patches = _patches(pad(x, padding, padding), K, stride, P, Q)
-    out = patches @ W.reshape(K * K * C, F)
-    out += b
-    return out.reshape(N, P, Q, F), ConvCache(x.shape, patches, W, stride, padding)
+    return _correlate(x, W, b, stride, padding), ConvCache(x, W, stride, padding)
 
 
 def conv2d_backward(dout, cache):
@@ -64,15 +66,18 @@ def conv2d_backward(dout, cache):
 
 def conv2d_backward_weights(dout, cache):
     """dout (N, P, Q, F) -> dW (K, K, C, F), db (F,)"""
-    dout = dout.reshape(-1, dout.shape[-1])
-    return (cache.patches.T @ dout).reshape(cache.W.shape), dout.sum(axis=0)
+    x, W, stride, padding = cache
+    dW = _weight_gradient(x, dout, W, stride, padding)
+    return dW, dout.sum(axis=(0, 1, 2))
 
 
 def conv2d_backward_input(dout, cache):
     """dout (N, P, Q, F) -> dx (N, R, S, C): each cell hears, through each weight, from the output that it fed."""
-    (N, R, S, C), _, W, stride, padding = cache
-    _, P, Q, F = dout.shape
-    K = W.shape[0]
+    x, W, stride, padding = cache
+    (N, R, S, C), (_, P, Q, F), K = x.shape, dout.shape, W.shape[0]
+    if _on_host(x, W, dout) and stride == 1 and padding < K:
+        back = W[::-1, ::-1].swapaxes(2, 3)  # the sum over outputs is a convolution with the kernel turned around
+        return _correlate(dout, np.ascontiguousarray(back), np.zeros(C, dout.dtype), 1, K - 1 - padding)
     dout = dout.reshape(N * P * Q, F)
     dx = xp_of(dout).zeros((N, R + 2 * padding, S + 2 * padding, C), dtype=dout.dtype)
     for i in range(K):
@@ -81,8 +86,110 @@ def conv2d_backward_input(dout, cache):
     return dx[:, padding : padding + R, padding : padding + S]
 
 
-def _patches(x, K, stride, P, Q):
-    """Every K x K window of x as a row: (N*P*Q, K*K*C)."""
-    N, R, S, C = x.shape
+def _on_host(*arrays):
+    """Are all of them real arrays of one dtype of NumPy's? All others go the plain way."""
+    return xp_of(*arrays) is np and arrays[0].dtype.kind == "f" and len({x.dtype for x in arrays}) == 1
+
+
+def _correlate(x, W, b, stride, padding):
+    """The best formulation for these sizes, of those below."""
+    if not _on_host(x, W, b):
+        return whole_correlate(x, W, b, stride, padding)
+    if W.shape[0] == 1 and stride == 1 and padding == 0:
+        return pointwise_correlate(x, W, b)
+    if winograd.pays(x.shape, W.shape, stride, padding):
+        return winograd.correlate(x, W, b, padding)
+    return patches_correlate(x, W, b, stride, padding)
+
+
+def _weight_gradient(x, dout, W, stride, padding):
+    if not _on_host(x, dout):
+        return whole_weight_gradient(x, dout, W, stride, padding)
+    if W.shape[0] == 1 and stride == 1 and padding == 0:
+        return pointwise_weight_gradient(x, dout)
+    if winograd.pays(x.shape, W.shape, stride, padding):
+        return winograd.weight_gradient(x, dout, padding)
+    return patches_weight_gradient(x, dout, W, stride, padding)
+
+
+def whole_correlate(x, W, b, stride, padding):
+    """Every window of x as a row, times W."""
+    (N, R, S, C), (K, _, _, F) = x.shape, W.shape
+    P, Q = output_size(R, K, stride, padding), output_size(S, K, stride, padding)
+    out = _windows(pad(x, padding, padding), K, stride).reshape(N * P * Q, K * K * C) @ W.reshape(K * K * C, F)
+    out += b
+    return out.reshape(N, P, Q, F)
+
+
+def whole_weight_gradient(x, dout, W, stride, padding):
+    K, _, C, F = W.shape
+    patches = _windows(pad(x, padding, padding), K, stride).reshape(-1, K * K * C)
+    return (patches.T @ dout.reshape(-1, F)).reshape(W.shape)
+
+
+def pointwise_correlate(x, W, b):
+    """1 x 1: the cells are the rows."""
+    C, F = W.shape[2:]
+    out = x.reshape(-1, C) @ W.reshape(C, F)
+    out += b
+    return out.reshape(*x.shape[:3], F)
+
+
+def pointwise_weight_gradient(x, dout):
+    C, F = x.shape[3], dout.shape[3]
+    return (x.reshape(-1, C).T @ dout.reshape(-1, F)).reshape(1, 1, C, F)
+
+
+def patches_correlate(x, W, b, stride, padding):
+    """As the whole, some rows at a time, whose patches stay in the cache."""
+    (N, R, S, C), (K, _, _, F) = x.shape, W.shape
+    P, Q = output_size(R, K, stride, padding), output_size(S, K, stride, padding)
+    out = np.empty((N, P, Q, F), dtype=x.dtype)
+
+    def work(pieces):
+        patches = _Patches(x, K, stride, padding, Q, pieces)
+        for photos, rows in pieces:
+            seen = out[photos, rows].reshape(-1, F)
+            np.matmul(patches(photos, rows), W.reshape(K * K * C, F), out=seen)
+            seen += b
+
+    parallel_blocks(work, _row_blocks(x, K, P, Q))
+    return out
+
+
+def patches_weight_gradient(x, dout, W, stride, padding):
+    (_, P, Q, F), (K, _, _, C) = dout.shape, W.shape[:3] + x.shape[3:]
+
+    def work(pieces):
+        patches = _Patches(x, K, stride, padding, Q, pieces)
+        return sum(patches(photos, rows).T @ dout[photos, rows].reshape(-1, F) for photos, rows in pieces)
+
+    return sum(parallel_blocks(work, _row_blocks(x, K, P, Q))).reshape(W.shape)
+
+
+def _row_blocks(x, K, P, Q):
+    return blocks(x.shape[0], P, PATCHES // (Q * K * K * x.shape[3] * x.itemsize))
+
+
+def _windows(x, K, stride):
+    """Every K x K window of x: (N, P, Q, K, K, C), a view."""
     windows = xp_of(x).lib.stride_tricks.sliding_window_view(x, (K, K), axis=(1, 2))
-    return windows[:, ::stride, ::stride].transpose(0, 1, 2, 4, 5, 3).reshape(N * P * Q, K * K * C)
+    return windows[:, ::stride, ::stride].transpose(0, 1, 2, 4, 5, 3)
+
+
+class _Patches:
+    """Windows as rows, made in one workspace: (photos, rows of outputs) -> (n * rows * Q, K * K * C)"""
+
+    def __init__(self, x, K, stride, padding, Q, pieces):
+        most = max((p.stop - p.start) * (r.stop - r.start) for p, r in pieces)
+        self.x, self.K, self.stride, self.padding, self.Q = x, K, stride, padding, Q
+        self.buffer = np.empty((most, Q, K, K, x.shape[3]), dtype=x.dtype)
+
+    def __call__(self, photos, rows):
+        x, K, stride, padding, Q = self.x, self.K, self.stride, self.padding, self.Q
+        n, k = photos.stop - photos.start, rows.stop - rows.start
+        seen = np.empty((n, (k - 1) * stride + K, (Q - 1) * stride + K, x.shape[3]), dtype=x.dtype)
+        seen = region(x, photos, rows.start * stride - padding, -padding, seen)
+        out = self.buffer[: n * k].reshape(n, k, Q, K, K, -1)
+        out[...] = _windows(seen, K, stride)
+        return out.reshape(n * k * Q, -1)
