@@ -2,7 +2,12 @@
 
 from typing import NamedTuple
 
+import numpy as np
+
 from satnp.backend import xp_of
+from satnp.threads import parallel, shares
+
+FORK = 2**18  # numbers a core, below which another thread costs more than it saves
 
 
 class OutputCache(NamedTuple):
@@ -14,7 +19,12 @@ def relu_forward(x):
 
     x (N, H) -> out (N, H)
     """
-    out = xp_of(x).maximum(x, 0)
+    if xp_of(x) is np and x.dtype.kind == "f" and x.flags.c_contiguous:
+        out = np.empty(x.shape, x.dtype)
+        rows, seen = out.reshape(-1), x.reshape(-1)
+        parallel(lambda part: np.maximum(seen[part], 0, out=rows[part]), shares(x.size, FORK))
+    else:
+        out = xp_of(x).maximum(x, 0)
     return out, OutputCache(out)
 
 

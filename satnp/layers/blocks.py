@@ -1,8 +1,14 @@
 """Cutting maps (N, R, S, C) into pieces that fit the cache and occupy all cores."""
 
+import math
+import threading
 from itertools import pairwise
 
+import numpy as np
+
 from satnp import threads
+
+_here = threading.local()
 
 
 def blocks(N, rows, most):
@@ -16,7 +22,7 @@ def blocks(N, rows, most):
 
 
 def parallel_blocks(work, pieces):
-    """[work(pieces of one core), ...], all cores at once; each has its own workspace for all its pieces."""
+    """[work(pieces of one core), ...], all cores at once."""
     return threads.parallel(work, [pieces[part] for part in threads.shares(len(pieces))])
 
 
@@ -29,6 +35,15 @@ def region(x, photos, top, left, out):
         out.fill(0)
     out[:, r.start - top : r.stop - top, s.start - left : s.stop - left] = x[photos, r, s]
     return out
+
+
+def scratch(name, shape, dtype):
+    """This thread's array of that name, kept from call to call (a fresh one costs more than what is computed in it)."""
+    kept = _here.__dict__.setdefault(name, np.empty(0, np.uint8))
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if kept.size < size:
+        kept = _here.__dict__[name] = np.empty(size, np.uint8)
+    return kept[:size].view(dtype).reshape(shape)
 
 
 def _cut(size, most):

@@ -9,7 +9,7 @@ import numpy as np
 
 from satnp.backend import xp_of
 from satnp.layers import winograd
-from satnp.layers.blocks import blocks, parallel_blocks, region
+from satnp.layers.blocks import blocks, parallel_blocks, region, scratch
 
 PATCHES = 2**21  # bytes of patches at a time, so that they stay in the cache
 
@@ -147,22 +147,22 @@ def patches_correlate(x, W, b, stride, padding):
     out = np.empty((N, P, Q, F), dtype=x.dtype)
 
     def work(pieces):
-        patches = _Patches(x, K, stride, padding, Q, pieces)
         for photos, rows in pieces:
-            seen = out[photos, rows].reshape(-1, F)
-            np.matmul(patches(photos, rows), W.reshape(K * K * C, F), out=seen)
-            seen += b
+            y = out[photos, rows].reshape(-1, F)
+            np.matmul(_patches(x, photos, rows, K, stride, padding, Q), W.reshape(K * K * C, F), out=y)
+            y += b
 
     parallel_blocks(work, _row_blocks(x, K, P, Q))
     return out
 
 
 def patches_weight_gradient(x, dout, W, stride, padding):
-    (_, P, Q, F), (K, _, _, C) = dout.shape, W.shape[:3] + x.shape[3:]
+    (_, P, Q, F), K = dout.shape, W.shape[0]
 
     def work(pieces):
-        patches = _Patches(x, K, stride, padding, Q, pieces)
-        return sum(patches(photos, rows).T @ dout[photos, rows].reshape(-1, F) for photos, rows in pieces)
+        return sum(
+            _patches(x, photos, rows, K, stride, padding, Q).T @ dout[photos, rows].reshape(-1, F) for photos, rows in pieces
+        )
 
     return sum(parallel_blocks(work, _row_blocks(x, K, P, Q))).reshape(W.shape)
 
@@ -177,19 +177,10 @@ def _windows(x, K, stride):
     return windows[:, ::stride, ::stride].transpose(0, 1, 2, 4, 5, 3)
 
 
-class _Patches:
-    """Windows as rows, made in one workspace: (photos, rows of outputs) -> (n * rows * Q, K * K * C)"""
-
-    def __init__(self, x, K, stride, padding, Q, pieces):
-        most = max((p.stop - p.start) * (r.stop - r.start) for p, r in pieces)
-        self.x, self.K, self.stride, self.padding, self.Q = x, K, stride, padding, Q
-        self.buffer = np.empty((most, Q, K, K, x.shape[3]), dtype=x.dtype)
-
-    def __call__(self, photos, rows):
-        x, K, stride, padding, Q = self.x, self.K, self.stride, self.padding, self.Q
-        n, k = photos.stop - photos.start, rows.stop - rows.start
-        seen = np.empty((n, (k - 1) * stride + K, (Q - 1) * stride + K, x.shape[3]), dtype=x.dtype)
-        seen = region(x, photos, rows.start * stride - padding, -padding, seen)
-        out = self.buffer[: n * k].reshape(n, k, Q, K, K, -1)
-        out[...] = _windows(seen, K, stride)
-        return out.reshape(n * k * Q, -1)
+def _patches(x, photos, rows, K, stride, padding, Q):
+    """The windows of these rows of outputs, Q in a row, as rows: (n * k * Q, K * K * C)"""
+    n, k, C = photos.stop - photos.start, rows.stop - rows.start, x.shape[3]
+    seen = scratch("seen", (n, (k - 1) * stride + K, (Q - 1) * stride + K, C), x.dtype)
+    out = scratch("patches", (n, k, Q, K, K, C), x.dtype)
+    out[...] = _windows(region(x, photos, rows.start * stride - padding, -padding, seen), K, stride)
+    return out.reshape(n * k * Q, K * K * C)

@@ -11,13 +11,14 @@ transposed: G^T [ (B^T d B) * (A dy A^T) ] G, summed over the tiles. Source: Lav
 import numpy as np
 
 from satnp import threads
-from satnp.layers.blocks import blocks, parallel_blocks, region
+from satnp.layers.blocks import blocks, parallel_blocks, region, scratch
 
 A = np.array([[1, 0, 0, 0], [1, 1, 1, 1], [1, -1, 1, -1], [1, 2, 4, 8], [1, -2, 4, -8], [0, 0, 0, 1]])
 B = np.array([[4, 0, 0, 0, 0, 0], [0, -4, 4, -2, 2, 4], [-5, -4, -4, -1, -1, 0], [0, 1, -1, 2, -2, -5],
               [1, 1, 1, 1, 1, 0], [0, 0, 0, 0, 0, 1]])  # fmt: skip
 G = np.array([[1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6],
               [1 / 24, 1 / 12, 1 / 6], [1 / 24, -1 / 12, 1 / 6], [0, 0, 1]])  # fmt: skip
+TILES = 224  # at a time
 OUTPUT, INPUT, WEIGHTS = (np.kron(m, m) for m in (A.T, B.T, G))
 
 
@@ -33,26 +34,36 @@ def correlate(x, W, b, padding):
 
     x (N, R, S, C), W (3, 3, C, F), b (F,) -> out (N, P, Q, F)
     """
-    (N, P, Q), (C, F) = _outputs(x, padding), W.shape[2:]
-    out = np.empty((N, P, Q, F), dtype=x.dtype)
-    p, q = -(-P // 4), -(-Q // 4)
-    U, to_tiles, to_outputs = _transform_weights(W), INPUT.astype(x.dtype), OUTPUT.astype(x.dtype)
+    N, P, Q = _outputs(x, padding)
+    out, (p, q) = np.empty((N, P, Q, W.shape[3]), dtype=x.dtype), (-(-P // 4), -(-Q // 4))
+    if N * p * q <= TILES // 2:  # the weights are most of the work: each core takes some of the filters
+        everything = [(slice(0, N), slice(0, p))]
 
-    def work(pieces):
-        space = _Space(x.dtype)
-        for photos, rows in pieces:
-            n, k = _size(photos), _size(rows)
-            T = n * k * q
-            V = np.matmul(to_tiles, _tiles(x, photos, rows, q, padding, space), out=space("V", 36, T * C))
-            M = np.matmul(V.reshape(36, T, C), U, out=space("M", 36, T, F))
-            Y = np.matmul(to_outputs, M.reshape(36, T * F), out=space("Y", 16, T * F))
-            y = space("y", n, k, 4, q, 4, F)
-            y[...] = Y.reshape(4, 4, n, k, q, F).transpose(2, 3, 0, 4, 1, 5)
-            seen = out[photos, 4 * rows.start : 4 * rows.stop]
-            np.add(y.reshape(n, 4 * k, 4 * q, F)[:, : seen.shape[1], :Q], b, out=seen)
+        def work(part):
+            _correlate(x, _transform_weights(W[..., part]), b[part], padding, everything, out[..., part])
 
-    parallel_blocks(work, blocks(N, p, _tiles_at_a_time(C, F) // q))
+        threads.parallel(work, threads.shares(W.shape[3]))
+    else:
+        U = _transform_weights(W)
+        parallel_blocks(lambda pieces: _correlate(x, U, b, padding, pieces, out), blocks(N, p, TILES // q))
     return out
+
+
+def _correlate(x, U, b, padding, pieces, out):
+    """The convolution of these pieces, of rows of tiles, into `out`."""
+    _, C, F = U.shape
+    Q, q = out.shape[2], -(-out.shape[2] // 4)
+    to_tiles, to_outputs = INPUT.astype(x.dtype), OUTPUT.astype(x.dtype)
+    for photos, rows in pieces:
+        n, k = _size(photos), _size(rows)
+        T = n * k * q
+        V = np.matmul(to_tiles, _tiles(x, photos, rows, q, padding), out=scratch("V", (36, T * C), x.dtype))
+        M = np.matmul(V.reshape(36, T, C), U, out=scratch("M", (36, T, F), x.dtype))
+        Y = np.matmul(to_outputs, M.reshape(36, T * F), out=scratch("Y", (16, T * F), x.dtype))
+        y = scratch("y", (n, k, 4, q, 4, F), x.dtype)
+        y[...] = Y.reshape(4, 4, n, k, q, F).transpose(2, 3, 0, 4, 1, 5)
+        seen = out[photos, 4 * rows.start : 4 * rows.stop]
+        np.add(y.reshape(n, 4 * k, 4 * q, F)[:, : seen.shape[1], :Q], b, out=seen)
 
 
 def weight_gradient(x, dout, padding):
@@ -63,41 +74,24 @@ def weight_gradient(x, dout, padding):
     (N, P, Q), C, F = _outputs(x, padding), x.shape[3], dout.shape[3]
     p, q = -(-P // 4), -(-Q // 4)
     to_tiles, from_outputs = INPUT.astype(x.dtype), OUTPUT.T.astype(x.dtype)
-    pieces = blocks(N, p, 2 * _tiles_at_a_time(C, F) // q)
+    pieces = blocks(N, p, TILES // q)
 
     def work(channels):
-        c, space = _size(channels), _Space(x.dtype)
+        c = _size(channels)
         dU = np.zeros((36, c, F), dtype=x.dtype)
         for photos, rows in pieces:
             n, k = _size(photos), _size(rows)
             T = n * k * q
-            tiles = _tiles(x[..., channels], photos, rows, q, padding, space)
-            V = np.matmul(to_tiles, tiles, out=space("V", 36, T * c)).reshape(36, T, c)
-            dy = region(dout, photos, 4 * rows.start, 0, space("dy", n, 4 * k, 4 * q, F)).reshape(n, k, 4, q, 4, F)
-            dY = space("dY", 16, T * F)
-            dY.reshape(4, 4, n, k, q, F)[...] = dy.transpose(2, 4, 0, 1, 3, 5)
-            dM = np.matmul(from_outputs, dY, out=space("dM", 36, T * F)).reshape(36, T, F)
-            dU += np.matmul(V.swapaxes(1, 2), dM, out=space("dU", 36, c, F))
+            tiles = _tiles(x[..., channels], photos, rows, q, padding)
+            V = np.matmul(to_tiles, tiles, out=scratch("V", (36, T * c), x.dtype)).reshape(36, T, c)
+            dy = region(dout, photos, 4 * rows.start, 0, scratch("y", (n, 4 * k, 4 * q, F), x.dtype))
+            dY = scratch("Y", (4, 4, n, k, q, F), x.dtype)
+            dY[...] = dy.reshape(n, k, 4, q, 4, F).transpose(2, 4, 0, 1, 3, 5)
+            dM = np.matmul(from_outputs, dY.reshape(16, T * F), out=scratch("M", (36, T * F), x.dtype)).reshape(36, T, F)
+            dU += np.matmul(V.swapaxes(1, 2), dM, out=scratch("U", (36, c, F), x.dtype))
         return (WEIGHTS.T.astype(x.dtype) @ dU.reshape(36, c * F)).reshape(3, 3, c, F)
 
     return np.concatenate(threads.parallel(work, threads.shares(C)), axis=2)
-
-
-class _Space:
-    """Named arrays that one core uses again for each of its pieces."""
-
-    def __init__(self, dtype):
-        self.buffers, self.dtype = {}, dtype
-
-    def __call__(self, name, *shape):
-        size = int(np.prod(shape))
-        if name not in self.buffers or self.buffers[name].size < size:
-            self.buffers[name] = np.empty(size, self.dtype)
-        return self.buffers[name][:size].reshape(shape)
-
-
-def _tiles_at_a_time(C, F):
-    return 256 if max(C, F) > 256 else 128
 
 
 def _outputs(x, padding):
@@ -109,12 +103,12 @@ def _size(part):
     return part.stop - part.start
 
 
-def _tiles(x, photos, rows, q, padding, space):
+def _tiles(x, photos, rows, q, padding):
     """The 6 x 6 inputs of each tile of these rows of tiles, q in a row; they overlap by two -> (36, T * C)"""
     n, k, C = _size(photos), _size(rows), x.shape[3]
-    seen = region(x, photos, 4 * rows.start - padding, -padding, space("x", n, 4 * k + 2, 4 * q + 2, C))
+    seen = region(x, photos, 4 * rows.start - padding, -padding, scratch("x", (n, 4 * k + 2, 4 * q + 2, C), x.dtype))
     windows = np.lib.stride_tricks.sliding_window_view(seen, (6, 6), axis=(1, 2))[:, ::4, ::4]
-    tiles = space("tiles", 6, 6, n, k, q, C)
+    tiles = scratch("tiles", (6, 6, n, k, q, C), x.dtype)
     tiles[...] = windows.transpose(4, 5, 0, 1, 2, 3)
     return tiles.reshape(36, n * k * q * C)
 
@@ -122,7 +116,7 @@ def _tiles(x, photos, rows, q, padding, space):
 def _transform_weights(W):
     """kron(G, G) W: (3, 3, C, F) -> (36, C, F)"""
     C, F = W.shape[2:]
-    U, to_weights, W = np.empty((36, C, F), dtype=W.dtype), WEIGHTS.astype(W.dtype), W.reshape(9, C, F)
+    U, to_weights, W = scratch("U", (36, C, F), W.dtype), WEIGHTS.astype(W.dtype), W.reshape(9, C, F)
 
     def work(channels):
         for c in range(channels.start, channels.stop):
