@@ -138,7 +138,7 @@ class ufunc:
         counts.launches += 1
         if out is None:
             return _wrap(self._function(*operands, **keywords))
-        self._function(*operands, _operand(out), **keywords)
+        self._function(*operands, out=_operand(out), **keywords)
         return out
 
     def at(self, a, index, values):

@@ -15,13 +15,12 @@ from satnp.backend import xp_of
 from satnp.encoders.photos import TORCHVISION, Preprocessing
 from satnp.encoders.weights import he_normal, layers_between, load_convolutions
 from satnp.layers import (
-    conv2d_backward,
     conv2d_backward_weights,
-    conv2d_forward,
+    conv2d_relu_backward,
+    conv2d_relu_forward,
     max_pool_backward,
     max_pool_forward,
     relu_backward,
-    relu_forward,
 )
 
 # name: (index in torchvision's `features`, squeeze filters, expand filters each way)
@@ -56,17 +55,10 @@ class Config:
         return side, side
 
 
-class Conv1Cache(NamedTuple):
-    conv: object
-    relu: object
-
-
 class FireCache(NamedTuple):
     squeeze: object
-    squeeze_relu: object
     expand1: object
     expand3: object
-    expand_relu: object
 
 
 class Cache(NamedTuple):
@@ -150,9 +142,7 @@ def backward(dannotations, cache, grads):
 
 def conv1_forward(p, x):
     """relu(conv1): x (N, S, S, 3) -> out (N, R, R, 64), cache"""
-    x, conv = conv2d_forward(x, p["conv1.W"], p["conv1.b"], stride=2)
-    out, relu = relu_forward(x)
-    return out, Conv1Cache(conv, relu)
+    return conv2d_relu_forward(x, p["conv1.W"], p["conv1.b"], stride=2)
 
 
 def conv1_backward(dout, cache, grads):
@@ -161,25 +151,21 @@ def conv1_backward(dout, cache, grads):
 
 
 def fire_forward(p, name, x):
-    """relu([e1(s) ; e3(s)]) with s = relu(squeeze(x)): x (N, R, S, C) -> out (N, R, S, 2F), cache"""
-    s, squeeze = conv2d_forward(x, p[f"{name}.squeeze.W"], p[f"{name}.squeeze.b"])
-    s, squeeze_relu = relu_forward(s)
-    e1, expand1 = conv2d_forward(s, p[f"{name}.expand1.W"], p[f"{name}.expand1.b"])
-    e3, expand3 = conv2d_forward(s, p[f"{name}.expand3.W"], p[f"{name}.expand3.b"], padding=1)
-    out, expand_relu = relu_forward(xp_of(x).concatenate([e1, e3], axis=3))
-    return out, FireCache(squeeze, squeeze_relu, expand1, expand3, expand_relu)
+    """[relu(e1(s)) ; relu(e3(s))] with s = relu(squeeze(x)): x (N, R, S, C) -> out (N, R, S, 2F), cache"""
+    s, squeeze = conv2d_relu_forward(x, p[f"{name}.squeeze.W"], p[f"{name}.squeeze.b"])
+    e1, expand1 = conv2d_relu_forward(s, p[f"{name}.expand1.W"], p[f"{name}.expand1.b"])
+    e3, expand3 = conv2d_relu_forward(s, p[f"{name}.expand3.W"], p[f"{name}.expand3.b"], padding=1)
+    return xp_of(x).concatenate([e1, e3], axis=3), FireCache(squeeze, expand1, expand3)
 
 
 def fire_backward(dout, p, name, cache, grads):
     """dout (N, R, S, 2F) -> dx (N, R, S, C); adds into `grads`"""
-    dout = relu_backward(dout, cache.expand_relu)
     F = dout.shape[3] // 2
-    ds3, dW, db = conv2d_backward(dout[..., F:], cache.expand3)
+    ds3, dW, db = conv2d_relu_backward(dout[..., F:], cache.expand3)
     _add(grads, f"{name}.expand3", dW, db)
-    ds1, dW, db = conv2d_backward(dout[..., :F], cache.expand1)
+    ds1, dW, db = conv2d_relu_backward(dout[..., :F], cache.expand1)
     _add(grads, f"{name}.expand1", dW, db)
-    ds = relu_backward(ds1 + ds3, cache.squeeze_relu)
-    dx, dW, db = conv2d_backward(ds, cache.squeeze)
+    dx, dW, db = conv2d_relu_backward(ds1 + ds3, cache.squeeze)
     _add(grads, f"{name}.squeeze", dW, db)
     return dx
 

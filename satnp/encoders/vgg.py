@@ -13,11 +13,10 @@ from satnp.errors import InputError
 from satnp.layers import (
     conv2d_backward,
     conv2d_backward_weights,
-    conv2d_forward,
+    conv2d_relu_forward,
     max_pool_backward,
     max_pool_forward,
     relu_backward,
-    relu_forward,
 )
 
 LAYERS = tuple(f"conv{group}_{k}" for group, count in enumerate((2, 2, 4, 4, 4), 1) for k in range(1, count + 1))
@@ -45,11 +44,6 @@ class Config:
         """(rows, columns) of the annotations."""
         side = self.preprocessing.size // 2 ** len(POOL_AFTER)
         return side, side
-
-
-class Layer(NamedTuple):
-    conv: object
-    relu: object
 
 
 class Cache(NamedTuple):
@@ -107,9 +101,7 @@ def feature_map(params, config, x, start="conv1_1", stop=None):
     if start == LAYERS[0]:
         x = config.preprocessing(x, params.flat.dtype)
     for name in layers_between(LAYERS, start, stop):
-        x, conv = conv2d_forward(x, params[f"{name}.W"], params[f"{name}.b"], padding=1)
-        x, relu = relu_forward(x)
-        layers[name] = Layer(conv, relu)
+        x, layers[name] = conv2d_relu_forward(x, params[f"{name}.W"], params[f"{name}.b"], padding=1)
         if name in POOL_AFTER:
             x, pools[name] = max_pool_forward(x, 2, 2)
     return x, Cache(layers, pools)

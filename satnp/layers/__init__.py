@@ -24,7 +24,14 @@ from satnp.layers.attention import (
     dot_scores_forward,
     exponentials,
 )
-from satnp.layers.conv import conv2d_backward, conv2d_backward_input, conv2d_backward_weights, conv2d_forward
+from satnp.layers.conv import (
+    conv2d_backward,
+    conv2d_backward_input,
+    conv2d_backward_weights,
+    conv2d_forward,
+    conv2d_relu_backward,
+    conv2d_relu_forward,
+)
 from satnp.layers.deep_output import deep_output_backward, deep_output_forward
 from satnp.layers.dropout import dropout_backward, dropout_forward, dropout_mask
 from satnp.layers.embedding import embedding_backward, embedding_forward

@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 
 from satnp import threads
+from satnp.backend import xp_of
 
 _here = threading.local()
 
@@ -14,7 +15,8 @@ _here = threading.local()
 def blocks(N, rows, most):
     """[(photos, rows)] as slices that cover N maps of `rows` rows, `most` rows at a time: of whole maps, or parts of one.
 
-    Neighbours are of one size, and their count is a multiple of the cores where that can be.
+    They are of about one size, an even number of them where that can be, and the same whatever the cores: another cut
+    would round differently.
     """
     if rows <= most:
         return [(photos, slice(0, rows)) for photos in _cut(N, most // rows)]
@@ -37,6 +39,14 @@ def region(x, photos, top, left, out):
     return out
 
 
+def finish(y, b, relu, out):
+    """out = y + b, or max(y + b, 0): the last touch of a convolution, while y is in the cache"""
+    xp = xp_of(y)
+    xp.add(y, b, out=out)
+    if relu:
+        xp.maximum(out, 0, out=out)
+
+
 def scratch(name, shape, dtype):
     """This thread's array of that name, kept from call to call (a fresh one costs more than what is computed in it)."""
     kept = _here.__dict__.setdefault(name, np.empty(0, np.uint8))
@@ -47,6 +57,5 @@ def scratch(name, shape, dtype):
 
 
 def _cut(size, most):
-    cores = threads.cores()
-    count = min(size, cores * -(-size // (cores * most)))
+    count = min(size, 2 * -(-size // (2 * most)))
     return [slice(a, b) for a, b in pairwise(size * k // count for k in range(count + 1))]

@@ -2,8 +2,13 @@
 
 from typing import NamedTuple
 
+import numpy as np
+
 from satnp.backend import xp_of
+from satnp.layers.blocks import blocks, parallel_blocks
 from satnp.layers.conv import output_size, pad, window
+
+BLOCK = 2**15  # numbers in the rows of x that are looked at at a time, so that they stay in the cache
 
 
 class MaxPoolCache(NamedTuple):
@@ -26,13 +31,18 @@ def max_pool_forward(x, K, stride, ceil=False):
 
     ceil=True also takes the windows that stick out at the far edges (as the Caffe networks do).
     """
-    xp = xp_of(x)
-    P, Q = (output_size(n, K, stride, ceil=ceil) for n in x.shape[1:3])
-    padded = _pad_far(x, K, stride, P, Q, -xp.inf)
-    out = None
-    for i, j in _offsets(K):
-        seen = padded[:, window(i, stride, P), window(j, stride, Q)]
-        out = seen.copy() if out is None else xp.maximum(out, seen)
+    xp, (N, R, S, C) = xp_of(x), x.shape
+    P, Q = output_size(R, K, stride, ceil=ceil), output_size(S, K, stride, ceil=ceil)
+    out = xp.empty((N, P, Q, C), dtype=x.dtype)
+
+    def work(pieces):
+        for photos, rows in pieces:
+            top, bottom = rows.start * stride, (rows.stop - 1) * stride + K
+            seen = _pad_far(x[photos, top:bottom], K, stride, rows.stop - rows.start, Q, -xp.inf)
+            tall = _largest([seen[:, window(i, stride, rows.stop - rows.start)] for i in range(K)])
+            _largest([tall[:, :, window(j, stride, Q)] for j in range(K)], out[photos, rows])
+
+    parallel_blocks(work, blocks(N, P, BLOCK // (stride * S * C)) if xp is np else [(slice(0, N), slice(0, P))])
     return out, MaxPoolCache(x, out, K, stride)
 
 
@@ -70,6 +80,17 @@ def average_pool_backward(dout, cache):
     for i, j in _offsets(K):
         dx[:, window(i, stride, P), window(j, stride, Q)] += dout / K**2
     return dx
+
+
+def _largest(arrays, out=None):
+    """Elementwise; of K x K cells, first that of the rows and then that of the columns takes 2K steps and not K * K."""
+    xp = xp_of(arrays[0])
+    if len(arrays) == 1:
+        arrays = arrays * 2
+    out = xp.maximum(arrays[0], arrays[1], out=out)
+    for x in arrays[2:]:
+        xp.maximum(out, x, out=out)
+    return out
 
 
 def _offsets(K):

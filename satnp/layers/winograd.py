@@ -11,7 +11,7 @@ transposed: G^T [ (B^T d B) * (A dy A^T) ] G, summed over the tiles. Source: Lav
 import numpy as np
 
 from satnp import threads
-from satnp.layers.blocks import blocks, parallel_blocks, region, scratch
+from satnp.layers.blocks import blocks, finish, parallel_blocks, region, scratch
 
 A = np.array([[1, 0, 0, 0], [1, 1, 1, 1], [1, -1, 1, -1], [1, 2, 4, 8], [1, -2, 4, -8], [0, 0, 0, 1]])
 B = np.array([[4, 0, 0, 0, 0, 0], [0, -4, 4, -2, 2, 4], [-5, -4, -4, -1, -1, 0], [0, 1, -1, 2, -2, -5],
@@ -25,11 +25,12 @@ OUTPUT, INPUT, WEIGHTS = (np.kron(m, m) for m in (A.T, B.T, G))
 def pays(x_shape, W_shape, stride, padding):
     """Is it faster than a product over patches?"""
     (N, R, S, C), (K, _, _, F) = x_shape, W_shape
-    tiles = N * -(-(R + 2 * padding - 2) // 4) * -(-(S + 2 * padding - 2) // 4)
-    return K == 3 and stride == 1 and min(C, F) >= 32 and tiles >= 32
+    P, Q = R + 2 * padding - 2, S + 2 * padding - 2
+    tiles = N * -(-P // 4) * -(-Q // 4)
+    return K == 3 and stride == 1 and padding <= 2 and min(C, F) >= 32 and tiles >= 32 and N * P * Q >= 12 * tiles
 
 
-def correlate(x, W, b, padding):
+def correlate(x, W, b, padding, relu=False):
     """out[n, p, q] = sum_ij x[n, p + i - padding, q + j - padding] W[i, j] + b, as conv2d_forward
 
     x (N, R, S, C), W (3, 3, C, F), b (F,) -> out (N, P, Q, F)
@@ -40,16 +41,16 @@ def correlate(x, W, b, padding):
         everything = [(slice(0, N), slice(0, p))]
 
         def work(part):
-            _correlate(x, _transform_weights(W[..., part]), b[part], padding, everything, out[..., part])
+            _correlate(x, _transform_weights(W[..., part]), b[part], padding, relu, everything, out[..., part])
 
         threads.parallel(work, threads.shares(W.shape[3]))
     else:
         U = _transform_weights(W)
-        parallel_blocks(lambda pieces: _correlate(x, U, b, padding, pieces, out), blocks(N, p, TILES // q))
+        parallel_blocks(lambda pieces: _correlate(x, U, b, padding, relu, pieces, out), blocks(N, p, TILES // q))
     return out
 
 
-def _correlate(x, U, b, padding, pieces, out):
+def _correlate(x, U, b, padding, relu, pieces, out):
     """The convolution of these pieces, of rows of tiles, into `out`."""
     _, C, F = U.shape
     Q, q = out.shape[2], -(-out.shape[2] // 4)
@@ -63,7 +64,7 @@ def _correlate(x, U, b, padding, pieces, out):
         y = scratch("y", (n, k, 4, q, 4, F), x.dtype)
         y[...] = Y.reshape(4, 4, n, k, q, F).transpose(2, 3, 0, 4, 1, 5)
         seen = out[photos, 4 * rows.start : 4 * rows.stop]
-        np.add(y.reshape(n, 4 * k, 4 * q, F)[:, : seen.shape[1], :Q], b, out=seen)
+        finish(y.reshape(n, 4 * k, 4 * q, F)[:, : seen.shape[1], :Q], b, relu, seen)
 
 
 def weight_gradient(x, dout, padding):
