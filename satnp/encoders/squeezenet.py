@@ -153,9 +153,11 @@ def conv1_backward(dout, cache, grads):
 def fire_forward(p, name, x):
     """[relu(e1(s)) ; relu(e3(s))] with s = relu(squeeze(x)): x (N, R, S, C) -> out (N, R, S, 2F), cache"""
     s, squeeze = conv2d_relu_forward(x, p[f"{name}.squeeze.W"], p[f"{name}.squeeze.b"])
-    e1, expand1 = conv2d_relu_forward(s, p[f"{name}.expand1.W"], p[f"{name}.expand1.b"])
-    e3, expand3 = conv2d_relu_forward(s, p[f"{name}.expand3.W"], p[f"{name}.expand3.b"], padding=1)
-    return xp_of(x).concatenate([e1, e3], axis=3), FireCache(squeeze, expand1, expand3)
+    F = p[f"{name}.expand1.b"].size
+    out = xp_of(s).empty((*s.shape[:3], 2 * F), dtype=s.dtype)
+    _, expand1 = conv2d_relu_forward(s, p[f"{name}.expand1.W"], p[f"{name}.expand1.b"], out=out[..., :F])
+    _, expand3 = conv2d_relu_forward(s, p[f"{name}.expand3.W"], p[f"{name}.expand3.b"], padding=1, out=out[..., F:])
+    return out, FireCache(squeeze, expand1, expand3)
 
 
 def fire_backward(dout, p, name, cache, grads):

@@ -69,12 +69,14 @@ def conv2d_forward(x, W, b, stride=1, padding=0):
     return _correlate(x, W, b, stride, padding), ConvCache(x, W, stride, padding)
 
 
-def conv2d_relu_forward(x, W, b, stride=1, padding=0):
+def conv2d_relu_forward(x, W, b, stride=1, padding=0, out=None):
     """out = max(conv2d(x), 0), taken while the sum is still in the processor's cache
 
     x (N, R, S, C), W (K, K, C, F), b (F,) -> out (N, P, Q, F)
+
+    `out`, where given, is written into: some channels of a larger array.
     """
-    out = _correlate(x, W, b, stride, padding, relu=True)
+    out = _correlate(x, W, b, stride, padding, True, out)
     return out, ConvReluCache(ConvCache(x, W, stride, padding), OutputCache(out))
 
 
@@ -94,7 +96,8 @@ def conv2d_backward_weights(dout, cache):
     """dout (N, P, Q, F) -> dW (K, K, C, F), db (F,)"""
     x, W, stride, padding = cache
     dW = _weight_gradient(x, dout, W, stride, padding)
-    return dW, dout.sum(axis=(0, 1, 2))
+    dout = dout.reshape(-1, dout.shape[3])
+    return dW, xp_of(dout).ones(len(dout), dtype=dout.dtype) @ dout
 
 
 def conv2d_backward_input(dout, cache):
@@ -117,15 +120,19 @@ def _on_host(*arrays):
     return xp_of(*arrays) is np and arrays[0].dtype.kind == "f" and len({x.dtype for x in arrays}) == 1
 
 
-def _correlate(x, W, b, stride, padding, relu=False):
+def _correlate(x, W, b, stride, padding, relu=False, out=None):
     """The best formulation for these sizes, of those below."""
     if not _on_host(x, W, b):
-        return whole_correlate(x, W, b, stride, padding, relu)
+        found = whole_correlate(x, W, b, stride, padding, relu)
+        if out is None:
+            return found
+        out[...] = found
+        return out
     if W.shape[0] == 1 and stride == 1 and padding == 0:
-        return pointwise_correlate(x, W, b, relu)
+        return pointwise_correlate(x, W, b, relu, out)
     if winograd.pays(x.shape, W.shape, stride, padding):
-        return winograd.correlate(x, W, b, padding, relu)
-    return patches_correlate(x, W, b, stride, padding, relu)
+        return winograd.correlate(x, W, b, padding, relu, out)
+    return patches_correlate(x, W, b, stride, padding, relu, out)
 
 
 def _weight_gradient(x, dout, W, stride, padding):
@@ -153,17 +160,18 @@ def whole_weight_gradient(x, dout, W, stride, padding):
     return (patches.T @ dout.reshape(-1, F)).reshape(W.shape)
 
 
-def pointwise_correlate(x, W, b, relu=False):
+def pointwise_correlate(x, W, b, relu=False, out=None):
     """1 x 1: the cells are the rows."""
     C, F = W.shape[2:]
     rows, W = x.reshape(-1, C), W.reshape(C, F)
-    out = np.empty((len(rows), F), dtype=x.dtype)
+    out = np.empty((*x.shape[:3], F), dtype=x.dtype) if out is None else out
+    y = out.reshape(-1, F)
 
     def work(part):
-        finish(np.matmul(rows[part], W, out=out[part]), b, relu, out[part])
+        finish(np.matmul(rows[part], W, out=y[part]), b, relu, y[part])
 
     parallel(work, shares(len(rows), 2**24 // (C * F)))
-    return out.reshape(*x.shape[:3], F)
+    return out
 
 
 def pointwise_weight_gradient(x, dout):
@@ -171,11 +179,11 @@ def pointwise_weight_gradient(x, dout):
     return (x.reshape(-1, C).T @ dout.reshape(-1, F)).reshape(1, 1, C, F)
 
 
-def patches_correlate(x, W, b, stride, padding, relu=False):
+def patches_correlate(x, W, b, stride, padding, relu=False, out=None):
     """As the whole, some rows at a time, whose patches stay in the cache."""
     (N, R, S, C), (K, _, _, F) = x.shape, W.shape
     P, Q = output_size(R, K, stride, padding), output_size(S, K, stride, padding)
-    out = np.empty((N, P, Q, F), dtype=x.dtype)
+    out = np.empty((N, P, Q, F), dtype=x.dtype) if out is None else out
 
     def work(pieces):
         for photos, rows in pieces:

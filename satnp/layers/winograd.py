@@ -30,13 +30,14 @@ def pays(x_shape, W_shape, stride, padding):
     return K == 3 and stride == 1 and padding <= 2 and min(C, F) >= 32 and tiles >= 32 and N * P * Q >= 12 * tiles
 
 
-def correlate(x, W, b, padding, relu=False):
+def correlate(x, W, b, padding, relu=False, out=None):
     """out[n, p, q] = sum_ij x[n, p + i - padding, q + j - padding] W[i, j] + b, as conv2d_forward
 
     x (N, R, S, C), W (3, 3, C, F), b (F,) -> out (N, P, Q, F)
     """
     N, P, Q = _outputs(x, padding)
-    out, (p, q) = np.empty((N, P, Q, W.shape[3]), dtype=x.dtype), (-(-P // 4), -(-Q // 4))
+    p, q = -(-P // 4), -(-Q // 4)
+    out = np.empty((N, P, Q, W.shape[3]), dtype=x.dtype) if out is None else out
     if N * p * q <= TILES // 2:  # the weights are most of the work: each core takes some of the filters
         everything = [(slice(0, N), slice(0, p))]
 
