@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from satnp import checks, layers
+from satnp import checks, layers, threads
 from satnp.backend import to_device, to_host
+from satnp.layers import pool
 from satnp.layers.conv import output_size
 from satnp.reference.conv import conv2d
 
@@ -51,7 +52,9 @@ def test_how_many_windows_fit(size, K, stride, ceil, windows):
 
 
 @pytest.mark.parametrize(("K", "stride", "ceil"), [(2, 2, False), (3, 2, False), (3, 2, True), (2, 3, True)])
-def test_max_pool_takes_the_largest_of_each_window(xp, rng, K, stride, ceil):
+@pytest.mark.parametrize("block", [2**15, 1])
+def test_max_pool_takes_the_largest_of_each_window(xp, rng, monkeypatch, K, stride, ceil, block):
+    monkeypatch.setattr(pool, "BLOCK", block)
     x = rng.standard_normal((2, 7, 6, 3))
     out = to_host(layers.max_pool_forward(to_device(x, xp), K, stride, ceil)[0])
     for n, p, q, c in np.ndindex(out.shape):
@@ -87,6 +90,14 @@ def test_relu_passes_nothing_at_exactly_0(xp):
     out, cache = layers.relu_forward(x)
     np.testing.assert_array_equal(to_host(out), [[0, 0, 2]])
     np.testing.assert_array_equal(to_host(layers.relu_backward(xp.ones_like(x), cache)), [[0, 0, 1]])
+
+
+def test_relu_of_an_array_worth_two_threads(monkeypatch, rng):
+    monkeypatch.setattr(threads, "cores", lambda: 2)
+    threads._pool.cache_clear()
+    x = rng.standard_normal((3, 2**18 + 1), dtype=np.float32)
+    np.testing.assert_array_equal(layers.relu_forward(x)[0], np.maximum(x, 0))
+    threads._pool.cache_clear()
 
 
 def test_cross_entropy_is_in_nats_and_weights_words(xp, rng):
