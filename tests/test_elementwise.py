@@ -19,9 +19,14 @@ def one(a, b):
 
 
 @pytest.fixture
-def calls(monkeypatch):
-    """Small blocks, and how many rows each call of the formula saw."""
+def small_blocks(monkeypatch):
     monkeypatch.setattr(module, "BLOCK", 20)
+    monkeypatch.setattr(module, "LEAST", 81)
+
+
+@pytest.fixture
+def calls(small_blocks):
+    """A formula, and how many rows each call of it saw."""
     seen = []
 
     @elementwise
@@ -36,8 +41,7 @@ def calls(monkeypatch):
     "shapes",
     [((9, 30),) * 3, ((9, 30), (30,), ()), ((9, 1), (1, 30), (9, 30)), ((9, 5, 6), (5, 6), (1, 1, 6))],
 )
-def test_blocks_give_what_one_call_gives(xp, rng, monkeypatch, shapes):
-    monkeypatch.setattr(module, "BLOCK", 20)
+def test_blocks_give_what_one_call_gives(xp, rng, small_blocks, shapes):
     args = [rng.standard_normal(shape) for shape in shapes]
     wanted = two.__wrapped__(*args)
     found = two(*(to_device(x, xp) for x in args))
@@ -57,6 +61,5 @@ def test_large_arrays_are_cut_and_small_and_complex_ones_are_not(calls):
     assert max(seen[2:]) == 2 and sum(seen[2:]) >= 9
 
 
-def test_float32_stays_float32(monkeypatch):
-    monkeypatch.setattr(module, "BLOCK", 20)
+def test_float32_stays_float32(small_blocks):
     assert one(np.ones((30, 30), np.float32), 1).dtype == np.float32

@@ -125,12 +125,11 @@ def test_the_encoder_has_a_learning_rate_of_its_own(new_trainer, xp, optimiser, 
 def test_fine_tuning_on_the_strict_device_trains_to_the_same_numbers(new_trainer, xp):
     found = []
     for library in (np, xp):
-        t = new_trainer(library, "fire9", epochs=1, learning_rate=1e-3)
+        t = new_trainer(library, "fire9", epochs=1, learning_rate=1e-2, optimiser="sgd")  # Adam steps on rounding errors
         assert t.run()
         found.append({name: to_host(x).copy() for name, x in t.params.items()})
     for name, x in found[0].items():
-        if name != "decoder.c_a":  # its true gradient is 0, so Adam walks on rounding errors
-            np.testing.assert_allclose(found[1][name], x, atol=1e-4, err_msg=name)
+        np.testing.assert_allclose(found[1][name], x, atol=1e-5, err_msg=name)
 
 
 @pytest.mark.parametrize("cut", [2, 3])

@@ -112,7 +112,8 @@ def test_given_weights_take_the_place_of_the_checkpoints(world, tmp_path, comman
 def test_a_decoder_alone_trains_on_every_device(xp, rng, world, tmp_path):
     split, val = (load_split("flickr8k", name, world / "data") for name in ("train", "val"))
     plain, mirrored = rng.random((2, 3, 169, 512)).astype(np.float16)
-    recipe = replace(PRESETS["flickr8k"].recipe, epochs=1, batch_size=4, min_count=1, learning_rate=1e-2, warmup=0)
+    recipe = replace(PRESETS["flickr8k"].recipe, epochs=1, batch_size=4, min_count=1, learning_rate=0.05, warmup=0)
+    recipe = replace(recipe, optimiser="sgd")  # Adam makes whole steps of rounding errors
     preset = replace(PRESETS["flickr8k"], config={"M": 8, "H": 12, "A": 6}, recipe=recipe)
     model = new_model(preset, split, world / "weights.npz")
     host, device = (
@@ -123,9 +124,8 @@ def test_a_decoder_alone_trains_on_every_device(xp, rng, world, tmp_path):
     assert host.run() and device.run()
     assert np.abs(host.params.flat - start).max() > 0.01
     for name, x in host.params.items():
-        if name != "decoder.c_a":  # its true gradient is 0, so Adam walks on rounding errors
-            there = device.params[name]
-            np.testing.assert_allclose(there if xp is np else there.get(), x, atol=1e-4, err_msg=name)
+        there = device.params[name]
+        np.testing.assert_allclose(there if xp is np else there.get(), x, atol=1e-5, err_msg=name)
     batch = host.photos.batch(np.repeat([0, 1, 2], 20), rng)
     turned = [np.array_equal(x, mirrored[n]) for n, x in zip(np.repeat([0, 1, 2], 20), batch, strict=True)]
     assert 15 < sum(turned) < 45

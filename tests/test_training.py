@@ -163,18 +163,15 @@ def test_a_diverging_training_says_so_and_leaves_the_last_checkpoint(splits, tmp
     assert not any(np.isnan(record["loss"]) for record in read_log(tmp_path / "metrics.jsonl"))
 
 
-@pytest.mark.parametrize(
-    ("config", "optimiser", "rate"), [(None, "adam", 1e-2), (HARD, "sgd", 5e-2)], ids=["soft", "hard"]
-)  # Adam makes whole steps of the rounding errors that noisy rewards leave
-def test_the_strict_device_trains_to_the_same_numbers(splits, tmp_path, config, optimiser, rate):
+@pytest.mark.parametrize("config", [None, HARD], ids=["soft", "hard"])
+def test_the_strict_device_trains_to_the_same_numbers(splits, tmp_path, config):
     from tests import strict
 
-    changes = {"epochs": 1, "optimiser": optimiser, "learning_rate": rate}
+    changes = {"epochs": 1, "optimiser": "sgd", "learning_rate": 1e-2}  # Adam makes whole steps of rounding errors
     host, device = (trainer(splits, tmp_path / name, xp, config, **changes) for name, xp in (("a", np), ("b", strict)))
     assert host.run() and device.run()
     for name, x in host.params.items():
-        if name != "decoder.c_a":  # its true gradient is 0, so Adam walks on rounding errors
-            np.testing.assert_allclose(device.params[name].get(), x, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(device.params[name].get(), x, atol=1e-5, err_msg=name)
     device.resume()
     assert isinstance(device.params.flat, strict.ndarray)
 
