@@ -1,12 +1,13 @@
 """Show, Attend and Tell from scratch in NumPy: every forward and every backward pass by hand."""
 
-from satnp.memory import keep_freed_memory
+from satnp import runtime
 
 __version__ = "0.1.0"
 __all__ = ["load"]
 
 
-keep_freed_memory()
+runtime.let_blas_rest()
+runtime.keep_freed_memory()
 
 
 def load(path):
