@@ -5,11 +5,13 @@ from typing import NamedTuple
 import numpy as np
 
 from satnp.backend import to_device, to_host, xp_of
-from satnp.captioners.contract import State
 from satnp.data.captions import END, PAD, START, UNK
 from satnp.errors import InputError
+from satnp.threads import parallel, shares
 
 NEVER = [PAD, START, UNK]  # words that no caption says
+SHARE = 8  # photos at least, for a core of its own
+GROUPS = 64  # of words, whose maxima bound the best
 
 
 class Decoded(NamedTuple):
@@ -34,40 +36,83 @@ def beam_search(captioner, params, config, annotations, beam=3, max_length=40, l
             f"beam is {beam}, max_length {max_length} and length_power {length_power}; "
             "give a beam and a max_length of 1 or more and a length_power of 0 or more"
         )
-    xp, N = xp_of(annotations), len(annotations)
-    state = _start(captioner, params, config, annotations, max_length, rng)
-    open_photos = np.arange(N)
-    words = np.full((N, 1), START)
-    total = np.zeros((N, 1))
-    ids = np.zeros((N, 1, 0), np.int64)
-    alphas = np.zeros((N, 1, 0, annotations.shape[1]), np.float32)
-    finished = [[] for _ in range(N)]
+    noise = _noise(captioner, config, annotations, max_length, rng)
+
+    def search(part):
+        state = captioner.start(params, config, annotations[part], noise if noise is None else noise[part])
+        return _search(captioner, params, config, state, beam, max_length, length_power)
+
+    on_host, N = xp_of(annotations) is np, len(annotations)
+    found = parallel(search, shares(N, SHARE) if on_host else [slice(0, N)])
+    return [decoded for part in found for decoded in part]
+
+
+def _search(captioner, params, config, state, beam, max_length, length_power):
+    """beam_search from the State of captions that have no word yet."""
+    N = len(state.photos)
+    best = np.full(N, -np.inf)  # of the finished captions
+    winner = [None] * N
+    places = np.full(N, beam)
+    words, parents, total = np.full(N, START), np.arange(N), np.zeros(N)
+    steps = []
     for t in range(1, max_length + 1):
-        log_p, state, alpha = captioner.step(params, config, state, to_device(words, xp))
-        log_p = to_host(log_p).astype(np.float64)
-        log_p[:, :, NEVER] = -np.inf
-        total, parents, words = _best(total[:, :, None] + log_p, beam)
-        places = beam - np.array([len(finished[photo]) for photo in open_photos])
-        total[np.arange(total.shape[1]) >= places[:, None]] = -np.inf
-        rows = np.arange(len(parents))[:, None]
-        ids = np.concatenate([ids[rows, parents], words[:, :, None]], axis=2)
-        alphas = np.concatenate([alphas, to_host(alpha)[:, :, None]], axis=2)[rows, parents]
+        log_p, state, look = captioner.step(params, config, state, words, parents)
+        steps.append((words, parents, to_host(look)))
+        log_p = to_host(log_p)
+        log_p[:, NEVER] = -np.inf
+        parents, words, total = _best(log_p, total, state.photos, places)
+        photos = state.photos[parents]
         ends = (words == END) | (t == max_length)
-        for row, k in np.argwhere(ends & np.isfinite(total)):
-            decoded = Decoded(ids[row, k].tolist(), float(total[row, k]), alphas[row, k])
-            finished[open_photos[row]].append((decoded.log_prob / t**length_power, decoded))
-        total[ends] = -np.inf
+        for k in np.flatnonzero(ends):
+            n, rank = photos[k], total[k] / t**length_power
+            places[n] -= 1
+            if rank > best[n]:
+                best[n], winner[n] = rank, (t, parents[k], words[k], total[k])
         # a photo stays open while one of its captions can still rank first, should the rest of it be certain
-        hope = total.max(axis=1) / max_length**length_power
-        best = np.array([max((rank for rank, _ in finished[photo]), default=-np.inf) for photo in open_photos])
-        keep = np.flatnonzero(hope > best)
-        if len(keep) == 0:
+        hope = np.full(N, -np.inf)
+        np.maximum.at(hope, photos[~ends], total[~ends] / max_length**length_power)
+        keep = ~ends & (hope > best)[photos]
+        if not keep.any():
             break
-        state = _select(state, keep, parents[keep], xp)
-        open_photos, words, total, ids, alphas = (x[keep] for x in (open_photos, words, total, ids, alphas))
-    if not all(finished):
+        parents, words, total = parents[keep], words[keep], total[keep]
+    if None in winner:
         raise InputError("the model's probabilities are not numbers; take another checkpoint, or train at a lower rate")
-    return [max(photo, key=lambda scored: scored[0])[1] for photo in finished]
+    return [_trace(steps[:t], *last) for t, *last in winner]
+
+
+def _best(log_p, total, photos, places):
+    """The places[n] best captions of each photo n with one word more, photo by photo, the best first.
+
+    log_p (R, V), total (R,), photos (R,) -> their rows, words and totals
+    """
+    rows, words = np.nonzero(log_p >= _bound(log_p, places.max())[:, None])
+    scores = total[rows] + log_p[rows, words]
+    order = np.lexsort((-scores, photos[rows]))
+    owners = photos[rows[order]]
+    ranks = np.arange(len(order)) - np.searchsorted(owners, owners)
+    chosen = order[(ranks < places[owners]) & np.isfinite(scores[order])]
+    return rows[chosen], words[chosen], scores[chosen]
+
+
+def _bound(x, k):
+    """A number that at least k (or all) of each row of x (R, V) reach, and few more do: (R,)
+
+    The k-th largest of the maxima of groups; a maximum of columns is faster than any sorting.
+    """
+    R, V = x.shape
+    grouped = V // GROUPS * GROUPS
+    maxima = np.concatenate([x[:, :grouped].reshape(R, -1, GROUPS).max(axis=1, initial=-np.inf), x[:, grouped:]], axis=1)
+    return np.partition(maxima, -k, axis=1)[:, -k] if k <= maxima.shape[1] else x.min(axis=1)
+
+
+def _trace(steps, row, word, log_prob):
+    """The caption that ended with `word` after the last of the steps, from its end to its beginning."""
+    ids, alphas = [int(word)], []
+    for words, parents, look in reversed(steps):
+        alphas.append(look[row])
+        ids.append(int(words[row]))
+        row = parents[row]
+    return Decoded(ids[-2::-1], float(log_prob), np.stack(alphas[::-1]))
 
 
 def sample(captioner, params, config, annotations, rng, max_length=40, temperature=1.0):
@@ -81,20 +126,21 @@ def sample(captioner, params, config, annotations, rng, max_length=40, temperatu
             f"max_length is {max_length} and temperature {temperature}; "
             "give a max_length of 1 or more and a temperature above 0"
         )
-    xp, N = xp_of(annotations), len(annotations)
-    state = _start(captioner, params, config, annotations, max_length, rng)
-    words = np.full((N, 1), START)
+    N = len(annotations)
+    noise = _noise(captioner, config, annotations, max_length, rng)
+    state = captioner.start(params, config, annotations, noise)
+    words, parents = np.full(N, START), np.arange(N)
     ids, alphas, log_prob = [], [], np.zeros(N)
     open_photos = np.ones(N, bool)
     for _ in range(max_length):
-        log_p, state, alpha = captioner.step(params, config, state, to_device(words, xp))
-        log_p = to_host(log_p)[:, 0].astype(np.float64)
+        log_p, state, alpha = captioner.step(params, config, state, words, parents)
+        log_p = to_host(log_p).astype(np.float64)
         log_p[:, NEVER] = -np.inf
-        words = (log_p / temperature + rng.gumbel(size=log_p.shape)).argmax(axis=1)[:, None]
-        log_prob += np.where(open_photos, log_p[np.arange(N), words[:, 0]], 0)
-        ids.append(words[:, 0])
-        alphas.append(to_host(alpha)[:, 0])
-        open_photos &= words[:, 0] != END
+        words = (log_p / temperature + rng.gumbel(size=log_p.shape)).argmax(axis=1)
+        log_prob += np.where(open_photos, log_p[parents, words], 0)
+        ids.append(words)
+        alphas.append(to_host(alpha))
+        open_photos &= words != END
         if not open_photos.any():
             break
     ids, alphas = np.stack(ids, axis=1), np.stack(alphas, axis=1)
@@ -102,27 +148,7 @@ def sample(captioner, params, config, annotations, rng, max_length=40, temperatu
     return [Decoded(ids[n, :T].tolist(), float(log_prob[n]), alphas[n, :T]) for n, T in enumerate(lengths)]
 
 
-def _start(captioner, params, config, annotations, max_length, rng):
+def _noise(captioner, config, annotations, max_length, rng):
     N, L, _ = annotations.shape
     noise = captioner.decoding_noise(config, N, L, max_length, rng)
-    return captioner.start(params, config, annotations, noise if noise is None else to_device(noise, xp_of(annotations)))
-
-
-def _best(scores, beam):
-    """The `beam` best (or all) of scores (N, B, V) -> their scores, beams and words, each (N, beam), best first."""
-    N, B, V = scores.shape
-    flat = scores.reshape(N, B * V)
-    beam = min(beam, B * V)
-    best = np.sort(np.argpartition(-flat, beam - 1, axis=1)[:, :beam])
-    order = np.argsort(-np.take_along_axis(flat, best, axis=1), axis=1, kind="stable")
-    best = np.take_along_axis(best, order, axis=1)
-    return np.take_along_axis(flat, best, axis=1), best // V, best % V
-
-
-def _select(state, photos, parents, xp):
-    """The state of the photos that go on, their beams taken from `parents` (N', B)."""
-    whole = len(photos) == len(state.beams[0])
-    photos = to_device(photos, xp)
-    rows, parents = photos[:, None], to_device(parents, xp)
-    shared = state.photo if whole else tuple(x[photos] for x in state.photo)
-    return State(shared, tuple(x[rows, parents] for x in state.beams))
+    return noise if noise is None else to_device(noise, xp_of(annotations))

@@ -97,10 +97,10 @@ def test_beam_1_is_greedy(xp, params, annotations):
         state, ids, total = sat.start(params, CONFIG, annotation[None]), [], 0
         while len(ids) < 8 and END not in ids:
             last = ids[-1] if ids else START
-            log_p, state, alpha = sat.step(params, CONFIG, state, np.array([[last]]))
-            ids.append(max((END, *WORDS), key=lambda word: log_p[0, 0, word]))
-            total += log_p[0, 0, ids[-1]]
-            np.testing.assert_allclose(decoded.alphas[len(ids) - 1], alpha[0, 0], rtol=1e-9)
+            log_p, state, alpha = sat.step(params, CONFIG, state, [last], [0])
+            ids.append(max((END, *WORDS), key=lambda word: log_p[0, word]))
+            total += log_p[0, ids[-1]]
+            np.testing.assert_allclose(decoded.alphas[len(ids) - 1], alpha[0], rtol=1e-9)
         assert decoded.ids == ids
         assert decoded.log_prob == pytest.approx(total, abs=1e-9)
 
@@ -213,9 +213,9 @@ def test_sampling_has_the_frequencies_of_the_model(xp, params, annotations, temp
         """Word by word, among the words that can be said, at this temperature."""
         state, total, last = sat.start(params, CONFIG, annotations[:1]), 0, START
         for word in ids:
-            all_words, state, _ = sat.step(params, CONFIG, state, np.array([[last]]))
-            scaled = all_words[0, 0, [END, *WORDS]] / temperature
-            total += all_words[0, 0, word] / temperature - np.log(np.exp(scaled).sum())
+            all_words, state, _ = sat.step(params, CONFIG, state, [last], [0])
+            scaled = all_words[0, [END, *WORDS]] / temperature
+            total += all_words[0, word] / temperature - np.log(np.exp(scaled).sum())
             last = word
         return total
 

@@ -8,8 +8,10 @@
     backward(cache, grads, frozen) -> dannotations            adds into grads; None where the encoder is frozen
     diagnostics(cache) -> {name: ()}                          numbers of a pass that a log should keep
     decoding_noise(config, N, L, steps, rng)                  what is random in decoding, a host array, or None
-    start(params, config, annotations, noise) -> State        decoding, batched over photos and beams
-    step(params, config, state, words) -> log_probs, State, look      look (N, B, L) is where it looked
+    start(params, config, annotations, noise) -> State        decoding: N captions without a word, one a photo
+    step(params, config, state, words, parents) -> log_probs (R, V), State, look (R, L)
+                                              R captions: those of `parents` (R,) in State with one of words (R,) more,
+                                              photo by photo; both on the host. look is where it looked
 
 What training remembers from one pass to the next (a moving baseline) comes in as noise.baseline and goes out as
 cache.baseline, both (); None where there is nothing yet.
@@ -30,10 +32,12 @@ class Batch(NamedTuple):
 
 
 class State(NamedTuple):
-    """Where decoding stands for N photos with B beams each.
+    """Where decoding stands with R captions of N photos, any number of each.
 
-    `photo` holds arrays (N, ...) that a photo's beams share; `beams` holds arrays (N, B, ...) that follow the beams.
+    `photo` holds arrays (N, ...) that a photo's captions share, `captions` arrays (R, ...), a row for each; photos (R,)
+    says whose it is, rising, on the host.
     """
 
     photo: tuple
-    beams: tuple
+    captions: tuple
+    photos: object

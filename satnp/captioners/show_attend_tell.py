@@ -48,7 +48,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from satnp.backend import xp_of
+from satnp.backend import to_device, xp_of
 from satnp.captioners.contract import State
 from satnp.errors import InputError
 from satnp.estimators import (
@@ -69,6 +69,8 @@ from satnp.layers import (
     additive_query_backward,
     additive_scores_forward,
     affine_forward,
+    beam_additive_scores,
+    beam_products,
     context_forward,
     context_weights_backward,
     deep_output_backward,
@@ -564,39 +566,42 @@ def decoding_noise(config, N, L, steps, rng):
 
 
 def start(params, config, annotations, gumbel=None):
-    """State before the first word: annotations (N, L, D), gumbel from decoding_noise -> State with one beam a photo"""
-    xp = xp_of(annotations)
+    """State before the first word: annotations (N, L, D), gumbel from decoding_noise -> State of one caption a photo"""
     (h, c), _ = initial_state_forward(annotations, params.W_h0, params.b_h0, params.W_c0, params.b_c0)
-    photo, beams = (annotations, attention_keys(params, config, annotations)), (h[:, None], c[:, None])
+    keys = attention_keys(params, config, annotations)
+    F = exponentials(keys) if config.f_att == "additive" else None
+    photo, captions = (annotations, keys, F), (h, c)
     if gumbel is not None:
-        photo, beams = (*photo, gumbel), (*beams, xp.zeros((len(h), 1), dtype=int))
-    return State(photo, beams)
+        photo, captions = (*photo, gumbel), (*captions, xp_of(h).zeros(len(h), dtype=int))
+    return State(photo, captions, np.arange(len(h)))
 
 
-def step(params, config, state, words):
-    """One word more: words (N, B) the last ones -> log_probs (N, B, V), state, look (N, B, L)
+def step(params, config, state, words, parents):
+    """One word more: words (R,) go on with the captions `parents` (R,) of state -> log_probs (R, V), State, look (R, L)
 
-    look is alpha_t with soft attention, and what `decoding` made of it with hard attention.
+    look is alpha_t with soft attention, and what `decoding` made of it with hard attention. Captions that go on with the
+    same one look alike: what depends on h_{t-1} alone is computed once for them.
     """
-    p, xp = params, xp_of(words)
-    (annotations, keys, *gumbel), (h, c, *t) = state  # the last of each where locations are drawn
-    N, B, H = h.shape
-    scores = [attention_scores_forward(p, config, keys, h[:, beam])[0] for beam in range(B)]
-    scores = xp.stack(scores, axis=1)
+    p, (annotations, keys, F, *gumbel), xp = params, state.photo, xp_of(state.photo[0])
+    begun, back = np.unique(parents, return_inverse=True)
+    photos, begun, back = state.photos[begun], to_device(begun, xp), to_device(back, xp)
+    h, c, *t = (x[begun] for x in state.captions)  # the last where locations are drawn
+    if config.f_att == "additive":
+        scores = beam_additive_scores(keys, F, h @ p.W_s, p.v, p.c_a, photos)
+    else:
+        scores = beam_products(h * _query_scale(config), keys.swapaxes(1, 2), photos)
     look, _ = softmax_forward(scores)
-    if config.hard:  # beams of a photo share its numbers
-        numbers = gumbel[0][xp.arange(N)[:, None], t[0]] if gumbel else None
+    if config.hard:  # captions of a photo share its numbers
+        numbers = gumbel[0][to_device(photos, xp), t[0]] if gumbel else None
         look = choose(config, scores, look, numbers)
-    context = (look @ annotations).reshape(N * B, -1)
-    h = h.reshape(N * B, H)
-    z, _ = gate_forward(h, context, p.W_beta, p.b_beta)
-    words, _ = embedding_forward(words.ravel(), p.E)
-    gates = words @ p.W_x + h @ p.W_h + z @ p.W_z + p.b
-    (h, c), _ = lstm_cell_forward(gates, c.reshape(N * B, H))
-    hidden, _ = deep_output_forward(words, h, z, p.L_h, p.L_z, p.b_m)
+    z, _ = gate_forward(h, beam_products(look, annotations, photos), p.W_beta, p.b_beta)
+    words, _ = embedding_forward(to_device(words, xp), p.E)
+    gates = words @ p.W_x + (h @ p.W_h + z @ p.W_z + p.b)[back]
+    (h, c), _ = lstm_cell_forward(gates, c[back])
+    hidden, _ = deep_output_forward(words, h, z[back], p.L_h, p.L_z, p.b_m)
     logits, _ = affine_forward(hidden, p.L_o, p.b_o)
-    beams = h.reshape(N, B, H), c.reshape(N, B, H), *(drawn + 1 for drawn in t)
-    return log_softmax(logits).reshape(N, B, -1), State(state.photo, beams), look
+    captions = h, c, *(drawn[back] + 1 for drawn in t)
+    return log_softmax(logits), State(state.photo, captions, state.photos[parents]), look[back]
 
 
 def attention_keys(p, config, annotations):

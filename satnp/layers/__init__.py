@@ -24,6 +24,7 @@ from satnp.layers.attention import (
     dot_scores_forward,
     exponentials,
 )
+from satnp.layers.beams import beam_additive_scores, beam_products
 from satnp.layers.conv import (
     conv2d_backward,
     conv2d_backward_input,

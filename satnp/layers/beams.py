@@ -1,0 +1,46 @@
+"""Attention for several captions of a photo at once: its keys and annotations are read where they are, never copied.
+
+Rows r = 0 .. R-1 are captions, photos (R,) says whose, rising, on the host.
+"""
+
+import numpy as np
+
+from satnp.backend import to_device, xp_of
+from satnp.layers.attention import _saturation, _summands
+
+
+def beam_additive_scores(keys, F, query, v, c, photos):
+    """e_ri = v . tanh(keys_ni + query_r) + c for each row r of photo n
+
+    keys (N, L, A), F from `exponentials`, query (R, A), v (A,), c (1,), photos (R,) -> scores (R, L)
+    """
+    if xp_of(keys) is not np:
+        query, rows = _by_place(query, len(keys), photos)
+        t = [xp_of(keys).tanh(keys + q[:, None, :]).reshape(-1, len(v)) @ v for q in query]
+        return xp_of(keys).stack(t).reshape(len(query), *keys.shape[:2])[rows] + c
+    scores, R = np.empty((len(query), keys.shape[1]), query.dtype), np.empty(keys.shape[1:], query.dtype)
+    x, y, ratio = _summands(keys, query, F)
+    for r, n in enumerate(photos):
+        np.dot(_saturation(x[n], y[r], ratio, R), v, out=scores[r])
+    return (v.sum() + c) - 2 * scores
+
+
+def beam_products(x, A, photos):
+    """out_r = x_r A_n for each row r of photo n: x (R, K), A (N, K, J), photos (R,) -> out (R, J)"""
+    if xp_of(A) is not np:
+        x, rows = _by_place(x, len(A), photos)
+        return (x.swapaxes(0, 1) @ A).swapaxes(0, 1)[rows]
+    out = np.empty((len(x), A.shape[2]), np.result_type(x, A))
+    starts = np.flatnonzero(np.diff(photos, prepend=-1))
+    for start, stop in zip(starts, [*starts[1:], len(x)], strict=True):
+        np.dot(x[start:stop], A[photos[start]], out=out[start:stop])
+    return out
+
+
+def _by_place(x, N, photos):
+    """x (R, K) -> one row a photo for each of its captions (B, N, K), zeros where it has fewer; and where each row went."""
+    xp, place = xp_of(x), np.arange(len(photos)) - np.searchsorted(photos, photos)
+    rows = to_device(place, xp), to_device(photos, xp)
+    dense = xp.zeros((place.max() + 1, N, x.shape[1]), dtype=x.dtype)
+    dense[rows] = x
+    return dense, rows
