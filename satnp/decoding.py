@@ -85,7 +85,7 @@ def _best(log_p, total, photos, places):
 
     log_p (R, V), total (R,), photos (R,) -> their rows, words and totals
     """
-    rows, words = np.nonzero(log_p >= _bound(log_p, places.max())[:, None])
+    rows, words = divmod(np.flatnonzero(log_p >= _bound(log_p, places.max())[:, None]), log_p.shape[1])
     scores = total[rows] + log_p[rows, words]
     order = np.lexsort((-scores, photos[rows]))
     owners = photos[rows[order]]

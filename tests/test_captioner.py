@@ -8,7 +8,7 @@ import pytest
 from satnp import checks, optim
 from satnp.backend import to_device, to_host
 from satnp.captioners import show_attend_tell as sat
-from satnp.captioners.contract import Batch
+from satnp.captioners.contract import Batch, State
 from satnp.encoders import small
 from satnp.encoders.photos import Preprocessing
 from satnp.errors import InputError
@@ -137,32 +137,36 @@ def test_a_decoding_step_is_the_training_step(xp, choices):
     state, nll = sat.start(params, config, batch.annotations, gumbel), np.zeros(N)
     captions, mask = to_host(batch.captions), to_host(batch.mask)
     for t in range(T):
-        log_probs, state, look = sat.step(params, config, state, batch.captions[:, t : t + 1])
-        assert log_probs.shape == (N, 1, config.V)
-        np.testing.assert_allclose(to_host(look)[:, 0], to_host(cache.looks)[t], rtol=1e-12)
-        nll -= mask[:, t] * to_host(log_probs)[range(N), 0, captions[:, t + 1]]
+        log_probs, state, look = sat.step(params, config, state, captions[:, t], np.arange(N))
+        assert log_probs.shape == (N, config.V)
+        np.testing.assert_allclose(to_host(look), to_host(cache.looks)[t], rtol=1e-12)
+        nll -= mask[:, t] * to_host(log_probs)[range(N), captions[:, t + 1]]
     assert nll.mean() == pytest.approx(float(to_host(cache.nll)), rel=1e-12)
     if gumbel is None:
         assert float(to_host(sat.forward(params, config, batch, sat.Noise())[1].nll)) == pytest.approx(nll.mean())
 
 
-@each([{}, {"attention": "hard", "decoding": "sampling"}])
-def test_beams_do_not_see_each_other(xp, choices):
-    config = checks.sizes("additive", "vector", dropout=0.0, **choices)
+@each([{"f_att": "additive"}, {"f_att": "general"}, {"f_att": "additive", "attention": "hard", "decoding": "sampling"}])
+def test_captions_of_a_photo_do_not_see_each_other(xp, choices):
+    config = checks.sizes(gate="vector", dropout=0.0, **choices)
     params, batch, _ = world(config, xp)
-    gumbel = sat.decoding_noise(config, N, L, 2, np.random.default_rng(0))
+    gumbel = sat.decoding_noise(config, N, L, 3, np.random.default_rng(0))
     assert gumbel is None or (gumbel[:, 0] != gumbel[:, 1]).all()
-    state = sat.start(params, config, batch.annotations, gumbel if gumbel is None else to_device(gumbel, xp))
-    words = to_device(np.array([[1, 4], [2, 2], [0, 3]]), xp)
-    wide, narrow = state._replace(beams=tuple(xp.concatenate([x, x], axis=1) for x in state.beams)), [state] * 2
-    for _ in range(2):
-        both = sat.step(params, config, wide, words)
-        wide = both[1]
-        for beam in range(2):
-            alone = sat.step(params, config, narrow[beam], words[:, beam : beam + 1])
-            narrow[beam] = alone[1]
-            for x, y in ((both[0], alone[0]), (both[2], alone[2]), *zip(wide.beams, narrow[beam].beams, strict=True)):
-                np.testing.assert_allclose(to_host(x)[:, beam], to_host(y)[:, 0], rtol=1e-12, atol=1e-14)
+    start = sat.start(params, config, batch.annotations, gumbel if gumbel is None else to_device(gumbel, xp))
+    # captions of photos 0 0 0 2 2, photo 1 is done; two of the first go on with one that was not the first
+    steps = [([1, 1, 1], [0, 1, 2]), ([4, 2, 0, 3, 3], [0, 0, 0, 2, 2]), ([2, 4, 4, 1, 0], [1, 1, 0, 4, 3])]
+    state, paths = start, [[n] for n in range(N)]
+    for words, parents in steps:
+        log_probs, state, look = sat.step(params, config, state, words, np.array(parents))
+        paths = [[*paths[parent], word] for word, parent in zip(words, parents, strict=True)]
+        assert list(state.photos) == [path[0] for path in paths]
+        for row, (n, *said) in enumerate(paths):
+            photo, caption = (tuple(x if x is None else x[n : n + 1] for x in part) for part in start[:2])
+            alone = State(photo, caption, np.zeros(1, int))
+            for word in said:
+                wanted, alone, looked = sat.step(params, config, alone, [word], np.zeros(1, int))
+            for x, y in ((log_probs, wanted), (look, looked), *zip(state.captions, alone.captions, strict=True)):
+                np.testing.assert_allclose(to_host(x)[row], to_host(y)[0], rtol=1e-12, atol=1e-14)
 
 
 @each(SOFT + HARD)

@@ -7,13 +7,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from satnp import threads
 from satnp.backend import to_device, xp_of
 from satnp.captioners import show_attend_tell as sat
 from satnp.captioners.contract import Batch
 from satnp.data.captions import END, START, pad, tokenise
 from satnp.data.scenes import make_scenes
 from satnp.data.split import Split
-from satnp.decoding import NEVER, beam_search, sample
+from satnp.decoding import NEVER, SHARE, _best, beam_search, sample
 from satnp.errors import InputError
 from satnp.parameters import Parameters
 from satnp.presets import PRESETS, new_model
@@ -150,6 +151,34 @@ def test_drawn_locations_are_reproducible_and_differ(xp, params, annotations):
         np.testing.assert_array_equal(a.alphas, b.alphas)
     paths = [[str(decoded.alphas.argmax(axis=1)) for decoded in found] for found in (first, other)]
     assert paths[0] != paths[1] and len(set(paths[0])) > 1  # of one photo, twenty times
+
+
+def test_beams_on_all_cores_are_those_on_one(params, rng, monkeypatch):
+    annotations = rng.standard_normal((2 * SHARE + 3, L, CONFIG.D))
+    config = replace(CONFIG, attention="hard", decoding="sampling")
+    found = {}
+    for cores in (1, 2):
+        monkeypatch.setattr(threads, "cores", lambda cores=cores: cores)
+        threads._pool.cache_clear()
+        found[cores] = beam_search(sat, params, config, annotations, rng=np.random.default_rng(0), max_length=6)
+    threads._pool.cache_clear()
+    for one, two in zip(*found.values(), strict=True):
+        assert one.ids == two.ids and one.log_prob == pytest.approx(two.log_prob, rel=1e-12)
+        np.testing.assert_allclose(one.alphas, two.alphas)
+
+
+@pytest.mark.parametrize("k", [1, 3, 70, 300])
+def test_the_best_words_are_those_of_a_sort(rng, k):
+    log_p = rng.integers(-40, 0, (5, 250)).astype(np.float32)  # with words of the same probability: the first goes first
+    log_p[1, 7:] = log_p[2] = -np.inf
+    photos, total, places = np.array([0, 0, 1, 2, 2]), rng.integers(-9, 0, 5) / 4, np.array([k, k, max(1, k - 2)])
+    rows, words, scores = _best(log_p, total, photos, places)
+    scored = total[:, None] + log_p
+    wanted = []
+    for n in range(3):
+        of = [(-scored[r, w], r, w) for r in np.flatnonzero(photos == n) for w in range(250) if np.isfinite(scored[r, w])]
+        wanted += sorted(of)[: places[n]]
+    assert list(zip(-scores, rows, words, strict=True)) == wanted
 
 
 def test_a_search_that_is_decided_stops(params, annotations):

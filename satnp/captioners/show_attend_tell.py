@@ -595,10 +595,11 @@ def step(params, config, state, words, parents):
         numbers = gumbel[0][to_device(photos, xp), t[0]] if gumbel else None
         look = choose(config, scores, look, numbers)
     z, _ = gate_forward(h, beam_products(look, annotations, photos), p.W_beta, p.b_beta)
-    words, _ = embedding_forward(to_device(words, xp), p.E)
-    gates = words @ p.W_x + (h @ p.W_h + z @ p.W_z + p.b)[back]
+    said, which = (to_device(x, xp) for x in np.unique(words, return_inverse=True))
+    words, _ = embedding_forward(said, p.E)
+    gates = (words @ p.W_x + p.b)[which] + (h @ p.W_h + z @ p.W_z)[back]
     (h, c), _ = lstm_cell_forward(gates, c[back])
-    hidden, _ = deep_output_forward(words, h, z[back], p.L_h, p.L_z, p.b_m)
+    hidden, _ = deep_output_forward(words[which], h, z[back], p.L_h, p.L_z, p.b_m)
     logits, _ = affine_forward(hidden, p.L_o, p.b_o)
     captions = h, c, *(drawn[back] + 1 for drawn in t)
     return log_softmax(logits), State(state.photo, captions, state.photos[parents]), look[back]
