@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from satnp.data.datasets import load_split
 from satnp.data.features import annotate, feature_store, fingerprint, keep
 from satnp.data.scenes import make_scenes
 from satnp.encoders import squeezenet
+from satnp.errors import InputError
 from satnp.presets import PRESETS, new_model
 from tests.small_world import write_flickr8k
 
@@ -41,10 +44,11 @@ def test_an_interrupted_store_goes_on_to_the_same_bytes(split, model, tmp_path, 
     seen = []
 
     def dying(model, photos, mirrored):
-        seen.append(photos[0])
-        if len(seen) == 13:
-            raise KeyboardInterrupt
-        return keep(model, photos, mirrored)
+        for kept in keep(model, photos, mirrored):
+            seen.append(kept)
+            if len(seen) == 13:
+                raise KeyboardInterrupt
+            yield kept
 
     monkeypatch.setattr(features, "keep", dying)
     with pytest.raises(KeyboardInterrupt):
@@ -53,6 +57,43 @@ def test_an_interrupted_store_goes_on_to_the_same_bytes(split, model, tmp_path, 
     assert len(seen) == 13 + 24 - 10  # the ten rows of the two whole chunks are not computed again
     files = [sorted(p.read_bytes() for p in (tmp_path / name).iterdir()) for name in ("whole", "parts")]
     assert files[0] == files[1]
+
+
+def test_a_few_photos_are_read_ahead_in_another_thread(split, model, tmp_path, monkeypatch):
+    read_images, here, begun, most = features.read_images, threading.get_ident(), [], []
+
+    def noted(model, photos, mirrored):
+        assert threading.get_ident() != here
+        begun.append(photos)
+        return read_images(model, photos, mirrored)
+
+    monkeypatch.setattr(features, "read_images", noted)
+    for row, _ in enumerate(keep(model, split.photos)):
+        most.append(len(begun) - row)
+    assert [photos for batch in begun for photos in batch] == list(split.photos)
+    assert max(most) <= features.AHEAD + 1
+    deadline = time.monotonic() + 20
+    rows = keep(model, split.photos)
+    next(rows)
+    while len(begun) < 24 + 1 + features.AHEAD and time.monotonic() < deadline:
+        time.sleep(0.001)
+    rows.close()
+    assert len(begun) == 24 + 1 + features.AHEAD
+
+
+def test_a_photo_that_cannot_be_read_is_named_when_its_turn_comes(split, model, tmp_path):
+    photos = [*split.photos[:3], tmp_path / "none.jpg", *split.photos[3:]]
+    rows = keep(model, photos)
+    for photo in photos[:3]:
+        np.testing.assert_array_equal(next(rows), annotate(model, [photo])[0])
+    with pytest.raises(InputError, match="none.jpg"):
+        next(rows)
+
+
+def test_rows_in_batches_are_those_one_by_one_but_for_rounding(split, model, monkeypatch):
+    alone = annotate(model, split.photos)
+    monkeypatch.setattr(features, "BATCH", 7)
+    np.testing.assert_allclose(annotate(model, split.photos), alone, rtol=1e-4, atol=1e-5)
 
 
 def same(x):
@@ -108,7 +149,7 @@ from satnp.presets import PRESETS, new_model
 names = tuple(f"{k}.jpg" for k in range(2000))
 split = Split(names, tuple([["a"]] for _ in names), (np.zeros((1, 1, 3), np.uint8),) * 2000)
 model = new_model(PRESETS["scenes"], split)
-features.keep = lambda model, photos, mirrored: np.ones((1, 64, 128), np.float32)
+features.keep = lambda model, photos, mirrored: (np.ones((64, 128), np.float32) for _ in photos)
 before = peak_memory()
 store = features.feature_store(sys.argv[1], model, split)
 print(store.nbytes, peak_memory() - before)

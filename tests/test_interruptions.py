@@ -106,9 +106,10 @@ FILL = """
     from satnp.presets import PRESETS, new_model
     split, keep = load_split("flickr8k", "train", sys.argv[1]), features.keep
     def slow(*arguments):
-        print("a row", flush=True)
-        sys.stdin.readline()  # until it is let go on
-        return keep(*arguments)
+        for row in keep(*arguments):
+            print("a row", flush=True)
+            sys.stdin.readline()  # until it is let go on
+            yield row
     features.keep, features.CHUNK = slow, 5
     features.feature_store(sys.argv[2], new_model(PRESETS["scenes"], split), split)
 """
@@ -121,8 +122,9 @@ def test_a_second_process_waits_for_the_features_and_computes_what_is_missing(ro
     whole = feature_store(tmp_path / "alone", model, split)
 
     def counted(*arguments):
-        computed.append(arguments)
-        return keep(*arguments)
+        for row in keep(*arguments):
+            computed.append(row)
+            yield row
 
     monkeypatch.setattr(features, "keep", counted)
     with start(FILL, root, tmp_path / "shared") as first:

@@ -4,7 +4,10 @@ import hashlib
 import io
 import json
 import os
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from itertools import islice
 from math import prod
 from pathlib import Path
 
@@ -15,7 +18,9 @@ from satnp.backend import to_device, to_host, xp_of
 from satnp.encoders.photos import read_photo
 from satnp.files import lock, naming, read_json, write_json
 
-CHUNK = 100  # photos between two notes of how far the store has come
+CHUNK = 100  # photos between two notes of how far the store has come, whole batches
+BATCH = 1  # photos computed at once; one stays in the processor's cache
+AHEAD = 4  # batches that are read while one is computed
 
 
 def fingerprint(model):
@@ -53,10 +58,10 @@ def _fill(path, note, shape, said, model, split, mirrored):
     ) as bar:  # fmt: skip
         file.write(_npy_header(shape))
         file.seek(_size(shape, done))
+        rows = keep(model, split.photos[done:], mirrored)
         for start in range(done, len(split.names), CHUNK):
             stop = min(start + CHUNK, len(split.names))
-            for row in range(start, stop):
-                kept = keep(model, split.photos[row : row + 1], mirrored)
+            for kept in islice(rows, stop - start):
                 file.write(kept.astype("<f2").tobytes())
                 bar.update()
             if stop == len(split.names):
@@ -102,16 +107,28 @@ def kept_shape(model):
 
 
 def keep(model, photos, mirrored=False):
-    """What `model.keepable` gives of photos, on the host."""
-    return _one_by_one(model, model.keepable, read_images(model, photos, mirrored))
+    """Yield what `model.keepable` gives of each photo, on the host."""
+    return _each(model, model.keepable, photos, mirrored)
 
 
 def annotate(model, photos):
     """The annotations (N, L, D) of photos, on the host."""
-    return _one_by_one(model, model.annotate, read_images(model, photos))
+    return np.stack(list(_each(model, model.annotate, photos)))
 
 
-def _one_by_one(model, function, images):
-    """function(images) on the host; one photo at a time stays in the processor's cache."""
-    xp = xp_of(model.params.flat)
-    return np.concatenate([to_host(function(to_device(image[None], xp))) for image in images])
+def _each(model, function, photos, mirrored=False):
+    """Yield function(images) of each photo, on the host; meanwhile the next photos are read by another thread."""
+    xp, starts = xp_of(model.params.flat), iter(range(0, len(photos), BATCH))
+    with ThreadPoolExecutor(1, "photos") as reader:
+
+        def read_next(count):
+            return [
+                reader.submit(read_images, model, photos[start : start + BATCH], mirrored)
+                for start in islice(starts, count)
+            ]  # fmt: skip
+
+        coming = deque(read_next(AHEAD))
+        while coming:
+            images = coming.popleft().result()
+            coming.extend(read_next(1))
+            yield from to_host(function(to_device(images, xp)))
