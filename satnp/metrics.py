@@ -8,6 +8,7 @@ import math
 import subprocess
 from collections import Counter
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from shutil import which
 from tempfile import TemporaryFile
@@ -67,12 +68,13 @@ def bleu(candidates, references):
     _check(candidates, references)
     correct, guessed, lengths, closest = [], [], [], []
     for candidate, sentences in zip(candidates, references, strict=True):
-        grams, allowed = _ngrams(candidate), Counter()
+        grams, allowed = Counter(_ngrams(candidate)), {}
         for sentence in sentences:
-            allowed |= _ngrams(sentence)
+            for gram, count in Counter(filter(grams.__contains__, _ngrams(sentence))).items():
+                allowed[gram] = max(allowed.get(gram, 0), count)
         hits = [0, 0, 0, 0]
-        for gram, count in grams.items():
-            hits[len(gram) - 1] += min(count, allowed[gram])
+        for gram, count in allowed.items():
+            hits[len(gram) - 1] += min(count, grams[gram])
         length = len(candidate.split())
         correct.append(hits)
         guessed.append([max(0, length - k) for k in range(4)])
@@ -144,11 +146,10 @@ def cider_d(candidates, references, frequency=None):
     log_photos = math.log(frequency.photos)
 
     def weigh(sentence):
-        weights, squares = [{}, {}, {}, {}], [0.0] * 4
-        for gram, count in _ngrams(sentence).items():
-            n, weight = len(gram) - 1, count * (log_photos - math.log(max(1, frequency.counts[gram])))
-            weights[n][gram] = weight
-            squares[n] += weight * weight
+        weights, squares, known = {}, [0.0] * 4, frequency.counts.get
+        for gram, count in Counter(_ngrams(sentence)).items():
+            weights[gram] = weight = count * (log_photos - math.log(known(gram) or 1))
+            squares[len(gram) - 1] += weight * weight
         return weights, [math.sqrt(s) for s in squares], len(sentence.split())
 
     scores = []
@@ -158,11 +159,12 @@ def cider_d(candidates, references, frequency=None):
         for sentence in sentences:
             r, r_norm, r_length = weigh(sentence)
             penalty = math.exp(-((c_length - r_length) ** 2) / 72)
+            shared = [gram for gram in c if gram in r]
             for n in range(4):
                 norms = c_norm[n] * r_norm[n]
                 if norms:
-                    shared = sum(min(w, r[n][gram]) * r[n][gram] for gram, w in c[n].items() if gram in r[n])
-                    total += penalty * shared / norms
+                    product = sum(min(c[gram], r[gram]) * r[gram] for gram in shared if len(gram) == n + 1)
+                    total += penalty * product / norms
         scores.append(10 * total / (4 * len(sentences)))
     return float(np.mean(scores)), np.array(scores)
 
@@ -219,8 +221,10 @@ def _ask_meteor(program, candidates, references):
 
 
 def _ngrams(sentence):
+    """Yield all n-grams, n = 1..4: the words first, then the pairs, ..."""
     words = sentence.split()
-    return Counter(tuple(words[i : i + n]) for n in range(1, 5) for i in range(len(words) - n + 1))
+    shifted = [words[k:] for k in range(4)]
+    return chain.from_iterable(zip(*shifted[:n], strict=False) for n in range(1, 5))
 
 
 def _check(candidates, references):
