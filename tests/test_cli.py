@@ -369,3 +369,8 @@ def test_peak_memory_is_that_of_this_process_and_not_of_its_parent():
     line = [sys.executable, "-c", "from satnp.demo import peak_memory; print(peak_memory())"]
     child = int(subprocess.run(line, capture_output=True, text=True, check=True).stdout)
     assert 10e6 < child < held.nbytes < peak_memory() < 100e9
+
+
+def test_help_waits_for_no_library_that_it_does_not_need():
+    code = "import sys, satnp.cli; sys.exit(', '.join({'matplotlib', 'tqdm', 'cupy', 'torch'} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stderr.strip() == ""
