@@ -169,9 +169,10 @@ def test_the_strict_device_trains_to_the_same_numbers(splits, tmp_path, config):
 
     changes = {"epochs": 1, "optimiser": "sgd", "learning_rate": 1e-2}  # Adam makes whole steps of rounding errors
     host, device = (trainer(splits, tmp_path / name, xp, config, **changes) for name, xp in (("a", np), ("b", strict)))
+    start = host.params.flat.copy()
     assert host.run() and device.run()
-    for name, x in host.params.items():
-        np.testing.assert_allclose(device.params[name].get(), x, atol=1e-4, err_msg=name)
+    moved, apart = host.params.flat - start, host.params.flat - device.params.flat.get()
+    assert np.linalg.norm(apart) < 1e-3 * np.linalg.norm(moved)
     device.resume()
     assert isinstance(device.params.flat, strict.ndarray)
 

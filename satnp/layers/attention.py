@@ -45,11 +45,11 @@ def additive_scores_forward(keys, query, v, c, F=None):
     if not _on_host(keys, query, v):
         return _times(xp_of(keys).tanh(keys + query[:, None, :]), v) + c, cache
     scores = np.empty(keys.shape[:2], keys.dtype)
-    x, y, ratio = _summands(keys, query, F)
+    x, y, ratio = summands(keys, query, F)
 
     def share(photos):
         for rows, R in _blocks(photos, keys):
-            scores[rows] = _times(_saturation(x[rows], y[rows, None], ratio, R), v)
+            scores[rows] = _times(saturation(x[rows], y[rows, None], ratio, R), v)
 
     parallel(share, shares(len(keys), _least(keys)))
     scores *= -2
@@ -73,11 +73,11 @@ def additive_query_backward(dscores, cache):
         t = xp_of(keys).tanh(keys + query[:, None, :])
         return (dscores[:, :, None] * (1 - t * t)).sum(axis=1) * v
     dquery = np.empty(query.shape, query.dtype)
-    x, y, ratio = _summands(keys, query, F)
+    x, y, ratio = summands(keys, query, F)
 
     def share(photos):
         for rows, R in _blocks(photos, keys):
-            _saturation(x[rows], y[rows, None], ratio, R)
+            saturation(x[rows], y[rows, None], ratio, R)
             R -= R * R
             for n, slope in zip(range(rows.start, rows.stop), R, strict=True):
                 np.dot(dscores[n], slope, out=dquery[n])
@@ -100,7 +100,7 @@ def additive_keys_backward(dscores, queries, cache):
             dkeys += d[:, :, None] * (1 - t * t)
         return dkeys * v, dv, dc
     dkeys = np.empty_like(keys)
-    x, y, ratio = _summands(keys, queries, F)
+    x, y, ratio = summands(keys, queries, F)
     step = max(1, BLOCK // (T * A))
 
     def share(photos):
@@ -109,7 +109,7 @@ def additive_keys_backward(dscores, queries, cache):
             for start in range(0, L, step):
                 cells = slice(start, min(start + step, L))
                 d = dscores[:, n, cells]
-                R = _saturation(x[n, cells], y[:, n, None], ratio, memory[:, : cells.stop - start])
+                R = saturation(x[n, cells], y[:, n, None], ratio, memory[:, : cells.stop - start])
                 dR += np.tensordot(d, R)
                 R -= R * R
                 dkeys[n, cells] = (d.T[:, None, :] @ R.transpose(1, 0, 2))[:, 0]
@@ -131,13 +131,13 @@ def exponentials(keys):
     return np.exp(-2 * keys) if _on_host(keys) and np.abs(keys).max(initial=0) <= LARGEST else None
 
 
-def _summands(keys, query, F):
-    """(x, y, ratio) of _saturation: exponentials where both can be had."""
+def summands(keys, query, F):
+    """(x, y, ratio) of saturation: exponentials where both can be had."""
     E = None if F is None else exponentials(-query)
     return (keys, query, False) if E is None else (F, E, True)
 
 
-def _saturation(x, y, ratio, out):
+def saturation(x, y, ratio, out):
     """R = (1 - tanh(keys + query)) / 2, written to `out`; x, y are keys, query or their exponentials"""
     np.add(x, y, out=out)
     if ratio:

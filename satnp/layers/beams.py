@@ -6,7 +6,7 @@ Rows r = 0 .. R-1 are captions, photos (R,) says whose, rising, on the host.
 import numpy as np
 
 from satnp.backend import to_device, xp_of
-from satnp.layers.attention import _saturation, _summands
+from satnp.layers.attention import saturation, summands
 
 
 def beam_additive_scores(keys, F, query, v, c, photos):
@@ -19,9 +19,9 @@ def beam_additive_scores(keys, F, query, v, c, photos):
         t = [xp_of(keys).tanh(keys + q[:, None, :]).reshape(-1, len(v)) @ v for q in query]
         return xp_of(keys).stack(t).reshape(len(query), *keys.shape[:2])[rows] + c
     scores, R = np.empty((len(query), keys.shape[1]), query.dtype), np.empty(keys.shape[1:], query.dtype)
-    x, y, ratio = _summands(keys, query, F)
+    x, y, ratio = summands(keys, query, F)
     for r, n in enumerate(photos):
-        np.dot(_saturation(x[n], y[r], ratio, R), v, out=scores[r])
+        np.dot(saturation(x[n], y[r], ratio, R), v, out=scores[r])
     return (v.sum() + c) - 2 * scores
 
 
