@@ -2,150 +2,217 @@
 
     python -m tests.benchmarks [NAME ...] [--json FILE]
 
-Ours and each peer run in turn, A B A B ..., each in a process of its own with the same threads; a row is the median of the
-ratios of neighbours. PyTorch comes with the extra `bench`; where it is missing the row says so.
+Ours and a peer run in turn, A B A B ..., each in a process of its own with the same threads (OMP_NUM_THREADS, or all
+cores), after their numbers were compared. The peers are PyTorch (pip install "satnp[bench]"): eager, torch.compile
+(which wants g++), and the loop of a popular port. A row:
+
+    ratio      median of ours / theirs over neighbours; below 1 satnp is faster
+    spread     of the ratios, between their quartiles
+    GF/s       multiplications and additions of the plain sums in our median time; Winograd does fewer
+    of sgemm   the same as a share of this machine's rate for a float32 product, measured in between
+    MiB        the most that ours and theirs held at once beyond the interpreter and its imports: inputs, parameters and
+               all that was computed, but no library (so "memory <= 0.3 of PyTorch's" speaks of the work alone); of
+               `demo` the whole process
+    error      the largest relative difference of an array from theirs, by its norm
+
+A row that could not run, or whose numbers differ, has a `reason` and no numbers, in the JSON too. Times are seconds there.
 """
 
 import argparse
-import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import ExitStack, suppress
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import perf_counter, sleep
 
 import numpy as np
 
-from satnp.files import write_json
+from satnp import threads
+from satnp.files import read_json, write_json
 from tests.benchmarks.workloads import WORKLOADS
 
-COMMANDS = ("startup", "demo")
-HEAD = f"{'benchmark':20}{'peer':9}{'ratio':>7}{'spread':>8}{'ours':>10}{'theirs':>10}{'GF/s':>7}{'of sgemm':>9}{'MiB':>7}"
+COMMANDS = {"startup": 9, "demo": 1}  # repetitions
+NAMES = (*WORKLOADS, *COMMANDS)
+FIELDS = (
+    "name", "peer", "ratio", "spread", "ours_s", "theirs_s", "gflops", "sgemm_share", "peak_memory_bytes",
+    "theirs_peak_memory_bytes", "max_relative_error", "reason",
+)  # fmt: skip
+LEAST, MOST, SECONDS = 5, 31, 20  # repetitions of a row, and how long it goes on between
+SAME = 1e-4  # relative error of numbers that are the same
 
 
-class Worker:
-    """A process of worker.py."""
-
-    def __init__(self, name, peer):
-        command = [sys.executable, "-m", "tests.benchmarks.worker", name, peer]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )  # fmt: skip
-
-    def ask(self, line):
-        try:
-            print(line, file=self.process.stdin, flush=True)
-            answer = self.process.stdout.readline()
-            return json.loads(answer)
-        except (OSError, ValueError):
-            said = self.process.stderr.read().strip().rpartition("\n")[2]
-            raise RuntimeError(said or "it ended without a word") from None
-
-    def numbers(self):
-        path = self.ask("check")["numbers"]
-        try:
-            with np.load(path) as archive:
-                return dict(archive)
-        finally:
-            os.unlink(path)
-
-    def end(self):
-        with contextlib.suppress(RuntimeError):
-            return self.ask("end")
-
-
-def compare(name, peer):
-    """A row for workload `name` beside `peer` ("none": alone)."""
-    workload = WORKLOADS[name]()
-    ours = Worker(name, "ours")
-    theirs = None if peer == "none" else Worker(name, peer)
-    try:
-        error = None if theirs is None else difference(ours.numbers(), theirs.numbers())
-        times = []
-        for _ in range(workload.repeats):
-            times.append([worker.ask("go")["seconds"] for worker in (ours, theirs) if worker])
-        last = ours.end()
-    finally:
-        for worker in filter(None, (ours, theirs)):
-            worker.process.kill()
-            worker.process.communicate()
-    seconds = median(t[0] for t in times)
-    ratios = sorted(t[0] / t[1] for t in times) if theirs else None
-    flops = workload.flops and workload.flops / seconds
-    return {
-        "name": name, "peer": peer, "ratio": ratios and median(ratios),
-        "spread": ratios and (ratios[-2] - ratios[1] if len(ratios) > 3 else ratios[-1] - ratios[0]),
-        "ours_s": seconds, "theirs_s": median(t[1] for t in times) if theirs else None,
-        "gflops": flops and flops / 1e9, "sgemm_share": flops and flops / last["sgemm"],
-        "peak_memory_bytes": last["peak"], "max_relative_error": error,
-    }  # fmt: skip
-
-
-def difference(ours, theirs):
-    """The largest norm-relative difference of arrays of the same name."""
-    if ours.keys() != theirs.keys():
-        raise RuntimeError(f"other numbers: {sorted(ours)} and {sorted(theirs)}")
-    return max(float(np.linalg.norm(ours[k] - theirs[k]) / max(np.linalg.norm(theirs[k]), 1e-30)) for k in ours)
-
-
-def command(name):
-    """A row for a whole command of satnp."""
-    with tempfile.TemporaryDirectory() as folder:
-        line = {"startup": ["--help"], "demo": ["demo", "--out", str(Path(folder) / "demo")]}[name]
-        seconds = []
-        for _ in range({"startup": 9, "demo": 1}[name]):
-            started = perf_counter()
-            subprocess.run([sys.executable, "-m", "satnp", *line], check=True, capture_output=True)
-            seconds.append(perf_counter() - started)
-        metrics = Path(folder) / "demo/metrics.json"
-        peak = json.loads(metrics.read_text())["peak_memory_bytes"] if metrics.exists() else None
-    empty = dict.fromkeys(("ratio", "spread", "theirs_s", "gflops", "sgemm_share", "max_relative_error"))
-    return {"name": name, "peer": "none", **empty, "ours_s": median(seconds), "peak_memory_bytes": peak}
-
-
-def main():
+def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join((*WORKLOADS, *COMMANDS))}; default: all")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; default: all")
     parser.add_argument("--json", type=Path, metavar="FILE")
-    args = parser.parse_args()
-    unknown = [name for name in args.names if name not in (*WORKLOADS, *COMMANDS)]
-    if unknown:
-        parser.error(f"there is no benchmark {unknown[0]!r}; choose of {', '.join((*WORKLOADS, *COMMANDS))}")
+    args = parser.parse_args(argv)
+    for name in args.names:
+        if name not in NAMES:
+            parser.error(f"there is no benchmark {name!r}; choose of {', '.join(NAMES)}")
+    print(machine())
+    print(f"{'benchmark':20}{'peer':8}{'ratio':>6}{'spread':>7}{'ours':>11}{'theirs':>11}{'GF/s':>6}{'of sgemm':>9}"
+          f"{'MiB':>6}{'theirs':>7}{'error':>9}")  # fmt: skip
     rows = []
-    print(HEAD)
-    for name in args.names or (*WORKLOADS, *COMMANDS):
-        if name in COMMANDS:
-            tries = [("none", lambda name, _: command(name))]
-        else:
-            tries = [(peer, compare) for peer in WORKLOADS[name]().peers or ("none",)]
-        for peer, measure in tries:
-            if peer != "none" and not find_spec("torch"):
-                print(f"{name:20}{peer:9}PyTorch is not installed (pip install \"satnp[bench]\")", flush=True)
-                continue
-            try:
-                rows.append(measure(name, peer))
-            except RuntimeError as error:
-                print(f"{name:20}{peer:9}{str(error)[:80]}", flush=True)
-                continue
+    for name in args.names or NAMES:
+        for peer in peers(name):
+            rows.append(row(name, peer))
             print(shown(rows[-1]), flush=True)
     if args.json:
         write_json(args.json, rows)
 
 
-def shown(row):
-    def number(value, form, width):
-        return f"{'-' if value is None else format(value, form):>{width}}"
+def machine():
+    torch = f"PyTorch {version('torch')}" if find_spec("torch") else "no PyTorch"
+    return f"{threads.cores()} threads, NumPy {np.__version__}, {torch}, load {os.getloadavg()[0]:.1f}"
 
-    ours, theirs, memory = row["ours_s"], row["theirs_s"], row["peak_memory_bytes"]
+
+def peers(name):
+    """Whom a benchmark has beside it; ours alone where there is nobody, or no PyTorch."""
+    named = () if name in COMMANDS else WORKLOADS[name]().peers
+    return named if named and find_spec("torch") else (*named, "none")
+
+
+def row(name, peer):
+    """{field: value} of one comparison; `reason` where there is none."""
+    empty = dict.fromkeys(FIELDS) | {"name": name, "peer": peer}
+    try:
+        if peer != "none" and not find_spec("torch"):
+            raise Failed('PyTorch is not installed (pip install "satnp[bench]")')
+        if peer == "compile" and not shutil.which(os.environ.get("CXX", "g++")):
+            raise Failed("torch.compile wants a C++ compiler, and g++ is not installed")
+        return empty | (command(name) if name in COMMANDS else compare(name, peer))
+    except Failed as error:
+        return empty | {"reason": str(error)}
+
+
+class Failed(Exception):
+    """Why there is no number."""
+
+
+def compare(name, peer, least=LEAST, most=MOST, **sizes):
+    """What was measured of a workload, in its own sizes or in others, beside `peer` ("none": alone)."""
+    flops, seconds, rates = WORKLOADS[name](**sizes).flops, [], []
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        sides = [stack.enter_context(Worker(name, side, folder, sizes)) for side in ("ours", peer) if side != "none"]
+        error = difference(*(side.numbers() for side in sides)) if len(sides) == 2 else None
+        while len(seconds) < least or (np.sum(seconds) < SECONDS and len(seconds) < most):
+            said = [side.again() for side in sides]
+            seconds.append([answer["seconds"] for answer in said])
+            rates.append(sgemm() if flops else None)
+    memory = [answer["memory"] for answer in said]
+    ours, *theirs = map(median, zip(*seconds, strict=True))
+    found = {"ours_s": ours, "peak_memory_bytes": memory[0]}
+    if theirs:
+        ratios = [a / b for a, b in seconds]
+        low, high = np.percentile(ratios, (25, 75))
+        found |= {"ratio": median(ratios), "spread": high - low, "theirs_s": theirs[0]}
+        found |= {"theirs_peak_memory_bytes": memory[1], "max_relative_error": error}
+    if flops:
+        shares = [flops / side[0] / rate for side, rate in zip(seconds, rates, strict=True)]
+        found |= {"gflops": flops / ours / 1e9, "sgemm_share": median(shares)}
+    return found
+
+
+class Worker:
+    """A process of worker.py; inside `with` it has done its first repetition."""
+
+    def __init__(self, name, side, folder, sizes):
+        self.file, self.said = Path(folder) / f"{side}.npz", tempfile.TemporaryFile("w+")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.benchmarks.worker", name, side, self.file, json.dumps(sizes)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.said, text=True,
+        )  # fmt: skip
+
+    def __enter__(self):
+        try:
+            self.answer()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        try:
+            self.process.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.communicate()
+        self.said.close()
+
+    def answer(self):
+        if line := self.process.stdout.readline():
+            return json.loads(line)
+        self.said.seek(0)
+        raise Failed((self.said.read().strip() or "it ended without a word").splitlines()[-1])
+
+    def again(self):
+        sleep(0.05)  # until the threads of the other are asleep
+        with suppress(BrokenPipeError):
+            print("again", file=self.process.stdin, flush=True)
+        return self.answer()
+
+    def numbers(self):
+        with np.load(self.file) as archive:
+            return dict(archive)
+
+
+def difference(ours, theirs):
+    """The largest relative difference, by the norm, of arrays of the same name."""
+    if ours.keys() != theirs.keys():
+        raise Failed(f"other numbers: {sorted(ours)} and {sorted(theirs)}")
+    errors = {name: np.linalg.norm(ours[name] - x) / max(np.linalg.norm(x), 1e-30) for name, x in theirs.items()}
+    worst = max(errors, key=errors.get)
+    if not errors[worst] <= SAME:
+        raise Failed(f"other numbers: {worst} differs by {errors[worst]:.1e}")
+    return float(errors[worst])
+
+
+def sgemm(n=2000):
+    """This machine's rate now for the float32 product of two n x n matrices, in operations a second."""
+    a, b = np.ones((2, n, n), np.float32)
+    seconds = []
+    for _ in range(3):
+        started = perf_counter()
+        a @ b
+        seconds.append(perf_counter() - started)
+    return 2 * n**3 / min(seconds)
+
+
+def command(name):
+    """What was measured of a whole command of satnp."""
+    with tempfile.TemporaryDirectory() as folder:
+        line, seconds = {"startup": ["--help"], "demo": ["demo", "--out", f"{folder}/demo"]}[name], []
+        for _ in range(COMMANDS[name]):
+            started = perf_counter()
+            done = subprocess.run([sys.executable, "-m", "satnp", *line], capture_output=True, text=True)
+            seconds.append(perf_counter() - started)
+            if done.returncode:
+                raise Failed((done.stderr.strip() or "it ended without a word").splitlines()[-1])
+        said = read_json(Path(folder) / "demo/metrics.json") or {}
+    return {"ours_s": median(seconds), "peak_memory_bytes": said.get("peak_memory_bytes")}
+
+
+def shown(row):
+    """A row of the table."""
+
+    def number(name, form, width, unit=1):
+        return f"{'-' if row[name] is None else format(row[name] * unit, form):>{width}}"
+
+    head = f"{row['name']:20}{row['peer']:8}"
+    if row["reason"]:
+        return f"{head}  {row['reason']}"
     return (
-        f"{row['name']:20}{row['peer']:9}" + number(row["ratio"], ".2f", 7) + number(row["spread"], ".2f", 8)
-        + number(ours * 1e3, ".4g", 8) + "ms" + number(theirs and theirs * 1e3, ".4g", 8) + "ms"
-        + number(row["gflops"], ".0f", 7) + number(row["sgemm_share"], ".2f", 9)
-        + number(memory and memory / 2**20, ".0f", 7)
+        head + number("ratio", ".2f", 6) + number("spread", ".2f", 7)
+        + number("ours_s", ",.1f", 9, 1e3) + "ms" + number("theirs_s", ",.1f", 9, 1e3) + "ms"
+        + number("gflops", ".0f", 6) + number("sgemm_share", ".2f", 9) + number("peak_memory_bytes", ",.0f", 6, 2**-20)
+        + number("theirs_peak_memory_bytes", ",.0f", 7, 2**-20) + number("max_relative_error", ".0e", 9)
     )  # fmt: skip
 
 

@@ -1,43 +1,41 @@
 """The same work in PyTorch, as a good user would write it: eager, compiled, and as a popular port loops.
 
-PEERS[peer][kind](inputs) -> run, with the names and numbers of workloads.py. PyTorch is only wanted here.
+PEERS[peer][name](inputs) -> run, with the names and numbers of workloads.py. PyTorch is only wanted here.
 """
 
-import numpy as np
+from functools import partial
+from time import perf_counter
+
 import torch
 import torch.nn.functional as F
 
-from tests.benchmarks.workloads import captions
+from satnp.data.captions import END, PAD, START, UNK
+from satnp.encoders import squeezenet, vgg
+from tests.benchmarks.workloads import CLIP, COMPARED, LONGEST, RATE, captions
 
 
-def _tensors(params):
-    """{name: leaf tensor}"""
-    return {name: torch.tensor(x, requires_grad=True) for name, x in params.items()}
+def step(loss_of, given, fused=True):
+    """A training step: forward, backward, clipping, Adam."""
+    w = _tensors(given["params"], requires_grad=True)
+    a, captions = torch.tensor(given["annotations"]), torch.tensor(given["captions"])
+    masks, penalty = [torch.tensor(x) for x in given["noise"][:3]], given["penalty"]
+    adam = torch.optim.Adam(w.values(), lr=RATE, fused=fused)
+
+    def run():
+        adam.zero_grad(set_to_none=True)
+        loss = loss_of(w, a, captions, masks, penalty)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(w.values(), CLIP)
+        adam.step()
+        return {"loss": loss.detach(), "norm": norm} | {name: w[name].grad for name in COMPARED}
+
+    return run
 
 
-def _start(w, a):
-    mean = a.mean(dim=1)
-    return torch.tanh(mean @ w["W_h0"] + w["b_h0"]), torch.tanh(mean @ w["W_c0"] + w["b_c0"])
-
-
-def _attend(w, a, keys, h):
-    """z_t (N, D) and alpha_t (N, L)"""
-    e = torch.tanh(keys + (h @ w["W_s"])[:, None]) @ w["v"] + w["c_a"]
-    alpha = e.softmax(dim=1)
-    context = torch.bmm(alpha[:, None], a)[:, 0]
-    return torch.sigmoid(h @ w["W_beta"] + w["b_beta"]) * context, alpha
-
-
-def _cell(gates, c):
-    i, f, o, g = gates.chunk(4, dim=1)
-    c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-    return o.sigmoid() * c.tanh(), c
-
-
-def _hoisted_loss(w, a, captions, masks, penalty):
+def hoisted_loss(w, a, captions, masks, penalty):
     """The loss with everything outside the loop that does not depend on h_{t-1}."""
     N, T = captions.shape[0], captions.shape[1] - 1
-    words = w["E"][captions[:, :-1].T] * masks[0]
+    words = F.embedding(captions[:, :-1].T, w["E"]) * masks[0]
     word_gates = words @ w["W_x"] + w["b"]
     keys = a @ w["W_a"] + w["b_a"]
     h, c = _start(w, a)
@@ -54,222 +52,258 @@ def _hoisted_loss(w, a, captions, masks, penalty):
     return nll + penalty * ((1 - torch.stack(alphas).sum(0)) ** 2).sum() / N
 
 
-def _looped_loss(w, a, captions, masks, penalty):
-    """The loss as popular ports have it: keys, word inputs and the vocabulary in each step."""
+def looped_loss(w, a, captions, masks, penalty):
+    """The loss as popular ports have it: annotations projected, and words predicted, in each step."""
     N, T = captions.shape[0], captions.shape[1] - 1
+    words = F.embedding(captions[:, :-1].T, w["E"]) * masks[0]
+    W_in = torch.cat([w["W_x"], w["W_z"]])  # one parameter there
+    logits, alphas = a.new_zeros(N, T, w["L_o"].shape[1]), a.new_zeros(N, T, a.shape[1])
     h, c = _start(w, a)
-    logits, alphas = [], []
     for t in range(T):
-        word = w["E"][captions[:, t]] * masks[0][t]
-        keys = a @ w["W_a"] + w["b_a"]
-        z, alpha = _attend(w, a, keys, h)
-        h, c = _cell(torch.cat([word, z], dim=1) @ torch.cat([w["W_x"], w["W_z"]]) + h @ w["W_h"] + w["b"], c)
-        hidden = torch.tanh(word + (h * masks[1][t]) @ w["L_h"] + z @ w["L_z"] + w["b_m"]) * masks[2][t]
-        logits.append(hidden @ w["L_o"] + w["b_o"])
-        alphas.append(alpha)
-    logits, alphas = torch.stack(logits, dim=1), torch.stack(alphas, dim=1)
+        z, alpha = _attend(w, a, a @ w["W_a"] + w["b_a"], h, context=_plain_context)
+        h, c = _cell(torch.cat([words[t], z], dim=1) @ W_in + h @ w["W_h"] + w["b"], c)
+        hidden = torch.tanh(words[t] + (h * masks[1][t]) @ w["L_h"] + z @ w["L_z"] + w["b_m"]) * masks[2][t]
+        logits[:, t] = hidden @ w["L_o"] + w["b_o"]
+        alphas[:, t] = alpha
     nll = F.cross_entropy(logits.reshape(N * T, -1), captions[:, 1:].reshape(-1), reduction="sum") / N
     return nll + penalty * ((1 - alphas.sum(1)) ** 2).sum() / N
 
 
-def _step(loss_of, fused=True):
-    def make(given):
-        w = _tensors(given["params"])
-        a, captions = torch.tensor(given["annotations"]), torch.tensor(given["captions"])
-        noise, penalty, first = given["noise"], given["config"].penalty, {}
-        masks = [torch.tensor(x) for x in (noise.words, noise.state, noise.hidden)]
-        adam = torch.optim.Adam(w.values(), lr=1e-4, fused=fused)
-
-        def run():
-            adam.zero_grad(set_to_none=True)
-            loss = loss_of(w, a, captions, masks, penalty)
-            loss.backward()
-            norm = torch.nn.utils.clip_grad_norm_(w.values(), 5.0)
-            if not first:
-                first.update({"loss": loss.detach(), "norm": norm} | {name: w[name].grad.clone() for name in ("W_h", "L_o")})
-            adam.step()
-            return first
-
-        return run
-
-    return make
+def _tensors(params, **how):
+    return {name: torch.tensor(x, **how) for name, x in params.items()}
 
 
-def _features(compiled):
-    def make(given):
-        forward = _vgg if given["encoder"].__name__.endswith("vgg") else _squeezenet
-        w = {}
-        for name, x in given["params"].items():
-            x = torch.tensor(x)
-            if x.ndim == 4:
-                x = x.permute(3, 2, 0, 1).contiguous(memory_format=torch.channels_last)
-            w[name] = x
-        norm = given["config"].preprocessing
+def _start(w, a):
+    mean = a.mean(dim=1)
+    return torch.tanh(mean @ w["W_h0"] + w["b_h0"]), torch.tanh(mean @ w["W_c0"] + w["b_c0"])
 
-        def features(images):
-            x = images.float().permute(0, 3, 1, 2)
-            if norm.channels == "BGR":
-                x = x.flip(1)
-            x = (x - torch.tensor(norm.mean)[:, None, None]) * torch.tensor(norm.scale).reshape(-1, 1, 1)
-            return forward(w, x.contiguous(memory_format=torch.channels_last), given["config"])
 
-        features = torch.compile(features) if compiled else features
-        images = torch.tensor(given["images"])
+def _batched_context(alpha, a):
+    return torch.bmm(alpha[:, None], a)[:, 0]
 
-        def run():
-            with torch.inference_mode():
-                return {"annotations": features(images).flatten(2).transpose(1, 2)}
 
-        return run
+def _plain_context(alpha, a):
+    return (a * alpha[:, :, None]).sum(1)
 
-    return make
+
+def _attend(w, a, keys, h, context=_batched_context):
+    """z_t (N, D) and alpha_t (N, L)"""
+    e = torch.tanh(keys + (h @ w["W_s"])[:, None]) @ w["v"] + w["c_a"]
+    alpha = e.softmax(dim=1)
+    return torch.sigmoid(h @ w["W_beta"] + w["b_beta"]) * context(alpha, a), alpha
+
+
+def _cell(gates, c):
+    i, f, o, g = gates.chunk(4, dim=1)
+    c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+    return o.sigmoid() * c.tanh(), c
+
+
+def features(layers, compiled, given):
+    """The annotations of photos: layers(w, x, config) is the encoder after its preprocessing."""
+    config, images = given["config"], torch.tensor(given["images"])
+    order = [2, 1, 0] if config.preprocessing.channels == "BGR" else [0, 1, 2]
+    mean, scale = (torch.tensor(x)[:, None, None] for x in (config.preprocessing.mean, config.preprocessing.scales))
+
+    def in_layout(layout):
+        w = _filters(given["params"], layout)
+
+        def annotations():
+            x = (images.permute(0, 3, 1, 2)[:, order].float() - mean) * scale
+            return layers(w, x.contiguous(memory_format=layout), config).flatten(2).transpose(1, 2)
+
+        return annotations
+
+    annotations = torch.inference_mode()(_best_layout(in_layout, compiled))
+    return lambda: {"annotations": annotations()}
+
+
+def _filters(params, layout):
+    """W (K, K, C, F) as PyTorch's (F, C, K, K); biases as they are."""
+    w = _tensors(params)
+    return {n: x.permute(3, 2, 0, 1).contiguous(memory_format=layout) if x.ndim == 4 else x for n, x in w.items()}
+
+
+def _best_layout(make, compiled):
+    """make(memory layout) -> run, in the layout that is faster here."""
+
+    def seconds(layout):
+        run = make(layout)
+        run()
+        started = perf_counter()
+        run()
+        run()
+        return perf_counter() - started
+
+    run = make(min((torch.channels_last, torch.contiguous_format), key=seconds))
+    return torch.compile(run) if compiled else run
 
 
 def _vgg(w, x, config):
-    from satnp.encoders.vgg import LAYERS, POOL_AFTER
-
-    for name in LAYERS:
+    for name in vgg.LAYERS:
         x = F.conv2d(x, w[f"{name}.W"], w[f"{name}.b"], padding=1).relu_()
-        if name in POOL_AFTER:
+        if name in vgg.POOL_AFTER:
             x = F.max_pool2d(x, 2)
     return x
 
 
 def _squeezenet(w, x, config):
-    from satnp.encoders.squeezenet import LAYERS, POOL_AFTER
+    def conv(name, x, **how):
+        return F.conv2d(x, w[f"{name}.W"], w[f"{name}.b"], **how).relu_()
 
-    for name in LAYERS:
+    for name in squeezenet.LAYERS:
         if name == "conv1":
-            x = F.conv2d(x, w["conv1.W"], w["conv1.b"], stride=2).relu_()
+            x = conv(name, x, stride=2)
         else:
-            s = F.conv2d(x, w[f"{name}.squeeze.W"], w[f"{name}.squeeze.b"]).relu_()
-            left = F.conv2d(s, w[f"{name}.expand1.W"], w[f"{name}.expand1.b"])
-            right = F.conv2d(s, w[f"{name}.expand3.W"], w[f"{name}.expand3.b"], padding=1)
-            x = torch.cat([left, right], dim=1).relu_()
-        if name in POOL_AFTER:
+            s = conv(f"{name}.squeeze", x)
+            x = torch.cat([conv(f"{name}.expand1", s), conv(f"{name}.expand3", s, padding=1)], dim=1)
+        if name in squeezenet.POOL_AFTER:
             x = F.max_pool2d(x, 3, 2, ceil_mode=True)
     return config.scale * (torch.sqrt(1 + x) - 1)
 
 
-def _conv_backward(compiled):
-    def make(given):
-        x, dout = (torch.tensor(given[k]).permute(0, 3, 1, 2) for k in ("x", "dout"))
-        W = torch.tensor(given["W"]).permute(3, 2, 0, 1).contiguous(memory_format=torch.channels_last)
+def conv_backward(compiled, given):
+    def in_layout(layout):
+        x, dout = (torch.tensor(given[n]).permute(0, 3, 1, 2).contiguous(memory_format=layout) for n in ("x", "dout"))
+        W = _filters({"W": given["W"]}, layout)["W"]
+        return lambda: torch.ops.aten.convolution_backward(
+            dout, x, W, [len(W)], [1, 1], [1, 1], [1, 1], False, [0, 0], 1, [True, True, True]
+        )
 
-        def gradients():
-            return torch.ops.aten.convolution_backward(
-                dout, x, W, [256], [1, 1], [1, 1], [1, 1], False, [0, 0], 1, [True, True, True]
-            )  # fmt: skip
+    gradients = _best_layout(in_layout, compiled)
 
-        gradients = torch.compile(gradients) if compiled else gradients
+    def run():
+        dx, dW, db = gradients()
+        return {"dx": dx.permute(0, 2, 3, 1), "dW": dW.permute(2, 3, 1, 0), "db": db}
 
-        def run():
-            dx, dW, db = gradients()
-            return {"dx": dx.permute(0, 2, 3, 1), "dW": dW.permute(2, 3, 1, 0), "db": db}
-
-        return run
-
-    return make
+    return run
 
 
-def _small_encoder(compiled):
-    def make(given):
-        w, config = _tensors(given["params"]), given["config"]
-        dout = torch.tensor(given["dout"])
+def small_encoder(compiled, given):
+    images, dout = torch.tensor(given["images"]), torch.tensor(given["dout"])
+    last = len(given["config"].channels) - 1
 
-        def features(w, images):
-            x = (images.float().permute(0, 3, 1, 2) - 127.5) / 64
-            last = len(config.channels) - 1
-            for stage in range(last + 1):
-                if stage == last:
-                    line = torch.linspace(-1, 1, x.shape[2])
-                    rows, columns = torch.meshgrid(line, line, indexing="ij")
-                    x = torch.cat([x, torch.stack([columns, rows]).expand(len(x), -1, -1, -1)], dim=1)
-                stride, padding = (2, 2) if stage == 0 else (1, 1)
-                x = F.conv2d(x, w[f"W{stage}"].permute(3, 2, 0, 1), w[f"b{stage}"], stride, padding)
-                if 0 < stage < last:
-                    x = F.max_pool2d(x, 2)
-                x = x.relu()
-            return x.flatten(2).transpose(1, 2)
+    def features(w, layout):
+        x = ((images.permute(0, 3, 1, 2).float() - 127.5) / 64).contiguous(memory_format=layout)
+        for stage in range(last + 1):
+            if stage == last:
+                line = torch.linspace(-1, 1, x.shape[2])
+                rows, columns = torch.meshgrid(line, line, indexing="ij")
+                x = torch.cat([x, torch.stack([columns, rows]).expand(len(x), -1, -1, -1)], dim=1)
+            stride, padding = (2, 2) if stage == 0 else (1, 1)
+            x = F.conv2d(x, w[f"W{stage}"], w[f"b{stage}"], stride, padding)
+            if 0 < stage < last:
+                x = F.max_pool2d(x, 2)
+            x = x.relu()
+        return x.flatten(2).transpose(1, 2)
 
-        features = torch.compile(features) if compiled else features
-        images = torch.tensor(given["images"])
+    features = torch.compile(features) if compiled else features
+
+    def in_layout(layout):
+        w = {name: x.requires_grad_() for name, x in _filters(given["params"], layout).items()}
 
         def run():
-            annotations = features(w, images)
+            annotations = features(w, layout)
             grads = torch.autograd.grad(annotations, list(w.values()), dout)
-            return {"annotations": annotations.detach(), **dict(zip(w, grads, strict=True))}
+            found = {name: g.permute(2, 3, 1, 0) if g.ndim == 4 else g for name, g in zip(w, grads, strict=True)}
+            return {"annotations": annotations.detach(), **found}
 
         return run
 
-    return make
+    return _best_layout(in_layout, compiled=False)
 
 
-def _search(w, a, beam, start, end, longest=20):
-    """Beam search over all photos and beams at once, keys formed once, as in satnp.decoding."""
+def beams(search, given):
+    w, a = _tensors(given["params"]), torch.tensor(given["annotations"])
+    return torch.inference_mode()(lambda: captions(search(w, a, given["beam"])))
+
+
+def _next_word(w, a, keys, h, c, words):
+    """log p (N, V), h, c"""
+    z, _ = _attend(w, a, keys, h)
+    y = w["E"][words]
+    h, c = _cell(y @ w["W_x"] + h @ w["W_h"] + z @ w["W_z"] + w["b"], c)
+    hidden = torch.tanh(y + h @ w["L_h"] + z @ w["L_z"] + w["b_m"])
+    log_p = (hidden @ w["L_o"] + w["b_o"]).log_softmax(1).double()
+    log_p[:, [PAD, START, UNK]] = -torch.inf
+    return log_p, h, c
+
+
+def batched_search(w, a, beam):
+    """All photos and beams in one batch, keys formed once; a photo is dropped when none of its beams can win."""
     N, V = len(a), w["L_o"].shape[1]
     keys = a @ w["W_a"] + w["b_a"]
-    h, c = _start(w, a)
-    a, keys = (x.repeat_interleave(beam, 0) for x in (a, keys))
-    h, c = h.repeat_interleave(beam, 0), c.repeat_interleave(beam, 0)
+    h, c, a, keys = (x.repeat_interleave(beam, 0) for x in (*_start(w, a), a, keys))
     total = torch.full((N, beam), -torch.inf, dtype=torch.float64)
     total[:, 0] = 0
-    words, ids, done = torch.full((N * beam,), start), torch.zeros(N, beam, 0, dtype=torch.long), [[] for _ in range(N)]
-    rows = torch.arange(N)[:, None]
-    for t in range(1, longest + 1):
-        z, _ = _attend(w, a, keys, h)
-        y = w["E"][words]
-        h, c = _cell(y @ w["W_x"] + h @ w["W_h"] + z @ w["W_z"] + w["b"], c)
-        hidden = torch.tanh(y + h @ w["L_h"] + z @ w["L_z"] + w["b_m"])
-        log_p = (hidden @ w["L_o"] + w["b_o"]).log_softmax(1).double()
-        log_p[:, [0, start, 3]] = -torch.inf
-        total, best = (total[:, :, None] + log_p.reshape(N, beam, V)).reshape(N, -1).topk(beam)
+    words, ids = torch.full((N * beam,), START), torch.zeros(N, beam, 0, dtype=torch.long)
+    photos, done = torch.arange(N), [[] for _ in range(N)]
+    for t in range(1, LONGEST + 1):
+        log_p, h, c = _next_word(w, a, keys, h, c, words)
+        total, best = (total[:, :, None] + log_p.reshape(-1, beam, V)).flatten(1).topk(beam)
         parents, words = best // V, best % V
-        places = beam - torch.tensor([len(x) for x in done])
+        places = beam - torch.tensor([len(done[n]) for n in photos])
         total[torch.arange(beam) >= places[:, None]] = -torch.inf
-        ids = torch.cat([ids[rows, parents], words[:, :, None]], dim=2)
-        ends = (words == end) | (t == longest)
+        ids = torch.cat([ids.gather(1, parents[:, :, None].expand(-1, -1, t - 1)), words[:, :, None]], dim=2)
+        ends = (words == END) | (t == LONGEST)
         for n, k in torch.argwhere(ends & total.isfinite()).tolist():
-            done[n].append((ids[n, k].tolist(), float(total[n, k])))
+            done[photos[n]].append((ids[n, k].tolist(), float(total[n, k])))
         total[ends] = -torch.inf
-        best = torch.tensor([max((p for _, p in found), default=-torch.inf) for found in done], dtype=torch.float64)
-        if (total.max(1).values <= best).all():
+        best = torch.tensor([max((p for _, p in done[n]), default=-torch.inf) for n in photos], dtype=torch.float64)
+        open_ = total.amax(1) > best
+        if not open_.any():
             break
-        flat = (rows * beam + parents).reshape(-1)
-        h, c, words = h[flat], c[flat], words.reshape(-1)
+        rows = (torch.arange(len(photos))[:, None] * beam + parents)[open_].flatten()
+        if not open_.all():
+            a, keys = (x.unflatten(0, (-1, beam))[open_].flatten(0, 1) for x in (a, keys))
+        h, c, words = h[rows], c[rows], words[open_].flatten()
+        photos, total, ids = photos[open_], total[open_], ids[open_]
     return [max(found, key=lambda said: said[1]) for found in done]
 
 
-def _beams(one_by_one):
-    def make(given):
-        w = {name: torch.tensor(x) for name, x in given["params"].items()}
-        a, beam = torch.tensor(given["annotations"]), given["beam"]
+def one_by_one(w, a, beam):
+    """As popular ports do: a photo at a time, its annotations copied and projected for each beam in each step, until all
+    beams have ended."""
+    return [_port_search(w, photo, beam) for photo in a]
 
-        def run():
-            with torch.inference_mode():
-                photos = [a[n : n + 1] for n in range(len(a))] if one_by_one else [a]
-                return captions([said for x in photos for said in _search(w, x, beam, given["start"], given["end"])])
 
-        return run
-
-    return make
+def _port_search(w, a, beam):
+    V = w["L_o"].shape[1]
+    a = a.expand(beam, -1, -1)
+    h, c = _start(w, a)
+    words, total, ids, done = torch.full((beam,), START), torch.zeros(beam, 1), torch.zeros(beam, 0, dtype=torch.long), []
+    for t in range(1, LONGEST + 1):
+        log_p, h, c = _next_word(w, a, a @ w["W_a"] + w["b_a"], h, c, words)
+        scores = (total + log_p)[:1] if t == 1 else total + log_p
+        total, best = scores.flatten().topk(beam - len(done))
+        parents, words = best // V, best % V
+        ids = torch.cat([ids[parents], words[:, None]], dim=1)
+        ends = (words == END) | (t == LONGEST)
+        done += zip(ids[ends].tolist(), total[ends].tolist(), strict=True)
+        if ends.all():
+            break
+        words, ids, total, parents = words[~ends], ids[~ends], total[~ends, None], parents[~ends]
+        a, h, c = a[parents], h[parents], c[parents]
+    return max(done, key=lambda said: said[1])
 
 
 def _compiled_step(given):
-    return _step(torch.compile(_hoisted_loss))(given)
+    return step(torch.compile(hoisted_loss), given)
 
 
-_CONVS = ("vgg19_b1", "vgg19_b8", "squeezenet_b1", "squeezenet_b8")
+def _convolutions(compiled):
+    return {
+        "vgg19_b1": partial(features, _vgg, compiled), "vgg19_b8": partial(features, _vgg, compiled),
+        "squeezenet_b1": partial(features, _squeezenet, compiled),
+        "squeezenet_b8": partial(features, _squeezenet, compiled),
+        "conv3x3_backward": partial(conv_backward, compiled), "small_encoder_step": partial(small_encoder, compiled),
+    }  # fmt: skip
+
+
 _STEPS, _BEAMS = ("step_paper", "step_flickr8k"), ("beam3", "beam5", "beam10")
 PEERS = {
-    "eager": dict.fromkeys(_STEPS, _step(_hoisted_loss)) | dict.fromkeys(_CONVS, _features(False))
-    | dict.fromkeys(_BEAMS, _beams(False))
-    | {"conv3x3_backward": _conv_backward(False), "small_encoder_step": _small_encoder(False)},
-    "compile": dict.fromkeys(_STEPS, _compiled_step) | dict.fromkeys(_CONVS, _features(True))
-    | {"conv3x3_backward": _conv_backward(True), "small_encoder_step": _small_encoder(True)},
-    "port": dict.fromkeys(_STEPS, _step(_looped_loss, fused=False)) | dict.fromkeys(_BEAMS, _beams(True)),
+    "eager": dict.fromkeys(_STEPS, partial(step, hoisted_loss)) | dict.fromkeys(_BEAMS, partial(beams, batched_search))
+    | _convolutions(False),
+    "compile": dict.fromkeys(_STEPS, _compiled_step) | _convolutions(True),
+    "port": dict.fromkeys(_STEPS, partial(step, looped_loss, fused=False)) | dict.fromkeys(_BEAMS, partial(beams, one_by_one)),
 }  # fmt: skip
-
-
-def to_numpy(found):
-    return {name: np.asarray(x) for name, x in found.items()}

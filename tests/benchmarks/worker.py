@@ -1,61 +1,72 @@
-"""One side of a comparison in a process of its own: makes the work, then does it once for each line it reads.
+"""One side of a comparison in a process of its own: does the work once, then once more for each line it reads.
 
-    python -m tests.benchmarks.worker NAME ours|eager|compile|port
+    python -m tests.benchmarks.worker NAME ours|eager|compile|port NUMBERS [SIZES]
 
-Writes one JSON line a repetition: {"seconds"}; after "check" {"numbers": file}; after "end" {"peak", "sgemm"}.
+The first time warms up (torch.compile compiles) and writes what came out to NUMBERS, an .npz. Each JSON line it prints
+is {"seconds", "memory"}; SIZES, in JSON, replace those of the workload.
 """
 
 import json
 import sys
-import tempfile
 from time import perf_counter
 
 import numpy as np
 
+from satnp import threads
 from tests.benchmarks.workloads import WORKLOADS
 
 
-def main(name, peer):
-    workload = WORKLOADS[name]()
+def main(name, peer, numbers, sizes="{}"):
+    workload = WORKLOADS[name](**json.loads(sizes))
+    make = workload.ours if peer == "ours" else _peer(name, peer)
+    before = held()
     given = workload.inputs()
-    before = peak()
-    if peer == "ours":
-        run = workload.ours(given)
-    else:
-        from tests.benchmarks.peers import PEERS
-
-        run = PEERS[peer][name](given)
-    found = {key: np.asarray(x) for key, x in run().items()}  # also the warm-up
-    for line in sys.stdin:
-        if line.strip() == "check":
-            with tempfile.NamedTemporaryFile(suffix=".npz", delete=False) as file:
-                np.savez(file, **found)
-            answer = {"numbers": file.name}
-        elif line.strip() == "end":
-            answer = {"peak": peak(), "before": before, "sgemm": sgemm()}
-        else:
-            started = perf_counter()
-            run()
-            answer = {"seconds": perf_counter() - started}
-        print(json.dumps(answer), flush=True)
-
-
-def peak():
-    """The most memory this process ever held, bytes."""
-    with open("/proc/self/status") as status:
-        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
-
-
-def sgemm(n=2048):
-    """This machine's float32 rate in a product of two n x n matrices, FLOP/s."""
-    a, b = np.ones((n, n), np.float32), np.ones((n, n), np.float32)
-    a @ b
-    seconds = []
-    for _ in range(5):
+    run = make(given)
+    del given  # a peer has its own tensors of it
+    while True:
         started = perf_counter()
-        a @ b
-        seconds.append(perf_counter() - started)
-    return 2 * n**3 / min(seconds)
+        found = run()
+        seconds = perf_counter() - started
+        if numbers:
+            np.savez(numbers, **{name: np.asarray(x) for name, x in found.items()})
+            numbers = None
+        print(json.dumps({"seconds": seconds, "memory": memory(before)}), flush=True)
+        if not sys.stdin.readline():
+            return
+
+
+def _peer(name, peer):
+    count = threads.cores()
+    import torch
+
+    from tests.benchmarks.peers import PEERS
+
+    torch.set_num_threads(count)
+    return PEERS[peer][name]
+
+
+def memory(before):
+    """The most bytes held at once beyond `before`: inputs, parameters, all that was computed.
+
+    The pages of the libraries themselves are left out, or PyTorch would pay for code of its own that nothing here calls.
+    None where the system does not say.
+    """
+    status = _status()
+    return status and (status["VmHWM"] - status["RssFile"] - before)
+
+
+def held():
+    return _status().get("RssAnon", 0)
+
+
+def _status():
+    """What Linux says of this process, {name: bytes}; {} elsewhere."""
+    try:
+        with open("/proc/self/status") as file:
+            fields = (line.split() for line in file)
+            return {field[0].rstrip(":"): int(field[1]) * 1024 for field in fields if field[-1] == "kB"}
+    except OSError:
+        return {}
 
 
 if __name__ == "__main__":

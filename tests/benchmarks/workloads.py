@@ -1,11 +1,13 @@
 """What is timed, on satnp's side: each workload makes its inputs from a seed and gives a function to time.
 
-A workload is a Workload: `inputs()` on the host, the same for every peer, and `ours(inputs)` -> run, where run() does the
-work once and returns {name: array} for the comparison of numbers. `flops` counts multiplications and additions of the
-direct sums, forward and backward.
+A workload is a function of sizes that returns a Workload: `inputs()` on the host, the same for every peer, and
+`ours(inputs)` -> run, where run() does the work once and returns {name: array}, the numbers that peers must have too.
+`flops` counts the multiplications and additions of the plain sums.
 """
 
 from dataclasses import dataclass
+from functools import partial
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -13,11 +15,15 @@ import numpy as np
 from satnp import optim
 from satnp.captioners import show_attend_tell as sat
 from satnp.captioners.contract import Batch
-from satnp.data.captions import END, START
+from satnp.data.captions import END
 from satnp.decoding import beam_search
 from satnp.encoders import small, squeezenet, vgg
 from satnp.layers import conv2d_backward, conv2d_forward
 from satnp.metrics import score
+
+CLIP, RATE = 5.0, 1e-4  # of the training step
+COMPARED = ("W_h", "L_o", "W_a", "E")  # gradients that are compared, from all parts of the decoder
+LONGEST = 20  # words of a caption in beam search
 
 
 @dataclass(frozen=True)
@@ -26,52 +32,49 @@ class Workload:
     ours: Any
     flops: float | None = None
     peers: tuple = ("eager", "compile")
-    repeats: int = 7
 
 
-def step(config, N, L, T):
+def step(N, L, T, V, D=512, M=512, H=1000, A=512):
     """One training step of the captioner on kept features: forward, backward, clipping, Adam."""
+    config = sat.Config(V, D, M, H, A)
 
     def inputs():
         rng = np.random.default_rng(0)
-        noise = sat.draw_noise(config, T, N, L, rng)
         return {
-            "params": sat.init(config, rng), "config": config,
-            "annotations": rng.standard_normal((N, L, config.D), dtype=np.float32),
-            "captions": rng.integers(4, config.V, (N, T + 1)), "mask": np.ones((N, T), np.float32), "noise": noise,
+            "params": sat.init(config, rng), "noise": sat.draw_noise(config, T, N, L, rng), "penalty": config.penalty,
+            "annotations": rng.standard_normal((N, L, D), dtype=np.float32),
+            "captions": rng.integers(4, V, (N, T + 1)), "mask": np.ones((N, T), np.float32),
         }  # fmt: skip
 
     def ours(given):
-        params = given["params"]
+        params, noise = given["params"], given["noise"]
         grads, memory = params.zeros_like(), optim.new_state("adam", params.flat)
-        batch, first = Batch(given["annotations"], given["captions"], given["mask"]), {}
+        batch = Batch(given["annotations"], given["captions"], given["mask"])
 
         def run():
             grads.flat[...] = 0
-            loss, cache = sat.forward(params, config, batch, given["noise"])
+            loss, cache = sat.forward(params, config, batch, noise)
             sat.backward(cache, grads, frozen=True)
-            norm = optim.clip_by_global_norm(grads.flat, 5.0)
-            if not first:
-                first.update({"loss": loss.copy(), "norm": norm, "W_h": grads.W_h.copy(), "L_o": grads.L_o.copy()})
-            optim.adam(params.flat, grads.flat, memory, 1e-4)
-            return first
+            norm = optim.clip_by_global_norm(grads.flat, CLIP)
+            optim.adam(params.flat, grads.flat, memory, RATE)
+            return {"loss": loss, "norm": norm} | {name: grads[name] for name in COMPARED}
 
         return run
 
-    D, M, H, A, V = config.D, config.M, config.H, config.A, config.V
-    products = N * L * D * A + T * N * (M * 4 * H + H * A + (H + D) * 4 * H + (H + D) * M + M * V + L * (A + D))
-    return Workload(inputs, ours, flops=6 * products, peers=("eager", "compile", "port"))
+    # forward, and two gradients but of the annotations
+    once, steps = N * L * D * A, H * A + (M + H + D) * 4 * H + (H + D) * M + M * V + L * (A + D)
+    return Workload(inputs, ours, flops=4 * once + 6 * T * N * steps, peers=("eager", "compile", "port"))
 
 
-def features(encoder, N):
-    """The annotations of N photos from random weights."""
+def features(encoder, N, sides):
+    """The annotations of N photos from random weights; `sides` of the maps that its convolutions give."""
     config = encoder.Config()
 
     def inputs():
         rng = np.random.default_rng(0)
         size = config.preprocessing.size
         return {
-            "encoder": encoder, "config": config, "params": encoder.init(config, rng),
+            "config": config, "params": encoder.init(config, rng),
             "images": rng.integers(0, 256, (N, size, size, 3), dtype=np.uint8),
         }  # fmt: skip
 
@@ -82,34 +85,25 @@ def features(encoder, N):
 
         return run
 
-    return Workload(inputs, ours, flops=2 * N * _products(encoder, config), repeats=9 if N == 1 else 5)
+    return Workload(inputs, ours, flops=2 * N * sum(_products(encoder, sides)))
 
 
-def _products(encoder, config):
-    """Multiplications of the convolutions for one photo: output cells times the size of the weights."""
-    params, blank = encoder.init(config, np.random.default_rng(0)), np.zeros((1, 224, 224, 3), np.uint8)
-    _, cache = encoder.feature_map(params, config, blank)
-    total = 0
-    for layer in cache.layers.values():
-        for conv in layer:
-            if hasattr(conv, "W"):
-                _, R, S, _ = conv.x_shape
-                K = conv.W.shape[0]
-                P, Q = ((n + 2 * conv.padding - K) // conv.stride + 1 for n in (R, S))
-                total += P * Q * conv.W.size
-    return total
+def _products(encoder, sides):
+    """Multiplications of each convolution for a photo."""
+    weights = [shape for shape in encoder.shapes(encoder.Config()).values() if len(shape) == 4]
+    return [side**2 * prod(shape) for side, shape in zip(sides, weights, strict=True)]
 
 
-def conv3x3_backward():
-    """A 3x3 convolution of (8, 56, 56, 256), both gradients."""
+def conv3x3_backward(N=8, side=56, C=256):
+    """The gradients of a 3x3 convolution by its input and by its weights, without the forward pass."""
 
     def inputs():
         rng = np.random.default_rng(0)
-        x, dout = (rng.standard_normal((8, 56, 56, 256), dtype=np.float32) for _ in range(2))
-        return {"x": x, "dout": dout, "W": rng.standard_normal((3, 3, 256, 256), dtype=np.float32) / 48}
+        x, dout = rng.standard_normal((2, N, side, side, C), dtype=np.float32)
+        return {"x": x, "dout": dout, "W": rng.standard_normal((3, 3, C, C), dtype=np.float32)}
 
     def ours(given):
-        _, cache = conv2d_forward(given["x"], given["W"], np.zeros(256, np.float32), padding=1)
+        _, cache = conv2d_forward(given["x"], given["W"], np.zeros(C, np.float32), padding=1)
 
         def run():
             dx, dW, db = conv2d_backward(given["dout"], cache)
@@ -117,19 +111,19 @@ def conv3x3_backward():
 
         return run
 
-    return Workload(inputs, ours, flops=4 * 8 * 56 * 56 * 9 * 256 * 256)
+    return Workload(inputs, ours, flops=4 * N * side**2 * 9 * C**2)
 
 
-def small_encoder_step():
-    """The scenes' encoder on 32 photos, forward and backward."""
+def small_encoder_step(N=32):
+    """The scenes' encoder in training: its forward and backward."""
     config = small.Config()
 
     def inputs():
         rng = np.random.default_rng(0)
         return {
             "config": config, "params": small.init(config, rng),
-            "images": rng.integers(0, 256, (32, 64, 64, 3), dtype=np.uint8),
-            "dout": rng.standard_normal((32, 64, 128), dtype=np.float32),
+            "images": rng.integers(0, 256, (N, 64, 64, 3), dtype=np.uint8),
+            "dout": rng.standard_normal((N, 64, 128), dtype=np.float32),
         }  # fmt: skip
 
     def ours(given):
@@ -143,41 +137,42 @@ def small_encoder_step():
 
         return run
 
-    return Workload(inputs, ours, repeats=15)
+    products = _products(small, (32, 32, 16, 8))
+    return Workload(inputs, ours, flops=2 * N * (3 * sum(products) - products[0]))  # nobody asks for the pixels' gradient
 
 
-def beams(beam):
-    """Captions of 64 photos by beam search, Flickr8k's sizes; <end> comes after about ten words."""
-    config = sat.Config(V=2543, D=512, M=512, H=512, A=256)
+def beams(beam, N=64, L=169, V=2543, H=512, A=256):
+    """Captions of N photos by beam search; <end> comes after about ten words."""
+    config = sat.Config(V, H=H, A=A)
 
     def inputs():
         rng = np.random.default_rng(0)
         params = sat.init(config, rng)
         params.L_o[...] *= 6  # random weights would say every word alike
         params.b_o[END] = 3.0
-        annotations = rng.standard_normal((64, 169, 512), dtype=np.float32)
-        return {"params": params, "config": config, "annotations": annotations, "beam": beam, "start": START, "end": END}
+        annotations = rng.standard_normal((N, L, config.D), dtype=np.float32)
+        return {"params": params, "annotations": annotations, "beam": beam}
 
     def ours(given):
         def run():
-            found = beam_search(sat, given["params"], config, given["annotations"], beam=beam, max_length=20)
+            found = beam_search(sat, given["params"], config, given["annotations"], beam, LONGEST)
             return captions(found)
 
         return run
 
-    return Workload(inputs, ours, peers=("eager", "port"), repeats=5)
+    return Workload(inputs, ours, peers=("eager", "port"))
 
 
 def captions(found):
     """Words and log-probabilities of [(ids, log_prob, ...)] as arrays."""
-    ids = np.zeros((len(found), 20))
+    ids = np.zeros((len(found), LONGEST))
     for row, said in zip(ids, found, strict=True):
         row[: len(said[0])] = said[0]
     return {"ids": ids, "log_prob": np.array([said[1] for said in found])}
 
 
-def scores():
-    """BLEU, ROUGE-L and CIDEr-D of 5,000 captions against five references each."""
+def scores(N=5000):
+    """BLEU, ROUGE-L and CIDEr-D of N captions against five references each."""
 
     def inputs():
         rng = np.random.default_rng(0)
@@ -187,28 +182,28 @@ def scores():
         def sentence():
             return " ".join(rng.choice(words, rng.integers(7, 15), p=odds / odds.sum()))
 
-        said = {k: sentence() for k in range(5000)}
+        said = {k: sentence() for k in range(N)}
         return {"said": said, "told": {k: [sentence() for _ in range(5)] for k in said}}
 
     def ours(given):
         return lambda: {k: np.array(v) for k, v in score(given["said"], given["told"]).corpus.items()}
 
-    return Workload(inputs, ours, peers=(), repeats=3)
+    return Workload(inputs, ours, peers=())
 
 
-PAPER = sat.Config(V=10_000)
-FLICKR8K = sat.Config(V=2543, D=512, M=512, H=512, A=256)
+VGG19 = [224] * 2 + [112] * 2 + [56] * 4 + [28] * 4 + [14] * 4
+SQUEEZENET = [111] + [55] * 6 + [27] * 6 + [13] * 12
 WORKLOADS = {
-    "step_paper": lambda: step(PAPER, N=64, L=196, T=20),
-    "step_flickr8k": lambda: step(FLICKR8K, N=64, L=169, T=12),
-    "vgg19_b1": lambda: features(vgg, 1),
-    "vgg19_b8": lambda: features(vgg, 8),
-    "squeezenet_b1": lambda: features(squeezenet, 1),
-    "squeezenet_b8": lambda: features(squeezenet, 8),
+    "step_paper": partial(step, N=64, L=196, T=20, V=10_000),
+    "step_flickr8k": partial(step, N=64, L=169, T=12, V=2543, H=512, A=256),
+    "vgg19_b1": partial(features, vgg, 1, VGG19),
+    "vgg19_b8": partial(features, vgg, 8, VGG19),
+    "squeezenet_b1": partial(features, squeezenet, 1, SQUEEZENET),
+    "squeezenet_b8": partial(features, squeezenet, 8, SQUEEZENET),
     "conv3x3_backward": conv3x3_backward,
     "small_encoder_step": small_encoder_step,
-    "beam3": lambda: beams(3),
-    "beam5": lambda: beams(5),
-    "beam10": lambda: beams(10),
+    "beam3": partial(beams, 3),
+    "beam5": partial(beams, 5),
+    "beam10": partial(beams, 10),
     "scores": scores,
 }

@@ -1,0 +1,76 @@
+"""The benchmarks compare what they say they compare, in sizes that take no time."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests.benchmarks import __main__ as benchmarks
+from tests.benchmarks.workloads import WORKLOADS
+
+STEP = {"N": 3, "L": 5, "T": 4, "V": 30, "D": 8, "M": 6, "H": 7, "A": 5}
+SMALL = {
+    "step_paper": STEP, "step_flickr8k": STEP, "squeezenet_b1": {}, "conv3x3_backward": {"N": 2, "side": 6, "C": 8},
+    "small_encoder_step": {"N": 2}, **dict.fromkeys(("beam3", "beam10"), {"N": 4, "L": 6, "V": 40, "H": 16, "A": 8}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_every_peer_in_pytorch_has_our_numbers(name):
+    pytest.importorskip("torch")
+    from tests.benchmarks.peers import PEERS
+
+    workload = WORKLOADS[name](**SMALL[name])
+    ours = {key: np.asarray(x) for key, x in workload.ours(workload.inputs())().items()}
+    for peer in set(workload.peers) - {"compile"}:
+        theirs = {key: np.asarray(x) for key, x in PEERS[peer][name](workload.inputs())().items()}
+        assert benchmarks.difference(ours, theirs) < 1e-5, peer
+
+
+def test_a_workload_alone_has_time_rate_and_memory():
+    found = benchmarks.compare("step_paper", "none", 2, 2, **STEP)
+    assert found["ours_s"] > 0 and found["gflops"] > 0 and found["sgemm_share"] > 0
+    assert found["peak_memory_bytes"] is None or 0 < found["peak_memory_bytes"] < 1e8
+
+
+def test_what_is_missing_or_fails_is_said_in_the_row(monkeypatch):
+    monkeypatch.setattr(benchmarks, "find_spec", lambda name: None)
+    assert benchmarks.peers("step_paper") == ("eager", "compile", "port", "none")
+    row = benchmarks.row("step_paper", "eager")
+    assert tuple(row) == benchmarks.FIELDS and "bench" in row["reason"] and row["ratio"] is None
+    monkeypatch.setattr(benchmarks, "find_spec", lambda name: True)
+    monkeypatch.setattr(benchmarks.shutil, "which", lambda name: None)
+    assert "g++" in benchmarks.row("step_paper", "compile")["reason"]
+    monkeypatch.setattr(benchmarks.sys, "executable", "false")
+    assert "without a word" in benchmarks.row("scores", "none")["reason"]
+
+
+def test_other_numbers_are_no_comparison():
+    x = {"a": np.ones(3), "b": np.ones(4)}
+    assert benchmarks.difference(x, x) == 0
+    for other in ({"a": np.ones(3)}, x | {"b": np.array([1, 1, 1, 1.01])}, x | {"a": np.full(3, np.nan)}):
+        with pytest.raises(benchmarks.Failed, match="other numbers"):
+            benchmarks.difference(x, other)
+
+
+def test_operations_are_those_of_the_plain_sums():
+    assert WORKLOADS["vgg19_b8"]().flops == 8 * WORKLOADS["vgg19_b1"]().flops == pytest.approx(8 * 2 * 19.51e9, rel=1e-3)
+    assert WORKLOADS["step_paper"]().flops == pytest.approx(126e9, rel=5e-3)
+    photo = 32**2 * (25 * 3 * 16 + 9 * 16 * 32) + 16**2 * 9 * 32 * 64 + 8**2 * 9 * 66 * 128
+    assert WORKLOADS["small_encoder_step"]().flops == 2 * 32 * (3 * photo - 32**2 * 25 * 3 * 16)
+
+
+def test_the_command_writes_its_rows(tmp_path):
+    line = [sys.executable, "-m", "tests.benchmarks", "startup", "--json", str(tmp_path / "rows.json")]
+    done = subprocess.run(line, capture_output=True, text=True, check=True)
+    assert "startup" in done.stdout
+    (row,) = json.loads((tmp_path / "rows.json").read_text())
+    assert tuple(row) == benchmarks.FIELDS and row["name"] == "startup" and 0 < row["ours_s"] < 60
+
+
+def test_an_unknown_name_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        benchmarks.main(["step"])
+    assert "step_paper" in capsys.readouterr().err
