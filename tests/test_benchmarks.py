@@ -7,7 +7,9 @@ import sys
 import numpy as np
 import pytest
 
+from satnp.data.captions import END
 from tests.benchmarks import __main__ as benchmarks
+from tests.benchmarks import growth
 from tests.benchmarks.workloads import WORKLOADS
 
 STEP = {"N": 3, "L": 5, "T": 4, "V": 30, "D": 8, "M": 6, "H": 7, "A": 5}
@@ -60,6 +62,25 @@ def test_operations_are_those_of_the_plain_sums():
     assert WORKLOADS["step_paper"]().flops == pytest.approx(126e9, rel=5e-3)
     photo = 32**2 * (25 * 3 * 16 + 9 * 16 * 32) + 16**2 * 9 * 32 * 64 + 8**2 * 9 * 66 * 128
     assert WORKLOADS["small_encoder_step"]().flops == 2 * 32 * (3 * photo - 32**2 * 25 * 3 * 16)
+
+
+def test_captions_of_the_beam_search_end_by_themselves_at_several_lengths():
+    workload = WORKLOADS["beam3"](N=8, V=40, H=16, A=8)
+    ends = [row.tolist().index(END) for row in workload.ours(workload.inputs())()["ids"]]
+    assert 5 < min(ends) < max(ends) < 19
+
+
+def test_growth_finds_the_exponents_of_what_it_measures(monkeypatch, tmp_path):
+    def compare(name, peer, least, most, N, L, T, V, H):
+        return {"ours_s": 1e-3 * N * T**0.5, "theirs_s": 1e-3 * V**2}
+
+    monkeypatch.setattr(growth, "compare", compare)
+    monkeypatch.setattr(growth, "peers", lambda name: ("eager",))
+    growth.main(growth.PAPER, tmp_path)
+    said = (tmp_path / "growth.md").read_text().replace("-0.00", "0.00")
+    for row in ("N | 16, 128 | 1.00 | 0.00 |", "T | 5, 40 | 0.50 | 0.00 |", "V | 2,500, 20,000 | 0.00 | 2.00 |"):
+        assert row in said
+    assert (tmp_path / "growth.png").stat().st_size > 10_000
 
 
 def test_the_command_writes_its_rows(tmp_path):

@@ -25,9 +25,9 @@ def step(loss_of, given, fused=True):
         adam.zero_grad(set_to_none=True)
         loss = loss_of(w, a, captions, masks, penalty)
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(w.values(), CLIP)
+        torch.nn.utils.clip_grad_norm_(w.values(), CLIP)
         adam.step()
-        return {"loss": loss.detach(), "norm": norm} | {name: w[name].grad for name in COMPARED}
+        return {"loss": loss.detach()} | {name: w[name].grad for name in COMPARED}
 
     return run
 
@@ -305,5 +305,6 @@ PEERS = {
     "eager": dict.fromkeys(_STEPS, partial(step, hoisted_loss)) | dict.fromkeys(_BEAMS, partial(beams, batched_search))
     | _convolutions(False),
     "compile": dict.fromkeys(_STEPS, _compiled_step) | _convolutions(True),
-    "port": dict.fromkeys(_STEPS, partial(step, looped_loss, fused=False)) | dict.fromkeys(_BEAMS, partial(beams, one_by_one)),
+    "port": dict.fromkeys(_STEPS, partial(step, looped_loss, fused=False))
+    | dict.fromkeys(_BEAMS, partial(beams, one_by_one)),
 }  # fmt: skip
