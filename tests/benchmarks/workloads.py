@@ -56,9 +56,9 @@ def step(N, L, T, V, D=512, M=512, H=1000, A=512):
             grads.flat[...] = 0
             loss, cache = sat.forward(params, config, batch, noise)
             sat.backward(cache, grads, frozen=True)
-            optim.clip_by_global_norm(grads.flat, CLIP)
-            optim.adam(params.flat, grads.flat, memory, RATE)
-            return {"loss": loss} | {name: grads[name] for name in COMPARED}
+            _, factor = optim.clip_factor(grads.flat, CLIP)
+            optim.adam(params.flat, grads.flat, memory, RATE, factor)
+            return {"loss": loss} | {name: factor * grads[name] for name in COMPARED}
 
         return run
 
