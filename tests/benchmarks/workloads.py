@@ -58,7 +58,7 @@ def step(N, L, T, V, D=512, M=512, H=1000, A=512):
             sat.backward(cache, grads, frozen=True)
             _, factor = optim.clip_factor(grads.flat, CLIP)
             optim.adam(params.flat, grads.flat, memory, RATE, factor)
-            return {"loss": loss} | {name: factor * grads[name] for name in COMPARED}
+            return {"loss": loss} | {name: grads[name] for name in COMPARED}
 
         return run
 
