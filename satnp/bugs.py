@@ -104,8 +104,6 @@ BUGS = [
         "padding : padding + R, padding : padding + S", ":R, :S", "layers/conv2d K=3 stride=2 padding=1", {"term"}),
     Bug("last kernel column skipped", conv.conv2d_backward_input,
         "for j in range(K)", "for j in range(K - 1)", "layers/conv2d K=2 stride=2 padding=1", {"block"}),
-    Bug("kernel not turned around", conv.conv2d_backward_input,
-        "W[::-1, ::-1]", "W", "layers/conv2d K=3 stride=1 padding=1", {"term"}),
     Bug("max-pool gradient to every cell", layers.max_pool_backward,
         "left * (padded[:, cells[0], cells[1]] == out)", "dout / K**2",
         "layers/max_pool K=2 stride=2 floor", {"mask"}),

@@ -138,7 +138,7 @@ def test_no_patches_are_kept(form, monkeypatch, rng):
     tracemalloc.stop()
     assert cache.x is x and cache.W is W
     assert kept < 1.1 * out.nbytes and peak < 1.5 * out.nbytes
-    assert peak_backward < 2 * x.nbytes  # patches would be nine times x
+    assert peak_backward < 3 * x.nbytes  # patches would be nine times x
 
 
 def test_blocks_cover_everything_once():

@@ -104,9 +104,9 @@ def conv2d_backward_input(dout, cache):
     """dout (N, P, Q, F) -> dx (N, R, S, C): each cell hears, through each weight, from the output that it fed."""
     x, W, stride, padding = cache
     (N, R, S, C), (_, P, Q, F), K = x.shape, dout.shape, W.shape[0]
-    if _on_host(x, W, dout) and stride == 1 and padding < K:
-        back = W[::-1, ::-1].swapaxes(2, 3)  # the sum over outputs is a convolution with the kernel turned around
-        return _correlate(dout, np.ascontiguousarray(back), np.zeros(C, dout.dtype), 1, K - 1 - padding)
+    back = W[::-1, ::-1].swapaxes(2, 3)  # the sum over outputs is a convolution with the kernel turned around
+    if _on_host(x, W, dout) and winograd.pays(dout.shape, back.shape, stride, K - 1 - padding):
+        return winograd.correlate(dout, back, np.zeros(C, dout.dtype), K - 1 - padding)
     dout = dout.reshape(N * P * Q, F)
     dx = xp_of(dout).zeros((N, R + 2 * padding, S + 2 * padding, C), dtype=dout.dtype)
     for i in range(K):

@@ -27,7 +27,8 @@ def pays(x_shape, W_shape, stride, padding):
     (N, R, S, C), (K, _, _, F) = x_shape, W_shape
     P, Q = R + 2 * padding - 2, S + 2 * padding - 2
     tiles = N * -(-P // 4) * -(-Q // 4)
-    return K == 3 and stride == 1 and padding <= 2 and min(C, F) >= 32 and tiles >= 32 and N * P * Q >= 12 * tiles
+    fits = K == 3 and stride == 1 and 0 <= padding <= 2
+    return fits and min(C, F) >= 64 and tiles >= 32 and N * P * Q >= 12 * tiles
 
 
 def correlate(x, W, b, padding, relu=False, out=None):
