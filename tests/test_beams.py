@@ -24,6 +24,12 @@ def test_scores_are_those_of_one_caption_a_photo(xp, rng, dtype, largest, of):
     np.testing.assert_allclose(to_host(scores), to_host(wanted), atol=1e-13 if dtype == np.float64 else 2e-6)
 
 
+def test_scores_are_right_where_an_exponential_of_the_query_would_overflow():
+    keys, query, v = np.full((1, L, A), -40, np.float32), np.full((1, A), 45, np.float32), np.ones(A, np.float32)
+    scores = beam_additive_scores(keys, exponentials(keys), query, v, np.zeros(1, np.float32), np.zeros(1, int))
+    np.testing.assert_allclose(scores, A * np.tanh(5), rtol=1e-6)
+
+
 def test_products_are_those_of_one_caption_a_photo(xp, rng):
     x, annotations = (to_device(rng.standard_normal(shape), xp) for shape in ((len(PHOTOS), L), (N, L, D)))
     wanted = context_forward(x, annotations[to_device(PHOTOS, xp)])[0]
