@@ -135,6 +135,7 @@ def test_every_form_gives_the_same_captions_in_its_splits(tmp_path, write):
         assert all(path.is_file() and path.name == name[-6:] for path, name in zip(found.photos, names, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("write", FORMS)
 def test_ten_steps_from_every_form(tmp_path, capsys, write):
     kind, parts = write(tmp_path / "data")

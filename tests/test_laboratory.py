@@ -77,6 +77,7 @@ def test_the_report_fits_a_terminal(rows):
     assert lines[1].split()[:2] == ["reinforce", "none"] and lines[1].endswith(" 1.0000")
 
 
+@pytest.mark.slow
 def test_the_command_writes_everything(rows, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(laboratory, "table", lambda seed: rows)
     monkeypatch.setattr(laboratory, "convergence", lambda seed: -0.49)
