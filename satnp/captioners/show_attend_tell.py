@@ -318,7 +318,7 @@ def forward(params, config, batch, noise):
 
     # the loop: what depends on h_{t-1}
     W_hz = p.stacked("W_h", "W_z")
-    hz = xp.empty((T + 1, N, H + D), dtype=h.dtype)
+    hz = xp.empty((T + 1, N, H + D), dtype=h.dtype)  # h_{t-1} and z_t side by side: one product a step
     alphas = xp.empty((T, N, L), dtype=h.dtype)
     looks = xp.empty((T, N, L), dtype=h.dtype) if config.hard else alphas
     gumbel = [None] * T if noise.gumbel is None else noise.gumbel
@@ -337,7 +337,6 @@ def forward(params, config, batch, noise):
         (h, c), cell_cache = lstm_cell_forward(gates, c)
         alphas[t], looks[t] = alpha, look
         steps.append(Step(scores_cache, softmax_cache, gate_cache, cell_cache))
-
     hz[T, :, :H] = h
 
     # after the loop: the words that all states predict
