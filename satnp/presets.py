@@ -58,7 +58,7 @@ PRESETS["folder"] = replace(
 # looking at one place at a time.
 HARD = {
     "scenes": (
-        {"estimator": "reward_to_go", "reward_weight": 0.05, "entropy_weight": 0.0, "decoding": "argmax"}, {"epochs": 7},
+        {"estimator": "reward_to_go", "reward_weight": 0.05, "entropy_weight": 0.0, "decoding": "argmax"}, {"epochs": 6},
     ),
     "flickr8k": (
         {"estimator": "reward_to_go", "reward": "mean", "entropy_weight": 0.002, "penalty": 0.0, "coin_chance": 0.9}, {},

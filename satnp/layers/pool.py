@@ -53,12 +53,17 @@ def max_pool_backward(dout, cache):
     _, P, Q, _ = out.shape
     padded = _pad_far(x, K, stride, P, Q, -xp.inf)
     dx = xp.zeros(padded.shape, dtype=dout.dtype)
-    left = dout.copy()
-    for i, j in _offsets(K):
-        cells = window(i, stride, P), window(j, stride, Q)
-        taken = left * (padded[:, cells[0], cells[1]] == out)
-        dx[:, cells[0], cells[1]] += taken
-        left -= taken
+
+    def work(pieces):
+        for photos in pieces:
+            left = dout[photos].copy()
+            for i, j in _offsets(K):
+                cells = photos, window(i, stride, P), window(j, stride, Q)
+                taken = left * (padded[cells] == out[photos])
+                dx[cells] += taken
+                left -= taken
+
+    parallel_blocks(work, [slice(n, n + 1) for n in range(len(x))] if xp is np else [slice(0, len(x))])
     return dx[:, : x.shape[1], : x.shape[2]]
 
 
