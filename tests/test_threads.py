@@ -27,7 +27,7 @@ def test_every_part_is_worked_on_once_and_in_order(two):
 
 def test_two_parts_run_at_the_same_time(two):
     meet = threading.Barrier(2, timeout=20)
-    threads.parallel(lambda part: meet.wait(), range(2))
+    assert sorted(threads.parallel(lambda part: meet.wait(), range(2))) == [0, 1]
 
 
 def test_blas_has_one_thread_inside_and_its_own_again_after(two):
