@@ -4,7 +4,7 @@
 
 One size at a time from a quarter of the paper's to twice it. An exponent is the slope of log time by log size, by least
 squares (2^exponent is what doubling costs); the arithmetic's is that of the number of operations. Writes
-results/growth.md and growth.png beside this file; about five minutes on two cores.
+results/growth.md and growth.png beside this file.
 """
 
 import sys
