@@ -10,7 +10,7 @@ import numpy as np
 from satnp.backend import xp_of
 from satnp.threads import parallel, shares
 
-CHUNK = 1 << 15
+CHUNK = 1 << 17
 
 
 def clip_factor(grads, limit):
@@ -101,4 +101,4 @@ def _in_chunks(update, *buffers):
             stretch = slice(start, min(start + CHUNK, part.stop))
             update(*(x if np.ndim(x) == 0 else x[stretch] for x in buffers))
 
-    parallel(share, shares(len(buffers[0]), 16 * CHUNK))
+    parallel(share, shares(len(buffers[0]), 4 * CHUNK))

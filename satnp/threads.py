@@ -6,8 +6,10 @@ threads of its own, which would then fight for the same cores: inside `parallel`
 
 import os
 import threading
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import islice
 
 from threadpoolctl import ThreadpoolController
 
@@ -19,8 +21,35 @@ def parallel(work, parts):
     parts = list(parts)
     if len(parts) < 2 or cores() == 1 or getattr(_here, "inside", False):
         return [work(part) for part in parts]
+    mine, *theirs = (parts[share] for share in shares(len(parts)))
     with _blas().limit(limits=1):
-        return list(_pool().map(work, parts))
+        others = [_pool().submit(lambda share: [work(part) for part in share], share) for share in theirs]
+        _here.inside = True  # this thread works too: the fewer are woken, the better
+        try:
+            done = [work(part) for part in mine]
+        finally:
+            _here.inside = False
+            for other in others:
+                other.exception()  # nobody goes on before all have ended
+        return done + [result for other in others for result in other.result()]
+
+
+def ahead(work, parts):
+    """Yield work(part) of each part, in order, computed on all cores; a few more than were asked for are under way."""
+    parts = iter(parts)
+    with _blas().limit(limits=1), ThreadPoolExecutor(cores(), "satnp", initializer=_enter) as pool:
+
+        def begin(count):
+            return [pool.submit(work, part) for part in islice(parts, count)]
+
+        coming = deque(begin(2 * cores()))
+        try:
+            while coming:
+                result = coming.popleft().result()
+                coming.extend(begin(1))
+                yield result
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def shares(size, least=1):
@@ -44,4 +73,8 @@ def _blas():
 
 @cache
 def _pool():
-    return ThreadPoolExecutor(cores(), "satnp", initializer=lambda: setattr(_here, "inside", True))
+    return ThreadPoolExecutor(cores() - 1, "satnp", initializer=_enter)
+
+
+def _enter():
+    _here.inside = True

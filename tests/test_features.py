@@ -4,12 +4,12 @@ import json
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from satnp import threads
 from satnp.data import features
 from satnp.data.datasets import load_split
 from satnp.data.features import annotate, feature_store, fingerprint, keep
@@ -59,26 +59,23 @@ def test_an_interrupted_store_goes_on_to_the_same_bytes(split, model, tmp_path, 
     assert files[0] == files[1]
 
 
-def test_a_few_photos_are_read_ahead_in_another_thread(split, model, tmp_path, monkeypatch):
-    read_images, here, begun, most = features.read_images, threading.get_ident(), [], []
+def test_a_few_photos_are_under_way_in_other_threads(split, model, monkeypatch):
+    read_image, here, begun, most = features.read_image, threading.get_ident(), [], []
 
-    def noted(model, photos, mirrored):
+    def noted(model, photo, mirrored):
         assert threading.get_ident() != here
-        begun.append(photos)
-        return read_images(model, photos, mirrored)
+        begun.append(photo)
+        return read_image(model, photo, mirrored)
 
-    monkeypatch.setattr(features, "read_images", noted)
+    monkeypatch.setattr(features, "read_image", noted)
     for row, _ in enumerate(keep(model, split.photos)):
         most.append(len(begun) - row)
-    assert [photos for batch in begun for photos in batch] == list(split.photos)
-    assert max(most) <= features.AHEAD + 1
-    deadline = time.monotonic() + 20
+    assert sorted(begun) == sorted(split.photos)
+    assert max(most) <= 2 * threads.cores() + 1
     rows = keep(model, split.photos)
     next(rows)
-    while len(begun) < 24 + 1 + features.AHEAD and time.monotonic() < deadline:
-        time.sleep(0.001)
     rows.close()
-    assert len(begun) == 24 + 1 + features.AHEAD
+    assert len(begun) <= 24 + 1 + 2 * threads.cores()
 
 
 def test_a_photo_that_cannot_be_read_is_named_when_its_turn_comes(split, model, tmp_path):
@@ -90,10 +87,13 @@ def test_a_photo_that_cannot_be_read_is_named_when_its_turn_comes(split, model, 
         next(rows)
 
 
-def test_rows_in_batches_are_those_one_by_one_but_for_rounding(split, model, monkeypatch):
-    alone = annotate(model, split.photos)
-    monkeypatch.setattr(features, "BATCH", 7)
-    np.testing.assert_allclose(annotate(model, split.photos), alone, rtol=1e-4, atol=1e-5)
+def test_rows_are_the_same_bits_whatever_the_cores(split, model, monkeypatch):
+    found = []
+    for cores in (1, 2, 3):
+        monkeypatch.setattr(threads, "cores", lambda cores=cores: cores)
+        found.append(annotate(model, split.photos))
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], found[2])
 
 
 def same(x):
@@ -141,6 +141,7 @@ def test_a_store_that_cannot_be_trusted_is_done_again(split, model, tmp_path, wh
 MANY = """
 import sys
 import numpy as np
+from satnp import threads
 from satnp.data import features
 from satnp.data.split import Split
 from satnp.demo import peak_memory

@@ -52,3 +52,33 @@ def test_shares_cover_everything_once(two, size):
     assert len(parts) == min(2, max(1, size))
     np.testing.assert_array_equal(np.concatenate([np.arange(size)[part] for part in parts]), np.arange(size))
     assert len(threads.shares(size, least=size + 1)) == 1
+
+
+def test_ahead_yields_all_in_order_with_a_few_under_way(two):
+    begun = []
+
+    def work(k):
+        begun.append(k)
+        return k * k, blas_threads()
+
+    found = threads.ahead(work, iter(range(9)))
+    assert next(found) == (0, {1})
+    assert len(begun) <= 5
+    assert [k for k, _ in found] == [k * k for k in range(1, 9)] and sorted(begun) == list(range(9))
+
+
+def test_what_goes_wrong_ahead_is_raised_in_its_turn_and_blas_has_its_threads_again(two):
+    before = blas_threads()
+    found = threads.ahead(lambda k: 1 / (2 - k), range(9))
+    assert [next(found), next(found)] == [0.5, 1]
+    with pytest.raises(ZeroDivisionError):
+        next(found)
+    assert blas_threads() == before
+
+
+def test_ahead_that_is_closed_early_begins_nothing_more(two):
+    begun = []
+    found = threads.ahead(begun.append, range(100))
+    next(found)
+    found.close()
+    assert len(begun) <= 5

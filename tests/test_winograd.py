@@ -8,7 +8,16 @@ import pytest
 from satnp import threads
 from satnp.encoders import squeezenet
 from satnp.gradcheck import Case, check_gradients
-from satnp.layers import conv, conv2d_backward, conv2d_forward, conv2d_relu_backward, conv2d_relu_forward, winograd
+from satnp.layers import (
+    conv,
+    conv2d_backward,
+    conv2d_forward,
+    conv2d_relu_backward,
+    conv2d_relu_forward,
+    expand_relu_backward,
+    expand_relu_forward,
+    winograd,
+)
 from satnp.layers.blocks import blocks, region
 from satnp.reference.conv import conv2d
 
@@ -106,8 +115,39 @@ def test_the_error_on_a_photo_with_squeezenets_weights(form, shared_data, monkey
     with np.load(shared_data / "cnn" / "golden_squeezenet1_1.npz") as golden:
         images = np.stack([golden[key] for key in golden.files if key.endswith("/rgb_uint8")][:1])
     wanted = squeezenet.feature_map(params.on(params.flat.astype(np.float64)), config, images)[0]
-    monkeypatch.setattr(winograd, "pays", lambda x, W, stride, padding: form == "winograd" and W[0] == 3 and stride == 1)
+    if form == "winograd":
+        monkeypatch.setattr(conv, "patches_correlate", expand_by_winograd(conv.patches_correlate))
     assert 1e-8 < relative(squeezenet.feature_map(params, config, images)[0], wanted) < 1e-5
+
+
+def expand_by_winograd(patches_correlate):
+    """SqueezeNet's 3x3 convolutions but the first, which has a stride."""
+
+    def correlate(x, W, b, stride, padding, relu=False, middle=None):
+        if middle is None:
+            return patches_correlate(x, W, b, stride, padding, relu)
+        G = middle.shape[1]
+        one = conv.pointwise_correlate(x, middle[None, None], b[:G], relu)
+        return np.concatenate([one, winograd.correlate(x, W, b[G:], padding, relu)], axis=3)
+
+    return correlate
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.complex128])
+def test_expand_is_two_convolutions_side_by_side(dtype, cores, small_pieces, rng):
+    x, W3, b3 = draw(rng, 2, 9, 7, 3, 5, dtype)
+    W1, b1 = rng.standard_normal((1, 1, 3, 4)).astype(dtype), rng.standard_normal(4).astype(dtype)
+    out, cache = expand_relu_forward(x, W1, b1, W3, b3)
+    assert out.dtype == dtype and out.flags.c_contiguous
+    dout = rng.standard_normal(out.shape).astype(dtype)
+    dx, *found = expand_relu_backward(dout, cache)
+    both = [conv2d_relu_forward(x, W1, b1), conv2d_relu_forward(x, W3, b3, padding=1)]
+    np.testing.assert_allclose(out, np.concatenate([y for y, _ in both], axis=3), rtol=1e-5, atol=1e-5)
+    (dx1, *of1), (dx3, *of3) = (
+        conv2d_relu_backward(d, c) for d, (_, c) in zip((dout[..., :4], dout[..., 4:]), both, strict=True)
+    )
+    for a, b in zip((dx, *found), (dx1 + dx3, *of1, *of3), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
 
 @form

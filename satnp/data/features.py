@@ -4,8 +4,6 @@ import hashlib
 import io
 import json
 import os
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from itertools import islice
 from math import prod
@@ -17,10 +15,9 @@ from tqdm import tqdm
 from satnp.backend import to_device, to_host, xp_of
 from satnp.encoders.photos import read_photo
 from satnp.files import lock, naming, read_json, write_json
+from satnp.threads import ahead
 
-CHUNK = 100  # photos between two notes of how far the store has come, whole batches
-BATCH = 1  # photos computed at once; one stays in the processor's cache
-AHEAD = 4  # batches that are read while one is computed
+CHUNK = 100  # photos between two notes of how far the store has come
 
 
 def fingerprint(model):
@@ -93,10 +90,15 @@ def _size(shape, rows):
     return len(_npy_header(shape)) + 2 * rows * prod(shape[1:])
 
 
-def read_images(model, photos, mirrored=False):
-    """The pixels that the model's encoder wants: (N, S, S, 3) uint8"""
-    images = np.stack([read_photo(photo, model.encoder_config.preprocessing.size) for photo in photos])
-    return np.ascontiguousarray(images[:, :, ::-1]) if mirrored else images
+def read_image(model, photo, mirrored=False):
+    """The pixels that the model's encoder wants: (1, S, S, 3) uint8"""
+    image = read_photo(photo, model.encoder_config.preprocessing.size)[None]
+    return np.ascontiguousarray(image[:, :, ::-1]) if mirrored else image
+
+
+def read_images(model, photos):
+    """The pixels of all of them: (N, S, S, 3) uint8"""
+    return np.concatenate(list(ahead(lambda photo: read_image(model, photo), photos)))
 
 
 def kept_shape(model):
@@ -117,18 +119,10 @@ def annotate(model, photos):
 
 
 def _each(model, function, photos, mirrored=False):
-    """Yield function(images) of each photo, on the host; meanwhile the next photos are read by another thread."""
-    xp, starts = xp_of(model.params.flat), iter(range(0, len(photos), BATCH))
-    with ThreadPoolExecutor(1, "photos") as reader:
-
-        def read_next(count):
-            return [
-                reader.submit(read_images, model, photos[start : start + BATCH], mirrored)
-                for start in islice(starts, count)
-            ]  # fmt: skip
-
-        coming = deque(read_next(AHEAD))
-        while coming:
-            images = coming.popleft().result()
-            coming.extend(read_next(1))
-            yield from to_host(function(to_device(images, xp)))
+    """Yield function(image) of each photo, on the host. A core takes a photo from its file on; for a device it reads it."""
+    xp = xp_of(model.params.flat)
+    if xp is np:
+        yield from ahead(lambda photo: function(read_image(model, photo, mirrored))[0], photos)
+    else:
+        for image in ahead(lambda photo: read_image(model, photo, mirrored), photos):
+            yield to_host(function(to_device(image, xp)))[0]

@@ -18,6 +18,8 @@ from satnp.layers import (
     conv2d_backward_weights,
     conv2d_relu_backward,
     conv2d_relu_forward,
+    expand_relu_backward,
+    expand_relu_forward,
     max_pool_backward,
     max_pool_forward,
     relu_backward,
@@ -57,8 +59,7 @@ class Config:
 
 class FireCache(NamedTuple):
     squeeze: object
-    expand1: object
-    expand3: object
+    expand: object
 
 
 class Cache(NamedTuple):
@@ -153,21 +154,17 @@ def conv1_backward(dout, cache, grads):
 def fire_forward(p, name, x):
     """[relu(e1(s)) ; relu(e3(s))] with s = relu(squeeze(x)): x (N, R, S, C) -> out (N, R, S, 2F), cache"""
     s, squeeze = conv2d_relu_forward(x, p[f"{name}.squeeze.W"], p[f"{name}.squeeze.b"])
-    F = p[f"{name}.expand1.b"].size
-    out = xp_of(s).empty((*s.shape[:3], 2 * F), dtype=s.dtype)
-    _, expand1 = conv2d_relu_forward(s, p[f"{name}.expand1.W"], p[f"{name}.expand1.b"], out=out[..., :F])
-    _, expand3 = conv2d_relu_forward(s, p[f"{name}.expand3.W"], p[f"{name}.expand3.b"], padding=1, out=out[..., F:])
-    return out, FireCache(squeeze, expand1, expand3)
+    W1, b1, W3, b3 = (p[f"{name}.{part}"] for part in ("expand1.W", "expand1.b", "expand3.W", "expand3.b"))
+    out, expand = expand_relu_forward(s, W1, b1, W3, b3)
+    return out, FireCache(squeeze, expand)
 
 
 def fire_backward(dout, p, name, cache, grads):
     """dout (N, R, S, 2F) -> dx (N, R, S, C); adds into `grads`"""
-    F = dout.shape[3] // 2
-    ds3, dW, db = conv2d_relu_backward(dout[..., F:], cache.expand3)
-    _add(grads, f"{name}.expand3", dW, db)
-    ds1, dW, db = conv2d_relu_backward(dout[..., :F], cache.expand1)
-    _add(grads, f"{name}.expand1", dW, db)
-    dx, dW, db = conv2d_relu_backward(ds1 + ds3, cache.squeeze)
+    ds, dW1, db1, dW3, db3 = expand_relu_backward(dout, cache.expand)
+    _add(grads, f"{name}.expand1", dW1, db1)
+    _add(grads, f"{name}.expand3", dW3, db3)
+    dx, dW, db = conv2d_relu_backward(ds, cache.squeeze)
     _add(grads, f"{name}.squeeze", dW, db)
     return dx
 

@@ -32,6 +32,8 @@ from satnp.layers.conv import (
     conv2d_forward,
     conv2d_relu_backward,
     conv2d_relu_forward,
+    expand_relu_backward,
+    expand_relu_forward,
 )
 from satnp.layers.deep_output import deep_output_backward, deep_output_forward
 from satnp.layers.dropout import dropout_backward, dropout_forward, dropout_mask

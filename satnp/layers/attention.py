@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from satnp.backend import xp_of
+from satnp.elementwise import elementwise
 from satnp.threads import parallel, shares
 
 
@@ -78,9 +79,9 @@ def additive_query_backward(dscores, cache):
     def share(photos):
         for rows, R in _blocks(photos, keys):
             saturation(x[rows], y[rows, None], ratio, R)
-            R -= R * R
-            for n, slope in zip(range(rows.start, rows.stop), R, strict=True):
-                np.dot(dscores[n], slope, out=dquery[n])
+            for n, d, R_n in zip(range(rows.start, rows.stop), dscores[rows], R, strict=True):
+                np.dot(d, R_n, out=dquery[n])
+                dquery[n] -= d @ np.multiply(R_n, R_n, out=R_n)
 
     parallel(share, shares(len(keys), _least(keys)))
     dquery *= 4 * v
@@ -120,7 +121,7 @@ def additive_keys_backward(dscores, queries, cache):
 
 
 LARGEST = 40   # of keys and queries: exp(2 * 40) is a float32
-BLOCK = 1 << 17  # numbers of R at a time: 512 KiB of float32
+BLOCK = 1 << 18  # numbers of R at a time: 1 MiB of float32
 
 
 def exponentials(keys):
@@ -128,7 +129,14 @@ def exponentials(keys):
 
     With E = exp(2 query):  tanh(keys + query) = 1 - 2R,  R = F / (F + E). An addition and a division a step for a tanh.
     """
-    return np.exp(-2 * keys) if _on_host(keys) and np.abs(keys).max(initial=0) <= LARGEST else None
+    if not _on_host(keys) or max(keys.max(initial=0), -keys.min(initial=0)) > LARGEST:
+        return None
+    return _exponentials(keys)
+
+
+@elementwise
+def _exponentials(keys):
+    return xp_of(keys).exp(-2 * keys)
 
 
 def summands(keys, query, F):

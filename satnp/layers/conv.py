@@ -28,6 +28,12 @@ class ConvReluCache(NamedTuple):
     relu: object
 
 
+class ExpandCache(NamedTuple):
+    middle: object
+    window: object
+    relu: object
+
+
 def output_size(size, K, stride, padding=0, ceil=False):
     """How many windows of K cells fit, `stride` apart, into `size` cells with `padding` on both sides."""
     room = size + 2 * padding - K
@@ -69,20 +75,39 @@ def conv2d_forward(x, W, b, stride=1, padding=0):
     return _correlate(x, W, b, stride, padding), ConvCache(x, W, stride, padding)
 
 
-def conv2d_relu_forward(x, W, b, stride=1, padding=0, out=None):
+def conv2d_relu_forward(x, W, b, stride=1, padding=0):
     """out = max(conv2d(x), 0), taken while the sum is still in the processor's cache
 
     x (N, R, S, C), W (K, K, C, F), b (F,) -> out (N, P, Q, F)
-
-    `out`, where given, is written into: some channels of a larger array.
     """
-    out = _correlate(x, W, b, stride, padding, True, out)
+    out = _correlate(x, W, b, stride, padding, True)
     return out, ConvReluCache(ConvCache(x, W, stride, padding), OutputCache(out))
 
 
 def conv2d_relu_backward(dout, cache):
     """dout (N, P, Q, F) -> dx (N, R, S, C), dW (K, K, C, F), db (F,)"""
     return conv2d_backward(relu_backward(dout, cache.relu), cache.conv)
+
+
+def expand_relu_forward(x, W1, b1, W3, b3):
+    """out = [max(conv2d(x; W1), 0) ; max(conv2d(x; W3), 0)], side by side: what W1 wants is the middle of W3's windows
+
+    x (N, R, S, C), W1 (1, 1, C, F), b1 (F,), W3 (3, 3, C, G), b3 (G,) -> out (N, R, S, F + G)
+    """
+    xp = xp_of(x)
+    if _on_host(x, W1, b1, W3, b3):
+        out = patches_correlate(x, W3, np.concatenate([b1, b3]), 1, 1, True, W1[0, 0])
+    else:
+        out = xp.concatenate([whole_correlate(x, W1, b1, 1, 0, True), whole_correlate(x, W3, b3, 1, 1, True)], axis=3)
+    return out, ExpandCache(ConvCache(x, W1, 1, 0), ConvCache(x, W3, 1, 1), OutputCache(out))
+
+
+def expand_relu_backward(dout, cache):
+    """dout (N, R, S, F + G) -> dx (N, R, S, C), dW1 (1, 1, C, F), db1 (F,), dW3 (3, 3, C, G), db3 (G,)"""
+    F, dout = cache.middle.W.shape[3], relu_backward(dout, cache.relu)
+    dx1, dW1, db1 = conv2d_backward(dout[..., :F], cache.middle)
+    dx3, dW3, db3 = conv2d_backward(dout[..., F:], cache.window)
+    return dx1 + dx3, dW1, db1, dW3, db3
 
 
 def conv2d_backward(dout, cache):
@@ -107,11 +132,18 @@ def conv2d_backward_input(dout, cache):
     back = W[::-1, ::-1].swapaxes(2, 3)  # the sum over outputs is a convolution with the kernel turned around
     if _on_host(x, W, dout) and winograd.pays(dout.shape, back.shape, stride, K - 1 - padding):
         return winograd.correlate(dout, back, np.zeros(C, dout.dtype), K - 1 - padding)
-    dout = dout.reshape(N * P * Q, F)
-    dx = xp_of(dout).zeros((N, R + 2 * padding, S + 2 * padding, C), dtype=dout.dtype)
-    for i in range(K):
-        for j in range(K):
-            dx[:, window(i, stride, P), window(j, stride, Q)] += (dout @ W[i, j].T).reshape(N, P, Q, C)
+    xp = xp_of(dout)
+    dx = xp.zeros((N, R + 2 * padding, S + 2 * padding, C), dtype=dout.dtype)
+
+    def work(pieces):
+        for photos, _ in pieces:
+            rows = dout[photos].reshape(-1, F)
+            for i in range(K):
+                for j in range(K):
+                    dx[photos, window(i, stride, P), window(j, stride, Q)] += (rows @ W[i, j].T).reshape(-1, P, Q, C)
+
+    a_photo = P * Q * max(C, F) * dout.itemsize
+    parallel_blocks(work, blocks(N, 1, max(1, PATCHES // a_photo)) if xp is np else [(slice(0, N), None)])
     return dx[:, padding : padding + R, padding : padding + S]
 
 
@@ -120,19 +152,15 @@ def _on_host(*arrays):
     return xp_of(*arrays) is np and arrays[0].dtype.kind == "f" and len({x.dtype for x in arrays}) == 1
 
 
-def _correlate(x, W, b, stride, padding, relu=False, out=None):
+def _correlate(x, W, b, stride, padding, relu=False):
     """The best formulation for these sizes, of those below."""
     if not _on_host(x, W, b):
-        found = whole_correlate(x, W, b, stride, padding, relu)
-        if out is None:
-            return found
-        out[...] = found
-        return out
+        return whole_correlate(x, W, b, stride, padding, relu)
     if W.shape[0] == 1 and stride == 1 and padding == 0:
-        return pointwise_correlate(x, W, b, relu, out)
+        return pointwise_correlate(x, W, b, relu)
     if winograd.pays(x.shape, W.shape, stride, padding):
-        return winograd.correlate(x, W, b, padding, relu, out)
-    return patches_correlate(x, W, b, stride, padding, relu, out)
+        return winograd.correlate(x, W, b, padding, relu)
+    return patches_correlate(x, W, b, stride, padding, relu)
 
 
 def _weight_gradient(x, dout, W, stride, padding):
@@ -160,18 +188,17 @@ def whole_weight_gradient(x, dout, W, stride, padding):
     return (patches.T @ dout.reshape(-1, F)).reshape(W.shape)
 
 
-def pointwise_correlate(x, W, b, relu=False, out=None):
+def pointwise_correlate(x, W, b, relu=False):
     """1 x 1: the cells are the rows."""
     C, F = W.shape[2:]
     rows, W = x.reshape(-1, C), W.reshape(C, F)
-    out = np.empty((*x.shape[:3], F), dtype=x.dtype) if out is None else out
-    y = out.reshape(-1, F)
+    out = np.empty((len(rows), F), dtype=x.dtype)
 
     def work(part):
-        finish(np.matmul(rows[part], W, out=y[part]), b, relu, y[part])
+        finish(np.matmul(rows[part], W, out=out[part]), b, relu, out[part])
 
     parallel(work, shares(len(rows), 2**24 // (C * F)))
-    return out
+    return out.reshape(*x.shape[:3], F)
 
 
 def pointwise_weight_gradient(x, dout):
@@ -179,16 +206,22 @@ def pointwise_weight_gradient(x, dout):
     return (x.reshape(-1, C).T @ dout.reshape(-1, F)).reshape(1, 1, C, F)
 
 
-def patches_correlate(x, W, b, stride, padding, relu=False, out=None):
-    """As the whole, some rows at a time, whose patches stay in the cache."""
+def patches_correlate(x, W, b, stride, padding, relu=False, middle=None):
+    """As the whole, some rows at a time, whose patches stay in the cache.
+
+    middle (C, G): filters that see the cell in the middle alone; out[..., :G] is theirs, b (G + F,)
+    """
     (N, R, S, C), (K, _, _, F) = x.shape, W.shape
     P, Q = output_size(R, K, stride, padding), output_size(S, K, stride, padding)
-    out = np.empty((N, P, Q, F), dtype=x.dtype) if out is None else out
+    G = 0 if middle is None else middle.shape[1]
+    out, cell = np.empty((N, P, Q, G + F), dtype=x.dtype), K * K // 2 * C
 
     def work(pieces):
         for photos, rows in pieces:
-            y = out[photos, rows].reshape(-1, F)
-            np.matmul(_patches(x, photos, rows, K, stride, padding, Q), W.reshape(K * K * C, F), out=y)
+            patches, y = _patches(x, photos, rows, K, stride, padding, Q), out[photos, rows].reshape(-1, G + F)
+            np.matmul(patches, W.reshape(K * K * C, F), out=y[:, G:])
+            if G:
+                np.matmul(patches[:, cell : cell + C], middle, out=y[:, :G])
             finish(y, b, relu, y)
 
     parallel_blocks(work, _row_blocks(x, K, P, Q))

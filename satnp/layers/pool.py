@@ -8,7 +8,7 @@ from satnp.backend import xp_of
 from satnp.layers.blocks import blocks, parallel_blocks
 from satnp.layers.conv import output_size, pad, window
 
-BLOCK = 2**15  # numbers in the rows of x that are looked at at a time, so that they stay in the cache
+BLOCK = 2**17  # numbers in the rows of x that are looked at at a time, so that they stay in the cache
 
 
 class MaxPoolCache(NamedTuple):
@@ -55,15 +55,18 @@ def max_pool_backward(dout, cache):
     dx = xp.zeros(padded.shape, dtype=dout.dtype)
 
     def work(pieces):
-        for photos in pieces:
+        for photos, _ in pieces:
             left = dout[photos].copy()
             for i, j in _offsets(K):
                 cells = photos, window(i, stride, P), window(j, stride, Q)
-                taken = left * (padded[cells] == out[photos])
-                dx[cells] += taken
+                taken = (padded[cells] == out[photos]).astype(dout.dtype)
+                taken *= left
                 left -= taken
+                if K > stride:  # windows overlap
+                    taken += dx[cells]
+                dx[cells] = taken
 
-    parallel_blocks(work, [slice(n, n + 1) for n in range(len(x))] if xp is np else [slice(0, len(x))])
+    parallel_blocks(work, blocks(len(x), 1, max(1, BLOCK // out[0].size)) if xp is np else [(slice(0, len(x)), None)])
     return dx[:, : x.shape[1], : x.shape[2]]
 
 
