@@ -596,7 +596,8 @@ def step(params, config, state, words, parents):
     z, _ = gate_forward(h, beam_products(look, annotations, photos), p.W_beta, p.b_beta)
     said, which = (to_device(x, xp) for x in np.unique(words, return_inverse=True))
     words, _ = embedding_forward(said, p.E)
-    gates = (words @ p.W_x + p.b)[which] + (h @ p.W_h + z @ p.W_z)[back]
+    gates = (xp.concatenate([h, z], axis=1) @ p.stacked("W_h", "W_z"))[back]
+    gates += (words @ p.W_x + p.b)[which]
     (h, c), _ = lstm_cell_forward(gates, c[back])
     hidden, _ = deep_output_forward(words[which], h, z[back], p.L_h, p.L_z, p.b_m)
     logits, _ = affine_forward(hidden, p.L_o, p.b_o)

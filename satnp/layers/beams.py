@@ -6,7 +6,7 @@ Rows r = 0 .. R-1 are captions, photos (R,) says whose, rising, on the host.
 import numpy as np
 
 from satnp.backend import to_device, xp_of
-from satnp.layers.attention import saturation, summands
+from satnp.layers.attention import BLOCK, saturation, summands
 
 
 def beam_additive_scores(keys, F, query, v, c, photos):
@@ -18,10 +18,15 @@ def beam_additive_scores(keys, F, query, v, c, photos):
         query, rows = _by_place(query, len(keys), photos)
         t = [xp_of(keys).tanh(keys + q[:, None, :]).reshape(-1, len(v)) @ v for q in query]
         return xp_of(keys).stack(t).reshape(len(query), *keys.shape[:2])[rows] + c
-    scores, R = np.empty((len(query), keys.shape[1]), query.dtype), np.empty(keys.shape[1:], query.dtype)
+    (_, L, A), scores = keys.shape, np.empty((len(query), keys.shape[1]), query.dtype)
     x, y, ratio = summands(keys, query, F)
-    for r, n in enumerate(photos):
-        np.dot(saturation(x[n], y[r], ratio, R), v, out=scores[r])
+    most = max(1, BLOCK // (L * A))
+    R = np.empty((most, L, A), query.dtype)
+    for n, start, end in _of_one_photo(photos):
+        for row in range(start, end, most):
+            rows = slice(row, min(row + most, end))
+            t = saturation(x[n], y[rows, None], ratio, R[: rows.stop - row])
+            np.dot(t.reshape(-1, A), v, out=scores[rows].reshape(-1))
     return (v.sum() + c) - 2 * scores
 
 
@@ -31,10 +36,15 @@ def beam_products(x, A, photos):
         x, rows = _by_place(x, len(A), photos)
         return (x.swapaxes(0, 1) @ A).swapaxes(0, 1)[rows]
     out = np.empty((len(x), A.shape[2]), np.result_type(x, A))
-    starts = np.flatnonzero(np.diff(photos, prepend=-1))
-    for start, stop in zip(starts, [*starts[1:], len(x)], strict=True):
-        np.dot(x[start:stop], A[photos[start]], out=out[start:stop])
+    for n, start, end in _of_one_photo(photos):
+        np.dot(x[start:end], A[n], out=out[start:end])
     return out
+
+
+def _of_one_photo(photos):
+    """Yield (photo, its first row, the one after its last)."""
+    starts = np.flatnonzero(np.diff(photos, prepend=-1))
+    yield from zip(photos[starts], starts, [*starts[1:], len(photos)], strict=True)
 
 
 def _by_place(x, N, photos):
