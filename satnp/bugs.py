@@ -5,13 +5,14 @@ must report stand in the table.
 """
 
 import inspect
+import linecache
 import sys
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from satnp import checks, estimators, layers
+from satnp import checks, estimators, kernels, layers
 from satnp.captioners import show_attend_tell
 from satnp.encoders import small
 from satnp.estimators import score_function
@@ -36,7 +37,9 @@ def planted(bug):
     if source.count(bug.old) != 1:
         raise ValueError(f"{bug.old!r} occurs {source.count(bug.old)} times in {bug.function.__name__}, not once")
     namespace = dict(inspect.unwrap(bug.function).__globals__)
-    exec(compile(source.replace(bug.old, bug.new), f"<bug: {bug.name}>", "exec"), namespace)
+    file, broken = f"<bug: {bug.name}>", source.replace(bug.old, bug.new)
+    linecache.cache[file] = len(broken), None, broken.splitlines(keepends=True), file  # kernels are made from sources
+    exec(compile(broken, file, "exec"), namespace)
     return namespace[bug.function.__name__]
 
 
@@ -89,7 +92,7 @@ BUGS = [
         "return dout", "dout", "layers/tanh", {"missing"}),
     Bug("sigmoid derivative without its second factor", layers.sigmoid_backward,
         "dout * out * (1 - out)", "dout * out", "layers/sigmoid", {"term"}),
-    Bug("only the diagonal of softmax's Jacobian", layers.softmax_backward,
+    Bug("only the diagonal of softmax's Jacobian", kernels.softmax_gradient,
         "(alpha * dalpha).sum(axis=-1, keepdims=True)", "alpha * dalpha", "layers/softmax", {"term"}),
     Bug("target word not subtracted", layers.cross_entropy_backward,
         "-= scale[:, 0]", "-= 0 * scale[:, 0]", "layers/cross_entropy zero weights", {"scattered"}),
@@ -118,7 +121,7 @@ BUGS = [
     Bug("cell's own gradient lost", lstm._cell_gradient,
         "dc = dc + dh * o", "dc = dh * o", "layers/lstm_cell", {"block", "term"}),
     Bug("tanh' taken at tanh(c) once more", lstm._cell_gradient,
-        "1 - tanh_c * tanh_c", "1 - xp_of(dc).tanh(tanh_c) ** 2", "layers/lstm_cell", {"block", "term"}),
+        "1 - tanh_c * tanh_c", "1 - xp_of(dc).tanh(tanh_c) * xp_of(dc).tanh(tanh_c)", "layers/lstm_cell", {"block", "term"}),
     Bug("beta forgotten", layers.gate_backward,
         "dz * beta", "dz", "layers/gate scalar", {"term"}),
     Bug("scores' query of the last location only", layers.additive_query_backward,

@@ -5,14 +5,16 @@
         return dout * (1 - out * out)
 
 On large host arrays the formula is called on blocks of rows, on all cores: what it makes on the way stays in the cache.
-Small, complex and device arrays go through it in one call. Either way each line is plain NumPy: step into it.
+Small and complex arrays go through it in one call. Either way each line is plain NumPy: step into it. On a device it is one
+kernel, made from the same lines (satnp/formulas.py): print(tanh_gradient.kernel).
 """
 
-from functools import wraps
+from functools import cache, wraps
 from math import prod
 
 import numpy as np
 
+from satnp import formulas
 from satnp.backend import xp_of
 from satnp.threads import parallel, shares
 
@@ -21,16 +23,29 @@ LEAST = 1 << 22  # numbers of a result, below which one call of NumPy was measur
 
 
 def elementwise(formula):
-    """`formula` of broadcast arrays -> an array or a tuple of arrays, each of the broadcast shape."""
+    """`formula` of broadcast arrays of one dtype -> an array or a tuple of arrays, each of the broadcast shape.
+
+    Raises formulas.NotElementwise, at once, for a line that no kernel can be made from.
+    """
 
     @wraps(formula)
     def call(*args):
-        if xp_of(*args) is not np or any(np.iscomplexobj(x) for x in args):
+        xp = xp_of(*args)
+        if any(x.dtype.kind == "c" for x in args if hasattr(x, "dtype")):
             return formula(*args)
+        if xp is not np:
+            return _on_device(xp, call.kernel)(*args)
         shape = np.broadcast_shapes(*(np.shape(x) for x in args))
         return formula(*args) if prod(shape) < LEAST else _in_blocks(formula, args, shape)
 
+    call.kernel = formulas.kernel(formula)
     return call
+
+
+@cache
+def _on_device(xp, kernel):
+    inputs, outputs = (", ".join(f"T {x}" for x in names) for names in (kernel.inputs, kernel.outputs))
+    return xp.ElementwiseKernel(inputs, outputs, kernel.body, f"satnp_{kernel.name}", preamble=formulas.PREAMBLE)
 
 
 def _in_blocks(formula, args, shape):

@@ -157,6 +157,38 @@ class ufunc:
         return _call(self._function.reduce, "reduce", (a, axis, dtype), {"out": out, "keepdims": keepdims})
 
 
+class ElementwiseKernel:
+    """CuPy's, whose body is executed by NumPy, line by line: what satnp/formulas.py writes reads the same in Python."""
+
+    FUNCTIONS = {name: getattr(np, name) for name in "exp log sqrt tanh maximum minimum where".split()}
+
+    def __init__(self, in_params, out_params, operation, name="kernel", preamble=""):
+        self.inputs, self.outputs = ([param.split()[1] for param in params.split(",")] for params in (in_params, out_params))
+        self.lines = [line.strip().removeprefix("const T ").split(" = ", 1) for line in operation.split(";") if line.strip()]
+
+    def __call__(self, *args):
+        operands = list(map(_operand, args))
+        dtypes = {x.dtype for x in operands if isinstance(x, np.ndarray)}
+        if len(dtypes) != 1 or len(operands) != len(self.inputs):
+            raise TypeError(f"a kernel of {len(self.inputs)} arrays of one type T got {len(operands)}, of {dtypes}")
+        (dtype,), shape = dtypes, np.broadcast_shapes(*map(np.shape, operands))
+        names = self.FUNCTIONS | {"T": dtype.type} | dict(zip(self.inputs, operands, strict=True))
+        for name, expression in self.lines:
+            names[name] = eval(expression, {"__builtins__": {}}, names)
+        counts.launches += 1
+        outs = [ndarray(np.broadcast_to(names[name], shape).astype(dtype)) for name in self.outputs]
+        return outs[0] if len(outs) == 1 else tuple(outs)
+
+
+def run_by_hand(definition, args):
+    """One of satnp/kernels.py: a launch, and one more for each array that must be laid out anew."""
+    arrays = [x for x in args if isinstance(x, ndarray)]
+    if len({x.dtype for x in arrays if x.dtype.kind == "f"}) != 1:
+        raise TypeError(f"{definition.__name__} wants floats of one type, not {[x.dtype for x in arrays]}")
+    counts.launches += 1 + sum(not x.flags.c_contiguous for x in arrays)
+    return _wrap(definition(*map(_unwrap, args)))
+
+
 def _key(index):
     """`index` for NumPy -> (key, whether an array takes part, whether a boolean one does)."""
     parts = index if isinstance(index, tuple) else (index,)

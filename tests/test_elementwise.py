@@ -24,19 +24,6 @@ def small_blocks(monkeypatch):
     monkeypatch.setattr(module, "LEAST", 81)
 
 
-@pytest.fixture
-def calls(small_blocks):
-    """A formula, and how many rows each call of it saw."""
-    seen = []
-
-    @elementwise
-    def formula(a, b):
-        seen.append(len(a))
-        return a * b
-
-    return formula, seen
-
-
 @pytest.mark.parametrize(
     "shapes",
     [((9, 30),) * 3, ((9, 30), (30,), ()), ((9, 1), (1, 30), (9, 30)), ((9, 5, 6), (5, 6), (1, 1, 6))],
@@ -51,14 +38,25 @@ def test_blocks_give_what_one_call_gives(xp, rng, small_blocks, shapes):
     np.testing.assert_array_equal(to_host(one(*(to_device(x, xp) for x in args[:2]))), args[0] + args[1])
 
 
-def test_large_arrays_are_cut_and_small_and_complex_ones_are_not(calls):
-    formula, seen = calls
-    formula(np.ones((8, 10)), np.ones(10))
-    assert seen == [8]
-    formula(np.ones((9, 10), complex), np.ones(10))
-    assert seen == [8, 9]
-    formula(np.ones((9, 10)), np.ones(10))
-    assert max(seen[2:]) == 2 and sum(seen[2:]) >= 9
+def test_large_arrays_are_cut_and_small_and_complex_ones_are_not(small_blocks, monkeypatch):
+    cut = []
+    monkeypatch.setattr(module, "_in_blocks", lambda formula, args, shape: cut.append(shape))
+    one(np.ones((8, 10)), np.ones(10))
+    one(np.ones((9, 10), complex), np.ones(10))
+    assert cut == []
+    one(np.ones((9, 10)), np.ones(10))
+    assert cut == [(9, 10)]
+
+
+def test_a_block_is_small(small_blocks):
+    seen = []
+
+    def formula(a, b):
+        seen.append(len(a))
+        return a * b
+
+    module._in_blocks(formula, (np.ones((9, 10)), np.ones(10)), (9, 10))
+    assert max(seen) == 2 and sum(seen) >= 9
 
 
 def test_float32_stays_float32(small_blocks):

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from satnp import kernels
 from satnp.backend import xp_of
 from satnp.elementwise import elementwise
 from satnp.threads import parallel, shares
@@ -44,13 +45,13 @@ def additive_scores_forward(keys, query, v, c, F=None):
     """
     cache = AdditiveCache(keys, query, v, F)
     if not _on_host(keys, query, v):
-        return _times(xp_of(keys).tanh(keys + query[:, None, :]), v) + c, cache
+        return kernels.scores(keys, query, v, c), cache
     scores = np.empty(keys.shape[:2], keys.dtype)
     x, y, ratio = summands(keys, query, F)
 
     def share(photos):
         for rows, R in _blocks(photos, keys):
-            scores[rows] = _times(saturation(x[rows], y[rows, None], ratio, R), v)
+            np.dot(saturation(x[rows], y[rows, None], ratio, R), v, out=scores[rows])
 
     parallel(share, shares(len(keys), _least(keys)))
     scores *= -2
@@ -71,8 +72,7 @@ def additive_query_backward(dscores, cache):
     """dscores (N, L) -> dquery (N, A): the part that a step back in time waits for"""
     keys, query, v, F = cache
     if not _on_host(keys, query, v):
-        t = xp_of(keys).tanh(keys + query[:, None, :])
-        return (dscores[:, :, None] * (1 - t * t)).sum(axis=1) * v
+        return kernels.query_gradient(dscores, keys, query, v)
     dquery = np.empty(query.shape, query.dtype)
     x, y, ratio = summands(keys, query, F)
 
@@ -94,12 +94,8 @@ def additive_keys_backward(dscores, queries, cache):
     (T, N, L), A = dscores.shape, len(v)
     dc = dscores.sum().reshape(1)
     if not _on_host(keys, queries, v):
-        dkeys, dv = xp_of(keys).zeros_like(keys), 0
-        for d, query in zip(dscores, queries, strict=True):
-            t = xp_of(keys).tanh(keys + query[:, None, :])
-            dv = dv + d.ravel() @ t.reshape(-1, A)
-            dkeys += d[:, :, None] * (1 - t * t)
-        return dkeys * v, dv, dc
+        dkeys, dv = kernels.keys_gradient(dscores, keys, queries, v)
+        return dkeys, dv.sum(axis=0), dc
     dkeys = np.empty_like(keys)
     x, y, ratio = summands(keys, queries, F)
     step = max(1, BLOCK // (T * A))
@@ -171,11 +167,6 @@ def _least(keys):
     return (1 << 20) // prod(keys.shape[1:])
 
 
-def _times(t, v):
-    """t (N, L, A), v (A,) -> (N, L)"""
-    return (t.reshape(-1, len(v)) @ v).reshape(t.shape[:2])
-
-
 def _on_host(*arrays):
     """Real NumPy arrays? A complex step goes through the equation as it is printed."""
     return xp_of(*arrays) is np and all(x.dtype.kind == "f" for x in arrays)
@@ -186,7 +177,7 @@ def dot_scores_forward(keys, query):
 
     keys (N, L, A), query (N, A) -> scores (N, L)
     """
-    return _vector_products(query, keys.swapaxes(1, 2)), DotCache(keys, query)
+    return _vector_products(query, keys), DotCache(keys, query)
 
 
 def dot_scores_backward(dscores, cache):
@@ -196,7 +187,7 @@ def dot_scores_backward(dscores, cache):
 
 def dot_query_backward(dscores, cache):
     """dscores (N, L) -> dquery (N, A)"""
-    return _vector_products(dscores, cache.keys)
+    return _weighted_sum(dscores, cache.keys)
 
 
 def dot_keys_backward(dscores, queries):
@@ -211,7 +202,7 @@ def context_forward(alpha, annotations):
 
     Source: Xu et al. 2015, eq. 13 (soft attention, before the gate).
     """
-    return _vector_products(alpha, annotations), ContextCache(alpha, annotations)
+    return _weighted_sum(alpha, annotations), ContextCache(alpha, annotations)
 
 
 def context_backward(dcontext, cache):
@@ -223,16 +214,24 @@ def context_backward(dcontext, cache):
 
 def context_weights_backward(dcontext, annotations):
     """dcontext (N, D), annotations (N, L, D) -> dalpha (N, L)"""
-    return _vector_products(dcontext, annotations.swapaxes(1, 2))
+    return _vector_products(dcontext, annotations)
 
 
-def _vector_products(x, A):
-    """out_n = x_n A_n: x (N, K), A (N, K, J) -> out (N, J)"""
-    if not _on_host(x, A):
-        return (x[:, None, :] @ A)[:, 0]
+def _weighted_sum(x, vectors):
+    """x (N, L), vectors (N, L, D) -> (N, D)"""
+    return _one_by_one(x, vectors) if _on_host(x, vectors) else kernels.weighted_sum(x, vectors)
+
+
+def _vector_products(x, vectors):
+    """x (N, D), vectors (N, L, D) -> (N, L)"""
+    return _one_by_one(x, vectors.swapaxes(1, 2)) if _on_host(x, vectors) else kernels.vector_products(x, vectors)
+
+
+def _one_by_one(x, A):
+    """out_n = x_n A_n: x (N, K), A (N, K, J) -> out (N, J); three times as fast as all in one matmul"""
     out = np.empty((len(x), A.shape[2]), x.dtype)
 
-    def share(photos):  # one by one, three times as fast as all in one matmul
+    def share(photos):
         for n in range(photos.start, photos.stop):
             np.dot(x[n], A[n], out=out[n])
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from satnp.backend import xp_of
+from satnp.kernels import segment_sum
 
 
 class EmbeddingCache(NamedTuple):
@@ -27,11 +28,10 @@ def embedding_backward(dout, cache):
     """
     ids, shape = cache
     xp = xp_of(dout)
-    dE = xp.zeros(shape, dtype=dout.dtype)
-    if xp is np:  # where add.at is slow: sums over the stretches of one word
-        order = np.argsort(ids, kind="stable")
-        words, starts = np.unique(ids[order], return_index=True)
-        dE[words] = np.add.reduceat(dout[order], starts)
-    else:
-        xp.add.at(dE, ids, dout)
+    order = xp.argsort(ids, kind="stable")
+    if xp is not np:
+        return segment_sum(dout, ids[order], order, shape[0])
+    dE = np.zeros(shape, dtype=dout.dtype)
+    words, starts = np.unique(ids[order], return_index=True)
+    dE[words] = np.add.reduceat(dout[order], starts)
     return dE

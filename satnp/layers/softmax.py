@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from satnp.backend import xp_of
+from satnp.kernels import softmax, softmax_gradient
 
 
 class SoftmaxCache(NamedTuple):
@@ -14,12 +15,6 @@ class CrossEntropyCache(NamedTuple):
     targets: object
     weights: object
     log_p: object  # (N,), of the targets
-
-
-def softmax(scores):
-    """exp(scores) / sum of exp(scores) over the last axis, shifted by the maximum so that nothing overflows."""
-    exp = xp_of(scores).exp(scores - scores.max(axis=-1, keepdims=True))
-    return exp / exp.sum(axis=-1, keepdims=True)
 
 
 def log_softmax(scores):
@@ -43,7 +38,7 @@ def softmax_forward(scores):
 def softmax_backward(dalpha, cache):
     """dalpha (N, L) -> dscores (N, L)"""
     (alpha,) = cache
-    return alpha * (dalpha - (alpha * dalpha).sum(axis=-1, keepdims=True))
+    return softmax_gradient(dalpha, alpha)
 
 
 def cross_entropy_forward(logits, targets, weights):

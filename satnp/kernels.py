@@ -1,0 +1,276 @@
+"""CUDA kernels written by hand, each on top of the NumPy function that defines it.
+
+Only where one kernel a NumPy operation costs too much: the (N, L, A) tanh of attention need not exist in memory, a softmax
+is one launch in place of four, and a sum by atomics comes out in another order each time. On the host, and for the complex
+numbers of a gradient check, the definition runs. T in a source is float or double. Every thread writes what no other one
+does, so that the same numbers come out each time. A warp is 32 threads that share their sums.
+"""
+
+from functools import cache, wraps
+from math import prod
+
+import numpy as np
+
+from satnp.backend import xp_of
+
+THREADS = 128  # of a block
+WARP = 32
+
+HEAD = """\
+template<typename N> __device__ N warp_sum(N x)
+{
+    for (int far = 16; far > 0; far /= 2) x += __shfl_xor_sync(0xffffffffu, x, far);
+    return x;
+}
+template<typename N> __device__ N warp_max(N x)
+{
+    for (int far = 16; far > 0; far /= 2) {
+        N other = __shfl_xor_sync(0xffffffffu, x, far);
+        x = other > x ? other : x;
+    }
+    return x;
+}
+#define THREAD (blockIdx.x * (long long)blockDim.x + threadIdx.x)
+#define LANE (threadIdx.x % 32)
+"""
+
+
+def by_hand(outputs, sizes, threads, source):
+    """The decorated NumPy function is the definition of the kernel in `source`, which has its name.
+
+    Of the same arguments, outputs(*args) gives the shapes of what it returns, sizes(*args) the integers that the kernel is
+    given after its arrays, and threads(*args) how many threads it wants.
+    """
+
+    def decorate(definition):
+        @wraps(definition)
+        def call(*args):
+            xp = xp_of(*args)
+            if xp is np or any(x.dtype.kind == "c" for x in args if hasattr(x, "dtype")):
+                return definition(*args)
+            if hasattr(xp, "run_by_hand"):  # a stand-in for CuPy
+                return xp.run_by_hand(definition, args)
+            arrays = [xp.ascontiguousarray(x) for x in args if hasattr(x, "dtype")]
+            outs = [xp.empty(shape, dtype=arrays[0].dtype) for shape in outputs(*args)]
+            blocks = -(-threads(*args) // THREADS)
+            integers = [np.int32(n) for n in sizes(*args)]
+            _compiled(xp, call, arrays[0].dtype.char)((blocks,), (THREADS,), (*arrays, *outs, *integers))
+            return outs[0] if len(outs) == 1 else tuple(outs)
+
+        call.source, call.outputs, call.sizes, call.threads = source, outputs, sizes, threads
+        return call
+
+    return decorate
+
+
+def code(kernel, T):
+    """The whole source of a kernel for numbers of type T, "float" or "double"."""
+    return f"typedef {T} T;\n{HEAD}{kernel.source}"
+
+
+@cache
+def _compiled(xp, kernel, char):
+    return xp.RawKernel(code(kernel, "float" if char == "f" else "double"), kernel.__name__)
+
+
+@by_hand(
+    lambda keys, query, v, c: [keys.shape[:2]],
+    lambda keys, query, v, c: keys.shape,
+    lambda keys, query, v, c: WARP * prod(keys.shape[:2]),
+    """
+extern "C" __global__ void scores(const T* keys, const T* query, const T* v, const T* c, T* out, int N, int L, int A)
+{   // a warp for each location
+    long long nl = THREAD / 32, n = nl / L;
+    if (n >= N) return;
+    T sum = 0;
+    for (int a = LANE; a < A; a += 32) sum += v[a] * tanh(keys[nl * A + a] + query[n * A + a]);
+    sum = warp_sum(sum);
+    if (LANE == 0) out[nl] = sum + c[0];
+}
+""",
+)
+def scores(keys, query, v, c):
+    """e_i = v . tanh(keys_i + query) + c: keys (N, L, A), query (N, A), v (A,), c (1,) -> (N, L)"""
+    N, L, A = keys.shape
+    return (xp_of(keys).tanh(keys + query[:, None, :]).reshape(N * L, A) @ v).reshape(N, L) + c
+
+
+@by_hand(
+    lambda dscores, keys, query, v: [query.shape],
+    lambda dscores, keys, query, v: keys.shape,
+    lambda dscores, keys, query, v: query.size,
+    """
+extern "C" __global__ void query_gradient(const T* dscores, const T* keys, const T* query, const T* v, T* dquery,
+                                          int N, int L, int A)
+{   // a thread for each feature of the query
+    long long na = THREAD, n = na / A, a = na % A;
+    if (n >= N) return;
+    T q = query[na], sum = 0;
+    for (int l = 0; l < L; l++) {
+        T t = tanh(keys[(n * L + l) * A + a] + q);
+        sum += dscores[n * L + l] * (1 - t * t);
+    }
+    dquery[na] = sum * v[a];
+}
+""",
+)
+def query_gradient(dscores, keys, query, v):
+    """Of `scores`: dscores (N, L), keys (N, L, A), query (N, A), v (A,) -> dquery (N, A)"""
+    t = xp_of(keys).tanh(keys + query[:, None, :])
+    return (dscores[:, :, None] * (1 - t * t)).sum(axis=1) * v
+
+
+@by_hand(
+    lambda dscores, keys, queries, v: [keys.shape, queries.shape[1:]],
+    lambda dscores, keys, queries, v: (len(dscores), *keys.shape),
+    lambda dscores, keys, queries, v: queries[0].size,
+    """
+extern "C" __global__ void keys_gradient(const T* dscores, const T* keys, const T* queries, const T* v, T* dkeys, T* dv,
+                                         int S, int N, int L, int A)
+{   // a thread for each feature of a photo's keys; S steps
+    long long na = THREAD, n = na / A, a = na % A;
+    if (n >= N) return;
+    T dv_n = 0;
+    for (int l = 0; l < L; l++) {
+        T key = keys[(n * L + l) * A + a], sum = 0;
+        for (int s = 0; s < S; s++) {
+            T d = dscores[((long long)s * N + n) * L + l], t = tanh(key + queries[((long long)s * N + n) * A + a]);
+            sum += d * (1 - t * t);
+            dv_n += d * t;
+        }
+        dkeys[(n * L + l) * A + a] = sum * v[a];
+    }
+    dv[na] = dv_n;
+}
+""",
+)
+def keys_gradient(dscores, keys, queries, v):
+    """Of `scores`, summed over T steps, dv for each photo.
+
+    dscores (T, N, L), keys (N, L, A), queries (T, N, A), v (A,) -> dkeys (N, L, A), dv (N, A)
+    """
+    xp = xp_of(keys)
+    dkeys, dv = xp.zeros_like(keys), xp.zeros_like(queries[0])
+    for d, query in zip(dscores, queries, strict=True):
+        t = xp.tanh(keys + query[:, None, :])
+        dv += (d[:, :, None] * t).sum(axis=1)
+        dkeys += d[:, :, None] * (1 - t * t)
+    return dkeys * v, dv
+
+
+@by_hand(
+    lambda x, vectors: [vectors.shape[:2]],
+    lambda x, vectors: vectors.shape,
+    lambda x, vectors: WARP * prod(vectors.shape[:2]),
+    """
+extern "C" __global__ void vector_products(const T* x, const T* vectors, T* out, int N, int L, int D)
+{   // a warp for each vector
+    long long nl = THREAD / 32, n = nl / L;
+    if (n >= N) return;
+    T sum = 0;
+    for (int d = LANE; d < D; d += 32) sum += x[n * D + d] * vectors[nl * D + d];
+    sum = warp_sum(sum);
+    if (LANE == 0) out[nl] = sum;
+}
+""",
+)
+def vector_products(x, vectors):
+    """out_nl = x_n . vectors_nl: x (N, D), vectors (N, L, D) -> (N, L)"""
+    return (vectors @ x[:, :, None])[:, :, 0]
+
+
+@by_hand(
+    lambda alpha, vectors: [(len(alpha), vectors.shape[2])],
+    lambda alpha, vectors: vectors.shape,
+    lambda alpha, vectors: len(alpha) * vectors.shape[2],
+    """
+extern "C" __global__ void weighted_sum(const T* alpha, const T* vectors, T* out, int N, int L, int D)
+{   // a thread for each feature
+    long long nd = THREAD, n = nd / D, d = nd % D;
+    if (n >= N) return;
+    T sum = 0;
+    for (int l = 0; l < L; l++) sum += alpha[n * L + l] * vectors[(n * L + l) * D + d];
+    out[nd] = sum;
+}
+""",
+)
+def weighted_sum(alpha, vectors):
+    """out_n = sum_l alpha_nl vectors_nl: alpha (N, L), vectors (N, L, D) -> (N, D)"""
+    return (alpha[:, None, :] @ vectors)[:, 0]
+
+
+@by_hand(
+    lambda x: [x.shape],
+    lambda x: (x.size // x.shape[-1], x.shape[-1]),
+    lambda x: WARP * (x.size // x.shape[-1]),
+    """
+extern "C" __global__ void softmax(const T* x, T* out, int N, int L)
+{   // a warp for each row
+    long long n = THREAD / 32;
+    if (n >= N) return;
+    T largest = x[n * L], sum = 0;
+    for (int l = LANE; l < L; l += 32) largest = x[n * L + l] > largest ? x[n * L + l] : largest;
+    largest = warp_max(largest);
+    for (int l = LANE; l < L; l += 32) sum += out[n * L + l] = exp(x[n * L + l] - largest);
+    sum = warp_sum(sum);
+    for (int l = LANE; l < L; l += 32) out[n * L + l] /= sum;
+}
+""",
+)
+def softmax(x):
+    """exp(x) / sum of exp(x) over the last axis, shifted by the maximum so that nothing overflows."""
+    exp = xp_of(x).exp(x - x.max(axis=-1, keepdims=True))
+    return exp / exp.sum(axis=-1, keepdims=True)
+
+
+@by_hand(
+    lambda dalpha, alpha: [alpha.shape],
+    lambda dalpha, alpha: (alpha.size // alpha.shape[-1], alpha.shape[-1]),
+    lambda dalpha, alpha: WARP * (alpha.size // alpha.shape[-1]),
+    """
+extern "C" __global__ void softmax_gradient(const T* dalpha, const T* alpha, T* out, int N, int L)
+{   // a warp for each row
+    long long n = THREAD / 32;
+    if (n >= N) return;
+    T mean = 0;
+    for (int l = LANE; l < L; l += 32) mean += alpha[n * L + l] * dalpha[n * L + l];
+    mean = warp_sum(mean);
+    for (int l = LANE; l < L; l += 32) out[n * L + l] = alpha[n * L + l] * (dalpha[n * L + l] - mean);
+}
+""",
+)
+def softmax_gradient(dalpha, alpha):
+    """alpha * (dalpha - sum of alpha * dalpha over the last axis)"""
+    return alpha * (dalpha - (alpha * dalpha).sum(axis=-1, keepdims=True))
+
+
+@by_hand(
+    lambda rows, words, order, V: [(V, rows.shape[1])],
+    lambda rows, words, order, V: (len(words), rows.shape[1], V),
+    lambda rows, words, order, V: V * rows.shape[1],
+    """
+extern "C" __global__ void segment_sum(const T* rows, const long long* words, const long long* order, T* out,
+                                       int K, int M, int V)
+{   // a thread for each number of the result, which looks for its word
+    long long vm = THREAD, v = vm / M, m = vm % M;
+    if (v >= V) return;
+    int k = 0, end = K;
+    while (k < end) {
+        int middle = (k + end) / 2;
+        if (words[middle] < v) k = middle + 1; else end = middle;
+    }
+    T sum = 0;
+    for (; k < K && words[k] == v; k++) sum += rows[order[k] * M + m];
+    out[vm] = sum;
+}
+""",
+)
+def segment_sum(rows, words, order, V):
+    """out_v = sum of rows_order[k] where words_k is v, rising: rows (K, M), words (K,), order (K,) -> (V, M)"""
+    xp = xp_of(rows)
+    out = xp.zeros((V, rows.shape[1]), dtype=rows.dtype)
+    xp.add.at(out, words, rows[order])
+    return out
+
+
+KERNELS = [x for x in list(globals().values()) if hasattr(x, "source")]
