@@ -18,28 +18,37 @@ from satnp import formulas
 from satnp.backend import xp_of
 from satnp.threads import parallel, shares
 
-BLOCK = 1 << 16  # numbers: 256 KiB of float32
-LEAST = 1 << 22  # numbers of a result, below which one call of NumPy was measured to be as fast
+BLOCK = 1 << 17  # numbers: 512 KiB of float32
+LEAST = 1 << 20  # numbers of a result, below which one call of NumPy was measured to be as fast
 
 
 def elementwise(formula):
     """`formula` of broadcast arrays of one dtype -> an array or a tuple of arrays, each of the broadcast shape.
 
-    Raises formulas.NotElementwise, at once, for a line that no kernel can be made from.
+    out: arrays to write to, also those that are read. Raises formulas.NotElementwise, at once, for a line that no kernel
+    can be made from.
     """
 
     @wraps(formula)
-    def call(*args):
+    def call(*args, out=None):
         xp = xp_of(*args)
-        if any(x.dtype.kind == "c" for x in args if hasattr(x, "dtype")):
-            return formula(*args)
-        if xp is not np:
-            return _on_device(xp, call.kernel)(*args)
-        shape = np.broadcast_shapes(*(np.shape(x) for x in args))
-        return formula(*args) if prod(shape) < LEAST else _in_blocks(formula, args, shape)
+        is_complex = any(x.dtype.kind == "c" for x in args if hasattr(x, "dtype"))
+        if xp is not np and not is_complex:
+            return _on_device(xp, call.kernel)(*args, *(out or ()))
+        shape = () if is_complex else np.broadcast_shapes(*(np.shape(x) for x in args))
+        if prod(shape) >= LEAST:
+            return _in_blocks(formula, args, shape, out)
+        found = formula(*args)
+        return found if out is None else _write(found, out)
 
     call.kernel = formulas.kernel(formula)
     return call
+
+
+def _write(found, outs, rows=...):
+    for out, x in zip(outs, found if isinstance(found, tuple) else (found,), strict=True):
+        out[rows] = x
+    return tuple(outs) if isinstance(found, tuple) else outs[0]
 
 
 @cache
@@ -48,21 +57,19 @@ def _on_device(xp, kernel):
     return xp.ElementwiseKernel(inputs, outputs, kernel.body, f"satnp_{kernel.name}", preamble=formulas.PREAMBLE)
 
 
-def _in_blocks(formula, args, shape):
+def _in_blocks(formula, args, shape, outs=None):
     def of(rows):
         return [x[rows] if np.ndim(x) == len(shape) and len(x) > 1 else x for x in args]
 
     step = max(1, BLOCK // prod(shape[1:]))
-    first = formula(*of(slice(0, step)))
-    made = first if isinstance(first, tuple) else (first,)
-    outs = [np.empty(shape, x.dtype) for x in made]
+    if outs is None:
+        one = formula(*of(slice(0, 1)))
+        outs = [np.empty(shape, x.dtype) for x in (one if isinstance(one, tuple) else (one,))]
 
     def fill(share):
         for start in range(share.start, share.stop, step):
             rows = slice(start, min(start + step, share.stop))
-            found = formula(*of(rows))
-            for out, x in zip(outs, found if isinstance(found, tuple) else (found,), strict=True):
-                out[rows] = x
+            found = _write(formula(*of(rows)), outs, rows)
+        return found
 
-    parallel(fill, shares(shape[0], step))
-    return tuple(outs) if isinstance(first, tuple) else outs[0]
+    return parallel(fill, shares(shape[0], step))[0]

@@ -180,6 +180,27 @@ def vector_products(x, vectors):
 
 
 @by_hand(
+    lambda x, vectors, plus: [vectors.shape[:2]],
+    lambda x, vectors, plus: vectors.shape,
+    lambda x, vectors, plus: WARP * prod(vectors.shape[:2]),
+    """
+extern "C" __global__ void vector_products_plus(const T* x, const T* vectors, const T* plus, T* out, int N, int L, int D)
+{   // a warp for each vector
+    long long nl = THREAD / 32, n = nl / L;
+    if (n >= N) return;
+    T sum = 0;
+    for (int d = LANE; d < D; d += 32) sum += x[n * D + d] * vectors[nl * D + d];
+    sum = warp_sum(sum);
+    if (LANE == 0) out[nl] = sum + plus[nl];
+}
+""",
+)
+def vector_products_plus(x, vectors, plus):
+    """out_nl = x_n . vectors_nl + plus_nl: x (N, D), vectors (N, L, D), plus (N, L) -> (N, L)"""
+    return (vectors @ x[:, :, None])[:, :, 0] + plus
+
+
+@by_hand(
     lambda alpha, vectors: [(len(alpha), vectors.shape[2])],
     lambda alpha, vectors: vectors.shape,
     lambda alpha, vectors: len(alpha) * vectors.shape[2],
@@ -271,6 +292,42 @@ def segment_sum(rows, words, order, V):
     out = xp.zeros((V, rows.shape[1]), dtype=rows.dtype)
     xp.add.at(out, words, rows[order])
     return out
+
+
+@by_hand(
+    lambda logits, b, targets: [logits.shape, targets.shape],
+    lambda logits, b, targets: logits.shape,
+    lambda logits, b, targets: WARP * len(logits),
+    """
+extern "C" __global__ void word_errors(const T* logits, const T* b, const long long* targets, T* error, T* log_p,
+                                       int N, int V)
+{   // a warp for each row
+    long long n = THREAD / 32;
+    if (n >= N) return;
+    const T* x = logits + n * V;
+    T *p = error + n * V, largest = x[0] + b[0], sum = 0;
+    for (int v = LANE; v < V; v += 32) largest = x[v] + b[v] > largest ? x[v] + b[v] : largest;
+    largest = warp_max(largest);
+    for (int v = LANE; v < V; v += 32) sum += p[v] = exp(x[v] + b[v] - largest);
+    sum = warp_sum(sum);
+    for (int v = LANE; v < V; v += 32) p[v] = p[v] / sum - (v == targets[n] ? 1 : 0);
+    if (LANE == 0) log_p[n] = x[targets[n]] + b[targets[n]] - largest - log(sum);
+}
+""",
+)
+def word_errors(logits, b, targets):
+    """error = softmax(logits + b) - onehot(targets), log_p of the targets
+
+    logits (N, V), b (V,), targets (N,) -> error (N, V), log_p (N,)
+    """
+    xp, places = xp_of(logits), (xp_of(logits).arange(len(targets)), targets)
+    x = logits + b
+    x -= x.max(axis=1, keepdims=True)
+    error = xp.exp(x)
+    total = error.sum(axis=1)
+    error /= total[:, None]
+    error[places] -= 1
+    return error, x[places] - xp.log(total)
 
 
 KERNELS = [x for x in list(globals().values()) if hasattr(x, "source")]

@@ -1,16 +1,12 @@
 """Optimisers over one flat buffer: each reads `grads`, writes `params`, and keeps what it remembers in `state`.
 
 The rate `lr` is a number, or (P,), one for each parameter. `factor`, from clip_factor, is what gradients are multiplied by.
-
-On the host a step goes chunk by chunk, so that a chunk of all the buffers stays in the cache, on all cores.
 """
 
 import numpy as np
 
 from satnp.backend import xp_of
-from satnp.threads import parallel, shares
-
-CHUNK = 1 << 17
+from satnp.elementwise import elementwise
 
 
 def clip_factor(grads, limit):
@@ -18,20 +14,26 @@ def clip_factor(grads, limit):
 
     Source: Pascanu et al. 2013. No `if`: nothing waits for a device.
     """
-    xp = xp_of(grads)
-    norm = xp.sqrt((grads * grads).sum()) if xp is not np else np.sqrt(np.dot(grads, grads))
-    return norm, xp.minimum(limit / (norm + 1e-12), xp.ones_like(norm))
+    return _norm_and_factor(xp_of(grads).dot(grads, grads), limit)
+
+
+@elementwise
+def _norm_and_factor(square, limit):
+    xp = xp_of(square)
+    norm = xp.sqrt(square)
+    return norm, xp.minimum(limit / (norm + 1e-12), 1.0)
 
 
 def sgd(params, grads, state, lr, factor=1, momentum=0.9):
     """velocity = momentum * velocity - lr * g;  params += velocity. All (P,)."""
+    velocity = state["velocity"]
+    _sgd(params, grads, velocity, lr, factor, momentum, out=(params, velocity))
 
-    def update(x, g, v, rate):
-        v *= momentum
-        v -= rate * factor * g
-        x += v
 
-    _in_chunks(update, params, grads, state["velocity"], lr)
+@elementwise
+def _sgd(x, g, v, rate, factor, momentum):
+    v = momentum * v - rate * factor * g
+    return x + v, v
 
 
 def rmsprop(params, grads, state, lr, factor=1, decay=0.95, eps=1e-6):
@@ -39,15 +41,15 @@ def rmsprop(params, grads, state, lr, factor=1, decay=0.95, eps=1e-6):
 
     Source: Tieleman & Hinton 2012; the paper's choice for Flickr8k.
     """
-    xp = xp_of(params)
+    square = state["square"]
+    _rmsprop(params, grads, square, lr, factor, decay, eps, out=(params, square))
 
-    def update(x, g, s, rate):
-        g = factor * g
-        s *= decay
-        s += (1 - decay) * g * g
-        x -= rate * g / xp.sqrt(s + eps)
 
-    _in_chunks(update, params, grads, state["square"], lr)
+@elementwise
+def _rmsprop(x, g, s, rate, factor, decay, eps):
+    g = factor * g
+    s = decay * s + (1 - decay) * g * g
+    return x - rate * g / xp_of(x).sqrt(s + eps), s
 
 
 def adam(params, grads, state, lr, factor=1, beta1=0.9, beta2=0.999, eps=1e-8):
@@ -55,19 +57,17 @@ def adam(params, grads, state, lr, factor=1, beta1=0.9, beta2=0.999, eps=1e-8):
 
     Source: Kingma & Ba 2015. All (P,).
     """
-    xp = xp_of(params)
-    step = state["step"] = state["step"] + 1
-    root, rest = float(np.sqrt(1 - beta2**step)), 1 - beta1**step
+    step, mean, square = state["step"] + 1, state["mean"], state["square"]
+    state["step"], root, rest = step, float(np.sqrt(1 - beta2**step)), 1 - beta1**step
+    _adam(params, grads, mean, square, lr, factor, root / rest, beta1, beta2, eps * root, out=(params, mean, square))
 
-    def update(x, g, m, s, rate):
-        g = factor * g
-        m *= beta1
-        m += (1 - beta1) * g
-        s *= beta2
-        s += (1 - beta2) * g * g
-        x -= rate * root / rest * m / (xp.sqrt(s) + eps * root)
 
-    _in_chunks(update, params, grads, state["mean"], state["square"], lr)
+@elementwise
+def _adam(x, g, m, s, rate, factor, correction, beta1, beta2, eps):
+    g = factor * g
+    m = beta1 * m + (1 - beta1) * g
+    s = beta2 * s + (1 - beta2) * g * g
+    return x - rate * correction * m / (xp_of(x).sqrt(s) + eps), m, s
 
 
 def average(mean, params, keep):
@@ -75,11 +75,12 @@ def average(mean, params, keep):
 
     Source: Polyak & Juditsky 1992, as an exponential moving average.
     """
+    _average(mean, params, keep, out=(mean,))
 
-    def update(m, x):
-        m += (1 - keep) * (x - m)
 
-    _in_chunks(update, mean, params)
+@elementwise
+def _average(m, x, keep):
+    return m + (1 - keep) * (x - m)
 
 
 OPTIMISERS = {"sgd": (sgd, ("velocity",)), "rmsprop": (rmsprop, ("square",)), "adam": (adam, ("mean", "square"))}
@@ -89,16 +90,3 @@ def new_state(name, params):
     """Zeroed memory of optimiser `name` for the flat `params` (P,)."""
     return {"step": 0} | {buffer: xp_of(params).zeros_like(params) for buffer in OPTIMISERS[name][1]}
 
-
-def _in_chunks(update, *buffers):
-    """update(the same stretch of each buffer), stretch by stretch; a number is in each of them."""
-    if xp_of(buffers[0]) is not np:
-        update(*buffers)
-        return
-
-    def share(part):
-        for start in range(part.start, part.stop, CHUNK):
-            stretch = slice(start, min(start + CHUNK, part.stop))
-            update(*(x if np.ndim(x) == 0 else x[stretch] for x in buffers))
-
-    parallel(share, shares(len(buffers[0]), 4 * CHUNK))

@@ -77,6 +77,12 @@ class Parameters:
         """Zeros with the same names, for gradients and moments."""
         return self.on(xp_of(self.flat).zeros_like(self.flat))
 
+    def add(self, **arrays):
+        """self[name] += x for each; `p.name[...] += x` would also copy the sum onto itself."""
+        for name, x in arrays.items():
+            view = self._views[name]
+            view += x
+
     def items(self):
         return self._views.items()
 

@@ -173,3 +173,10 @@ def test_what_cannot_become_a_kernel_is_refused_with_its_line(formula, line):
         elementwise(formula)
     number = formula.__code__.co_firstlineno + 1
     assert str(error.value).startswith(f"{__file__}, line {number}: `{line}` is no elementwise arithmetic; write")
+
+
+@pytest.mark.parametrize("formula", FORMULAS, ids=lambda formula: formula.__name__)
+def test_cupy_takes_the_kernel_of_a_formula(formula):
+    cupy = pytest.importorskip("cupy")
+    kernel = satnp.elementwise._on_device(cupy, formula.kernel)
+    assert kernel.nin == len(formula.kernel.inputs) and kernel.nout == len(formula.kernel.outputs)

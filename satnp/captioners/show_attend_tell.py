@@ -50,6 +50,7 @@ import numpy as np
 
 from satnp.backend import to_device, xp_of
 from satnp.captioners.contract import State
+from satnp.elementwise import elementwise
 from satnp.errors import InputError
 from satnp.estimators import (
     after,
@@ -318,30 +319,26 @@ def forward(params, config, batch, noise):
 
     # the loop: what depends on h_{t-1}
     W_hz = p.stacked("W_h", "W_z")
-    hz = xp.empty((T + 1, N, H + D), dtype=h.dtype)  # h_{t-1} and z_t side by side: one product a step
-    alphas = xp.empty((T, N, L), dtype=h.dtype)
-    looks = xp.empty((T, N, L), dtype=h.dtype) if config.hard else alphas
     gumbel = [None] * T if noise.gumbel is None else noise.gumbel
-    steps, all_scores = [], []
+    steps, hz, states, all_scores, alphas, looks = [], [], [], [], [], []
     for t in range(T):
         scores, scores_cache = attention_scores_forward(p, config, keys, h, F)
         alpha, softmax_cache = softmax_forward(scores)
-        look = alpha
-        if config.hard:
-            look = choose(config, scores, alpha, gumbel[t], noise.expected)
-            all_scores.append(scores)
+        look = choose(config, scores, alpha, gumbel[t], noise.expected) if config.hard else alpha
         context, _ = context_forward(look, annotations)
         z, gate_cache = gate_forward(h, context, p.W_beta, p.b_beta)
-        hz[t, :, :H], hz[t, :, H:] = h, z
+        hz.append(xp.concatenate([h, z], axis=1))  # side by side: one product a step
         gates = word_gates[t] + hz[t] @ W_hz
         (h, c), cell_cache = lstm_cell_forward(gates, c)
-        alphas[t], looks[t] = alpha, look
         steps.append(Step(scores_cache, softmax_cache, gate_cache, cell_cache))
-    hz[T, :, :H] = h
+        for kept, x in ((states, h), (all_scores, scores), (alphas, alpha), (looks, look)):
+            kept.append(x)
+    hz, alphas = xp.stack(hz), xp.stack(alphas)
+    looks = xp.stack(looks) if config.hard else alphas
 
     # after the loop: the words that all states predict
-    h_out, state_dropout = dropout_forward(_rows(hz[1:, :, :H]), _rows(noise.state))
-    hidden, deep = deep_output_forward(words, h_out, _rows(hz[:T, :, H:]), p.L_h, p.L_z, p.b_m)
+    h_out, state_dropout = dropout_forward(xp.concatenate(states), _rows(noise.state))
+    hidden, deep = deep_output_forward(words, h_out, _rows(hz[:, :, H:]), p.L_h, p.L_z, p.b_m)
     hidden, hidden_dropout = dropout_forward(hidden, _rows(noise.hidden))
     nll, vocabulary = vocabulary_forward(hidden, p.L_o, p.b_o, y.ravel(), mask.ravel() / N)
     penalty, doubly = doubly_stochastic_forward(alphas, mask)
@@ -352,14 +349,14 @@ def forward(params, config, batch, noise):
         scores, log_p = xp.stack(all_scores), vocabulary.log_p.reshape(T, N)
         ahead = None
         if config.estimator == "local_expectation":
-            ahead = look_ahead(p, config, annotations, word_gates, words, hz[:T, :, :H], steps, noise, y)
+            ahead = look_ahead(p, config, annotations, word_gates, words, hz[:, :, :H], steps, noise, y)
         baseline = xp.zeros((), dtype=mask.dtype) if baseline is None else baseline
         hard = Hard(scores, noise.gumbel, noise.expected, log_p, mask, ahead, baseline)
         baseline = moving_average(baseline, _reward(config, total, hard)[0], 1 - noise.expected)
         loss = loss - config.entropy_weight * (mask * entropy(scores)).sum() / N
     dropouts = words_dropout, state_dropout, hidden_dropout
     return loss, Cache(
-        p, config, annotations, nll, alphas, looks, hz[:T], steps, start, embedding, dropouts, words,
+        p, config, annotations, nll, alphas, looks, hz, steps, start, embedding, dropouts, words,
         deep, vocabulary, doubly, hard, baseline,
     )  # fmt: skip
 
@@ -385,59 +382,57 @@ def backward(cache, grads, frozen=False):
 
     # the loop, backwards
     W_hz = p.stacked("W_h", "W_z")
-    dgates_all = xp.empty((T, N, 4 * H), dtype=dh_out.dtype)
-    dgate_all = xp.empty((T, N, p.b_beta.shape[0]), dtype=dh_out.dtype)
-    dcontext_all = xp.empty((T, N, D), dtype=dh_out.dtype)
-    dscores_all = xp.empty((T, N, L), dtype=dh_out.dtype)
-    dqueries = [None] * T
+    dgates_all, dgate_all, dcontext_all, dscores_all, dqueries = ([None] * T for _ in range(5))
     dh = dc = xp.zeros((N, H), dtype=dh_out.dtype)
     for t in reversed(range(T)):
         step = cache.steps[t]
         dgates, dc = lstm_cell_backward((dh + dh_out[t], dc), step.cell)
         dhz = (W_hz @ dgates.T).T  # for few rows the faster way round
-        dz = dz_out[t] + dhz[:, H:]
-        dgate, dcontext = gate_backward_preactivation(dz, step.gate), dz * step.gate.beta
-        dlook = context_weights_backward(dcontext, annotations)
+        dz, dcontext = _through_gate(dz_out[t], dhz[:, H:], step.gate.beta)
+        dgate = gate_backward_preactivation(dz, step.gate)
         if hard is None:
-            dscores = softmax_backward(dlook + dalphas[t], step.softmax)
+            dscores = softmax_backward(context_weights_backward(dcontext, annotations, dalphas[t]), step.softmax)
         else:  # the likelihood stops at a location that was drawn
-            expected = hard.expected[:, None]
+            expected, dlook = hard.expected[:, None], context_weights_backward(dcontext, annotations)
             dscores = softmax_backward(expected * dlook + dalphas[t], step.softmax) + dscores_hard[t]
             if config.estimator == "gumbel_st":
                 dsample = (1 - expected) * dlook
                 dscores += straight_through(dsample, hard.scores[t], hard.gumbel[t], config.temperature)
         dh_att, dqueries[t] = attention_query_backward(p, config, dscores, step.scores)
-        dh = dhz[:, :H] + dgate @ p.W_beta.T + dh_att
+        dh = _sum(dhz[:, :H], dgate @ p.W_beta.T, dh_att)
         dgates_all[t], dgate_all[t], dcontext_all[t], dscores_all[t] = dgates, dgate, dcontext, dscores
 
     # before the loop, backwards, with every weight gradient as one product over all steps
     dannotations, dW_h0, db_h0, dW_c0, db_c0 = initial_state_backward((dh, dc), cache.start)
     hz = _rows(cache.hz)
     h_prev = hz[:, :H]
-    dgates, dgate = _rows(dgates_all), _rows(dgate_all)
+    dgates, dgate, dscores = xp.concatenate(dgates_all), xp.concatenate(dgate_all), xp.stack(dscores_all)
     dwords = dwords + dgates @ p.W_x.T
-    g.E[...] += embedding_backward(dropout_backward(dwords, words_dropout), cache.embedding)
-    g.W_x[...] += cache.words.T @ dgates
-    g.stacked("W_h", "W_z")[...] += hz.T @ dgates
-    g.b[...] += dgates.sum(axis=0)
+    g.add(
+        E=embedding_backward(dropout_backward(dwords, words_dropout), cache.embedding),
+        W_x=cache.words.T @ dgates, b=dgates.sum(axis=0), W_beta=h_prev.T @ dgate, b_beta=dgate.sum(axis=0),
+        W_h0=dW_h0, b_h0=db_h0, W_c0=dW_c0, b_c0=db_c0, L_h=dL_h, L_z=dL_z, b_m=db_m, L_o=dL_o, b_o=db_o,
+    )  # fmt: skip
+    dW_hz = g.stacked("W_h", "W_z")
+    dW_hz += hz.T @ dgates
     f_att = [step.scores for step in cache.steps]
-    dannotations_att = attention_keys_backward(p, config, annotations, h_prev, dscores_all, dqueries, f_att, g, frozen)
-    g.W_beta[...] += h_prev.T @ dgate
-    g.b_beta[...] += dgate.sum(axis=0)
-    g.W_h0[...] += dW_h0
-    g.b_h0[...] += db_h0
-    g.W_c0[...] += dW_c0
-    g.b_c0[...] += db_c0
-    g.L_h[...] += dL_h
-    g.L_z[...] += dL_z
-    g.b_m[...] += db_m
-    g.L_o[...] += dL_o
-    g.b_o[...] += db_o
+    dannotations_att = attention_keys_backward(p, config, annotations, h_prev, dscores, dqueries, f_att, g, frozen)
     if frozen:
         return None
-    dannotations = dannotations + cache.looks.transpose(1, 2, 0) @ dcontext_all.transpose(1, 0, 2)
+    dannotations = dannotations + cache.looks.transpose(1, 2, 0) @ xp.stack(dcontext_all, axis=1)
     dannotations = dannotations + dannotations_att
     return dannotations if hard is None else dannotations.reshape(config.samples, -1, L, D).sum(axis=0)
+
+
+@elementwise
+def _through_gate(dz_out, dz_next, beta):
+    dz = dz_out + dz_next
+    return dz, dz * beta
+
+
+@elementwise
+def _sum(a, b, c):
+    return a + b + c
 
 
 def diagnostics(cache):
@@ -627,14 +622,11 @@ def attention_keys_backward(p, config, annotations, h_prev, dscores, dqueries, c
         return None if frozen else dot_keys_backward(dscores, queries)
     if config.f_att == "additive":
         dkeys, dv, dc = additive_keys_backward(dscores, queries, caches[0])
-        g.W_s[...] += h_prev.T @ _rows(xp.stack(dqueries))
-        g.v[...] += dv
-        g.c_a[...] += dc
-        g.b_a[...] += dkeys.sum(axis=(0, 1))
+        g.add(W_s=h_prev.T @ xp.concatenate(dqueries), v=dv, c_a=dc, b_a=dkeys.sum(axis=(0, 1)))
     else:
         dkeys = dot_keys_backward(dscores, queries)
     dkeys = dkeys.reshape(N * L, -1)
-    g.W_a[...] += annotations.reshape(N * L, D).T @ dkeys
+    g.add(W_a=annotations.reshape(N * L, D).T @ dkeys)
     return None if frozen else (dkeys @ p.W_a.T).reshape(N, L, D)
 
 

@@ -112,7 +112,6 @@ def backward(dannotations, cache, grads):
             dW, db = conv2d_backward_weights(dx, conv)
         else:
             dx, dW, db = conv2d_backward(dx, conv)
-        grads[f"W{stage}"][...] += dW
-        grads[f"b{stage}"][...] += db
+        grads.add(**{f"W{stage}": dW, f"b{stage}": db})
         if stage == last:
             dx = dx[..., :-2]

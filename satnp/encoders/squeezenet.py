@@ -170,5 +170,4 @@ def fire_backward(dout, p, name, cache, grads):
 
 
 def _add(grads, layer, dW, db):
-    grads[f"{layer}.W"][...] += dW
-    grads[f"{layer}.b"][...] += db
+    grads.add(**{f"{layer}.W": dW, f"{layer}.b": db})

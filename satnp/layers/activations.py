@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from satnp.backend import xp_of
+from satnp.elementwise import elementwise
 from satnp.threads import parallel, shares
 
 FORK = 2**18  # numbers a core, below which another thread costs more than it saves
@@ -46,9 +47,15 @@ def tanh_forward(x):
 def tanh_backward(dout, cache):
     """dout (N, H) -> dx (N, H)"""
     (out,) = cache
+    return tanh_gradient(dout, out)
+
+
+@elementwise
+def tanh_gradient(dout, out):
     return dout * (1 - out * out)
 
 
+@elementwise
 def sigmoid(x):
     """1 / (1 + exp(-x)), written so that no x overflows."""
     return 0.5 * xp_of(x).tanh(0.5 * x) + 0.5
@@ -66,4 +73,9 @@ def sigmoid_forward(x):
 def sigmoid_backward(dout, cache):
     """dout (N, H) -> dx (N, H)"""
     (out,) = cache
+    return sigmoid_gradient(dout, out)
+
+
+@elementwise
+def sigmoid_gradient(dout, out):
     return dout * out * (1 - out)

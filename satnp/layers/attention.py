@@ -212,9 +212,13 @@ def context_backward(dcontext, cache):
     return context_weights_backward(dcontext, annotations), dannotations
 
 
-def context_weights_backward(dcontext, annotations):
-    """dcontext (N, D), annotations (N, L, D) -> dalpha (N, L)"""
-    return _vector_products(dcontext, annotations)
+def context_weights_backward(dcontext, annotations, dalpha=None):
+    """dcontext (N, D), annotations (N, L, D), dalpha (N, L) of what else was made of alpha -> dalpha (N, L), all of it"""
+    if dalpha is None:
+        return _vector_products(dcontext, annotations)
+    if _on_host(dcontext, annotations):
+        return _vector_products(dcontext, annotations) + dalpha
+    return kernels.vector_products_plus(dcontext, annotations, dalpha)
 
 
 def _weighted_sum(x, vectors):

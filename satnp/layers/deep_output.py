@@ -3,6 +3,8 @@
 from typing import NamedTuple
 
 from satnp.backend import xp_of
+from satnp.elementwise import elementwise
+from satnp.layers.activations import tanh_gradient
 
 
 class DeepOutputCache(NamedTuple):
@@ -20,14 +22,19 @@ def deep_output_forward(words, h, z, L_h, L_z, b):
 
     Source: Xu et al. 2015, eq. 7; the tanh is missing in the printed equation, a typo by its authors' word.
     """
-    out = xp_of(h).tanh(words + h @ L_h + z @ L_z + b)
+    out = _tanh_of_sum(words, h @ L_h, z @ L_z, b)
     return out, DeepOutputCache(h, z, L_h, L_z, out)
+
+
+@elementwise
+def _tanh_of_sum(words, h, z, b):
+    return xp_of(b).tanh(words + h + z + b)
 
 
 def deep_output_backward(dout, cache):
     """dout (N, M) -> dwords (N, M), dh (N, H), dz (N, D), dL_h (H, M), dL_z (D, M), db (M,)"""
     h, z, L_h, L_z, out = cache
-    dpre = dout * (1 - out * out)
+    dpre = tanh_gradient(dout, out)
     dz = dpre @ L_z.T
     dL_z = z.T @ dpre
     dh = dpre @ L_h.T

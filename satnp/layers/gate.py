@@ -2,7 +2,9 @@
 
 from typing import NamedTuple
 
-from satnp.layers.activations import sigmoid
+from satnp.elementwise import elementwise
+from satnp.kernels import vector_products
+from satnp.layers.activations import sigmoid, sigmoid_gradient
 
 
 class GateCache(NamedTuple):
@@ -19,8 +21,14 @@ def gate_forward(h, context, W, b):
 
     G = 1 is the paper's scalar (Xu et al. 2015, section 4.2.1); G = D gates every feature by itself, as popular ports do.
     """
-    beta = sigmoid(h @ W + b)
-    return beta * context, GateCache(h, context, W, beta)
+    z, beta = _gated(h @ W, b, context)
+    return z, GateCache(h, context, W, beta[:, : W.shape[1]])
+
+
+@elementwise
+def _gated(x, b, context):
+    beta = sigmoid(x + b)
+    return beta * context, beta
 
 
 def gate_backward(dz, cache):
@@ -34,7 +42,5 @@ def gate_backward(dz, cache):
 
 def gate_backward_preactivation(dz, cache):
     """dz (N, D) -> gradient at h W + b (N, G)"""
-    dbeta = dz * cache.context
-    if cache.beta.shape[1] == 1:
-        dbeta = dbeta.sum(axis=1, keepdims=True)
-    return dbeta * cache.beta * (1 - cache.beta)
+    dbeta = vector_products(dz, cache.context[:, None]) if cache.beta.shape[1] == 1 else dz * cache.context
+    return sigmoid_gradient(dbeta, cache.beta)

@@ -43,9 +43,11 @@ def lstm_cell_backward(dout, cache):
 
     dc is what comes from the next step; the part through h is added here.
     """
-    dh, dc = dout
-    pre_i, pre_f, pre_o, pre_g, dc_prev = _cell_gradient(dh, dc, *cache)
-    return xp_of(dc).concatenate([pre_i, pre_f, pre_o, pre_g], axis=1), dc_prev
+    (dh, dc), (N, H) = dout, cache.i.shape
+    dgates, dc_prev = (xp_of(dc).empty((N, width), dtype=cache.i.dtype) for width in (4 * H, H))
+    di, df, do, dg = (dgates[:, k * H : (k + 1) * H] for k in range(4))
+    _cell_gradient(dh, dc, *cache, out=(di, df, do, dg, dc_prev))
+    return dgates, dc_prev
 
 
 @elementwise

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from satnp.elementwise import elementwise
+
 
 class PenaltyCache(NamedTuple):
     excess: object
@@ -23,4 +25,9 @@ def doubly_stochastic_forward(alphas, mask):
 def doubly_stochastic_backward(dpenalty, cache):
     """dpenalty () -> dalphas (T, N, L); it needs the sum over ALL steps, so it is formed before the loop runs back."""
     excess, mask = cache
-    return mask[:, :, None] * (dpenalty * 2 / excess.shape[0] * excess)
+    return _spread(mask[:, :, None], excess, dpenalty, 2 / excess.shape[0])
+
+
+@elementwise
+def _spread(mask, excess, dpenalty, scale):
+    return mask * (dpenalty * scale * excess)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from satnp.backend import xp_of
+from satnp.kernels import word_errors
 from satnp.threads import parallel, shares
 
 BLOCK = 1 << 17  # logits at a time: 512 KiB of float32
@@ -25,32 +26,20 @@ def vocabulary_forward(hidden, W, b, targets, weights):
 
     Units: nats. Source: Xu et al. 2015, eqs. 7 and 14. The same as affine and cross_entropy, one after the other.
     """
-    xp = xp_of(hidden)
     logits = hidden @ W
-    log_p = xp.empty(len(targets), dtype=logits.dtype)
-    step = max(1, BLOCK // W.shape[1]) if xp is np else len(targets)
+    if xp_of(logits) is np and logits.dtype.kind == "f":  # some rows at a time, in their place
+        error, log_p = logits, np.empty(len(targets), logits.dtype)
+        step = max(1, BLOCK // W.shape[1])
 
-    def share(part):
-        for start in range(part.start, part.stop, step):
-            rows = slice(start, min(start + step, part.stop))
-            _log_softmax_and_error(logits[rows], b, targets[rows], log_p[rows])
+        def share(part):
+            for start in range(part.start, part.stop, step):
+                rows = slice(start, min(start + step, part.stop))
+                error[rows], log_p[rows] = word_errors(logits[rows], b, targets[rows])
 
-    parallel(share, shares(len(targets), 4 * step))
-    return -(weights * log_p).sum(), VocabularyCache(hidden, W, logits, weights, log_p)
-
-
-def _log_softmax_and_error(x, b, targets, log_p):
-    """x (N, V): logits without b become p - onehot(targets) in place; log_p (N,) is written to."""
-    xp = xp_of(x)
-    places = xp.arange(len(targets)), targets
-    x += b
-    x -= x.max(axis=1, keepdims=True)
-    log_p[...] = x[places]
-    xp.exp(x, out=x)
-    total = x.sum(axis=1)
-    log_p -= xp.log(total)
-    x /= total[:, None]
-    x[places] -= 1
+        parallel(share, shares(len(targets), 4 * step))
+    else:
+        error, log_p = word_errors(logits, b, targets)
+    return -(weights * log_p).sum(), VocabularyCache(hidden, W, error, weights, log_p)
 
 
 def vocabulary_backward(dloss, cache):
