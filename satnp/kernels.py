@@ -121,6 +121,36 @@ def query_gradient(dscores, keys, query, v):
 
 
 @by_hand(
+    lambda dalpha, alpha, keys, query, v: [alpha.shape, query.shape],
+    lambda dalpha, alpha, keys, query, v: keys.shape,
+    lambda dalpha, alpha, keys, query, v: query.size,
+    """
+extern "C" __global__ void look_gradient(const T* dalpha, const T* alpha, const T* keys, const T* query, const T* v,
+                                         T* dscores, T* dquery, int N, int L, int A)
+{   // a thread for each feature of the query; each forms the gradient of the scores anew, and writes its share of it
+    long long na = THREAD, n = na / A, a = na % A;
+    if (n >= N) return;
+    T q = query[na], mean = 0, sum = 0;
+    for (int l = 0; l < L; l++) mean += alpha[n * L + l] * dalpha[n * L + l];
+    for (int l = 0; l < L; l++) {
+        T d = alpha[n * L + l] * (dalpha[n * L + l] - mean), t = tanh(keys[(n * L + l) * A + a] + q);
+        sum += d * (1 - t * t);
+        if (l % A == a) dscores[n * L + l] = d;
+    }
+    dquery[na] = sum * v[a];
+}
+""",
+)
+def look_gradient(dalpha, alpha, keys, query, v):
+    """`softmax_gradient`, then `query_gradient`
+
+    dalpha (N, L), alpha (N, L), keys (N, L, A), query (N, A), v (A,) -> dscores (N, L), dquery (N, A)
+    """
+    dscores = softmax_gradient(dalpha, alpha)
+    return dscores, query_gradient(dscores, keys, query, v)
+
+
+@by_hand(
     lambda dscores, keys, queries, v: [keys.shape, queries.shape[1:]],
     lambda dscores, keys, queries, v: (len(dscores), *keys.shape),
     lambda dscores, keys, queries, v: queries[0].size,
@@ -221,6 +251,36 @@ def weighted_sum(alpha, vectors):
 
 
 @by_hand(
+    lambda scores, annotations: [scores.shape, (len(scores), annotations.shape[2])],
+    lambda scores, annotations: annotations.shape,
+    lambda scores, annotations: len(scores) * annotations.shape[2],
+    """
+extern "C" __global__ void look(const T* scores, const T* annotations, T* alpha, T* context, int N, int L, int D)
+{   // a thread for each feature of the context; each forms the softmax anew, and writes its share of it
+    long long nd = THREAD, n = nd / D, d = nd % D;
+    if (n >= N) return;
+    T largest = scores[n * L], total = 0, sum = 0;
+    for (int l = 0; l < L; l++) largest = scores[n * L + l] > largest ? scores[n * L + l] : largest;
+    for (int l = 0; l < L; l++) total += exp(scores[n * L + l] - largest);
+    for (int l = 0; l < L; l++) {
+        T weight = exp(scores[n * L + l] - largest) / total;
+        sum += weight * annotations[(n * L + l) * D + d];
+        if (l % D == d) alpha[n * L + l] = weight;
+    }
+    context[nd] = sum;
+}
+""",
+)
+def look(scores, annotations):
+    """alpha = softmax(scores), context = sum_i alpha_i a_i
+
+    scores (N, L), annotations (N, L, D) -> alpha (N, L), context (N, D)
+    """
+    alpha = softmax(scores)
+    return alpha, weighted_sum(alpha, annotations)
+
+
+@by_hand(
     lambda x: [x.shape],
     lambda x: (x.size // x.shape[-1], x.shape[-1]),
     lambda x: WARP * (x.size // x.shape[-1]),
@@ -263,6 +323,28 @@ extern "C" __global__ void softmax_gradient(const T* dalpha, const T* alpha, T* 
 def softmax_gradient(dalpha, alpha):
     """alpha * (dalpha - sum of alpha * dalpha over the last axis)"""
     return alpha * (dalpha - (alpha * dalpha).sum(axis=-1, keepdims=True))
+
+
+@by_hand(
+    lambda dz, context, beta: [(len(dz), 1)],
+    lambda dz, context, beta: (*dz.shape, beta.shape[1]),
+    lambda dz, context, beta: WARP * len(dz),
+    """
+extern "C" __global__ void gate_gradient(const T* dz, const T* context, const T* beta, T* out, int N, int D, int G)
+{   // a warp for each row
+    long long n = THREAD / 32;
+    if (n >= N) return;
+    T sum = 0;
+    for (int d = LANE; d < D; d += 32) sum += dz[n * D + d] * context[n * D + d];
+    sum = warp_sum(sum);
+    if (LANE == 0) out[n] = sum * beta[n * G] * (1 - beta[n * G]);
+}
+""",
+)
+def gate_gradient(dz, context, beta):
+    """Of the one gate of each row before its sigmoid: dz (N, D), context (N, D), beta (N, 1 or more alike) -> (N, 1)"""
+    beta = beta[:, :1]
+    return (dz * context).sum(axis=1, keepdims=True) * beta * (1 - beta)
 
 
 @by_hand(

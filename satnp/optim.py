@@ -42,13 +42,13 @@ def rmsprop(params, grads, state, lr, factor=1, decay=0.95, eps=1e-6):
     Source: Tieleman & Hinton 2012; the paper's choice for Flickr8k.
     """
     square = state["square"]
-    _rmsprop(params, grads, square, lr, factor, decay, eps, out=(params, square))
+    _rmsprop(params, grads, square, lr, factor, decay, 1 - decay, eps, out=(params, square))
 
 
 @elementwise
-def _rmsprop(x, g, s, rate, factor, decay, eps):
+def _rmsprop(x, g, s, rate, factor, decay, new, eps):
     g = factor * g
-    s = decay * s + (1 - decay) * g * g
+    s = decay * s + new * g * g
     return x - rate * g / xp_of(x).sqrt(s + eps), s
 
 
@@ -59,14 +59,15 @@ def adam(params, grads, state, lr, factor=1, beta1=0.9, beta2=0.999, eps=1e-8):
     """
     step, mean, square = state["step"] + 1, state["mean"], state["square"]
     state["step"], root, rest = step, float(np.sqrt(1 - beta2**step)), 1 - beta1**step
-    _adam(params, grads, mean, square, lr, factor, root / rest, beta1, beta2, eps * root, out=(params, mean, square))
+    betas = beta1, 1 - beta1, beta2, 1 - beta2  # a kernel would form 1 - beta in float32
+    _adam(params, grads, mean, square, lr, factor, root / rest, *betas, eps * root, out=(params, mean, square))
 
 
 @elementwise
-def _adam(x, g, m, s, rate, factor, correction, beta1, beta2, eps):
+def _adam(x, g, m, s, rate, factor, correction, beta1, new1, beta2, new2, eps):
     g = factor * g
-    m = beta1 * m + (1 - beta1) * g
-    s = beta2 * s + (1 - beta2) * g * g
+    m = beta1 * m + new1 * g
+    s = beta2 * s + new2 * g * g
     return x - rate * correction * m / (xp_of(x).sqrt(s) + eps), m, s
 
 
@@ -75,12 +76,12 @@ def average(mean, params, keep):
 
     Source: Polyak & Juditsky 1992, as an exponential moving average.
     """
-    _average(mean, params, keep, out=(mean,))
+    _average(mean, params, 1 - keep, out=(mean,))
 
 
 @elementwise
-def _average(m, x, keep):
-    return m + (1 - keep) * (x - m)
+def _average(m, x, new):
+    return m + new * (x - m)
 
 
 OPTIMISERS = {"sgd": (sgd, ("velocity",)), "rmsprop": (rmsprop, ("square",)), "adam": (adam, ("mean", "square"))}

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 import satnp
-from satnp import formulas, kernels
+from satnp import formulas, kernels, optim
 from satnp.backend import to_device, xp_of
+from satnp.captioners import show_attend_tell as sat
+from satnp.captioners.contract import Batch
 from satnp.elementwise import elementwise
 from satnp.formulas import NotElementwise
 from satnp.layers.activations import sigmoid
@@ -34,6 +36,11 @@ ARGUMENTS = {
     "scores": lambda draw: (draw(3, 5, 37), draw(3, 37), draw(37), draw(1)),
     "query_gradient": lambda draw: (draw(3, 5), draw(3, 5, 37), draw(3, 37), draw(37)),
     "keys_gradient": lambda draw: (draw(4, 3, 5), draw(3, 5, 37), draw(4, 3, 37), draw(37)),
+    "look_gradient": lambda draw: (draw(3, 41), abs(draw(3, 41)), draw(3, 41, 37), draw(3, 37), draw(37)),
+    "look": lambda draw: (30 * draw(3, 43), draw(3, 43, 41)),
+    "gate_gradient": lambda draw: (draw(5, 49), draw(5, 49), abs(draw(5, 3))),
+    "word_errors": lambda draw: (9 * draw(5, 49), draw(49), np.array([3, 0, 48, 3, 7])),
+    "vector_products_plus": lambda draw: (draw(3, 41), draw(3, 7, 41), draw(3, 7)),
     "vector_products": lambda draw: (draw(3, 41), draw(3, 7, 41)),
     "weighted_sum": lambda draw: (draw(3, 7), draw(3, 7, 41)),
     "softmax": lambda draw: (30 * draw(5, 49),),
@@ -109,6 +116,26 @@ def test_a_kernel_by_hand_is_one_launch(kernel, rng):
         found = kernel(*on_device)
     for x, y in zip(*((r if isinstance(r, tuple) else (r,)) for r in (found, wanted)), strict=True):
         np.testing.assert_array_equal(x.get(), y)
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_a_training_step_of_20_words_takes_at_most_450_launches_and_never_waits(frozen, rng):
+    config = sat.Config(V=30, D=5, M=4, H=6, A=7)
+    T, N, L = 20, 3, 6
+    params = sat.init(config, rng)
+    params = params.on(strict.asarray(params.flat))
+    noise = sat.draw_noise(config, T, N, L, rng)
+    noise = type(noise)(*(None if x is None else strict.asarray(x) for x in noise))
+    host = draw(rng)(N, L, config.D), rng.integers(4, config.V, (N, T + 1)), np.ones((N, T), np.float32)
+    batch, grads, memory = Batch(*map(strict.asarray, host)), params.zeros_like(), optim.new_state("adam", params.flat)
+    assert noise.words is not None
+    with strict.budget(launches=450 if frozen else 457, h2d=0, d2h=0, syncs=0) as used:
+        grads.flat[...] = 0
+        _, cache = sat.forward(params, config, batch, noise)
+        sat.backward(cache, grads, frozen)
+        _, factor = optim.clip_factor(grads.flat, 5.0)
+        optim.adam(params.flat, grads.flat, memory, 1e-3, factor)
+    assert used.launches > 400
 
 
 def clip(x):

@@ -66,7 +66,9 @@ from satnp.estimators import (
     total,
 )
 from satnp.layers import (
+    SoftmaxCache,
     additive_keys_backward,
+    additive_look_backward,
     additive_query_backward,
     additive_scores_forward,
     affine_forward,
@@ -92,6 +94,7 @@ from satnp.layers import (
     initial_state_backward,
     initial_state_forward,
     log_softmax,
+    look,
     lstm_cell_backward,
     lstm_cell_forward,
     softmax_backward,
@@ -323,15 +326,18 @@ def forward(params, config, batch, noise):
     steps, hz, states, all_scores, alphas, looks = [], [], [], [], [], []
     for t in range(T):
         scores, scores_cache = attention_scores_forward(p, config, keys, h, F)
-        alpha, softmax_cache = softmax_forward(scores)
-        look = choose(config, scores, alpha, gumbel[t], noise.expected) if config.hard else alpha
-        context, _ = context_forward(look, annotations)
+        if config.hard:
+            alpha, _ = softmax_forward(scores)
+            seen = choose(config, scores, alpha, gumbel[t], noise.expected)
+            context, _ = context_forward(seen, annotations)
+        else:
+            alpha, context = look(scores, annotations)
+            seen = alpha
         z, gate_cache = gate_forward(h, context, p.W_beta, p.b_beta)
         hz.append(xp.concatenate([h, z], axis=1))  # side by side: one product a step
-        gates = word_gates[t] + hz[t] @ W_hz
-        (h, c), cell_cache = lstm_cell_forward(gates, c)
-        steps.append(Step(scores_cache, softmax_cache, gate_cache, cell_cache))
-        for kept, x in ((states, h), (all_scores, scores), (alphas, alpha), (looks, look)):
+        (h, c), cell_cache = lstm_cell_forward(hz[t] @ W_hz, c, word_gates[t])
+        steps.append(Step(scores_cache, SoftmaxCache(alpha), gate_cache, cell_cache))
+        for kept, x in ((states, h), (all_scores, scores), (alphas, alpha), (looks, seen)):
             kept.append(x)
     hz, alphas = xp.stack(hz), xp.stack(alphas)
     looks = xp.stack(looks) if config.hard else alphas
@@ -369,12 +375,11 @@ def backward(cache, grads, frozen=False):
     xp = xp_of(annotations)
     T, N, L = cache.alphas.shape
     D, H = config.D, config.H
-    one = xp.ones((), dtype=annotations.dtype)
 
     # after the loop, backwards
-    dalphas = doubly_stochastic_backward(config.penalty * one, cache.doubly)
+    dalphas = doubly_stochastic_backward(config.penalty, cache.doubly)
     dscores_hard = None if hard is None else score_gradients(config, cache)
-    dhidden, dL_o, db_o = vocabulary_backward(one, cache.vocabulary)
+    dhidden, dL_o, db_o = vocabulary_backward(1.0, cache.vocabulary)
     dhidden = dropout_backward(dhidden, hidden_dropout)
     dwords, dh_out, dz_out, dL_h, dL_z, db_m = deep_output_backward(dhidden, cache.deep)
     dh_out = dropout_backward(dh_out, state_dropout).reshape(T, N, H)
@@ -383,23 +388,26 @@ def backward(cache, grads, frozen=False):
     # the loop, backwards
     W_hz = p.stacked("W_h", "W_z")
     dgates_all, dgate_all, dcontext_all, dscores_all, dqueries = ([None] * T for _ in range(5))
-    dh = dc = xp.zeros((N, H), dtype=dh_out.dtype)
+    dc = xp.zeros((N, H), dtype=dh_out.dtype)
+    dh_out = [dc, *dh_out]  # no word hears h_0 itself
+    dh = dh_out[T]
     for t in reversed(range(T)):
         step = cache.steps[t]
-        dgates, dc = lstm_cell_backward((dh + dh_out[t], dc), step.cell)
+        dgates, dc = lstm_cell_backward((dh, dc), step.cell)
         dhz = (W_hz @ dgates.T).T  # for few rows the faster way round
         dz, dcontext = _through_gate(dz_out[t], dhz[:, H:], step.gate.beta)
         dgate = gate_backward_preactivation(dz, step.gate)
         if hard is None:
-            dscores = softmax_backward(context_weights_backward(dcontext, annotations, dalphas[t]), step.softmax)
+            dalpha = context_weights_backward(dcontext, annotations, dalphas[t])
+            dscores, dqueries[t], dh_att = attention_look_backward(p, config, dalpha, step)
         else:  # the likelihood stops at a location that was drawn
             expected, dlook = hard.expected[:, None], context_weights_backward(dcontext, annotations)
             dscores = softmax_backward(expected * dlook + dalphas[t], step.softmax) + dscores_hard[t]
             if config.estimator == "gumbel_st":
                 dsample = (1 - expected) * dlook
                 dscores += straight_through(dsample, hard.scores[t], hard.gumbel[t], config.temperature)
-        dh_att, dqueries[t] = attention_query_backward(p, config, dscores, step.scores)
-        dh = _sum(dhz[:, :H], dgate @ p.W_beta.T, dh_att)
+            dqueries[t], dh_att = attention_query_backward(p, config, dscores, step.scores)
+        dh = _to_state(dh_out[t], dhz[:, :H], dh_att, *_outer(dgate, p.W_beta))
         dgates_all[t], dgate_all[t], dcontext_all[t], dscores_all[t] = dgates, dgate, dcontext, dscores
 
     # before the loop, backwards, with every weight gradient as one product over all steps
@@ -431,8 +439,13 @@ def _through_gate(dz_out, dz_next, beta):
 
 
 @elementwise
-def _sum(a, b, c):
-    return a + b + c
+def _to_state(dh_out, dh_next, dh_att, dgate, weight):
+    return dh_out + dh_next + dh_att + dgate * weight
+
+
+def _outer(dgate, W):
+    """Two arrays whose broadcast product is dgate W^T, (N, H): the one gate of a row needs no matrix product."""
+    return (dgate, W.T) if W.shape[1] == 1 else (dgate @ W.T, 1.0)
 
 
 def diagnostics(cache):
@@ -637,13 +650,22 @@ def attention_scores_forward(p, config, keys, h, F=None):
     return dot_scores_forward(keys, h * _query_scale(config))
 
 
+def attention_look_backward(p, config, dalpha, step):
+    """dalpha (N, L) -> dscores (N, L), dquery (N, A), dh (N, H)"""
+    if config.f_att == "additive":
+        dscores, dquery = additive_look_backward(dalpha, step.softmax.alpha, step.scores)
+        return dscores, dquery, dquery @ p.W_s.T
+    dscores = softmax_backward(dalpha, step.softmax)
+    return dscores, *attention_query_backward(p, config, dscores, step.scores)
+
+
 def attention_query_backward(p, config, dscores, cache):
-    """dscores (N, L) -> dh (N, H), dquery (N, A)"""
+    """dscores (N, L) -> dquery (N, A), dh (N, H)"""
     if config.f_att == "additive":
         dquery = additive_query_backward(dscores, cache)
-        return dquery @ p.W_s.T, dquery
+        return dquery, dquery @ p.W_s.T
     dquery = dot_query_backward(dscores, cache)
-    return dquery * _query_scale(config), dquery
+    return dquery, dquery * _query_scale(config)
 
 
 def _query_scale(config):

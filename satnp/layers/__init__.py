@@ -12,6 +12,7 @@ from satnp.layers.activations import (
 from satnp.layers.affine import affine_backward, affine_forward
 from satnp.layers.attention import (
     additive_keys_backward,
+    additive_look_backward,
     additive_query_backward,
     additive_scores_backward,
     additive_scores_forward,
@@ -23,6 +24,7 @@ from satnp.layers.attention import (
     dot_scores_backward,
     dot_scores_forward,
     exponentials,
+    look,
 )
 from satnp.layers.beams import beam_additive_scores, beam_products
 from satnp.layers.conv import (
@@ -44,6 +46,7 @@ from satnp.layers.lstm import lstm_cell_backward, lstm_cell_forward
 from satnp.layers.penalty import doubly_stochastic_backward, doubly_stochastic_forward
 from satnp.layers.pool import average_pool_backward, average_pool_forward, max_pool_backward, max_pool_forward
 from satnp.layers.softmax import (
+    SoftmaxCache,
     cross_entropy_backward,
     cross_entropy_forward,
     log_softmax,

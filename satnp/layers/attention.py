@@ -77,15 +77,25 @@ def additive_query_backward(dscores, cache):
     x, y, ratio = summands(keys, query, F)
 
     def share(photos):
+        slope = np.empty(keys.shape[1:], keys.dtype)
         for rows, R in _blocks(photos, keys):
             saturation(x[rows], y[rows, None], ratio, R)
-            for n, d, R_n in zip(range(rows.start, rows.stop), dscores[rows], R, strict=True):
-                np.dot(d, R_n, out=dquery[n])
-                dquery[n] -= d @ np.multiply(R_n, R_n, out=R_n)
+            for n, R_n in zip(range(rows.start, rows.stop), R, strict=True):
+                np.subtract(R_n, np.multiply(R_n, R_n, out=slope), out=slope)
+                np.dot(dscores[n], slope, out=dquery[n])
 
     parallel(share, shares(len(keys), _least(keys)))
     dquery *= 4 * v
     return dquery
+
+
+def additive_look_backward(dalpha, alpha, cache):
+    """softmax_backward, then additive_query_backward: dalpha (N, L), alpha (N, L) -> dscores (N, L), dquery (N, A)"""
+    keys, query, v, _ = cache
+    if not _on_host(keys, query, v):
+        return kernels.look_gradient(dalpha, alpha, keys, query, v)
+    dscores = kernels.softmax_gradient(dalpha, alpha)
+    return dscores, additive_query_backward(dscores, cache)
 
 
 def additive_keys_backward(dscores, queries, cache):
@@ -193,6 +203,14 @@ def dot_query_backward(dscores, cache):
 def dot_keys_backward(dscores, queries):
     """dscores (T, N, L), queries (T, N, A) -> dkeys (N, L, A), summed over the steps"""
     return dscores.transpose(1, 2, 0) @ queries.transpose(1, 0, 2)
+
+
+def look(scores, annotations):
+    """softmax_forward and context_forward in one, soft attention: scores (N, L), annotations (N, L, D) -> alpha, context"""
+    if not _on_host(scores, annotations):
+        return kernels.look(scores, annotations)
+    alpha = kernels.softmax(scores)
+    return alpha, _weighted_sum(alpha, annotations)
 
 
 def context_forward(alpha, annotations):

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from satnp.elementwise import elementwise
-from satnp.kernels import vector_products
+from satnp.kernels import gate_gradient
 from satnp.layers.activations import sigmoid, sigmoid_gradient
 
 
@@ -11,7 +11,7 @@ class GateCache(NamedTuple):
     h: object
     context: object
     W: object
-    beta: object
+    beta: object  # (N, G); a device has one gate D times
 
 
 def gate_forward(h, context, W, b):
@@ -22,7 +22,7 @@ def gate_forward(h, context, W, b):
     G = 1 is the paper's scalar (Xu et al. 2015, section 4.2.1); G = D gates every feature by itself, as popular ports do.
     """
     z, beta = _gated(h @ W, b, context)
-    return z, GateCache(h, context, W, beta[:, : W.shape[1]])
+    return z, GateCache(h, context, W, beta)
 
 
 @elementwise
@@ -42,5 +42,6 @@ def gate_backward(dz, cache):
 
 def gate_backward_preactivation(dz, cache):
     """dz (N, D) -> gradient at h W + b (N, G)"""
-    dbeta = vector_products(dz, cache.context[:, None]) if cache.beta.shape[1] == 1 else dz * cache.context
-    return sigmoid_gradient(dbeta, cache.beta)
+    if cache.W.shape[1] == 1:
+        return gate_gradient(dz, cache.context, cache.beta)
+    return sigmoid_gradient(dz * cache.context, cache.beta)

@@ -2,16 +2,18 @@
 
 from typing import NamedTuple
 
-from satnp.layers.activations import tanh_backward, tanh_forward
-from satnp.layers.affine import affine_backward, affine_forward
+from satnp.backend import xp_of
+from satnp.elementwise import elementwise
+from satnp.layers.activations import tanh_gradient
+from satnp.layers.affine import AffineCache, affine_backward
 
 
 class InitialStateCache(NamedTuple):
     L: int
     affine_h: object
-    tanh_h: object
+    h: object
     affine_c: object
-    tanh_c: object
+    c: object
 
 
 def initial_state_forward(annotations, W_h, b_h, W_c, b_c):
@@ -22,19 +24,21 @@ def initial_state_forward(annotations, W_h, b_h, W_c, b_c):
     Source: Xu et al. 2015, section 3.1.2: two separate networks.
     """
     mean = annotations.mean(axis=1)
-    pre_h, affine_h = affine_forward(mean, W_h, b_h)
-    h, tanh_h = tanh_forward(pre_h)
-    pre_c, affine_c = affine_forward(mean, W_c, b_c)
-    c, tanh_c = tanh_forward(pre_c)
-    return (h, c), InitialStateCache(annotations.shape[1], affine_h, tanh_h, affine_c, tanh_c)
+    h, c = _tanh_of_sum(mean @ W_h, b_h), _tanh_of_sum(mean @ W_c, b_c)
+    return (h, c), InitialStateCache(annotations.shape[1], AffineCache(mean, W_h), h, AffineCache(mean, W_c), c)
+
+
+@elementwise
+def _tanh_of_sum(x, b):
+    return xp_of(x).tanh(x + b)
 
 
 def initial_state_backward(dout, cache):
     """dh (N, H), dc (N, H) -> dannotations (N, L, D), dW_h (D, H), db_h (H,), dW_c (D, H), db_c (H,)"""
     dh, dc = dout
-    dpre_c = tanh_backward(dc, cache.tanh_c)
+    dpre_c = tanh_gradient(dc, cache.c)
     dmean_c, dW_c, db_c = affine_backward(dpre_c, cache.affine_c)
-    dpre_h = tanh_backward(dh, cache.tanh_h)
+    dpre_h = tanh_gradient(dh, cache.h)
     dmean_h, dW_h, db_h = affine_backward(dpre_h, cache.affine_h)
     dmean = (dmean_h + dmean_c) / cache.L
     dannotations = dmean[:, None, :].repeat(cache.L, axis=1)

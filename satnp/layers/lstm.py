@@ -16,22 +16,25 @@ class LSTMCache(NamedTuple):
     tanh_c: object
 
 
-def lstm_cell_forward(gates, c_prev):
+def lstm_cell_forward(gates, c_prev, more=None):
     """c = f * c_prev + i * g,  h = o * tanh(c);  (i, f, o, g) = (sigmoid, sigmoid, sigmoid, tanh)(gates)
 
     gates (N, 4H), c_prev (N, H) -> h (N, H), c (N, H)
 
+    more (N, 4H): another addend of gates, which takes no kernel of its own here.
+
     Source: Xu et al. 2015, eqs. 1-3; the affine part of eq. 1 is formed by the caller.
     """
     H = c_prev.shape[1]
-    h, c, *made = _cell(gates[:, :H], gates[:, H : 2 * H], gates[:, 2 * H : 3 * H], gates[:, 3 * H :], c_prev)
+    parts = [slice(k * H, (k + 1) * H) for k in range(4)]
+    h, c, *made = _cell(*(gates[:, k] for k in parts), *(0.0 if more is None else more[:, k] for k in parts), c_prev)
     return (h, c), LSTMCache(c_prev, *made)
 
 
 @elementwise
-def _cell(pre_i, pre_f, pre_o, pre_g, c_prev):
+def _cell(pre_i, pre_f, pre_o, pre_g, more_i, more_f, more_o, more_g, c_prev):
     xp = xp_of(c_prev)
-    i, f, o, g = sigmoid(pre_i), sigmoid(pre_f), sigmoid(pre_o), xp.tanh(pre_g)
+    i, f, o, g = sigmoid(pre_i + more_i), sigmoid(pre_f + more_f), sigmoid(pre_o + more_o), xp.tanh(pre_g + more_g)
     c = f * c_prev + i * g
     tanh_c = xp.tanh(c)
     h = o * tanh_c

@@ -39,7 +39,7 @@ def vocabulary_forward(hidden, W, b, targets, weights):
         parallel(share, shares(len(targets), 4 * step))
     else:
         error, log_p = word_errors(logits, b, targets)
-    return -(weights * log_p).sum(), VocabularyCache(hidden, W, error, weights, log_p)
+    return -xp_of(logits).dot(weights, log_p), VocabularyCache(hidden, W, error, weights, log_p)
 
 
 def vocabulary_backward(dloss, cache):
