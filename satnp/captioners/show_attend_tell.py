@@ -427,8 +427,8 @@ def backward(cache, grads, frozen=False):
     dannotations_att = attention_keys_backward(p, config, annotations, h_prev, dscores, dqueries, f_att, g, frozen)
     if frozen:
         return None
-    dannotations = dannotations + cache.looks.transpose(1, 2, 0) @ xp.stack(dcontext_all, axis=1)
-    dannotations = dannotations + dannotations_att
+    dannotations_context = cache.looks.transpose(1, 2, 0) @ xp.stack(dcontext_all, axis=1)
+    dannotations = _sum(dannotations, dannotations_context, dannotations_att)
     return dannotations if hard is None else dannotations.reshape(config.samples, -1, L, D).sum(axis=0)
 
 
@@ -441,6 +441,11 @@ def _through_gate(dz_out, dz_next, beta):
 @elementwise
 def _to_state(dh_out, dh_next, dh_att, dgate, weight):
     return dh_out + dh_next + dh_att + dgate * weight
+
+
+@elementwise
+def _sum(a, b, c):
+    return a + b + c
 
 
 def _outer(dgate, W):

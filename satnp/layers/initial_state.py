@@ -41,5 +41,6 @@ def initial_state_backward(dout, cache):
     dpre_h = tanh_gradient(dh, cache.h)
     dmean_h, dW_h, db_h = affine_backward(dpre_h, cache.affine_h)
     dmean = (dmean_h + dmean_c) / cache.L
-    dannotations = dmean[:, None, :].repeat(cache.L, axis=1)
+    (N, D), L = dmean.shape, cache.L
+    dannotations = xp_of(dmean).broadcast_to(dmean[:, None, :], (N, L, D))
     return dannotations, dW_h, db_h, dW_c, db_c

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from satnp.backend import xp_of
 from satnp.elementwise import elementwise
 
 
@@ -19,7 +20,8 @@ def doubly_stochastic_forward(alphas, mask):
     loss and have the same gradient, because the weights of a step sum to 1.
     """
     excess = (mask[:, :, None] * alphas).sum(axis=0) - 1
-    return (excess * excess).sum() / excess.shape[0], PenaltyCache(excess, mask)
+    squares = xp_of(excess).dot(excess.ravel(), excess.ravel())
+    return squares / excess.shape[0], PenaltyCache(excess, mask)
 
 
 def doubly_stochastic_backward(dpenalty, cache):
