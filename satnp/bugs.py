@@ -7,6 +7,7 @@ must report stand in the table.
 import inspect
 import linecache
 import sys
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -43,21 +44,28 @@ def planted(bug):
     return namespace[bug.function.__name__]
 
 
-def check(bug):
-    """Run the case of `bug` with the mistake in place, wherever satnp uses that function -> gradcheck.Result"""
-    case, broken, name = checks.find(bug.case), planted(bug), bug.function.__name__
+@contextmanager
+def in_place(bug):
+    """Within the block satnp uses the function with the mistake in it, which is yielded."""
+    broken, name = planted(bug), bug.function.__name__
     ours = [module for path, module in sys.modules.items() if path.partition(".")[0] == "satnp"]
     places = [module for module in ours if getattr(module, name, None) is bug.function]
     for module in places:
         setattr(module, name, broken)
     try:
-        with np.errstate(invalid="ignore", divide="ignore"):
-            if isinstance(case, Draws):
-                return check_draws(case)
-            return check_gradients(replace(case, backward=broken) if case.backward is bug.function else case)
+        yield broken
     finally:
         for module in places:
             setattr(module, name, bug.function)
+
+
+def check(bug):
+    """Run the case of `bug` with the mistake in place -> gradcheck.Result"""
+    case = checks.find(bug.case)
+    with in_place(bug) as broken, np.errstate(invalid="ignore", divide="ignore"):
+        if isinstance(case, Draws):
+            return check_draws(case)
+        return check_gradients(replace(case, backward=broken) if case.backward is bug.function else case)
 
 
 CAPTIONER = "captioners/show_attend_tell additive scalar"

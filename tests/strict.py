@@ -170,6 +170,7 @@ class ElementwiseKernel:
         args, given = args[: len(self.inputs)], args[len(self.inputs) :]
         operands = list(map(_operand, args))
         dtypes = {x.dtype for x in operands if isinstance(x, np.ndarray)}
+        dtypes |= {_operand(x).dtype for x in given}
         if len(dtypes) != 1 or len(operands) != len(self.inputs):
             raise TypeError(f"a kernel of {len(self.inputs)} arrays of one type T got {len(operands)}, of {dtypes}")
         (dtype,), shape = dtypes, np.broadcast_shapes(*map(np.shape, operands))
