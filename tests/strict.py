@@ -128,7 +128,7 @@ class ufunc:
 
     def __call__(self, *args, out=None, **keywords):
         if keywords.keys() - {"dtype", "casting"}:
-            raise TypeError(f"Wrong arguments {keywords}: CuPy's {self.__name__} has only out, dtype and casting")
+            raise TypeError(f"Wrong arguments {', '.join(keywords)}: CuPy's {self.__name__} has only out, dtype and casting")
         nin = self._function.nin
         if len(args) > nin:
             args, out = args[:nin], args[nin]

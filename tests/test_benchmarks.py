@@ -7,9 +7,11 @@ import sys
 import numpy as np
 import pytest
 
+from satnp.backend import find_device
 from satnp.data.captions import END
+from tests import strict
 from tests.benchmarks import __main__ as benchmarks
-from tests.benchmarks import growth
+from tests.benchmarks import gpu, growth
 from tests.benchmarks.workloads import WORKLOADS
 
 STEP = {"N": 3, "L": 5, "T": 4, "V": 30, "D": 8, "M": 6, "H": 7, "A": 5}
@@ -95,3 +97,20 @@ def test_an_unknown_name_is_refused(capsys):
     with pytest.raises(SystemExit):
         benchmarks.main(["step"])
     assert "step_paper" in capsys.readouterr().err
+
+
+def test_the_gpus_benchmark_says_in_a_sentence_that_there_is_none():
+    if find_device("auto")[0] is not np:
+        pytest.skip("there is a GPU here")
+    done = subprocess.run([sys.executable, "-m", "tests.benchmarks.gpu"], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("--device cuda was asked for, but ") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["step_paper", "small_encoder_step", "beam3"])
+def test_a_workload_runs_on_a_device_as_it_does_here(name):
+    workload = WORKLOADS[name](**SMALL[name])
+    here = workload.ours(workload.inputs())()
+    there = workload.ours(gpu.on_device(workload.inputs(), strict))()
+    there = {key: x.get() if isinstance(x, strict.ndarray) else x for key, x in there.items()}
+    assert benchmarks.difference({key: np.asarray(x) for key, x in here.items()}, there) < 1e-5
