@@ -8,6 +8,7 @@ __all__ = ["load"]
 
 runtime.let_blas_rest()
 runtime.keep_freed_memory()
+runtime.share_cores()
 
 
 def load(path):

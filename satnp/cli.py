@@ -1,4 +1,4 @@
-"""The command line: satnp demo | gradcheck | estimators | train | caption | evaluate."""
+"""The command line: satnp demo | gradcheck | estimators | features | train | caption | evaluate."""
 
 import argparse
 import os
@@ -10,20 +10,25 @@ from pathlib import Path
 
 import numpy as np
 
-from satnp import __version__
+from satnp import __version__, ranks
 from satnp.captioners.show_attend_tell import CHOICES
 from satnp.data.datasets import KINDS
 from satnp.encoders import ENCODERS
 from satnp.errors import InputError
-from satnp.files import lock
 
 
 def main(arguments=None):
     """Run one command -> exit status: 0 done, 1 a check failed, 2 bad input, 130 interrupted, 141 not read to its end."""
     args = _parser().parse_args(arguments)
     try:
+        if "ranks" in args:
+            if (args.ranks or 1) > 1 and not ranks.inside():
+                return ranks.start(args.ranks, sys.argv[1:] if arguments is None else arguments)
+            args.world = ranks.world(args.ranks)
+        else:
+            args.world = ranks.ALONE
         # a command that fills a folder has it to itself
-        with lock(args.out / ".lock") if "out" in args else nullcontext():
+        with args.world.ending(), (args.world.lock(args.out / ".lock") if "out" in args else nullcontext()):
             return args.run(args) or 0
     except InputError as error:
         print(f"satnp: {' '.join(str(error).splitlines())}", file=sys.stderr)
@@ -67,6 +72,19 @@ def _parser():
         sub.add_argument("--root", type=Path, metavar="DIR", help="folder of the data set as it is published, or of photos")
         sub.add_argument("--captions", type=Path, metavar="FILE", help="captions of the photos; default: the official file")
 
+    def network(sub):
+        sub.add_argument("--encoder", choices=tuple(ENCODERS), help="default: small for scenes, else squeezenet1_1")
+        sub.add_argument("--weights", type=Path, metavar="FILE", help="pretrained encoder, .pth, .safetensors or .npz")
+        sub.add_argument("--preprocessing", choices=("caffe", "torchvision"),
+                         help="that the weights were trained with; default: caffe for squeezenet1_1, torchvision for vgg19")
+        sub.add_argument("--finetune-from", metavar="LAYER", help="also train the pretrained encoder, from this layer on")
+        sub.add_argument("--config", type=Path, metavar="FILE.toml", help="tables [config] and [recipe] over the preset")
+        sub.add_argument("--seed", type=_at_least(0), metavar="N", help="default: 0")
+
+    def several(sub):
+        sub.add_argument("--ranks", type=_at_least(1), metavar="N",
+                         help="processes that share the work, under MPI, each with its share of the cores; default: 1")
+
     def skipping(sub):
         sub.add_argument("--skip-bad", action="store_true", help="leave out photos that cannot be read; default: stop there")
 
@@ -90,28 +108,35 @@ def _parser():
     device(sub)
 
     sub = command(
+        "features", features, "compute what a frozen encoder sees, ahead of a training with the same options",
+        "satnp features --data flickr8k --root Flickr8k --features features \\\n    "
+        "--weights squeezenet1_1.safetensors --ranks 4",
+    )  # fmt: skip
+    data(sub)
+    skipping(sub)
+    network(sub)
+    sub.add_argument("--features", type=Path, required=True, metavar="DIR", help="where they are kept")
+    device(sub)
+    several(sub)
+
+    sub = command(
         "train", train, "train a captioner",
         "satnp train --data flickr8k --root Flickr8k --out runs/soft \\\n    --weights squeezenet1_1.safetensors",
     )  # fmt: skip
     data(sub)
     skipping(sub)
+    network(sub)
     sub.add_argument("--attention", choices=("soft", "hard"), help="default: soft")
-    sub.add_argument("--encoder", choices=tuple(ENCODERS), help="default: small for scenes, else squeezenet1_1")
-    sub.add_argument("--weights", type=Path, metavar="FILE", help="pretrained encoder, .pth, .safetensors or .npz")
-    sub.add_argument("--preprocessing", choices=("caffe", "torchvision"),
-                     help="that the weights were trained with; default: caffe for squeezenet1_1, torchvision for vgg19")
-    sub.add_argument("--finetune-from", metavar="LAYER", help="also train the pretrained encoder, from this layer on")
     sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="last.npz, best.npz, metrics.jsonl, figures")
     sub.add_argument("--features", type=Path, metavar="DIR", help="where frozen features are kept; default: OUT/features")
-    sub.add_argument("--config", type=Path, metavar="FILE.toml", help="tables [config] and [recipe] over the preset")
     sub.add_argument("--init", type=Path, metavar="CHECKPOINT", help="start from the parameters of another training")
     sub.add_argument("--resume", action="store_true", help="go on from OUT/last.npz")
     sub.add_argument("--epochs", type=int, metavar="N")
     sub.add_argument("--batch-size", type=int, metavar="N")
     sub.add_argument("--learning-rate", type=float, metavar="X")
     sub.add_argument("--encoder-learning-rate", type=float, metavar="X", help="of the layers fine-tuned; default: 1e-4")
-    sub.add_argument("--seed", type=_at_least(0), metavar="N", help="default: 0")
     device(sub)
+    several(sub)
 
     sub = command("caption", caption, "caption photos", "satnp caption best.npz photo.jpg --beam 5 --figures figures")
     sub.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
@@ -178,34 +203,35 @@ def estimators(args):
     return run(args.out, args.seed, _device(args))
 
 
+def features(args):
+    """Compute what a training would compute first."""
+    preset, xp = _preset(args), _device(args)
+    model, splits, skipped = _untrained(args, preset, args.features)
+    if not model.keeps_features:
+        raise InputError("nothing of this encoder is frozen, so a training keeps no features of it; start that right away")
+    stores = _features(args, model.on(xp), splits, preset.recipe, args.features)
+    if args.world.rank == 0:
+        for store in stores:
+            if store is not None:
+                print(f"{len(store)} photos: {store.filename}")
+        _say_skipped(*skipped)
+
+
 def train(args):
     """Train, or go on."""
-    from satnp.data.datasets import load_split
-    from satnp.data.features import feature_store
-    from satnp.data.split import readable
     from satnp.figures import curves_figure, diagnostics_figure
-    from satnp.presets import find_preset, new_model
     from satnp.training import Photos, Trainer, read_log
 
-    preset = find_preset(args.data, args.attention, args.config)
-    if args.encoder:
-        preset = replace(preset, encoder=args.encoder)
-    said = {name: getattr(args, name) for name in ("epochs", "batch_size", "learning_rate", "encoder_learning_rate", "seed")}
-    preset = replace(preset, recipe=replace(preset.recipe, **{k: v for k, v in said.items() if v is not None}))
-    last, recipe = args.out / "last.npz", preset.recipe
+    preset, last, folder = _preset(args), args.out / "last.npz", args.features or args.out / "features"
+    recipe = preset.recipe
     if last.exists() and not args.resume:
         raise InputError(f"{args.out} holds a training already; add --resume to go on with it, or give another --out")
     xp = _device(args)
-    splits = {split: load_split(args.data, split, args.root, recipe.seed, args.captions) for split in ("train", "val")}
-    photos = sum(len(split.names) for split in splits.values())
-    folder = args.features or args.out / "features"
-    if args.skip_bad:
-        splits = {name: readable(split, folder) for name, split in splits.items()}
-    model = new_model(preset, splits["train"], args.weights, args.preprocessing, args.finetune_from)
+    model, splits, skipped = _untrained(args, preset, folder)
     if args.init:
         _start_from(model, args.init)
     model = model.on(xp)
-    trainer = Trainer(model, recipe, splits["train"], splits["val"], args.out)
+    trainer = Trainer(model, recipe, splits["train"], splits["val"], args.out, ranks=args.world)
     if args.resume and last.exists():
         try:
             trainer.resume()
@@ -217,18 +243,57 @@ def train(args):
     elif args.resume:
         print(f"there is no {last} yet: starting from the beginning")
     if model.keeps_features:  # only now: for a training that does not go on they would be computed in vain
-        features = feature_store(folder, model, splits["train"])
-        mirrored = feature_store(folder, model, splits["train"], mirrored=True) if recipe.mirror else None
-        trainer.photos = Photos(model, splits["train"], recipe, features, mirrored)
-        trainer.val_features = feature_store(folder, model, splits["val"])
+        plain, mirrored, trainer.val_features = _features(args, model, splits, recipe, folder)
+        trainer.photos = Photos(model, splits["train"], recipe, plain, mirrored)
     if not trainer.run():
         return 130
-    records = read_log(args.out / "metrics.jsonl")
-    curves_figure(records, args.out / "curves.png")
-    diagnostics_figure(records, args.out / "diagnostics.png")
-    print(f"best: {args.out / 'best.npz'}, validation BLEU-4 {trainer.best:.4f} with beam {recipe.beam}")
-    _say_skipped(photos - sum(len(split.names) for split in splits.values()), photos)
+    if args.world.rank == 0:
+        records = read_log(args.out / "metrics.jsonl")
+        curves_figure(records, args.out / "curves.png")
+        diagnostics_figure(records, args.out / "diagnostics.png")
+        print(f"best: {args.out / 'best.npz'}, validation BLEU-4 {trainer.best:.4f} with beam {recipe.beam}")
+        _say_skipped(*skipped)
     return 0
+
+
+def _preset(args):
+    """The Preset, with what is said on the command line in place of it."""
+    from satnp.presets import find_preset
+
+    said = vars(args)
+    preset = find_preset(args.data, said.get("attention"), args.config)
+    if args.encoder:
+        preset = replace(preset, encoder=args.encoder)
+    names = ("epochs", "batch_size", "learning_rate", "encoder_learning_rate", "seed")
+    changes = {name: said[name] for name in names if said.get(name) is not None}
+    return replace(preset, recipe=replace(preset.recipe, **changes))
+
+
+def _untrained(args, preset, folder):
+    """(model on the host, {name: Split}, (photos that cannot be read, of how many))"""
+    from satnp.data.datasets import load_split
+    from satnp.data.split import readable
+    from satnp.presets import new_model
+
+    def read():
+        seed = preset.recipe.seed
+        splits = {split: load_split(args.data, split, args.root, seed, args.captions) for split in ("train", "val")}
+        photos = sum(len(split.names) for split in splits.values())
+        if args.skip_bad:
+            splits = {name: readable(split, folder) for name, split in splits.items()}
+        return splits, (photos - sum(len(split.names) for split in splits.values()), photos)
+
+    splits, skipped = args.world.once(read)
+    model = new_model(preset, splits["train"], args.weights, args.preprocessing, args.finetune_from)
+    return model, splits, skipped
+
+
+def _features(args, model, splits, recipe, folder):
+    """The feature stores of the training photos, of these mirrored (or None) and of the validation photos."""
+    from satnp.data.features import feature_store
+
+    asked = ("train", False), ("train", True) if recipe.mirror else None, ("val", False)
+    return [which and feature_store(folder, model, splits[which[0]], which[1], args.world) for which in asked]
 
 
 def _say_skipped(skipped, photos):
@@ -340,6 +405,7 @@ def _device(args):
     xp, sentence = find_device(args.device)
     if args.device != "numpy":
         print(sentence)
+    args.world.take_gpu(xp)
     return xp
 
 

@@ -23,3 +23,11 @@ def keep_freed_memory():
 def let_blas_rest():
     """Idle threads of OpenBLAS wait actively for 2^20 cycles, not 2^26: they would take a core from `threads.parallel`."""
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "20")
+
+
+def share_cores():
+    """Of several MPI ranks on a machine each has its share of the cores, unless OMP_NUM_THREADS says how many."""
+    names = "MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE"
+    ranks = max(int(os.environ.get(name, 1)) for name in names)
+    if ranks > 1:
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // ranks)))

@@ -25,7 +25,8 @@ from satnp.data.features import fingerprint, read_images
 from satnp.encoders import ENCODERS
 from satnp.errors import InputError
 from satnp.evaluation import evaluate, nats_per_word
-from satnp.files import lock, remove_leftovers, replacing
+from satnp.files import remove_leftovers, replacing
+from satnp.ranks import ALONE
 from satnp.warning_signs import Watch
 
 
@@ -82,26 +83,34 @@ class Photos:
             self.plain = read_images(model, split.photos)
             self.mirrored = self.plain[:, :, ::-1] if recipe.mirror else None
 
-    def batch(self, rows, rng):
-        """Host array of the photos `rows` (N,), each mirrored with probability one half where that is asked for."""
-        x = self.plain[rows]
+    def batch(self, rows, rng, mine=slice(None)):
+        """Host array of the photos `rows` (N,), each mirrored with probability one half where that is asked for.
+
+        No more than those of the slice `mine` are read.
+        """
+        x = self.plain[rows[mine]]
         if self.mirrored is not None:
-            turned = rng.random(len(rows)) < 0.5
-            x[turned] = self.mirrored[rows[turned]]
+            turned = (rng.random(len(rows)) < 0.5)[mine]
+            x[turned] = self.mirrored[rows[mine][turned]]
         return x
 
 
 class Trainer:
-    """A training in the folder `out`: last.npz to resume, best.npz to use, metrics.jsonl to plot."""
+    """A training in the folder `out`: last.npz to resume, best.npz to use, metrics.jsonl to plot.
 
-    def __init__(self, model, recipe, train, val, out, features=None, mirrored=None, val_features=None):
+    Of several `ranks` each has a Trainer, and these take the same steps together.
+    """
+
+    def __init__(self, model, recipe, train, val, out, features=None, mirrored=None, val_features=None, ranks=ALONE):
         self.model, self.recipe, self.val, self.val_features = model, recipe, val, val_features
-        self.out = Path(out)
+        self.out, self.ranks = Path(out), ranks
         self.photos = Photos(model, train, recipe, features, mirrored)
         self.captions = [(n, model.vocabulary.encode(c)) for n, captions in enumerate(train.captions) for c in captions]
         self.rng = np.random.default_rng([recipe.seed, 1])
         self.params = model.trainable
-        self.grads = self.params.zeros_like()
+        P = self.params.flat.size
+        self.summed = xp_of(self.params.flat).zeros(P + 3, dtype=self.params.flat.dtype)  # over the ranks, at each step
+        self.grads = self.params.on(self.summed[:P])
         self.memory = optim.new_state(recipe.optimiser, self.params.flat)
         self.average = self.params.flat.copy() if recipe.averaging else None
         self.baseline = xp_of(self.params.flat).zeros((), dtype=self.params.flat.dtype)  # of rewards, if there are any
@@ -117,17 +126,16 @@ class Trainer:
         recipe, xp = self.recipe, xp_of(self.params.flat)
         validate_every = recipe.validate_every or self.steps_per_epoch
         seen, started = 0, perf_counter()
-        with lock(self.out / ".lock"), _interruptible() as interrupted, tqdm(
+        with self.ranks.lock(self.out / ".lock"), _interruptible(alone=self.ranks.size == 1) as signals, tqdm(
             total=self.steps, initial=self.step, unit="batch", ncols=79, bar_format=BAR
         ) as bar:  # fmt: skip
-            remove_leftovers(self.out)
-            self._cut_log()
-            self._announce()
+            self.ranks.once(self._begin)
             while self.step < self.steps and not self.stopped:
                 cache, norm, count, N = self._train_step(xp)
                 self.nats, self.words, seen = self.nats + cache.nll * N, self.words + count, seen + N
                 self.step += 1
                 bar.update()
+                interrupted = self.ranks.any(signals)
                 last = self.step == self.steps
                 validate = last or self.step % validate_every == 0
                 save = last or interrupted or self.step % recipe.save_every == 0
@@ -140,27 +148,30 @@ class Trainer:
                             "start again in a new folder, with a lower learning_rate or clip"
                         )
                 if log:
-                    found = CAPTIONERS[self.model.captioner].diagnostics(cache)
-                    found = {name: round(float(to_host(x)), 6) for name, x in found.items()}
-                    lr = recipe.learning_rate * self._schedule(self.step - 1)
-                    self._log("train", loss=loss, grad_norm=norm, lr=lr, **found)
-                    self.watch.logged(norm)
+                    found = self._diagnostics(cache, N)
+                    if self.ranks.rank == 0:
+                        lr = recipe.learning_rate * self._schedule(self.step - 1)
+                        self._log("train", loss=loss, grad_norm=norm, lr=lr, **found)
+                        self.watch.logged(norm)
                     rate = seen / (perf_counter() - started)
                     bar.set_postfix_str(f"{loss:.3f} nats/word, |g| {norm:.2f}, {rate:.0f} images/s")
                     self.nats = self.words = 0.0
                     seen, started = 0, perf_counter()
                 if validate:
-                    bar.write(self._validate())
+                    said, self.best, self.bad = self.ranks.once(self._validate)
+                    bar.write(said)
                     seen, started = 0, perf_counter()
                 if save or self.stopped:
-                    self.save()
+                    self.ranks.once(self.save)
                 if interrupted and not last:
                     bar.write(f"interrupted at step {self.step}; {self.out / 'last.npz'} is written, go on with --resume")
                     return False
         return True
 
-    def _announce(self):
-        """Say what can be said before the first step."""
+    def _begin(self):
+        """Tidy the folder, and say what can be said before the first step."""
+        remove_leftovers(self.out)
+        self._cut_log()
         val = [self.model.vocabulary.encode(c) for captions in self.val.captions for c in captions]
         photos = [self.photos.plain, self.photos.mirrored if self.model.keeps_features else None, self.val_features]
         self.watch.before(
@@ -178,11 +189,13 @@ class Trainer:
         batch = self.order.pop(0)
         rows = np.array([self.captions[i][0] for i in batch])
         captions, mask = pad([self.captions[i][1] for i in batch])
-        photos = self.photos.batch(rows, self.rng)
+        N, count = len(rows), float(mask.sum())
+        mine, n = self.ranks.share(N)
+        photos = self.photos.batch(rows, self.rng, mine)
         model, captioner = self.model, CAPTIONERS[self.model.captioner]
-        noise = captioner.draw_noise(model.config, mask.shape[1], len(rows), prod(model.grid), self.rng)
+        noise = _part(captioner.draw_noise(model.config, mask.shape[1], N, prod(model.grid), self.rng), mine, N)
         noise = type(noise)(*(None if x is None else to_device(x, xp) for x in noise))._replace(baseline=self.baseline)
-        count, captions, mask = float(mask.sum()), to_device(captions, xp), to_device(mask, xp)
+        captions, mask = to_device(captions[mine], xp), to_device(mask[mine].astype(self.params.flat.dtype), xp)
 
         self.grads.flat[...] = 0
         annotations, encoder_cache = model.encode(to_device(photos, xp))
@@ -190,6 +203,8 @@ class Trainer:
         dannotations = captioner.backward(cache, self.grads.part("decoder"), model.frozen)
         if not model.frozen:
             ENCODERS[model.encoder].backward(dannotations, encoder_cache, self.grads.part("encoder"))
+        if self.ranks.size > 1:
+            cache = self._sum(cache, n, N)
 
         norm, factor = optim.clip_factor(self.grads.flat, self.recipe.clip)
         update, _ = optim.OPTIMISERS[self.recipe.optimiser]
@@ -199,7 +214,32 @@ class Trainer:
             keep = min(self.recipe.averaging, (1 + self.step) / (10 + self.step))
             optim.average(self.average, self.params.flat, keep)
         self.baseline = cache.baseline
-        return cache, norm, count, len(rows)
+        return cache, norm, count, N
+
+    def _sum(self, cache, n, N):
+        """The gradient of all N captions, and `cache` with their nll and baseline, from those of this rank's n."""
+        grads, means = self.grads.flat, self.summed[self.params.flat.size :]
+        grads *= n / N
+        means[0] = n / N * cache.nll
+        weight = CAPTIONERS[self.model.captioner].weights(cache).get("baseline")
+        if weight is not None:
+            means[2] = (n > 0) * weight
+            means[1] = means[2] * cache.baseline
+        self.ranks.sum(self.summed)
+        return cache._replace(nll=means[0], baseline=cache.baseline if weight is None else means[1] / means[2])
+
+    def _diagnostics(self, cache, N):
+        """{name: mean over the N captions}, on rank 0."""
+        captioner, (_, n) = CAPTIONERS[self.model.captioner], self.ranks.share(N)
+        found, weights = captioner.diagnostics(cache), captioner.weights(cache)
+        mine = {name: (float(to_host(x)), (n > 0) * float(to_host(weights[name]))) for name, x in found.items()}
+        parts = list(self.ranks.gather(mine))
+
+        def mean(name):
+            total = sum(part[name][1] for part in parts)
+            return sum(weight / total * x for x, weight in (part[name] for part in parts))
+
+        return {name: round(mean(name), 6) for name in found}
 
     def _learning_rates(self):
         """One number, or (P,) where layers of a pretrained encoder have their own."""
@@ -220,7 +260,10 @@ class Trainer:
         return batches_of_one_length([len(ids) for _, ids in self.captions], self.recipe.batch_size, rng)
 
     def _validate(self):
-        """Score the (averaged) model on the validation split; keep it as best.npz if its BLEU-4 is the best so far."""
+        """Score the (averaged) model on the validation split; keep it as best.npz if its BLEU-4 is the best so far.
+
+        -> a line to print, the best BLEU-4, validations since
+        """
         with self._averaged():
             scores, captions = evaluate(self.model, self.val, self.recipe.beam, self.val_features)
             self.watch.validated(captions)
@@ -232,7 +275,8 @@ class Trainer:
                 save(self.out / "best.npz", self.model.on(np), step=self.step, val=scores, recipe=vars(self.recipe))
         self._log("val", **scores, split="val", beam=self.recipe.beam, tokeniser="coco-caption rule")
         shown = {name: scores[name] for name in SHOWN if name in scores}
-        return f"step {self.step}, val, beam {self.recipe.beam}: " + " ".join(f"{k} {v:.3f}" for k, v in shown.items())
+        line = f"step {self.step}, val, beam {self.recipe.beam}: " + " ".join(f"{k} {v:.3f}" for k, v in shown.items())
+        return line, self.best, self.bad
 
     @contextmanager
     def _averaged(self):
@@ -335,13 +379,28 @@ def read_log(path):
     return records
 
 
+def _part(noise, rows, N):
+    """The noise of the captions in the slice `rows` of all N; arrays have time first, then N captions once a sample."""
+
+    def part(x):
+        if x is None or x.ndim == 1:
+            return x if x is None else x[rows]
+        samples = x.reshape(len(x), -1, N, x.shape[2])
+        return samples[:, :, rows].reshape(len(x), -1, x.shape[2])
+
+    return type(noise)(*map(part, noise))
+
+
 @contextmanager
-def _interruptible():
-    """Yields a list that the first Ctrl-C fills, so that a step is not cut in two; the second one stops at once."""
+def _interruptible(alone=True):
+    """Yields a list that the first Ctrl-C fills, so that a step is not cut in two; the second one stops at once.
+
+    Of several ranks it is mpiexec that sees to a second one.
+    """
     signals = []
 
     def note(number, frame):
-        if signals:
+        if signals and alone:
             raise KeyboardInterrupt
         signals.append(number)
 

@@ -1,12 +1,15 @@
 """The contract that training, decoding, evaluation and figures know a captioner by. A captioner is a module with
 
     Config                                    frozen dataclass: sizes and choices, the paper's values as defaults
-    Noise, draw_noise(config, T, N, L, rng)   what is random in a pass (dropout masks, locations), host arrays, time first
+    Noise, draw_noise(config, T, N, L, rng)   what is random in a pass (dropout masks, locations), host arrays: (N,), or
+                                              (T, S*N, ...) sample by sample
     shapes(config) -> {name: shape}           of its parameters
     init(config, rng) -> Parameters
     forward(params, config, batch, noise) -> loss, cache      cache.nll is the loss without penalties, nats a caption
     backward(cache, grads, frozen) -> dannotations            adds into grads; None where the encoder is frozen
-    diagnostics(cache) -> {name: ()}                          numbers of a pass that a log should keep
+    diagnostics(cache) -> {name: ()}                          means over a pass that a log should keep
+    weights(cache) -> {name: ()}                              of these means, and of the baseline if there is one, in those
+                                              of several passes as one
     decoding_noise(config, N, L, steps, rng)                  what is random in decoding, a host array, or None
     start(params, config, annotations, noise) -> State        decoding: N captions without a word, one a photo
     step(params, config, state, words, parents) -> log_probs (R, V), State, look (R, L)

@@ -472,6 +472,16 @@ def diagnostics(cache):
     return found
 
 
+def weights(cache):
+    """{name: ()} of what the means in `diagnostics` and the baseline are over: they make one mean of several passes'."""
+    words, hard = cache.doubly.mask.sum(), cache.hard
+    found = {"alpha_entropy": words, "beta": words}
+    if hard is not None:  # a pass where no image was sampled says next to nothing, and leaves b as it was
+        sampled = xp_of(hard.mask).maximum((1 - hard.expected).sum(), 1e-20)
+        found |= {"reward": sampled, "baseline": sampled, "expected": hard.mask.shape[1]}
+    return found
+
+
 def choose(config, scores, alpha, gumbel=None, expected=None):
     """Where hard attention looks: s_t drawn from alpha_t (N, L), or alpha_t itself where `expected` (N,) is 1.
 

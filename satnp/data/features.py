@@ -5,7 +5,7 @@ import io
 import json
 import os
 from dataclasses import asdict
-from itertools import islice
+from itertools import chain, islice
 from math import prod
 from pathlib import Path
 
@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 from satnp.backend import to_device, to_host, xp_of
 from satnp.encoders.photos import read_photo
-from satnp.files import lock, naming, read_json, write_json
+from satnp.files import naming, read_json, write_json
+from satnp.ranks import ALONE
 from satnp.threads import ahead
 
 CHUNK = 100  # photos between two notes of how far the store has come
@@ -28,40 +29,60 @@ def fingerprint(model):
     return digest.hexdigest()[:16]
 
 
-def feature_store(folder, model, split, mirrored=False):
+def feature_store(folder, model, split, mirrored=False, ranks=ALONE):
     """The memory-mapped features (photos, ...) float16 of a split, in its order, computed as far as they are missing.
 
     They are `model.keepable`: annotations (L, D) of a frozen encoder, or the map before its first layer in training.
 
     `folder` gets features-FINGERPRINT.npy and a .json that says which photos and how many rows are done, so an
-    interrupted run goes on where it stopped. mirrored: of the photos seen in a mirror.
+    interrupted run goes on where it stopped. mirrored: of the photos seen in a mirror. Several `ranks` share the work.
     """
     stem = Path(folder) / f"features-{fingerprint(model)}-{split.contents}{'-mirrored' if mirrored else ''}"
     path, note = stem.with_suffix(".npy"), stem.with_suffix(".json")
     shape = (len(split.names), *kept_shape(model))
     said = {"photos": len(split.names), "encoder": fingerprint(model)}
-    if _rows_done(path, shape, read_json(note), said) < len(split.names):
-        with lock(stem.with_suffix(".lock"), wait=True):  # two trainings may share the folder
-            _fill(path, note, shape, said, model, split, mirrored)
-    return np.load(path, mmap_mode="r")
+
+    def rows_done():
+        return _rows_done(path, shape, read_json(note), said)
+
+    if ranks.once(rows_done) < len(split.names):
+        with ranks.lock(stem.with_suffix(".lock"), wait=True):  # two trainings may share the folder
+            done = ranks.once(rows_done)
+            rows = _shared(model, split.photos[done:], mirrored, ranks)
+            if ranks.rank == 0:
+                _fill(path, note, shape, said, rows, done, mirrored)
+            list(rows)  # none: to its end, where all ranks meet
+    return np.load(ranks.once(lambda: path), mmap_mode="r")  # not before it is whole
 
 
-def _fill(path, note, shape, said, model, split, mirrored):
-    """Compute the rows of the store that are missing."""
-    done = _rows_done(path, shape, read_json(note), said)
+def _shared(model, photos, mirrored, ranks):
+    """`keep` by all ranks, each CHUNK photos of its own at a time: rank 0 yields the rows in order, the others none."""
+    if ranks.size == 1:
+        yield from keep(model, photos, mirrored)
+        return
+    chunks = [photos[start : start + CHUNK] for start in range(0, len(photos), CHUNK)]
+    chunks += [()] * (-len(chunks) % ranks.size)
+    mine = chunks[ranks.rank :: ranks.size]
+    rows = keep(model, list(chain(*mine)), mirrored)
+    for chunk in mine:
+        for part in ranks.gather([kept.astype("<f2") for kept in islice(rows, len(chunk))]):
+            yield from part
+
+
+def _fill(path, note, shape, said, rows, done, mirrored):
+    """Write the rows (photos, ...) that are missing from the store, those after the first `done`."""
     # ordinary writes: the changed pages of a memory map would count as this process's memory
     with naming(path), open(path, "r+b" if path.exists() else "w+b") as file, tqdm(
-        total=len(split.names), initial=done, desc="features" + " mirrored" * mirrored, unit="photo"
+        total=shape[0], initial=done, desc="features" + " mirrored" * mirrored, unit="photo"
     ) as bar:  # fmt: skip
         file.write(_npy_header(shape))
         file.seek(_size(shape, done))
-        rows = keep(model, split.photos[done:], mirrored)
-        for start in range(done, len(split.names), CHUNK):
-            stop = min(start + CHUNK, len(split.names))
+        for start in range(done, shape[0], CHUNK):
+            stop = min(start + CHUNK, shape[0])
             for kept in islice(rows, stop - start):
                 file.write(kept.astype("<f2").tobytes())
                 bar.update()
-            if stop == len(split.names):
+            if stop == shape[0]:
                 file.truncate()  # it may have been another file, and longer
             file.flush()
             os.fsync(file.fileno())
