@@ -141,14 +141,19 @@ def world(asked=None):
     return ranks
 
 
-def start(count, arguments):
-    """Run satnp with `arguments` on `count` ranks of this machine -> its exit status"""
+def command(count, arguments):
+    """The command line that runs Python with `arguments` on `count` ranks of this machine."""
     places = [sysconfig.get_path("scripts"), *os.get_exec_path()]
     mpiexec = which("mpiexec", path=os.pathsep.join(places))
     for name, found in (("mpi4py", find_spec("mpi4py")), ("mpiexec", mpiexec)):
         if found is None:
             raise InputError(f'--ranks {count} needs {name}, which is not installed; pip install "satnp[mpi]"')
-    line = [mpiexec, "-n", str(count), sys.executable, "-m", "mpi4py", "-m", "satnp", *map(str, arguments)]
+    return [mpiexec, "-n", str(count), sys.executable, "-m", "mpi4py", *map(str, arguments)]
+
+
+def start(count, arguments):
+    """Run satnp with `arguments` on `count` ranks -> its exit status"""
+    line = command(count, ["-m", "satnp", *arguments])
     # a session of its own, or Ctrl-C would reach mpiexec twice: from the terminal and from here
     job = subprocess.Popen(
         line, stdin=subprocess.DEVNULL, env=os.environ | {"PYTHONUNBUFFERED": "1"}, start_new_session=True
