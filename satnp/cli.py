@@ -21,14 +21,13 @@ def main(arguments=None):
     """Run one command -> exit status: 0 done, 1 a check failed, 2 bad input, 130 interrupted, 141 not read to its end."""
     args = _parser().parse_args(arguments)
     try:
-        if "ranks" in args:
-            if (args.ranks or 1) > 1 and not ranks.inside():
-                return ranks.start(args.ranks, sys.argv[1:] if arguments is None else arguments)
-            args.world = ranks.world(args.ranks)
-        else:
-            args.world = ranks.ALONE
+        count = vars(args).get("ranks")
+        if count and count > 1 and not ranks.inside():
+            return ranks.start(count, sys.argv[1:] if arguments is None else arguments)
+        args.world = ranks.world() if "ranks" in args else ranks.ALONE
         # a command that fills a folder has it to itself
         with args.world.ending(), (args.world.lock(args.out / ".lock") if "out" in args else nullcontext()):
+            args.world.expect(count or args.world.size)
             return args.run(args) or 0
     except InputError as error:
         print(f"satnp: {' '.join(str(error).splitlines())}", file=sys.stderr)

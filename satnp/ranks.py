@@ -65,6 +65,14 @@ class Ranks:
         """Leave the job together at the end in here; an error that all ranks have is rank 0's to say."""
         yield
 
+    def expect(self, size):
+        """Raises InputError where there are not so many ranks."""
+        if size != self.size:
+            raise InputError(
+                f"--ranks {size} was asked for, but mpiexec and mpi4py make it {self.size}; under mpiexec leave out "
+                "--ranks, else let mpiexec be that of mpi4py's MPI"
+            )
+
 
 ALONE = Ranks()
 
@@ -127,14 +135,11 @@ def inside():
     return "mpi4py" in sys.modules or any(size != "1" for size in sizes)
 
 
-def world(asked=None):
-    """The Ranks of this process, of which all but rank 0 are mute; `asked` is how many there should be, None: any."""
-    ranks = Mpi() if inside() else ALONE
-    if asked not in (None, ranks.size):
-        raise InputError(
-            f"--ranks {asked} was asked for, but this process is one of {ranks.size}; leave out --ranks under mpiexec, "
-            "or take the mpiexec that belongs to mpi4py's MPI"
-        )
+def world():
+    """The Ranks of this process, of which all but rank 0 are mute."""
+    if not inside():
+        return ALONE
+    ranks = Mpi()
     if ranks.rank:
         os.environ["TQDM_DISABLE"] = "1"
         sys.stdout = open(os.devnull, "w")

@@ -1,7 +1,8 @@
 """One trainer for every captioner: batches of one length, an optimiser, validation, early stopping, checkpoints.
 
 Everything that decides the next step is in the checkpoint (parameters, optimiser, averaged parameters, generator, batch
-order, early-stopping state), so a resumed run gives the same bits as an uninterrupted one on the same machine.
+order, early-stopping state), so a resumed run gives the same bits as an uninterrupted one on the same machine; with another
+number of ranks, which only share each minibatch, the same run within rounding.
 """
 
 import hashlib
@@ -109,7 +110,8 @@ class Trainer:
         self.rng = np.random.default_rng([recipe.seed, 1])
         self.params = model.trainable
         P = self.params.flat.size
-        self.summed = xp_of(self.params.flat).zeros(P + 3, dtype=self.params.flat.dtype)  # over the ranks, at each step
+        # what the ranks sum at each step: the gradient and, beside it, three numbers of the pass
+        self.summed = xp_of(self.params.flat).zeros(P + 3, dtype=self.params.flat.dtype)
         self.grads = self.params.on(self.summed[:P])
         self.memory = optim.new_state(recipe.optimiser, self.params.flat)
         self.average = self.params.flat.copy() if recipe.averaging else None
@@ -383,8 +385,10 @@ def _part(noise, rows, N):
     """The noise of the captions in the slice `rows` of all N; arrays have time first, then N captions once a sample."""
 
     def part(x):
-        if x is None or x.ndim == 1:
-            return x if x is None else x[rows]
+        if x is None:
+            return None
+        if x.ndim == 1:
+            return x[rows]
         samples = x.reshape(len(x), -1, N, x.shape[2])
         return samples[:, :, rows].reshape(len(x), -1, x.shape[2])
 

@@ -351,7 +351,7 @@ def test_photos_of_one_name_get_a_figure_each(world, tmp_path, monkeypatch):
 
 
 def test_help_has_an_example_for_each_command(capsys):
-    for command in ("demo", "gradcheck", "estimators", "train", "caption", "evaluate"):
+    for command in ("demo", "gradcheck", "estimators", "features", "train", "caption", "evaluate"):
         with pytest.raises(SystemExit) as stop:
             main([command, "--help"])
         assert stop.value.code == 0
