@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 from satnp import ranks, runtime, threads
+from satnp.backend import to_device, to_host
 from satnp.cli import main
 from satnp.data import features
 from satnp.data.datasets import load_split
@@ -117,12 +118,12 @@ def read_splits(root):
     return {split: load_split("flickr8k", split, root) for split in ("train", "val")}
 
 
-def trainer(splits, out, ranks=ALONE, config="soft", dtype=np.float64, weights=None, **changes):
+def trainer(splits, out, ranks=ALONE, config="soft", dtype=np.float64, weights=None, xp=np, **changes):
     """Of a whole network, or with the `weights` of an encoder that is frozen, on random features."""
     recipe, kept = replace(RECIPE, **changes), [None] * 3
     preset = replace(PRESETS["flickr8k" if weights else "scenes"], config=CONFIG | CONFIGS[config], recipe=recipe)
     model = new_model(preset, splits["train"], weights)
-    model.params = model.params.on(model.params.flat.astype(dtype))
+    model.params = model.params.on(to_device(model.params.flat.astype(dtype), xp))
     if weights:
         kept = np.random.default_rng(0).random((3, 24, 169, 512)).astype(np.float16)
     return Trainer(model, recipe, splits["train"], splits["val"], out, *kept, ranks=ranks)
@@ -169,6 +170,21 @@ def test_a_baseline_is_kept_where_no_image_is_sampled(splits, tmp_path):
     (baseline, found), (other, _) = on_ranks(2, step)
     assert baseline == other == pytest.approx(-3, rel=1e-12)
     assert found["reward"] == 0 and found["expected"] == 1
+
+
+@pytest.mark.parametrize("config", ["soft", "hard"])
+def test_shares_on_the_strict_device_have_the_same_gradient_and_wait_for_nothing(splits, tmp_path, config):
+    def step(ranks, xp):
+        t = trainer(splits, tmp_path, ranks, config, xp=xp)
+        t.order = [np.arange(7)]
+        cache, *_ = t._train_step(xp)
+        return t.grads.flat, cache.nll, cache.baseline
+
+    with strict.no_sync():
+        parts = on_ranks(2, lambda ranks: step(ranks, strict))
+    for part in parts:
+        for found, wanted in zip(part, step(ALONE, np), strict=True):
+            np.testing.assert_allclose(to_host(found), wanted, rtol=1e-9, atol=1e-12)
 
 
 @pytest.fixture(scope="module")
