@@ -1,6 +1,6 @@
 """A straight-line NumPy formula as the body of a CUDA kernel, made from its syntax tree.
 
-    return 0.5 * xp_of(x).tanh(0.5 * x) + 0.5     becomes     out0 = ((T(0.5) * tanh((T(0.5) * x))) + T(0.5));
+    return 0.5 * xp_of(x).tanh(0.5 * x) + 0.5     becomes     ((T(0.5) * tanh((T(0.5) * x_))) + T(0.5))
 
 Assignments, + - * /, comparisons, numbers, `xp.exp` and its like, and functions that are such formulas themselves: each
 array element goes through it alone, so nothing else may be in it.
@@ -9,6 +9,7 @@ array element goes through it alone, so nothing else may be in it.
 import ast
 import inspect
 import textwrap
+from math import isfinite
 from typing import NamedTuple
 
 OPERATORS = {
@@ -47,6 +48,8 @@ def kernel(formula):
     body = _Body()
     inputs = tuple(body.new(x) for x in inspect.signature(formula).parameters)
     results = body.inline(formula, inputs)
+    # all are known before one is written: an output may be an input too
+    results = [x if x in body.names else body.assign("result", x) for x in results]
     outputs = tuple(f"out{k}" for k in range(len(results)))
     return Kernel(formula.__name__, inputs, outputs, "\n".join([*body.lines, *map("{} = {};".format, outputs, results)]))
 
@@ -92,6 +95,10 @@ class _Body:
         return reader.refuse(reader.tree)
 
 
+def _is_number(x):
+    return type(x) in (int, float) and isfinite(x)
+
+
 class _Reader:
     """The expressions of one function in C++."""
 
@@ -135,9 +142,9 @@ class _Reader:
         match node:
             case ast.Name(name) if name in self.here:
                 return self.here[name]
-            case ast.Name(name) if type(self.function.__globals__.get(name)) in (int, float):
+            case ast.Name(name) if _is_number(self.function.__globals__.get(name)):
                 return f"T({float(self.function.__globals__[name])!r})"
-            case ast.Constant(number) if type(number) in (int, float):
+            case ast.Constant(number) if _is_number(number):
                 return f"T({float(number)!r})"
             case ast.BinOp(left, operator, right) if type(operator) in OPERATORS:
                 return f"({self.value(left)} {OPERATORS[type(operator)]} {self.value(right)})"

@@ -46,15 +46,20 @@ def by_hand(outputs, sizes, threads, source):
         @wraps(definition)
         def call(*args):
             xp = xp_of(*args)
-            if xp is np or any(x.dtype.kind == "c" for x in args if hasattr(x, "dtype")):
+            arrays = [x for x in args if hasattr(x, "dtype")]
+            if xp is np or any(x.dtype.kind == "c" for x in arrays):
                 return definition(*args)
+            T, *others = {x.dtype.char for x in arrays if x.dtype.kind == "f"}
+            if others or T not in "fd" or any(x.dtype != np.int64 for x in arrays if x.dtype.kind != "f"):
+                kinds = ", ".join(str(x.dtype) for x in arrays)
+                raise TypeError(f"{definition.__name__} wants float32 or float64 and int64 on a device, not {kinds}")
             if hasattr(xp, "run_by_hand"):  # a stand-in for CuPy
                 return xp.run_by_hand(definition, args)
-            arrays = [xp.ascontiguousarray(x) for x in args if hasattr(x, "dtype")]
+            arrays = [xp.ascontiguousarray(x) for x in arrays]
             outs = [xp.empty(shape, dtype=arrays[0].dtype) for shape in outputs(*args)]
             blocks = -(-threads(*args) // THREADS)
             integers = [np.int32(n) for n in sizes(*args)]
-            _compiled(xp, call, arrays[0].dtype.char)((blocks,), (THREADS,), (*arrays, *outs, *integers))
+            _compiled(xp, call, T)((blocks,), (THREADS,), (*arrays, *outs, *integers))
             return outs[0] if len(outs) == 1 else tuple(outs)
 
         call.source, call.outputs, call.sizes, call.threads = source, outputs, sizes, threads
@@ -255,7 +260,7 @@ def weighted_sum(alpha, vectors):
     lambda scores, annotations: annotations.shape,
     lambda scores, annotations: len(scores) * annotations.shape[2],
     """
-extern "C" __global__ void look(const T* scores, const T* annotations, T* alpha, T* context, int N, int L, int D)
+extern "C" __global__ void soft_attention(const T* scores, const T* annotations, T* alpha, T* context, int N, int L, int D)
 {   // a thread for each feature of the context; each forms the softmax anew, and writes its share of it
     long long nd = THREAD, n = nd / D, d = nd % D;
     if (n >= N) return;
@@ -271,7 +276,7 @@ extern "C" __global__ void look(const T* scores, const T* annotations, T* alpha,
 }
 """,
 )
-def look(scores, annotations):
+def soft_attention(scores, annotations):
     """alpha = softmax(scores), context = sum_i alpha_i a_i
 
     scores (N, L), annotations (N, L, D) -> alpha (N, L), context (N, D)

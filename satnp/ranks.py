@@ -111,9 +111,11 @@ class Mpi(Ranks):
         """NCCL sums where each rank has a GPU of its own; it refuses two on one, so these sum on the host."""
         if xp is np:
             return
+        from cupy.cuda import nccl
+
         here, count = self.comm.Split_type(self.MPI.COMM_TYPE_SHARED), xp.cuda.runtime.getDeviceCount()
         xp.cuda.Device(here.rank % count).use()
-        if self.comm.allreduce(here.size <= count and xp.cuda.nccl.available, self.MPI.LAND):
+        if self.comm.allreduce(here.size <= count and nccl.available, self.MPI.LAND):
             from cupyx.distributed import init_process_group
 
             self.nccl = init_process_group(self.size, self.rank, use_mpi=True)

@@ -34,7 +34,7 @@ def test_blocks_give_what_one_call_gives(xp, rng, small_blocks, shapes):
     found = two(*(to_device(x, xp) for x in args))
     assert isinstance(found, tuple)
     for x, y in zip(found, wanted, strict=True):
-        np.testing.assert_allclose(to_host(x), y, rtol=1e-15)
+        np.testing.assert_allclose(to_host(x), y, rtol=1e-15, atol=1e-15)
     np.testing.assert_array_equal(to_host(one(*(to_device(x, xp) for x in args[:2]))), args[0] + args[1])
 
 

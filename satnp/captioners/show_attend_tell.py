@@ -94,9 +94,9 @@ from satnp.layers import (
     initial_state_backward,
     initial_state_forward,
     log_softmax,
-    look,
     lstm_cell_backward,
     lstm_cell_forward,
+    soft_attention,
     softmax_backward,
     softmax_forward,
     vocabulary_backward,
@@ -331,7 +331,7 @@ def forward(params, config, batch, noise):
             seen = choose(config, scores, alpha, gumbel[t], noise.expected)
             context, _ = context_forward(seen, annotations)
         else:
-            alpha, context = look(scores, annotations)
+            alpha, context = soft_attention(scores, annotations)
             seen = alpha
         z, gate_cache = gate_forward(h, context, p.W_beta, p.b_beta)
         hz.append(xp.concatenate([h, z], axis=1))  # side by side: one product a step
@@ -388,9 +388,9 @@ def backward(cache, grads, frozen=False):
     # the loop, backwards
     W_hz = p.stacked("W_h", "W_z")
     dgates_all, dgate_all, dcontext_all, dscores_all, dqueries = ([None] * T for _ in range(5))
-    dc = xp.zeros((N, H), dtype=dh_out.dtype)
-    dh_out = [dc, *dh_out]  # no word hears h_0 itself
-    dh = dh_out[T]
+    nothing = xp.zeros((N, H), dtype=dh_out.dtype)
+    dh_out = [nothing, *dh_out]  # dh_out[t] is that of h_t; no word hears h_0
+    dh, dc = dh_out[T], nothing
     for t in reversed(range(T)):
         step = cache.steps[t]
         dgates, dc = lstm_cell_backward((dh, dc), step.cell)
@@ -449,7 +449,7 @@ def _sum(a, b, c):
 
 
 def _outer(dgate, W):
-    """Two arrays whose broadcast product is dgate W^T, (N, H): the one gate of a row needs no matrix product."""
+    """Two factors whose broadcast product is dgate W^T, (N, H): the one gate of a row needs no matrix product."""
     return (dgate, W.T) if W.shape[1] == 1 else (dgate @ W.T, 1.0)
 
 

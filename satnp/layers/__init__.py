@@ -24,7 +24,7 @@ from satnp.layers.attention import (
     dot_scores_backward,
     dot_scores_forward,
     exponentials,
-    look,
+    soft_attention,
 )
 from satnp.layers.beams import beam_additive_scores, beam_products
 from satnp.layers.conv import (

@@ -131,7 +131,7 @@ BLOCK = 1 << 18  # numbers of R at a time: 1 MiB of float32
 
 
 def exponentials(keys):
-    """F = exp(-2 keys), or None where a float32 might not hold it.
+    """F = exp(-2 keys), or None where a float32 might not hold it, and on a device.
 
     With E = exp(2 query):  tanh(keys + query) = 1 - 2R,  R = F / (F + E). An addition and a division a step for a tanh.
     """
@@ -205,10 +205,10 @@ def dot_keys_backward(dscores, queries):
     return dscores.transpose(1, 2, 0) @ queries.transpose(1, 0, 2)
 
 
-def look(scores, annotations):
+def soft_attention(scores, annotations):
     """softmax_forward and context_forward in one, soft attention: scores (N, L), annotations (N, L, D) -> alpha, context"""
     if not _on_host(scores, annotations):
-        return kernels.look(scores, annotations)
+        return kernels.soft_attention(scores, annotations)
     alpha = kernels.softmax(scores)
     return alpha, _weighted_sum(alpha, annotations)
 

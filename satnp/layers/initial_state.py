@@ -24,12 +24,12 @@ def initial_state_forward(annotations, W_h, b_h, W_c, b_c):
     Source: Xu et al. 2015, section 3.1.2: two separate networks.
     """
     mean = annotations.mean(axis=1)
-    h, c = _tanh_of_sum(mean @ W_h, b_h), _tanh_of_sum(mean @ W_c, b_c)
+    h, c = _first_state(mean @ W_h, b_h), _first_state(mean @ W_c, b_c)
     return (h, c), InitialStateCache(annotations.shape[1], AffineCache(mean, W_h), h, AffineCache(mean, W_c), c)
 
 
 @elementwise
-def _tanh_of_sum(x, b):
+def _first_state(x, b):
     return xp_of(x).tanh(x + b)
 
 

@@ -21,7 +21,7 @@ def lstm_cell_forward(gates, c_prev, more=None):
 
     gates (N, 4H), c_prev (N, H) -> h (N, H), c (N, H)
 
-    more (N, 4H): another addend of gates, which takes no kernel of its own here.
+    more (N, 4H): added to gates first; here, so that it takes no kernel of its own.
 
     Source: Xu et al. 2015, eqs. 1-3; the affine part of eq. 1 is formed by the caller.
     """

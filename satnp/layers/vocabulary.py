@@ -1,4 +1,4 @@
-"""The last affine map and the cross-entropy in one, so that the (N, V) numbers are held once."""
+"""The last affine map and the cross-entropy in one, so that a host holds the (N, V) numbers once."""
 
 from typing import NamedTuple
 

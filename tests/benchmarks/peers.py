@@ -128,11 +128,13 @@ def _best_layout(make, compiled):
     """make(memory layout) -> run, in the layout that is faster here."""
 
     def seconds(layout):
-        run = make(layout)
+        run, wait = make(layout), torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
         run()
+        wait()
         started = perf_counter()
         run()
         run()
+        wait()
         return perf_counter() - started
 
     run = make(min((torch.channels_last, torch.contiguous_format), key=seconds))
