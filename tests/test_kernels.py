@@ -9,7 +9,7 @@ import pytest
 
 import satnp
 from satnp import formulas, kernels
-from satnp.backend import to_device, xp_of
+from satnp.backend import to_device, to_host, xp_of
 from satnp.elementwise import elementwise
 from satnp.formulas import NotElementwise
 from satnp.layers.activations import sigmoid
@@ -117,6 +117,15 @@ def test_a_kernel_by_hand_is_one_launch(kernel, rng):
         found = kernel(*on_device)
     for x, y in zip(*((r if isinstance(r, tuple) else (r,)) for r in (found, wanted)), strict=True):
         np.testing.assert_array_equal(x.get(), y)
+
+
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.__name__)
+def test_a_kernel_by_hand_on_each_library_is_its_definition(kernel, xp, rng):
+    args = ARGUMENTS[kernel.__name__](draw(rng))
+    wanted = kernel.__wrapped__(*(x.astype(float) if getattr(x, "dtype", None) == np.float32 else x for x in args))
+    found = kernel(*(to_device(x, xp) if isinstance(x, np.ndarray) else x for x in args))
+    for x, y in zip(*((r if isinstance(r, tuple) else (r,)) for r in (found, wanted)), strict=True):
+        assert relative(to_host(x), y) < 1e-5
 
 
 def clip(x):
