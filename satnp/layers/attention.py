@@ -40,7 +40,7 @@ def additive_scores_forward(keys, query, v, c, F=None):
 
     keys (N, L, A), query (N, A), v (A,), c (1,), F from `exponentials` -> scores (N, L)
 
-    On the host a photo at a time, in the cache, and with tanh = 1 - 2R. Nothing of size (N, L, A) is kept: the backward
+    On the host a few photos at a time, in the cache, and with tanh = 1 - 2R. Nothing of size (N, L, A) is kept: the backward
     makes it again.
     """
     cache = AdditiveCache(keys, query, v, F)
