@@ -1,0 +1,32 @@
+"""What every lesson uses: see the source of a function, keep a figure, hold a number against another."""
+
+import inspect
+import os
+from pathlib import Path
+
+import numpy as np
+
+FIGURES = Path(os.environ.get("SATNP_LESSONS", "satnp-lessons"))  # where figures go
+
+
+def show(function):
+    """Print the source of `function` as it stands in satnp, with the place to set a breakpoint."""
+    function = inspect.unwrap(function)
+    lines, start = inspect.getsourcelines(function)
+    print(f"{Path(inspect.getsourcefile(function)).relative_to(Path(__file__).parents[1])}:{start}\n{''.join(lines)}")
+
+
+def save(figure, name, see):
+    """Keep a matplotlib figure as NAME.png and print where it lies and, in one sentence, what to see in it."""
+    FIGURES.mkdir(parents=True, exist_ok=True)
+    file = FIGURES / f"{name}.png"
+    figure.savefig(file, dpi=110, bbox_inches="tight")
+    print(f"figure: {file.resolve()}\n  see: {see}")
+
+
+def near(what, got, wanted, within=1e-10):
+    """Print how far `got` is from `wanted`, |got - wanted| / |wanted|; raises AssertionError beyond `within`."""
+    got, wanted = np.asarray(got), np.asarray(wanted)
+    error = float(np.linalg.norm(got - wanted) / max(np.linalg.norm(wanted), 1e-300))
+    print(f"{what}: off by {error:.1e} (wanted below {within:.0e})")
+    assert got.shape == wanted.shape and error <= within, f"{what}: not the same numbers"
