@@ -85,8 +85,10 @@ hs = 10.0 ** np.arange(-16, 0.01, 0.125)
 
 
 def errors_of(rule, number):
-    found = [rule(np.exp, number(x), number(h)) for h in hs]
-    return np.maximum(np.abs(np.array(found, float) / np.exp(float(number(x))) - 1), 1e-17)
+    """Relative errors of exp' at 0.7 for each of `hs`, computed in `number`."""
+    at = number(0.7)
+    found = [rule(np.exp, at, number(h)) for h in hs]
+    return np.maximum(np.abs(np.array(found, float) / np.exp(float(at)) - 1), 1e-17)
 
 
 figure = Figure(figsize=(7, 4.2))
@@ -226,12 +228,12 @@ print("relu at 3e-6, -3e-6 and 0:", *(complex_step(relu, x) for x in (3e-6, -3e-
 # ## Look
 
 # %%
-hs = 10.0 ** np.arange(-40, 0.01, 0.5)
+steps = 10.0 ** np.arange(-40, 0.01, 0.5)
 figure = Figure(figsize=(7, 4.2))
 axes = figure.subplots()
 for name, rule in (("one-sided", one_sided), ("central", central), ("complex step", complex_step)):
-    found = np.array([rule(np.exp, x, h) for h in hs])
-    axes.loglog(hs, np.maximum(np.abs(found / np.exp(x) - 1), 1e-17), ".-", lw=0.8, ms=5, label=name)
+    found = np.array([rule(np.exp, x, h) for h in steps])
+    axes.loglog(steps, np.maximum(np.abs(found / np.exp(x) - 1), 1e-17), ".-", lw=0.8, ms=5, label=name)
 axes.axvline(1e-30, color="grey", ls=":", label="h = 1e-30")
 axes.set(xlabel="h (in units of x)", ylabel="relative error of f' (an error of 0 is drawn at 1e-17)")
 axes.legend()
@@ -290,8 +292,9 @@ for name, f in operations.items():
 # numbers; an array of zeros of the wrong dtype drops the imaginary part with a ComplexWarning, which satnp's tests
 # and `check_gradients` make an error. A silent 0 is found too: the backward, if right, then disagrees.
 #
-# One more, of another kind: 1 / (1 + exp(-x)) at x = -800. In real numbers exp(800) is inf, and 1/inf is 0: a warning,
-# but right. In complex numbers inf meets 0 * inf, which is NaN:
+# One more, of another kind: the sigmoid 1 / (1 + exp(-x)) at x = -800. In real numbers exp(800) is inf, and 1/inf is 0: a
+# warning, but right. In complex numbers both parts of exp(800 - ih) are inf, and 1 / (inf - i inf) is NaN. The same function
+# as a tanh never overflows:
 
 # %%
 with np.errstate(all="ignore"):
@@ -569,11 +572,13 @@ assert not missed["satnp"]
 # complex step with ComplexWarning as an error, G, and the call of `diagnose`.
 
 # %%
+show(Case)
 show(check_gradients)
 
 # %% [markdown]
-# It takes a `Case`: how to make the inputs, the pair, and which inputs get no gradient (`constants`). Write one for a layer
-# of your own in ten lines. Ours is out = x * tanh(x @ W), where x has two roads:
+# (`xp` is the array library: NumPy, unless a GPU is checked.) It takes a `Case`: a name, how to make the inputs, the pair,
+# and which inputs get no gradient. Write one for a layer of your own in ten lines. Ours is out = x * tanh(x @ W), where x
+# has two roads:
 #
 #     da = dout * x * (1 - t*t)          with t = tanh(a), a = x @ W
 #     dx = dout * t + da @ W.T
@@ -679,9 +684,9 @@ print(diagnose("dW", n * (1 + 1e-12), n))
 # %% [markdown]
 # ## Exercises
 #
-# 1. The one-sided difference in float32: what do the formulas say for the best h and its error? Draw it into the first
-#    figure with `errors_of(one_sided, np.float32)`. The formula gives h = 4.9e-4 and an error of at
-#    most 4.9e-4; measured there: 7.7e-5.
+# 1. The one-sided difference in float32: what do the formulas say for the best h and its error? Plot
+#    errors_of(one_sided, np.float32) over hs, as in the first figure. You are right with h = 4.9e-4 and an error of at most
+#    4.9e-4; at this h it happens to be 7.7e-5.
 # 2. f(x) = sqrt(abs(sin(x))) at x = 4: the complex step gives 0. Mend f. You are right if it gives 0.375681.
 # 3. z = np.random.default_rng(0).standard_normal(100_000): for how many of them is central(relu, z, 1e-3) neither 0 nor 1,
 #    to within 1e-6? Say first how many you expect (the density of a normal number at 0 is 0.4): 80. You are right with 75.

@@ -278,8 +278,8 @@ for name, (form, times, count) in forms.items():
 
 # %% [markdown]
 # Of 113 million products Winograd's form leaves 29: not quite a quarter, because 27 columns need 7 tiles of 4. Its error is
-# six times that of the patches, 2e-6. For training that is nothing, but with tiles of 8 x 8 it would not be. "Patches in the
-# cache" are the same products as "all patches", some rows at a time, so that they never go out to memory.
+# six times that of the patches, 2e-6. For training that is nothing; larger tiles would lose more (exercise 4 compares two).
+# "Patches in the cache" are the same products as "all patches", some rows at a time, so that they never go out to memory.
 # The milliseconds are your machine's. On two busy cores we saw about 200, 10, 5 and 3.
 
 # %% [markdown]
@@ -293,7 +293,7 @@ left.barh(names, ms, color="C0")
 left.set(xlabel="time of one forward (ms, logarithmic)", xscale="log")
 left.invert_yaxis()
 right.barh(names, 1e7 * np.array(errors), color="C1")
-right.set(xlabel="relative error in float32 (in 1e-7, about one rounding)")
+right.set(xlabel="relative error in float32 (in 1e-7)")
 save(figure, "03_forms", "products beat the sum by far; Winograd loses most of one digit of seven")
 
 # %% [markdown]

@@ -339,7 +339,7 @@ for name in ("max-pool gradient to every cell", "ReLU without its mask", "encode
 
 # %% [markdown]
 # All three learn something: 0.61, 0.36 and 0.44 where the right gradient has 0.77. None of them says so. Whoever has never
-# seen the 0.77 would now try other rates and larger layers for a week. The check needs one forward and one backward.
+# seen the 0.77 would now try other rates and larger layers for a week. The check takes two forwards and one backward.
 
 # %% [markdown]
 # ## Exercises
