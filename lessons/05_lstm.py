@@ -57,9 +57,9 @@ show(lstm_cell_forward)
 show(lstm._cell)
 
 # %% [markdown]
-# `_cell` is the equations, line for line. `@elementwise` above it makes it fast (lesson 16). `lstm_cell_forward`
-# cuts the four blocks out of `gates`. The `cache` that it returns is what the way back will need (lesson 06).
-# `more` is added to the gates first. We will not use it here.
+# `_cell` is the equations, line for line. `@elementwise` above it makes it fast (lesson 16).
+# `lstm_cell_forward` cuts the four blocks out of `gates`. The `cache` that it returns is what the way back will
+# need (lesson 06). `more` is added to the gates first. We will not use it here.
 
 # %%
 cases = {"keep": (-100, 100, 100), "replace": (100, -100, 100), "hide": (-100, 100, -100), "add": (100, 100, 100)}
@@ -245,8 +245,8 @@ print(f"off by {error:.0%}")
 assert error > 0.1
 
 # %% [markdown]
-# Nothing stops you. All shapes fit, all numbers are finite, and the network says nonsense. A second one: forget the
-# tanh, h = o * c. Show and Tell (Vinyals et al. 2015) does so on purpose; here it is a mistake. Which
+# Nothing stops you. All shapes fit, all numbers are finite, and the network says nonsense. A second one: forget
+# the tanh, h = o * c. Show and Tell (Vinyals et al. 2015) does so on purpose; here it is a mistake. Which
 # statement above tells it at once?
 
 # %%
@@ -269,8 +269,8 @@ assert abs(h_now[0, 0]) < 1 < (cache.o * c_now)[0, 0]
 # 3. How many weights has eq. 1 with the photo's part, at the paper's sizes M = 512, D = 512, H = 1000?
 #    Count W_x, W_h, W_z (D, 4H) and b. Check: 8,100,000.
 # 4. Set weights by hand for two units A, B that tell whether the number of ones so far is odd. The input x is 0
-#    or 1; W_h is not 0 any more. Hint: let p = (h_A - h_B) / tanh 1. Shut f, open o, let g = 1, so that c = i and
-#    h = tanh(i). Let A be "x or p" and B "x and p" by the number of i. Check on x = 1, 0, 1, 1, 0, 1: p is
+#    or 1; W_h is not 0 any more. Hint: let p = (h_A - h_B) / tanh 1. Shut f, open o, let g = 1, so that c = i
+#    and h = tanh(i). Let A be "x or p" and B "x and p" by the number of i. Check on x = 1, 0, 1, 1, 0, 1: p is
 #    1, 1, 0, 1, 1, 0, to 0.001.
 # 5. A gated recurrent unit has one gate u in place of i and f: h = (1 - u) h_prev + u tanh(...), and no cell.
 #    Write it. Check: with the number of u at -100, h is h_prev to the last bit; the derivative of h_T with

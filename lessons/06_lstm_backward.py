@@ -7,8 +7,9 @@
 # equations: Xu et al. 2015, eqs. 1-3
 # about: satnp.layers.lstm_cell_backward
 #
-# To go back, take the lines of the forward pass in reverse. Each array gets the sum of what its users send back.
-# The cell c has two users, itself one step later being one of them. That is all of "backpropagation through time".
+# To go back, take the lines of the forward pass in reverse. Each array gets the sum of what its users send
+# back. The cell c has two users, itself one step later being one of them. That is all of "backpropagation
+# through time".
 
 # %%
 import numpy as np
@@ -44,8 +45,8 @@ print("ready")
 #
 # ## One step, derived
 #
-# The forward pass of lesson 05 with a name for each line. a_i, a_f, a_o, a_g are the four blocks of `gates`, the
-# numbers before the sigmoids and the tanh:
+# The forward pass of lesson 05 with a name for each line. a_i, a_f, a_o, a_g are the four blocks of `gates`,
+# the numbers before the sigmoids and the tanh:
 #
 #     (1)  i = sigmoid(a_i),  f = sigmoid(a_f),  o = sigmoid(a_o),  g = tanh(a_g)
 #     (2)  c = f * c_prev + i * g
@@ -85,8 +86,8 @@ print("ready")
 #
 # ## Predict
 #
-# At the first step of a sequence let c_prev = 0. Look at the lines under (2) and (1). Of the four blocks of dgates one is
-# exactly zero then. Which, and why?
+# At the first step of a sequence let c_prev = 0. Look at the lines under (2) and (1). Of the four blocks of
+# dgates one is exactly zero then. Which, and why?
 #
 # ## Run
 
@@ -140,9 +141,9 @@ near("dc_prev of the real function", dc_prev, [[dc_before]], within=1e-14)
 # %% [markdown]
 # ## Check by number
 #
-# The derivation and the code could share a mistake. The complex step of lesson 02 knows nothing of either:
-# it nudges one element of the input by i·1e-30 and looks at the imaginary part of J. What is J here? A step has two
-# outputs, h and c. Let R_h and R_c be random arrays of their shapes and
+# The derivation and the code could share a mistake. The complex step of lesson 02 knows nothing of either: it
+# nudges one element of the input by i·1e-30 and looks at the imaginary part of J. What is J here? A step has
+# two outputs, h and c. Let R_h and R_c be random arrays of their shapes and
 #
 #     J = sum(h * R_h) + sum(c * R_c)
 #
@@ -184,8 +185,8 @@ near("dc_prev", dc_prev, numeric_gradient(lambda x: J_of_step(gates, x), c_prev)
 #
 # **The users of c_t.** tanh in step t, and line (2) of step t+1. Also two; the step function adds them up.
 #
-# **Line (5) backward.** Element by element: gates[n, k] = sum_j h[n, j] W[j, k] + ... An h[n, j] is used for all
-# k, so dh[n, j] = sum_k dgates[n, k] W[j, k]. A W[j, k] is used for all captions n, so
+# **Line (5) backward.** Element by element: gates[n, k] = sum_j h[n, j] W[j, k] + ... An h[n, j] is used for
+# all k, so dh[n, j] = sum_k dgates[n, k] W[j, k]. A W[j, k] is used for all captions n, so
 # dW[j, k] = sum_n h[n, j] dgates[n, k]. As matrices:
 #
 #     dh_(t-1) gets  dgates_t W_h^T              dx_t = dgates_t W_x^T
@@ -246,8 +247,9 @@ def backward(dh_out, cache, cell_backward=lstm_cell_backward):
 print("in the loop: one product. After it: three.")
 
 # %% [markdown]
-# So 20 in the loop and 3 after it, instead of 80 in the loop. What leaves the loop at its end, dh and dc, belongs
-# to the initial state: it goes on into what made it (in the captioner: the mean of the photo's annotations).
+# So 20 in the loop and 3 after it, instead of 80 in the loop. What leaves the loop at its end, dh and dc,
+# belongs to the initial state: it goes on into what made it (in the captioner: the mean of the photo's
+# annotations).
 #
 # Now all six gradients against the complex step. No two sizes are equal, so that a transposed or swapped axis
 # cannot go unseen.
@@ -294,15 +296,16 @@ near("dW_h, step by step", slow, found[4], within=1e-14)
 # %% [markdown]
 # ## Look
 #
-# How far back does a gradient reach? Send one in at the last step only and watch its size as it goes back.
-# It has two ways back. The belt: dc_(t-1) = dc_t * f, once a step. A forget gate whose bias is 0 is at about one
-# half, and 2^-40 is 1e-12; bias 1: f = 0.731; bias 3: f = 0.953, and 0.953^40 = 0.15. The other way goes through
-# the gates and W_h^T into h_(t-1), and from there to the belt again.
+# How far back does a gradient reach? Send one in at the last step only and watch its size as it goes back. It
+# has two ways back. The belt: dc_(t-1) = dc_t * f, once a step. A forget gate whose bias is 0 is at about one
+# half, and 2^-40 is 1e-12; bias 1: f = 0.731; bias 3: f = 0.953, and 0.953^40 = 0.15. The other way goes
+# through the gates and W_h^T into h_(t-1), and from there to the belt again.
 #
 # Beside it a plain network, h_t = tanh(x_t W_x + h_(t-1) W_h), whose gradient goes through a tanh and W_h^T at
 # each step: dh_(t-1) = (dh_t * (1 - h_t²)) W_h^T. Weights are N(0, 1) / sqrt(fan-in) in all four.
 #
-# **Predict** which bias makes the LSTM forget as fast as the plain network, and what is left of which after 40 steps.
+# **Predict** which bias makes the LSTM forget as fast as the plain network, and what is left after 40 steps of the
+# gradient with bias 3.
 
 # %%
 T, N, M, H = 41, 8, 7, 16
@@ -356,9 +359,9 @@ axis.legend()
 save(figure, "06_reach", "only with forget bias 3 does the first step hear the last; dotted, what the belt alone brings")
 
 # %% [markdown]
-# An LSTM whose forget gates are half shut forgets about as fast as a plain network. The cell alone does not help:
-# the gates must be open, by their bias or by training. With bias 3 what comes through W_h adds to the belt at
-# each step, and nothing is lost in 40 steps.
+# An LSTM whose forget gates are half shut forgets about as fast as a plain network. The cell alone does not
+# help: the gates must be open, by their bias or by training. With bias 3 what comes through W_h adds to the
+# belt at each step, and nothing is lost in 40 steps.
 
 # %% [markdown]
 # ## Break it
@@ -369,7 +372,8 @@ save(figure, "06_reach", "only with forget bias 3 does the first step hear the l
 # - `i, g swapped`: di and dg are written to each other's columns.
 # - `no tanh'`: the factor 1 - tanh_c² is forgotten.
 #
-# **Predict** which of them a check that runs a sequence of ONE step will not see. (At the last step dc is zero.)
+# **Predict** which of them a check that runs a sequence of ONE step will not see. (At the last step dc is
+# zero.)
 
 
 # %%
@@ -414,8 +418,8 @@ assert one["c lost"] < 1e-12 < 1e-2 < six["c lost"] and six["none"] < 1e-12
 assert min(six["i, g swapped"], six["no tanh'"], one["i, g swapped"], one["no tanh'"]) > 1e-2
 
 # %% [markdown]
-# One step does not see `c lost`: there is no step t+1 whose gradient could be lost. A check through time needs T
-# of at least 2, better 3.
+# One step does not see `c lost`: there is no step t+1 whose gradient could be lost. A check through time needs
+# T of at least 2, better 3.
 #
 # Would training have told? A step along a wrong gradient still goes downhill if its angle to the right one is
 # below 90 degrees. Take the six gradients together as one long vector:
@@ -440,7 +444,8 @@ for mistake in ("i, g swapped", "no tanh'"):
     print(f"{mistake}:", diagnose("dgates", mistakes[mistake]((R_h, R_c), cache)[0], wanted).sentence)
 
 # %% [markdown]
-# Columns 0-3 and 12-15 are the blocks of i and g: the sentence names the two gates. The o block is right in both.
+# Columns 0-3 and 12-15 are the blocks of i and g: the sentence names the two gates. The o block is right in
+# both.
 #
 # satnp keeps such mistakes in a table, `satnp.bugs`, and plants them in its own source. Three of them live in
 # the LSTM (here H = 5, so a block has 5 columns):
@@ -457,20 +462,21 @@ for bug in bugs.BUGS:
 # %% [markdown]
 # ## Exercises
 #
-# 1. Pencil: gates (0, 0, 0, 0), c_prev = 0.5, dh = 1, dc = 0. All gates are one half and g = 0, so c = 0.25. Go through
-#    lines (4) to (1). Check with `lstm_cell_backward`: dgates = (0, 0.0588, 0.0612, 0.2350), dc_prev = 0.2350.
+# 1. Pencil: gates (0, 0, 0, 0), c_prev = 0.5, dh = 1, dc = 0. All gates are one half and g = 0, so c = 0.25. Go
+#    through lines (4) to (1). Check with `lstm_cell_backward`: dgates = (0, 0.0588, 0.0612, 0.2350), dc_prev =
+#    0.2350.
 # 2. Close the listing above and write `my_cell_backward(dout, cache)` from the derivation, with
-#    `c_prev, i, f, o, g, tanh_c = cache`. Check: `backward(dh_out, forward(*inputs)[1], my_cell_backward)` is within 1e-12
-#    of `by_complex_step(J, inputs)`.
+#    `c_prev, i, f, o, g, tanh_c = cache`. Check: `backward(dh_out, forward(*inputs)[1], my_cell_backward)` is within 1e-12 of
+#    `by_complex_step(J, inputs)`.
 # 3. h = o * c, without the tanh (Vinyals et al. 2015). Which lines change? Write both passes for one step.
 #    Check: below 1e-12 by the complex step; and your do is now dh * c.
-# 4. A peephole: the forget gate also sees the cell, f = sigmoid(a_f + p * c_prev) with weights p (H,). c_prev has one user
-#    more. Derive dc_prev (two parts) and dp. Check: both below 1e-12.
-# 5. Captions of different lengths: after a caption has ended its state stands still, h_t = m_t h_new + (1 - m_t) h_(t-1),
-#    and c alike, with a mask m (T, N) of zeros and ones. Derive what dh and dc become. Check by the complex step, below
-#    1e-12; and dx of the steps after the end is exactly 0.
+# 4. A peephole: the forget gate also sees the cell, f = sigmoid(a_f + p * c_prev) with weights p (H,). c_prev
+#    has one user more. Derive dc_prev (two parts) and dp. Check: both below 1e-12.
+# 5. Captions of different lengths: after a caption has ended its state stands still,
+#    h_t = m_t h_new + (1 - m_t) h_(t-1), and c alike, with a mask m (T, N) of zeros and ones. Derive what dh and dc become. Check by
+#    the complex step, below 1e-12; and dx of the steps after the end is exactly 0.
 #
 # ## Next
 #
-# 07: the words at both ends of the step. What comes in is a row of a table, what goes out a probability for each word, and
-# dh_out, random here, becomes what the words teach.
+# 07: the words at both ends of the step. What comes in is a row of a table, what goes out a probability for
+# each word, and dh_out, random here, becomes what the words teach.

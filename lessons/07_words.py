@@ -7,8 +7,9 @@
 # equations: Xu et al. 2015, eqs. 1, 7 and the first term of 14
 # about: satnp.layers.embedding_backward
 #
-# A word goes in as a row of a table and comes out as a probability among all words. Both ends have a trap:
-# a word that occurs twice must teach its row twice, and a probability must never be computed before its logarithm.
+# A word goes in as a row of a table and comes out as a probability among all words. Both ends have a trap: a
+# word that occurs twice must teach its row twice, and a probability must never be computed before its
+# logarithm.
 
 # %%
 import numpy as np
@@ -35,8 +36,9 @@ rng = np.random.default_rng(0)
 print("ready")
 
 # %% [markdown]
-# Four captions. Every word gets a number, its id. Ids 0 to 3 are special: `<pad>` fills up short captions, `<start>`
-# is the first word the network is given, `<end>` the last it has to say, `<unk>` any word that is not in the table.
+# Four captions. Every word gets a number, its id. Ids 0 to 3 are special: `<pad>` fills up short captions,
+# `<start>` is the first word the network is given, `<end>` the last it has to say, `<unk>` any word that is not
+# in the table.
 
 # %%
 sentences = "a red dog", "a cat on a red mat", "two dogs", "a dog on a mat by a cat"
@@ -46,8 +48,8 @@ print("\n".join(f"{k:2} {word}" for k, word in enumerate(vocabulary.words)))
 print(captions)
 
 # %% [markdown]
-# `captions` is (N, T+1). The network is given word t and must say word t+1, so `captions[:, :-1]` is what goes in
-# and `captions[:, 1:]` what shall come out. `mask` (N, T) is 1 where a word counts.
+# `captions` is (N, T+1). The network is given word t and must say word t+1, so `captions[:, :-1]` is what goes
+# in and `captions[:, 1:]` what shall come out. `mask` (N, T) is 1 where a word counts.
 #
 # ## Predict
 #
@@ -76,13 +78,14 @@ for name, dE in (("dE[ids] += dout", fancy), ("np.add.at", add_at), ("embedding_
     print(f"{name:18} {dE[4, 0]:8.0f}{dE[6, 0]:8.0f}")
 
 # %% [markdown]
-# `dE[ids] += dout` means dE[ids] = dE[ids] + dout: NumPy reads rows 4, 6, 4, 4 (all zeros), adds, and writes them back.
-# Row 4 is written three times and the last one wins. Nothing is raised. `np.add.at` adds one after the other, as it
-# should. satnp sorts the ids, so that equal ones stand side by side, and adds up each run of equal ones
-# (`np.add.reduceat`): the same sums, and on large batches faster (lesson 15 measures).
+# `dE[ids] += dout` means dE[ids] = dE[ids] + dout: NumPy reads rows 4, 6, 4, 4 (all zeros), adds, and writes
+# them back. Row 4 is written three times and the last one wins. Nothing is raised. `np.add.at` adds one after
+# the other, as it should. satnp sorts the ids, so that equal ones stand side by side, and adds up each run of
+# equal ones (`np.add.reduceat`): the same sums, and on large batches faster (lesson 15 measures).
 #
-# Why it is right can be seen in one line. Let `onehot` (K, V) have a 1 at each word's id. Then E[ids] = onehot E, an
-# ordinary product, and so dE = onehot^T dout. That product is the definition; nobody computes it, V being 10,000.
+# Why it is right can be seen in one line. Let `onehot` (K, V) have a 1 at each word's id. Then
+# E[ids] = onehot E, an ordinary product, and so dE = onehot^T dout. That product is the definition; nobody computes it, V being
+# 10,000.
 
 # %%
 onehot = np.eye(V)[ids]
@@ -101,12 +104,14 @@ print(f"{len(given)} words given, {len(words)} different: {1 - len(words) / len(
 # %% [markdown]
 # ## Cross-entropy, derived
 #
-# The network makes V numbers, the logits z, and says p_k = exp(z_k) / sum_j exp(z_j): the softmax. If y is the right word,
-# the loss is -log p_y, in nats: 0 if it was certain and right, log V if it knew nothing. Write it out:
+# The network makes V numbers, the logits z, and says p_k = exp(z_k) / sum_j exp(z_j): the softmax. If y is the
+# right word, the loss is -log p_y, in nats: 0 if it was certain and right, log V if it knew nothing. Write it
+# out:
 #
 #     loss = -log p_y = log(sum_j exp(z_j)) - z_y
 #
-# The derivative with respect to z_k: the first part gives exp(z_k) / sum_j exp(z_j) = p_k, the second -1 where k = y.
+# The derivative with respect to z_k: the first part gives exp(z_k) / sum_j exp(z_j) = p_k, the second -1 where
+# k = y.
 #
 #     dz = p - onehot(y)
 #
@@ -114,8 +119,8 @@ print(f"{len(given)} words given, {len(words)} different: {1 - len(words) / len(
 #
 # ## Predict
 #
-# Three words have logits 0, 0 and -120, in float32, and the third is the right one. What is the loss? What do you get
-# from np.log(p)? And for logits 0, 0 and 120?
+# Three words have logits 0, 0 and -120, in float32, and the third is the right one. What is the loss? What do
+# you get from np.log(p)? And for logits 0, 0 and 120?
 
 # %%
 z = np.float32([[0, 0, -120], [0, 0, 120]])
@@ -131,11 +136,11 @@ show(cross_entropy_forward)
 show(cross_entropy_backward)
 
 # %% [markdown]
-# exp(-120) = 8e-53 is below the smallest float32, so p is 0 and its logarithm -inf: one such word makes the loss
-# of the whole batch infinite. exp(120) is above the largest, and inf / inf is no number. `log_softmax` never
-# forms p. It uses two facts. Adding the same number to all logits changes no p: so subtract the largest, and no
-# exp overflows. And log p_k = z_k - log(sum_j exp(z_j)), where the sum now has a 1 in it (the largest word's), so
-# that its logarithm is harmless.
+# exp(-120) = 8e-53 is below the smallest float32, so p is 0 and its logarithm -inf: one such word makes the
+# loss of the whole batch infinite. exp(120) is above the largest, and inf / inf is no number. `log_softmax`
+# never forms p. It uses two facts. Adding the same number to all logits changes no p: so subtract the largest,
+# and no exp overflows. And log p_k = z_k - log(sum_j exp(z_j)), where the sum now has a 1 in it (the largest
+# word's), so that its logarithm is harmless.
 #
 # ## Look
 
@@ -150,21 +155,23 @@ worst = abs(naive - stable)[: last + 1].max()
 print(f"-log(p) is finite up to a distance of {far[last]:.1f}, and off by up to {worst:.2f} nats before")
 
 # %%
-figure = Figure(figsize=(7, 4))
-axis = figure.subplots()
-axis.plot(far, stable, "-", color="C0", label="-log_softmax")
-axis.plot(far[: last + 1], naive[: last + 1], "--", color="C3", label="-log(p)")
-axis.axvline(far[last], color="C3", linestyle=":", label="from here on -log(p) is inf")
-axis.set_xlabel("how far the right word lies below the other (logits)")
-axis.set_ylabel("loss in float32 (nats)")
-axis.legend()
-save(figure, "07_log_p", "the logarithm of a rounded probability ends at 103 nats; log_softmax goes on as a straight line")
+figure = Figure(figsize=(7, 6))
+axes = figure.subplots(2, 1, sharex=True)
+axes[0].plot(far, stable, "-", color="C0", label="-log_softmax")
+axes[0].plot(far[: last + 1], naive[: last + 1], "--", color="C3", label="-log(p)")
+axes[0].axvline(far[last], color="C3", linestyle=":", label="from here on -log(p) is inf")
+axes[0].set_ylabel("loss in float32 (nats)")
+axes[0].legend()
+axes[1].plot(far[: last + 1], abs(naive - stable)[: last + 1], ".", color="C3")
+axes[1].set_ylabel("error of -log(p) (nats)")
+axes[1].set_xlabel("how far the right word lies below the other (logits)")
+save(figure, "07_log_p", "-log(p) ends at 103 nats and is coarse from 87 on, where p has few bits left; log_softmax goes on")
 
 # %% [markdown]
 # ## Check by number
 #
-# A small model of next words, with both ends: logits = E[given] W + b. Its loss is the mean over the N captions of
-# the sum of -log p over the words that count. So each word has the weight mask / N, and a padded word 0.
+# A small model of next words, with both ends: logits = E[given] W + b. Its loss is the mean over the N captions
+# of the sum of -log p over the words that count. So each word has the weight mask / N, and a padded word 0.
 
 
 # %%
@@ -194,8 +201,8 @@ for k, name in enumerate(("dE", "dW", "db")):
     near(name, gradients[k], numeric_gradient(of_one, parameters[k]), within=1e-12)
 
 # %% [markdown]
-# A test that costs nothing: with all logits equal, every word has p = 1/V, so the loss is log V nats a word. A new model
-# that prints much more than log V has something wrong at this end.
+# A test that costs nothing: with all logits equal, every word has p = 1/V, so the loss is log V nats a word. A
+# new model that prints much more than log V has something wrong at this end.
 
 # %%
 nothing = loss_and_gradients(captions, mask, E, 0 * W, 0 * b)[0]
@@ -205,8 +212,8 @@ print("sum of dlogits over the words, largest:", abs(dlogits.sum(axis=1)).max())
 # %% [markdown]
 # ### Padding changes nothing
 #
-# Fill each caption up with five more `<pad>`. The mask gets five zeros more. The loss and all gradients must stay
-# as they are, and what flows back to a padded word must be 0, exactly.
+# Fill each caption up with five more `<pad>`. The mask gets five zeros more. The loss and all gradients must
+# stay as they are, and what flows back to a padded word must be 0, exactly.
 
 # %%
 longer = np.pad(captions, ((0, 0), (0, 5)))
@@ -219,8 +226,9 @@ print("largest gradient at a padded word:", abs(dlogits2[longer_mask.ravel() == 
 assert not dlogits2[longer_mask.ravel() == 0].any() and not gradients[0][0].any()
 
 # %% [markdown]
-# Two habits that break it: a mean over all N T places (the loss then falls when you pad), and a loss that counts
-# `<pad>` as a word (a network soon learns to say `<pad>` after `<pad>`, and the printed loss looks splendid).
+# Two habits that break it: a mean over all N T places (the loss then falls when you pad), and a loss that
+# counts `<pad>` as a word (a network soon learns to say `<pad>` after `<pad>`, and the printed loss looks
+# splendid).
 
 # %%
 print("           sum / words that count   sum / all places   <pad> counted as a word")
@@ -232,8 +240,8 @@ for what, c, m in (("as it is", captions, mask), ("longer", longer, longer_mask)
 # %% [markdown]
 # ### In one
 #
-# For V = 10,000 the logits are the largest array of the whole model. `vocabulary_forward` does affine and cross-entropy in
-# one, so that they are held once, and p - onehot is written in their place. Same numbers:
+# For V = 10,000 the logits are the largest array of the whole model. `vocabulary_forward` does affine and
+# cross-entropy in one, so that they are held once, and p - onehot is written in their place. Same numbers:
 
 # %%
 given, wanted, weights = captions[:, :-1].ravel(), captions[:, 1:].ravel(), mask.ravel() / len(mask)
@@ -244,9 +252,9 @@ near("dW in one", vocabulary_backward(1.0, cache)[1], gradients[1], within=1e-14
 # %% [markdown]
 # ## Break it
 #
-# satnp.bugs plants these mistakes in the real source and runs the check of that layer. What does each check say?
-# Two of the checks are named after what makes them see: "repeated ids", "zero weights". With other inputs they
-# would be blind.
+# satnp.bugs plants these mistakes in the real source and runs the check of that layer. What does each check
+# say? Two of the checks are named after what makes them see: "repeated ids", "zero weights". With other inputs
+# they would be blind.
 
 # %%
 for bug in bugs.BUGS:
@@ -269,17 +277,18 @@ for ids in (np.array([4, 6, 5, 8]), np.array([4, 6, 4, 4])):
 # %% [markdown]
 # ## Exercises
 #
-# 1. One word has the logits (0, 1, 2) and the right one is the first. Work out loss and dlogits by hand. Check with
-#    `cross_entropy_forward`: 2.4076 nats, dlogits (-0.9100, 0.2447, 0.6652).
-# 2. Perplexity is exp(nats a word): "as unsure as among so many equal words". What is it for a model that knows nothing?
-#    Check: with W = 0 and b = 0 above it is V = 13, to rounding.
+# 1. One word has the logits (0, 1, 2) and the right one is the first. Work out loss and dlogits by hand. Check
+#    with `cross_entropy_forward`: 2.4076 nats, dlogits (-0.9100, 0.2447, 0.6652).
+# 2. Perplexity is exp(nats a word): "as unsure as among so many equal words". What is it for a model that knows
+#    nothing? Check: with W = 0 and b = 0 above it is V = 13, to rounding.
 # 3. Set b to the log of how often each word is wanted (add 0.01 to each count) and W to 0. The loss a word must
 #    fall from log V to about the entropy of the counts. Check: 2.127 nats a word, from 2.565.
-# 4. Label smoothing: the target is 0.9 onehot + 0.1 / V. Derive dlogits. Check by the complex step, below 1e-12; and
-#    its sum over the words is still 0.
-# 5. Tied tables: the logits are h E^T, the same E that words came in by. dE has two users. Write both passes and check
-#    dE by the complex step, below 1e-12. Which rows of dE are zero now?
+# 4. Label smoothing: the target is 0.9 onehot + 0.1 / V. Derive dlogits. Check by the complex step, below
+#    1e-12; and its sum over the words is still 0.
+# 5. Tied tables: the logits are h E^T, the same E that words came in by. dE has two users. Write both passes
+#    and check dE by the complex step, below 1e-12. Which rows of dE are zero now?
 #
 # ## Next
 #
-# 08: where to look. The softmax comes again, over places of the photo in place of words, and three ways to make its scores.
+# 08: where to look. The softmax comes again, over places of the photo in place of words, and three ways to make
+# its scores.
