@@ -72,8 +72,8 @@ for name, (i, f, o) in cases.items():
 # `keep` leaves the 2 alone, `replace` forgets it, `hide` keeps it and shows nothing, `add` makes 2.995 of it.
 # So c is not bounded: it can count. Each step adds at most 1. And h is bounded: |h| < 1, always.
 #
-# **Predict.** A gate's number is usually not ±100 but near 0, at least before training. Let all four be 0:
-# i = f = o = 1/2 and g = 0. How much of c = 1 is left after 10 steps? And if the number of f is 3 in place of 0?
+# **Predict.** A gate's number is usually not ±100 but near 0, at least before training. Let all four be 0: i =
+# f = o = 1/2 and g = 0. How much of c = 1 is left after 10 steps? And if the number of f is 3 in place of 0?
 
 # %%
 print("number of f   f       left after 1, 10, 20 steps")

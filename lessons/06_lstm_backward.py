@@ -2,7 +2,7 @@
 # # 06 An LSTM backward, through time
 #
 # time: 60 minutes
-# cpu: 10 seconds
+# cpu: 5 seconds
 # before: 02, 05
 # equations: Xu et al. 2015, eqs. 1-3
 # about: satnp.layers.lstm_cell_backward
@@ -29,13 +29,14 @@ print("ready")
 #
 # There is one number at the end, the loss J. For an array X write dX for the derivative of J with respect to
 # X: an array of the shape of X, whose element tells by how much J grows when that element of X grows a little.
-# Three rules are enough.
+# Four rules are enough.
 #
 # 1. Chain rule. If y = u(x), element by element, then dx = dy * u'(x).
-# 2. Product. If y = a * b, element by element, then da = dy * b and db = dy * a.
-# 3. Users. If X is used in several places, dX is the sum of what each place sends back.
+# 2. Sum. If y = a + b, then da = dy and db = dy.
+# 3. Product. If y = a * b, element by element, then da = dy * b and db = dy * a.
+# 4. Users. If X is used in several places, dX is the sum of what each place sends back.
 #
-# Rule 3 is the one that people lose. (Why a sum: nudge X by a little. Each use of X changes J by its own
+# Rule 4 is the one that people lose. (Why a sum: nudge X by a little. Each use of X changes J by its own
 # little, and to first order the changes add up.)
 #
 # Two slopes are needed. Both can be written with the result itself, which the forward pass has kept:
@@ -62,7 +63,7 @@ print("ready")
 #     dtanh_c = dh * o
 #
 # **(3)** The chain rule through tanh gives what line (3) sends to c: dtanh_c * (1 - tanh_c²). But c has two
-# users: line (3) here, and line (2) of the NEXT step, where it is called c_prev. Rule 3:
+# users: line (3) here, and line (2) of the NEXT step, where it is called c_prev. Rule 4:
 #
 #     dc = dc + dh * o * (1 - tanh_c * tanh_c)
 #
@@ -194,7 +195,7 @@ near("dc_prev", dc_prev, numeric_gradient(lambda x: J_of_step(gates, x), c_prev)
 #
 # The shapes leave no choice: (N, 4H) times (4H, H) is (N, H); (H, N) times (N, 4H) is (H, 4H).
 #
-# **The users of W_h.** All T steps use the same W_h. Rule 3 once more: dW_h is the sum over t. And a sum of
+# **The users of W_h.** All T steps use the same W_h. Rule 4 once more: dW_h is the sum over t. And a sum of
 # products is a product of longer matrices: put the h_(t-1) of all steps under each other, (T N, H), and the
 # dgates too, (T N, 4H):
 #
@@ -304,8 +305,8 @@ near("dW_h, step by step", slow, found[4], within=1e-14)
 # Beside it a plain network, h_t = tanh(x_t W_x + h_(t-1) W_h), whose gradient goes through a tanh and W_h^T at
 # each step: dh_(t-1) = (dh_t * (1 - h_t²)) W_h^T. Weights are N(0, 1) / sqrt(fan-in) in all four.
 #
-# **Predict** which bias makes the LSTM forget as fast as the plain network, and what is left after 40 steps of the
-# gradient with bias 3.
+# **Predict** which bias makes the LSTM forget as fast as the plain network, and what is left after 40 steps of
+# the gradient with bias 3.
 
 # %%
 T, N, M, H = 41, 8, 7, 16
@@ -371,6 +372,9 @@ save(figure, "06_reach", "only with forget bias 3 does the first step hear the l
 # - `c lost`: what comes from the next step is dropped (the first of the two parts of dc).
 # - `i, g swapped`: di and dg are written to each other's columns.
 # - `no tanh'`: the factor 1 - tanh_c² is forgotten.
+#
+# Each gradient g is held against its numbers n by |g - n| / max(|n|, G / 1000), G being the largest |n| of the
+# check: so a gradient that should be nearly zero has a sensible error too.
 #
 # **Predict** which of them a check that runs a sequence of ONE step will not see. (At the last step dc is
 # zero.)
@@ -441,7 +445,8 @@ some = rng.standard_normal((3, 16)), rng.standard_normal((3, 4))
 _, cache = lstm_cell_forward(*some)
 wanted = numeric_gradient(lambda x: J_of_step(x, some[1]), some[0])
 for mistake in ("i, g swapped", "no tanh'"):
-    print(f"{mistake}:", diagnose("dgates", mistakes[mistake]((R_h, R_c), cache)[0], wanted).sentence)
+    finding = diagnose("dgates", mistakes[mistake]((R_h, R_c), cache)[0], wanted)
+    print(mistake, *finding.sentence.split("; "), sep="\n    ")
 
 # %% [markdown]
 # Columns 0-3 and 12-15 are the blocks of i and g: the sentence names the two gates. The o block is right in
@@ -466,15 +471,15 @@ for bug in bugs.BUGS:
 #    through lines (4) to (1). Check with `lstm_cell_backward`: dgates = (0, 0.0588, 0.0612, 0.2350), dc_prev =
 #    0.2350.
 # 2. Close the listing above and write `my_cell_backward(dout, cache)` from the derivation, with
-#    `c_prev, i, f, o, g, tanh_c = cache`. Check: `backward(dh_out, forward(*inputs)[1], my_cell_backward)` is within 1e-12 of
-#    `by_complex_step(J, inputs)`.
+#    `c_prev, i, f, o, g, tanh_c = cache`. Check:
+#    `backward(dh_out, forward(*inputs)[1], my_cell_backward)` is within 1e-12 of `by_complex_step(J, inputs)`.
 # 3. h = o * c, without the tanh (Vinyals et al. 2015). Which lines change? Write both passes for one step.
 #    Check: below 1e-12 by the complex step; and your do is now dh * c.
 # 4. A peephole: the forget gate also sees the cell, f = sigmoid(a_f + p * c_prev) with weights p (H,). c_prev
 #    has one user more. Derive dc_prev (two parts) and dp. Check: both below 1e-12.
 # 5. Captions of different lengths: after a caption has ended its state stands still,
-#    h_t = m_t h_new + (1 - m_t) h_(t-1), and c alike, with a mask m (T, N) of zeros and ones. Derive what dh and dc become. Check by
-#    the complex step, below 1e-12; and dx of the steps after the end is exactly 0.
+#    h_t = m_t h_new + (1 - m_t) h_(t-1), and c alike, with a mask m (T, N) of zeros and ones. Derive what dh
+#    and dc become. Check by the complex step, below 1e-12; and dx of the steps after the end is exactly 0.
 #
 # ## Next
 #

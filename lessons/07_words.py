@@ -57,7 +57,8 @@ print(captions)
 # (the word "a" three times) and let the way back bring [1, 1], [10, 10], [100, 100], [1000, 1000]. What must
 # stand in row 4 of dE? And what does `dE[ids] += dout` put there?
 #
-# Row 4 has three users. By the rule of users its gradient is the sum of what the three send back.
+# Row 4 has three users. Nudge it, and all three change the loss by their own little: to first order the changes
+# add up. So its gradient is the sum of what the three send back.
 #
 # ## Run
 
@@ -84,8 +85,8 @@ for name, dE in (("dE[ids] += dout", fancy), ("np.add.at", add_at), ("embedding_
 # equal ones (`np.add.reduceat`): the same sums, and on large batches faster (lesson 15 measures).
 #
 # Why it is right can be seen in one line. Let `onehot` (K, V) have a 1 at each word's id. Then
-# E[ids] = onehot E, an ordinary product, and so dE = onehot^T dout. That product is the definition; nobody computes it, V being
-# 10,000.
+# E[ids] = onehot E, an ordinary product, and so dE = onehot^T dout. That product is
+# the definition; nobody computes it, V being 10,000.
 
 # %%
 onehot = np.eye(V)[ids]
@@ -165,7 +166,7 @@ axes[0].legend()
 axes[1].plot(far[: last + 1], abs(naive - stable)[: last + 1], ".", color="C3")
 axes[1].set_ylabel("error of -log(p) (nats)")
 axes[1].set_xlabel("how far the right word lies below the other (logits)")
-save(figure, "07_log_p", "-log(p) ends at 103 nats and is coarse from 87 on, where p has few bits left; log_softmax goes on")
+save(figure, "07_log_p", "-log(p) grows coarse, as p runs out of bits, and ends at 103 nats; log_softmax goes on")
 
 # %% [markdown]
 # ## Check by number

@@ -2,7 +2,7 @@
 # # 16 The GPU: one formula becomes a kernel, and what waits
 #
 # time: 40 minutes
-# cpu: 10 seconds
+# cpu: 5 seconds
 # before: 05, 15
 # equations: none
 # about: satnp.formulas.kernel
@@ -201,8 +201,9 @@ print(f"its definition {lines.launches} launches, by hand {kernel.launches}")
 #
 # ## Look
 #
-# A whole training step: forward, backward, clipping, Adam. `no_sync` raises on any wait, `budget` on more than
-# so much.
+# A whole training step: forward, backward, clipping, Adam. By the captioner, with all that can be out of the
+# loop hoisted out of it, and by satnp/reference, step by step (lesson 15). `no_sync` raises on any wait,
+# `budget` on more than so much.
 
 
 # %%
@@ -229,7 +230,7 @@ def training_step(model, config, params, batch):
 print("defined: world, training_step")
 
 # %%
-lengths, launches = (3, 6, 12, 20), {"hoisted (satnp.captioners)": [], "step by step (satnp.reference)": []}
+lengths, launches = (3, 6, 12, 20), {"hoisted": [], "step by step": []}
 for T in lengths:
     for (_name, counts), model in zip(launches.items(), (sat, reference), strict=True):
         here = world(T, strict)
@@ -238,7 +239,7 @@ for T in lengths:
         counts.append(used.launches)
 for name, counts in launches.items():
     per_word = (counts[-1] - counts[0]) / (lengths[-1] - lengths[0])
-    print(f"{name:31} {counts} launches: {per_word:.1f} a word + {counts[0] - 3 * per_word:.0f}")
+    print(f"{name:12} {counts} launches: {per_word:.1f} a word + {counts[0] - 3 * per_word:.0f}")
 
 # %%
 figure = Figure(figsize=(7, 4))
@@ -293,9 +294,9 @@ for habit, work in habits.items():
         print(f"{habit}\n{textwrap.indent(textwrap.fill(str(error), 74), '    ')}")
 
 # %% [markdown]
-# The first three are right and slow: they wait. `np.exp` names the wrong library; CuPy would forgive it, the stand-in
-# does not. A host mask would need a hidden transfer, and CuPy refuses. The last one is lesson 07's mistake. On a
-# GPU it is worse: which of the repeated rows wins can differ from run to run.
+# The first three are right and slow: they wait. `np.exp` names the wrong library; CuPy would forgive it, the
+# stand-in does not. A host mask would need a hidden transfer, and CuPy refuses. The last one is lesson 07's
+# mistake. On a GPU it is worse: which of the repeated rows wins can differ from run to run.
 #
 # How does satnp clip gradients without an `if`? The factor is min(limit / norm, 1), a number that stays on the
 # device and is multiplied in always. Plant the `if` in the real source, and the step that was fine above is
