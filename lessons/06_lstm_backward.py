@@ -312,9 +312,11 @@ near("dW_h, step by step", slow, found[4], within=1e-14)
 T, N, M, H = 41, 8, 7, 16
 x = rng.standard_normal((T, N, M))
 W_x, W_h = rng.standard_normal((M, 4 * H)) / np.sqrt(M), rng.standard_normal((H, 4 * H)) / np.sqrt(H)
-last = rng.standard_normal((N, H))
+last, W_plain = rng.standard_normal((N, H)), rng.standard_normal((H, H)) / np.sqrt(H)
+print("the gradient that comes in at the last step has size", round(np.linalg.norm(last), 2))
 
 
+# %%
 def lstm_sizes(forget_bias):
     """Size of what reaches (h, c) k steps before the last, k = 0, 1, ...; the same by the belt alone"""
     b = np.zeros(4 * H)
@@ -328,6 +330,10 @@ def lstm_sizes(forget_bias):
     return np.transpose(sizes)
 
 
+print(f"a factor of 1/2 a step: {0.5**10:.1e} after 10 steps, {0.5**40:.1e} after 40")
+
+
+# %%
 def plain_sizes():
     h, states, sizes = np.zeros((N, H)), [], []
     for t in range(T):
@@ -340,7 +346,6 @@ def plain_sizes():
     return np.array(sizes)
 
 
-W_plain = rng.standard_normal((H, H)) / np.sqrt(H)
 curves = {}
 for bias in (3, 1, 0):
     curves[f"LSTM, forget bias {bias}"], curves[f"bias {bias}, belt alone"] = lstm_sizes(bias)
