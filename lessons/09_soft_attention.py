@@ -255,10 +255,10 @@ for column, (step, (alpha_map, de_map)) in enumerate(maps.items()):
     ]
     for ax, (values, style, title) in zip(axes[:, column], drawn, strict=True):
         figure.colorbar(ax.imshow(values, **style), ax=ax)
-        ax.plot(*(2, 1), "o", color="red", markerfacecolor="none", markersize=14)
-        ax.plot(*(6, 4), "o", color="blue", markerfacecolor="none", markersize=14)
+        ax.plot(2, 1, "o", color="red", markerfacecolor="none", markersize=14)
+        ax.plot(6, 4, "o", color="blue", markerfacecolor="none", markersize=14)
         ax.set(title=title, xlabel="column (cells)", ylabel="row (cells)")
-save(figure, "09_alpha", "above, the weights move to the blue ring; below, a score is raised where dscores is red (negative)")
+save(figure, "09_alpha", "above, the weights move to the blue ring; below, scores rise where dscores is red (negative)")
 
 # %% [markdown]
 # At step 0 the state looks at the red spot. Its score is lowered (blue in the lower map), and others are raised, but the

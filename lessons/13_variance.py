@@ -352,7 +352,8 @@ for name, choices in CASES.items():
     bug = next(bug for bug in bugs.BUGS if bug.name == name)
     with bugs.in_place(bug):
         found = enumeration.expected_gradient(world._replace(config=replace(world.config, **choices)))
-    print(f"{name}: bias {np.linalg.norm(found - exact) / size:.3f}\n  {bug.old.strip()}  ->  {bug.new.strip().splitlines()[0]}")
+    print(f"{name}: bias {np.linalg.norm(found - exact) / size:.3f}")
+    print(f"  {bug.old.strip()}  ->  {bug.new.strip().splitlines()[0]}")
     print(f"  {diagnose('dv', world.params.on(found)['v'], wanted['v']).sentence}")
 
 # %% [markdown]
