@@ -82,13 +82,14 @@ print("de     ", de[0])
 #     context_d = sum_i alpha_i a_id
 #
 # It is linear in alpha_i with factor a_id, and linear in a_id with factor alpha_i. By the chain rule (lesson 01) each
-# input collects from all outputs that it went into. alpha_i went into all D numbers of the context, a_id into one:
+# input collects from all outputs that it went into. alpha_i went into all D numbers of the context, a_id into one of them:
 #
 #     dalpha_i = sum_d dcontext_d a_id = dcontext . a_i          (N, L)
 #     da_id    = alpha_i dcontext_d                              (N, L, D)
 #
 # In the example dalpha = a, because dcontext = 1. Read: dalpha_i is how much the loss would grow if location i had more
-# weight and no other had less.
+# weight and no other had less. In the listing, `context_weights_backward(dcontext, annotations)` is dcontext . a_i for each
+# location of each photo. It is a function of its own because the loop of the captioner needs only that half.
 
 # %%
 show(context_backward)
@@ -108,8 +109,9 @@ print("by hand", (dcontext[0] * annotations[0, 2]).sum(), " by satnp", dalpha[0,
 #     i = k:   dalpha_k/de_k = exp(e_k)/S - exp(e_k) exp(e_k)/S^2 = alpha_k - alpha_k alpha_k = alpha_k (1 - alpha_k)
 #     i != k:  dalpha_i/de_k =            - exp(e_i) exp(e_k)/S^2                           =         - alpha_i alpha_k
 #
-# Both lines in one: J_ik = alpha_i (1[i = k] - alpha_k). This table of L x L numbers is the Jacobian of softmax:
-# J = diag(alpha) - alpha^T alpha, for a row vector alpha. The next cell prints it for one photo.
+# Both lines in one: dalpha_i/de_k = J_ik = alpha_i (1[i = k] - alpha_k), where 1[...] is 1 if so and else 0. This table of
+# L x L numbers is the Jacobian of softmax: J = diag(alpha) - alpha^T alpha, for a row vector alpha. The next cell prints it
+# for one photo.
 
 # %%
 alpha, softmax_cache = softmax_forward(np.array([[1.0, 0.0, -1.0, 0.5, 2.0, 0.2]]))

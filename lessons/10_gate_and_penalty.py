@@ -14,12 +14,12 @@
 # %% [markdown]
 # ## Predict
 #
-# 1. The gate is closed, beta = 0, at some word. Which of these are 0 at that word: the gradient of the context, the gradient
-#    of the gate's own weights, both, or none?
+# 1. The gate is closed, beta = 0, at some word. Which of these are 0 at that word: the gradient of the context, the
+#    gradient of the gate's own weights, both, or none?
 # 2. The penalty is P = sum_i (1 - sum_t alpha_ti)^2 for one caption of T words on L locations. A port of the paper has
 #    (T/L - sum_t alpha_ti)^2 in its place. It prints another loss. How do its gradients differ?
-# 3. In the backward loop, time runs from T down to 1. Can step t form its share of the penalty's gradient from what the loop
-#    has seen so far?
+# 3. In the backward loop, time runs from T down to 1. Can step t form its share of the penalty's gradient from what the
+#    loop has seen so far?
 
 # %%
 import numpy as np
@@ -215,8 +215,8 @@ print("largest gradient on padded steps", np.abs(doubly_stochastic_backward(1.0,
 # %% [markdown]
 # ## Break it
 #
-# The mistake of the third question, in code: step t of the backward loop uses the sum over the steps that the loop has seen,
-# t to T. For t = 1 it is right, for the others it is not.
+# The mistake of the third question, in code: step t of the backward loop uses the sum over the steps that the loop has
+# seen, t to T. For t = 1 it is right, for the others it is not.
 
 # %%
 so_far = (mask[:, :, None] * alphas)[::-1].cumsum(axis=0)[::-1]  # sum over tau >= t

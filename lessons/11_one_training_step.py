@@ -345,11 +345,11 @@ for name, found in table.items():
 print("no check notices:", [name for name, by in noticed.items() if not by and name != "right"])
 
 # %% [markdown]
-# Each `!` is a check that fails. No check finds more than two of the eight bugs; together they find seven. A forgotten part of
-# the backward pass is seen by the gradient check alone: the loss falls as fast without it, to almost nothing, which answers
-# the third question. Only two bugs keep the loss from getting there. And photos that are out of step from the beginning are
-# seen by no check on twenty captions, because any pairing can be learned by heart. Only scenes that were held out, or your
-# eyes, find that one.
+# Each `!` is a check that fails. No check finds more than two of the eight bugs; together they find seven. A forgotten part
+# of the backward pass is seen by the gradient check alone: the loss falls as fast without it, to almost nothing, which
+# answers the third question. Only two bugs keep the loss from getting there. And photos that are out of step from the
+# beginning are seen by no check on twenty captions, because any pairing can be learned by heart. Only scenes that were held
+# out, or your eyes, find that one.
 
 # %%
 figure = Figure(figsize=(10, 4), layout="constrained")
@@ -375,8 +375,8 @@ save(figure, "11_checks", "left, most bugs hardly show in the loss; right, with 
 #    the gradient is off by 0.032 and 0.0078; no other column notices.
 # 3. Set config.penalty to 5 and train. Check: "overfit" still passes. The spread over locations of sum_t alpha_ti (standard
 #    deviation, mean over captions) falls from 0.12 to 0.01.
-# 4. Write the loop of `backward` for one step, T = 1, on paper: which of the four parts of dh are there? Check with the spy:
-#    for h_0 the own word is 0, the three others are not.
+# 4. Write the loop of `backward` for one step, T = 1, on paper: which of the four parts of dh are there? Check with the
+#    spy: for h_0 the own word is 0, the three others are not.
 # 5. Look for "wrong photos": train 60 steps on 200 scenes, in and out of step, and print the nats per word of 50 scenes of
 #    split "val". Check: about 1.12 and 1.14. Would you have believed it? Find a check that shows it more clearly.
 

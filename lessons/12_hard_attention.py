@@ -7,8 +7,8 @@
 # equations: Xu et al. 2015, section 4.1, eqs. 8-12
 # about: satnp.estimators.reinforce
 #
-# Soft attention sees a mixture of all locations. Hard attention looks at one, drawn at random with the weights alpha. A draw
-# has no derivative, and yet there is a gradient: not of what was drawn, but of how likely it was.
+# Soft attention sees a mixture of all locations. Hard attention looks at one, drawn at random with the weights alpha. A
+# draw has no derivative, and yet there is a gradient: not of what was drawn, but of how likely it was.
 
 # %% [markdown]
 # ## Predict
@@ -162,9 +162,9 @@ for name, what in (("v", "f_att"), ("W_a", "f_att"), ("W_s", "f_att"), ("W_h", "
 #
 # ### The coin
 #
-# The paper adds: with probability one half, an image is shown its expected value, alpha_t in place of s_t at every step. For
-# it the likelihood reaches f_att as in soft attention, with little noise. The price is a bias: it is half the gradient of
-# another cost. `choose` does it; `expected` is 1 where the coin says so.
+# The paper adds: with probability one half, an image is shown its expected value, alpha_t in place of s_t at every step.
+# For it the likelihood reaches f_att as in soft attention, with little noise. The price is a bias: it is half the gradient
+# of another cost. `choose` does it; `expected` is 1 where the coin says so.
 
 # %%
 show(sat.choose)
@@ -262,10 +262,11 @@ for name in ("sign of REINFORCE", "likelihood leaks through the sample", "score 
     print(f"{name}\n  {len(result.findings)} of the arrays are wrong; the first: {result.findings[0].sentence}")
 
 # %% [markdown]
-# Now a mistake that no check along one path can see: the reward is allowed to carry a gradient, because log p(y | s) is part
-# of the graph. In an automatic framework it is a forgotten `detach`. By hand it would need work to make: the reward enters
-# `reinforce` as a number. In the surrogate it is easy. With R = log p(y | s) alive, the derivative of -R - R log p(s) by R
-# is -(1 + log p(s)), where it should be -1: every gradient of the likelihood comes out multiplied by 1 + log p(s).
+# Now a mistake that no check along one path can see: the reward is allowed to carry a gradient, because log p(y | s) is
+# part of the graph. In an automatic framework it is a forgotten `detach`. By hand it would need work to make: the reward
+# enters `reinforce` as a number. In the surrogate it is easy. With R = log p(y | s) alive, the derivative of -R - R log
+# p(s) by R is -(1 + log p(s)), where it should be -1: every gradient of the likelihood comes out multiplied by 1 + log
+# p(s).
 
 
 # %%

@@ -17,8 +17,8 @@
 #
 #     p(s) = alpha_1[s_1] alpha_2[s_2] ... alpha_T[s_T]
 #
-# where alpha_t depends on s_1 ... s_{t-1} through the state. The words then have log-likelihood r(s) = sum_t log p(y_t | s).
-# We raise the bound L_s = sum_s p(s) r(s), or lower the cost C = -L_s. Its derivative by any parameter W has two parts,
+# where alpha_t depends on s_1 ... s_{t-1} through the state. The words then have log-likelihood r(s) = sum_t log p(y_t |
+# s). We raise the bound L_s = sum_s p(s) r(s), or lower the cost C = -L_s. Its derivative by any parameter W has two parts,
 # because both factors of p(s) r(s) depend on W, and dp(s)/dW = p(s) d log p(s)/dW:
 #
 #     dC/dW = - sum_s p(s) [ dr(s)/dW  +  r(s) d log p(s)/dW ]
@@ -54,7 +54,8 @@ print(f"sum of p over all 27 {p.sum():.12f}; mean reward E[r] = L_s = {p @ r:.4f
 
 # %% [markdown]
 # `walk` is the real captioner's forward pass, told where to look: its Gumbel numbers are infinite at the wanted location
-# and 0 elsewhere (lesson 12). Nothing in this lesson is a model of the captioner; it is the captioner.
+# and 0 elsewhere (lesson 12). Nothing in this lesson is a model of the captioner; it is the captioner. All its parameters
+# lie in one flat vector, `world.params.flat`, and `world.params.on(x)` lays their names over another vector x.
 #
 # The bound is below what we would like to raise, log p(y) = log sum_s p(s) exp(r(s)), because a mean of logarithms is at
 # most the logarithm of the mean (eq. 10).
@@ -199,6 +200,7 @@ show(sat.advantage)
 
 # %%
 show(leave_one_out)
+show(enumeration.expected_gradient)
 print("rewards of three paths", r[:3], "-> baselines", leave_one_out(r[:3]))
 pairs = world._replace(config=replace(world.config, samples=2, baseline="leave_one_out"))
 near("leave one out, mean over 729 pairs", enumeration.expected_gradient(pairs), exact)
@@ -206,7 +208,8 @@ near("leave one out, mean over 729 pairs", enumeration.expected_gradient(pairs),
 # %% [markdown]
 # ## Look
 #
-# All of them in one table, each with S = 2 paths. `moments` does the sums above for any S. Two more rows are biased on
+# All of them in one table, each with S = 2 paths. `moments` does the sums above for any S (with leave-one-out the S terms
+# depend on each other; its docstring has the algebra). Two more rows are biased on
 # purpose: the paper's coin, which with probability one half shows the image its expected value alpha_t in place of s_t,
 # and soft attention itself, whose gradient is exact for another cost.
 
