@@ -30,6 +30,8 @@
 # largest weight. Lesson 09 is about it; here we need only that.
 
 # %%
+from textwrap import fill
+
 import numpy as np
 from kit import near, save, show
 from matplotlib.figure import Figure
@@ -177,7 +179,7 @@ alpha, softmax_cache = softmax_forward(scores)
 behind = softmax_backward(rng.standard_normal((N, L)), softmax_cache)
 dkeys, dquery, dv, dc = additive_scores_backward(behind, cache)
 print(f"alpha with c + 100 differs by {np.abs(softmax(scores + 100) - alpha).max():.0e}")
-print(f"dc {dc[0]:.0e}   db_a = dkeys summed over photos and locations: {dkeys.sum(axis=(0, 1))}")
+print(f"dc {dc[0]:.0e}   db_a, the sum of dkeys: {dkeys.sum(axis=(0, 1))}")
 assert abs(dc[0]) < 1e-12
 
 # %% [markdown]
@@ -258,7 +260,8 @@ for kind, forward, backward, names in (
 # %%
 bug = next(bug for bug in bugs.BUGS if bug.name == "scores' query of the last location only")
 result = bugs.check(bug)
-print(f"{bug.old}\n  became {bug.new}\nerror {result.error:.2f}: {result.findings[0].sentence}")
+print(f"{bug.old}\n  became {bug.new}\nerror {result.error:.2f}")
+print(fill(result.findings[0].sentence, 78))
 assert not result.passed
 
 # %% [markdown]

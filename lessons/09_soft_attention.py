@@ -24,6 +24,8 @@
 # X's own shape. The backward pass is handed dcontext and must return the rest.
 
 # %%
+from textwrap import fill
+
 import numpy as np
 from kit import near, save, show
 from matplotlib.figure import Figure
@@ -345,8 +347,9 @@ for name, backward in WRONG.items():
 
 # %%
 for name in ("wrong sign", "only the diagonal"):
-    print(f"{name}:\n  {diagnose('dscores', WRONG[name](random, alpha), softmax_numbers(random), sizes={'L': L}).sentence}")
-print(f"lost query:\n  {diagnose('dh', 0 * gradients['h'], numbers('h', dcontext)).sentence}")
+    finding = diagnose("dscores", WRONG[name](random, alpha), softmax_numbers(random), sizes={"L": L})
+    print(fill(f"{name}: {finding.sentence}", 78))
+print(f"lost query: {diagnose('dh', 0 * gradients['h'], numbers('h', dcontext)).sentence}")
 
 # %% [markdown]
 # A lost query path is treacherous in training. The loss still falls: dv, dW_a and the other layers have their gradients,

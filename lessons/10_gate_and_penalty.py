@@ -22,6 +22,8 @@
 #    loop has seen so far?
 
 # %%
+from textwrap import fill
+
 import numpy as np
 from kit import near, save, show
 from matplotlib.figure import Figure
@@ -118,7 +120,8 @@ mask = np.array([[1.0, 1], [1, 1], [1, 1], [1, 0]])  # (T, N): the second captio
 alphas, softmax_cache = softmax_forward(scores)
 penalty, cache = doubly_stochastic_forward(alphas, mask)
 dalphas = doubly_stochastic_backward(1.0, cache)
-print("sums over time, caption 1:", (mask[:, :, None] * alphas).sum(axis=0)[0], " P", penalty.round(4))
+print("sums over time, caption 1:", (mask[:, :, None] * alphas).sum(axis=0)[0])
+print("P", penalty.round(4))
 print("dalpha, caption 2, steps 1 to 4, location 1:", dalphas[:, 1, 0])
 
 # %% [markdown]
@@ -145,8 +148,8 @@ words = mask.sum(axis=0)[:, None]  # T of each caption
 port, dalphas_port = with_target(alphas, mask, words / L)
 print(f"P with target 1: {penalty:.4f}, with T/L: {port:.4f}, less {penalty - port:.4f}")
 near("the difference is the mean of (L - T)^2 / L", penalty - port, ((L - words) ** 2 / L).mean())
-print("dalpha, caption 1, step 1:", dalphas[0, 0])
-print("             and with T/L:", dalphas_port[0, 0])
+print("dalpha, caption 1, step 1, with target 1\n", dalphas[0, 0])
+print("and with T/L\n", dalphas_port[0, 0])
 near("dscores of the two", softmax_backward(dalphas_port, softmax_cache), softmax_backward(dalphas, softmax_cache))
 
 # %% [markdown]
@@ -223,7 +226,7 @@ so_far = (mask[:, :, None] * alphas)[::-1].cumsum(axis=0)[::-1]  # sum over tau 
 running = mask[:, :, None] * 2 / N * (so_far - 1)
 for t in range(T):
     print(f"step {t + 1}: off by {np.abs(running[t] - numbers[t]).max():.3f}")
-print(diagnose("dalphas", running, numbers, sizes={"N": N}).sentence)
+print(fill(diagnose("dalphas", running, numbers, sizes={"N": N}).sentence, 78))
 
 # %% [markdown]
 # Four more from the zoo of mistakes, each planted in satnp's source and held against the complex step.
@@ -232,8 +235,8 @@ print(diagnose("dalphas", running, numbers, sizes={"N": N}).sentence)
 for name in ("beta forgotten", "sign of the penalty", "penalty of padded steps", "doubly stochastic term lost"):
     bug = next(bug for bug in bugs.BUGS if bug.name == name)
     result = bugs.check(bug)
-    print(f"{name}: {bug.old}  ->  {bug.new}")
-    print(f"  {result.findings[0].sentence}")
+    print(f"{name}\n  {bug.old}  ->  {bug.new}")
+    print(fill(result.findings[0].sentence, 78, initial_indent="  ", subsequent_indent="  "))
     assert not result.passed
 
 # %% [markdown]

@@ -40,7 +40,8 @@ sentences = [scene.captions[0].split() for scene in scenes]
 vocabulary = Vocabulary.build(sentences, min_count=1)
 captions, mask = pad([vocabulary.encode(words) for words in sentences])
 print(scenes[0].captions[0], "->", captions[0])
-print("captions", captions.shape, " mask", mask.shape, " words to predict", mask.sum(axis=1).astype(int))
+print("captions", captions.shape, " mask", mask.shape)
+print("words to predict", mask.sum(axis=1).astype(int))
 
 # %% [markdown]
 # ## Run
@@ -289,7 +290,7 @@ PASSES = {
 }  # fmt: skip
 table = {"right": checks(params, curve, batch)}
 curves = {"right": curve}
-print({name: f"{x:.2g}" for name, x in table["right"].items()})
+print(", ".join(f"{name} {x:.2g}" for name, x in table["right"].items()))
 assert all(PASSES[name](x) for name, x in table["right"].items())
 
 # %% [markdown]

@@ -22,6 +22,7 @@
 
 # %%
 from dataclasses import replace
+from textwrap import fill
 
 import numpy as np
 from kit import near, save, show
@@ -106,7 +107,7 @@ print("estimate for each draw\n", each)
 mean = alpha @ each
 exact = softmax_backward(-r[None], softmax_forward(e[None])[1])[0]
 near("their mean against softmax_backward of -r", mean, exact)
-near("and against the complex step of -sum alpha r", mean, numeric_gradient(lambda e: -(softmax(e) * r).sum(), e))
+near("and against the complex step", mean, numeric_gradient(lambda e: -(softmax(e) * r).sum(), e))
 print(f"mean of s - alpha over all draws: {np.abs(alpha @ (np.eye(3) - alpha)).max():.0e}")
 
 # %% [markdown]
@@ -259,7 +260,8 @@ for name in ("sign of REINFORCE", "likelihood leaks through the sample", "score 
     bug = next(bug for bug in bugs.BUGS if bug.name == name)
     result = bugs.check(bug)
     assert not result.passed
-    print(f"{name}\n  {len(result.findings)} of the arrays are wrong; the first: {result.findings[0].sentence}")
+    print(f"{name}: {len(result.findings)} wrong, the first:")
+    print(fill(result.findings[0].sentence, 78, initial_indent="  ", subsequent_indent="  "))
 
 # %% [markdown]
 # Now a mistake that no check along one path can see: the reward is allowed to carry a gradient, because log p(y | s) is

@@ -28,6 +28,7 @@
 
 # %%
 from dataclasses import replace
+from textwrap import fill
 
 import numpy as np
 from kit import near, save, show
@@ -96,7 +97,7 @@ K = paths.scores.sum(axis=1)
 g = paths.likelihood + r[:, None] * K
 exact = enumeration.exact_gradient(world)  # complex step of the enumerated bound: no backward pass in it
 print("likelihood", paths.likelihood.shape, " scores", paths.scores.shape, " g", g.shape)
-near("mean of g over all paths against the complex step of -L_s", p @ g, exact)
+near("mean of g against the complex step of -L_s", p @ g, exact)
 
 # %% [markdown]
 # So the estimate has no bias, to 15 digits. Now its variance. For a vector, take the mean squared distance from the mean,
@@ -201,7 +202,7 @@ show(sat.advantage)
 # %%
 show(leave_one_out)
 show(enumeration.expected_gradient)
-print("rewards of three paths", r[:3], "-> baselines", leave_one_out(r[:3]))
+print("rewards of three paths", r[:3], "\n-> baselines          ", leave_one_out(r[:3]))
 pairs = world._replace(config=replace(world.config, samples=2, baseline="leave_one_out"))
 near("leave one out, mean over 729 pairs", enumeration.expected_gradient(pairs), exact)
 
@@ -330,9 +331,9 @@ for weight in (0.01, 0.1, 1.0):
 path_part, score_part = p @ paths.likelihood, p @ (r[:, None] * K)
 both = (r[:, None] + r[None, :]) / 2
 own_in_mean = path_part + ((p[:, None] * p[None, :]) * (r[:, None] - both)).sum(axis=1) @ K
-near("own sample in the mean = path part + 1/2 score part", own_in_mean, path_part + score_part / 2)
+near("own sample: path part + 1/2 score part", own_in_mean, path_part + score_part / 2)
 early = p @ (paths.likelihood + (r - (0.9 * -3.3 + 0.1 * r))[:, None] * K)
-near("updated before use = path part + 9/10 score part", early, path_part + 0.9 * score_part)
+near("updated before: path part + 9/10 score part", early, path_part + 0.9 * score_part)
 known = rng.normal(size=(T, L))  # b_t(s_t): a number for each location
 by_choice = p @ (paths.likelihood + np.einsum("pt,ptf->pf", r[:, None] - known[np.arange(T), PATHS], paths.scores))
 for name, mean in (("own sample in the mean", own_in_mean), ("updated before use", early), ("b_t(s_t)", by_choice)):
@@ -356,8 +357,8 @@ for name, choices in CASES.items():
     with bugs.in_place(bug):
         found = enumeration.expected_gradient(world._replace(config=replace(world.config, **choices)))
     print(f"{name}: bias {np.linalg.norm(found - exact) / size:.3f}")
-    print(f"  {bug.old.strip()}  ->  {bug.new.strip().splitlines()[0]}")
-    print(f"  {diagnose('dv', world.params.on(found)['v'], wanted['v']).sentence}")
+    print(f"  from  {bug.old.strip()}\n  to    {bug.new.strip().splitlines()[0]}")
+    print(fill("  " + diagnose("dv", world.params.on(found)["v"], wanted["v"]).sentence, 78, subsequent_indent="  "))
 
 # %% [markdown]
 # ## Exercises
