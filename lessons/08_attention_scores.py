@@ -269,7 +269,6 @@ assert not result.passed
 # what a gradient check shows of the query: behind a softmax it is 0.
 
 # %%
-point = query.astype(complex)
 upstream = rng.standard_normal((N, L))
 n = numeric_gradient(lambda q: (softmax((keys + q[:, None, :]) @ v) * upstream).sum(), query)
 by_hand = np.outer(softmax_backward(upstream, softmax_forward((keys + query[:, None, :]) @ v)[1]).sum(axis=1), v)

@@ -343,6 +343,8 @@ noticed = {}
 for name, found in table.items():
     noticed[name] = [check for check, x in found.items() if not PASSES[check](x)]
     print(f"{name:20}" + "".join(f"{x:10.2g}{' ' if PASSES[check](x) else '!'}" for check, x in found.items()))
+for name, check in zip(PLANTED, ("start", "photos", "start", "photos", "moves", None, "gradient", "gradient"), strict=True):
+    assert check is None or check in noticed[name], f"{name} is not noticed by {check}"
 print("no check notices:", [name for name, by in noticed.items() if not by and name != "right"])
 
 # %% [markdown]

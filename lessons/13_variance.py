@@ -179,8 +179,8 @@ print("reward to go: bias {:.1e}, variance {:.2f}".format(*bias_and_variance(g_t
 #     E[ l_{s_t} (alpha_t - s_t) ]_i = alpha_i (alpha . l) - alpha_i l_i = -alpha_i (l_i - alpha . l)
 #
 # which is softmax_backward of -l (lesson 09). Use it for the word of step t, and the sampled path for the words after.
-# This is the local expectation gradient (Titsias & Lazaro-Gredilla 2015): an average in place of a draw never has more
-# variance (Rao & Blackwell). `paths.local` is the path part with these averages in it.
+# This is the local expectation gradient (Titsias & Lazaro-Gredilla 2015): an average in place of a draw takes
+# variance out of that term (Rao & Blackwell). `paths.local` is the path part with these averages in it.
 
 # %%
 after = to_go - log_p
@@ -227,7 +227,9 @@ for name, (mean, variance) in rows.items():
     print(f"{name:34} {np.linalg.norm(mean - exact) / size:.1e} {variance / size**2:9.4f}")
 
 # %% [markdown]
-# A good baseline does most of the work. The rest can be had for some arithmetic, and what is left is small. `satnp
+# A good baseline does most of the work. One row may surprise: with the moving average, reward to go is worse than the whole
+# reward. Its baseline is b's share by the number of words still to come, as if all words were equally hard; word 1 here is
+# far harder than word 3. With a baseline of its own for each step it is the better one again (exercise 2). `satnp
 # estimators` prints the same table, with straight-through Gumbel-softmax in it, and then trains with each.
 #
 # ### The error falls as 1 / sqrt(S)
@@ -366,7 +368,8 @@ for name, choices in CASES.items():
 # 1. At b = b* the parabola gives E|g_b|^2 = E|g|^2 - E_gK^2 / E_KK. Subtract |exact|^2 and divide by it. Check: 0.483, the
 #    third row of the baseline table.
 # 2. Give each step its own baseline for the reward to go: b_t = E[R_t |K_t|^2] / E[|K_t|^2], K_t = paths.scores[:, t].
-#    Check: b = (-9.02, -4.66, -2.04), bias below 1e-12, variance 0.383. Why is each about the words still to come?
+#    Check: b = (-9.02, -4.66, -2.04), bias below 1e-12, variance 0.383 (whole reward with b = E[r]: 0.525). Why is each
+#    about the words still to come?
 # 3. A baseline may know the steps before: b_t = E[r | s_<t], a mean over the paths that begin alike, weighed by p. Check:
 #    with the total reward, bias below 1e-12 and variance 0.426. Then let it know s_t too, b_t = E[r | s_<=t]. Check: the
 #    bias is 0.327, and the mean equals path_part exactly. Where has the score part gone?
