@@ -51,10 +51,11 @@ print(f"N {N} photos, L {L} locations, D {D}, H {H}, A {A}: no two alike")
 # One photo, three locations, one number at each: a = (4, 0, 8). The scores are e = (log 2, 0, 0).
 #
 # 1. What are the weights alpha_i = exp(e_i) / sum_k exp(e_k), and what is the context?
-# 2. Suppose the loss would fall by 1 if the context fell by 1, that is dcontext = 1. Which of the three scores would you
-#    lower, which would you raise, and which would you leave as it is?
+# 2. Suppose the loss would fall by 1 if the context fell by 1, that is dcontext = 1. To make the loss smaller, which of the
+#    three scores would you lower, which would you raise, and which would you leave as it is?
 #
-# Do it on paper. exp(log 2) = 2, so the weights are quarters and halves. The next cell prints the answer.
+# Do it on paper. exp(log 2) = 2 and exp(0) = 1, so the weights are quarters and halves. The next cell prints the answer: de
+# is the derivative of the loss by e.
 
 # %% [markdown]
 # ## Run
@@ -89,8 +90,8 @@ print("de     ", de[0])
 #     dalpha_i = sum_d dcontext_d a_id = dcontext . a_i          (N, L)
 #     da_id    = alpha_i dcontext_d                              (N, L, D)
 #
-# In the example dalpha = a, because dcontext = 1. Read: dalpha_i is how much the loss would grow if location i had more
-# weight and no other had less. In the listing, `context_weights_backward(dcontext, annotations)` is dcontext . a_i for each
+# In the example dalpha = a, because dcontext = 1. Read: dalpha_i is how fast the loss grows if location i gets more
+# weight and no other gets less. In the listing, `context_weights_backward(dcontext, annotations)` is dcontext . a_i for each
 # location of each photo. It is a function of its own because the loop of the captioner needs only that half.
 
 # %%
@@ -142,7 +143,8 @@ print("J equals its transpose:", (J == J.T).all())
 #     de_i = alpha_i dcontext . (a_i - context)
 #
 # This one line is the gradient of soft attention. A location's score moves by how much it is looked at (alpha_i), times
-# how far what is there differs from what was seen, along the direction that the loss cares for.
+# how far what is there differs from what was seen, along the direction that the loss cares for. In the listing,
+# `softmax_gradient(dalpha, alpha)` is the line above it: alpha * (dalpha - mean), for each photo.
 
 # %%
 show(softmax_backward)
@@ -158,8 +160,8 @@ print(f"largest sum over the locations of a photo {np.abs(dscores.sum(axis=1)).m
 
 # %% [markdown]
 # Each row of dscores sums to 0. It must: adding a constant to all scores leaves alpha as it is (lesson 08), so the loss
-# does not change along that direction. The same fact makes the forward safe. exp(1000) is infinite, so `softmax_forward`
-# first subtracts the largest score of the row, which changes nothing in exact arithmetic.
+# does not change along that direction. The same fact makes the forward safe. exp(1000) is infinite in floating point, so
+# `softmax_forward` first subtracts the largest score of the row, which changes nothing in exact arithmetic.
 
 # %%
 with np.errstate(over="ignore", invalid="ignore"):
@@ -223,30 +225,34 @@ for name, g in gradients.items():
 # %% [markdown]
 # ## Look
 #
-# A photo of 6 x 9 locations. At each: is it red, is it blue, its row, its column (D = 4). A red spot lies at the upper
-# left, a blue one at the lower right. All weights are fixed; only the state h may move. We want the context to be the
-# annotation of the blue spot's middle: loss = half the squared distance. Then dcontext = context - wanted, and gradient
-# descent on h uses the path dcontext -> dalpha -> dscores -> dquery -> dh and nothing else.
+# A photo of 6 x 9 locations. At each, four numbers (D = 4): how red it is, how blue, its row and its column. A red spot
+# lies at the upper left, a blue one at the lower right. All weights are random and fixed; only the state h may move, from 0
+# on. We want the context to be the annotation of the blue spot's middle: loss = half the squared distance. Then
+# dcontext = context - wanted, and gradient descent on h (h - 0.3 dh, 300 times) uses the path dcontext -> dalpha -> dscores
+# -> dquery -> dh and nothing else. Which location do you expect to be pushed hardest at step 0?
 
 # %%
 rows, columns = 6, 9
 y, x = np.mgrid[:rows, :columns]
 red, blue = (np.exp(-((y - r) ** 2 + (x - k) ** 2) / 1.5) for r, k in ((1, 2), (4, 6)))
 photo = np.stack([red, blue, y / rows - 0.5, x / columns - 0.5], axis=2).reshape(1, rows * columns, 4)
-wanted = photo[:, 4 * columns + 6]
+wanted = photo[:, 4 * columns + 6]  # row 4, column 6: the middle of the blue spot
 draw = np.random.default_rng(1)
-fixed = [3 * draw.standard_normal(shape) for shape in ((4, 16), (16,), (5, 16))] + [draw.standard_normal(16), np.zeros(1)]
+fixed = [3 * draw.standard_normal(shape) for shape in ((4, 16), (16,), (5, 16))]  # W_a, b_a, W_s
+fixed += [draw.standard_normal(16), np.zeros(1)]  # v, c
 state, maps, losses = np.zeros((1, 5)), {}, []
 for step in range(301):
     context, cache = look_forward(state, photo, *fixed)
     dcontext_now = context - wanted
     losses.append(0.5 * float((dcontext_now**2).sum()))
     if step in (0, 10, 300):
-        de = softmax_backward(context_backward(dcontext_now, cache[-1])[0], cache[-2])
-        maps[step] = cache[-1].alpha.reshape(rows, columns), de.reshape(rows, columns)
+        *_, softmax_now, context_now = cache
+        de = softmax_backward(context_backward(dcontext_now, context_now)[0], softmax_now)
+        maps[step] = context_now.alpha.reshape(rows, columns), de.reshape(rows, columns)
     state = state - 0.3 * look_backward(dcontext_now, cache)[0]
 print("loss at steps 0, 10, 100, 300:", *(f"{losses[k]:.4f}" for k in (0, 10, 100, 300)))
-print("weight within a cell of blue: ", *(f"{maps[k][0][3:6, 5:8].sum():.3f}" for k in maps), "(steps 0, 10, 300)")
+for k, (alpha_map, _) in maps.items():
+    print(f"step {k:3}: weight on blue's middle {alpha_map[4, 6]:.3f}, within a cell of it {alpha_map[3:6, 5:8].sum():.3f}")
 
 # %%
 figure = Figure(figsize=(10, 4.6), layout="constrained")
@@ -255,20 +261,22 @@ for column, (step, (alpha_map, de_map)) in enumerate(maps.items()):
     largest = np.abs(de_map).max()
     drawn = [
         (alpha_map, {"cmap": "gray", "vmin": 0}, f"alpha, step {step} (loss {losses[step]:.3f})"),
-        (de_map, {"cmap": "RdBu", "vmin": -largest, "vmax": largest}, f"dscores, step {step}"),
+        (de_map, {"cmap": "PuOr", "vmin": -largest, "vmax": largest}, f"dscores, step {step}"),
     ]
     for ax, (values, style, title) in zip(axes[:, column], drawn, strict=True):
         figure.colorbar(ax.imshow(values, **style), ax=ax)
         ax.plot(2, 1, "o", color="red", markerfacecolor="none", markersize=14)
         ax.plot(6, 4, "o", color="blue", markerfacecolor="none", markersize=14)
         ax.set(title=title, xlabel="column (cells)", ylabel="row (cells)")
-save(figure, "09_alpha", "above, the weights move to the blue ring; below, scores rise where dscores is red (negative)")
+see = "above, the weights move to the blue ring; below, scores are raised where dscores is brown (negative)"
+save(figure, "09_alpha", see)
 
 # %% [markdown]
-# At step 0 the state looks at the red spot. Its score is lowered (blue in the lower map), and others are raised, but the
-# blue spot itself hardly: its alpha is almost 0, and de_i has the factor alpha_i. A location that is not looked at cannot
-# speak for itself. By step 10 the weights are there. The loss does not reach 0, because the five numbers of h are all
-# that may move.
+# At step 0 the state happens to look at the red spot. Its score is pushed down hardest (purple in the lower map). Others
+# are raised, but the blue spot itself hardly: its alpha is almost 0, and de_i has the factor alpha_i. A location that is
+# not looked at cannot speak for itself. By step 10 most of the weight is there, and by step 300 most of it on the middle.
+# dscores still asks for more, but no movement of the five numbers of h can give it: dh is 3e-4. So a fifth of the
+# weight stays spread over the photo, and the loss does not reach 0.
 #
 # ## Check by number
 #
@@ -280,7 +288,7 @@ save(figure, "09_alpha", "above, the weights move to the blue ring; below, score
 # %%
 def numbers(name, upstream):
     """The gradient by the input `name`, from the forward pass alone."""
-    point = {n: x.astype(complex) for n, x in inputs.items()}
+    point = {n: x.astype(complex) for n, x in inputs.items()}  # all of them, so that no array on the way is real
     return numeric_gradient(lambda x: (look_forward(**(point | {name: x}))[0] * upstream).sum(), inputs[name])
 
 
@@ -342,8 +350,8 @@ for name, backward in WRONG.items():
 # Ones let four of five through. Only the diagonal-only Jacobian is caught, because it is not 0 where it should be. With
 # random numbers none passes.
 #
-# `diagnose` says what kind of wrong a gradient is. Here are two mistakes in the whole path: the Jacobian of which only
-# the diagonal was kept, and a forgotten query, so that nothing reaches h.
+# `diagnose` says what kind of wrong a gradient is (lesson 02). Here are two of the five, and one mistake in the whole path:
+# dquery forgotten, so that nothing reaches h.
 
 # %%
 for name in ("wrong sign", "only the diagonal"):
@@ -353,10 +361,10 @@ print(f"lost query: {diagnose('dh', 0 * gradients['h'], numbers('h', dcontext)).
 
 # %% [markdown]
 # A lost query path is treacherous in training. The loss still falls: dv, dW_a and the other layers have their gradients,
-# and only the state never learns to ask. In the figure's experiment h would stay where it is; see it in numbers.
+# and only the state never learns to ask. In the figure's experiment, where h alone may move, the loss cannot fall:
 
 # %%
-state, first = np.zeros((1, 5)), losses[0]
+state = np.zeros((1, 5))
 for _ in range(300):
     context, cache = look_forward(state, photo, *fixed)
     dh = 0 * look_backward(context - wanted, cache)[0]  # the bug
@@ -367,15 +375,16 @@ print(f"loss after 300 steps with the query lost {0.5 * ((context - wanted) ** 2
 # ## Exercises
 #
 # 1. By hand: alpha = (1/2, 1/4, 1/4), dalpha = (1, 3, 7). What is de? Check: it sums to 0, and its second entry is 0.
-# 2. Certain and wrong. Multiply e = (1, 0, -1, 0.5, 2, 0.2) by s = 1, 5, 20 and print the norm of J. Check: at s = 1 the
-#    largest entry of J is 0.2498, at s = 5 it is 0.0074, and at s = 20 it is 2e-9. What does that say of attention
-#    that has become certain too early?
-# 3. Set the score of location 3 to -inf in `scores` and run forward and backward. Check: alpha[:, 3] and
-#    dscores[:, 3] are exactly 0 and nothing is NaN. This is how padding is masked.
-# 4. Write `look_backward` without looking, for dot scores: e_i = (a_i W_a) . h, with W_a (D, H). Check with `numbers`:
-#    every error below 1e-10. (dannotations has two parts again; dh = sum_i de_i keys_i.)
-# 5. Second thoughts on shift invariance: show that with ones at the context and annotations all of whose rows sum to 1,
-#    dannotations is NOT 0 though dscores is. Check: each entry of da is alpha_i.
+# 2. Certain and wrong. Multiply e = (1, 0, -1, 0.5, 2, 0.2) by s = 1, 5, 20 and print the largest entry of J. Check:
+#    0.2498 at s = 1, 0.0074 at s = 5, and 2e-9 at s = 20. What does that say of attention that has become certain too
+#    early?
+# 3. Set scores[:, 3] to -inf in a copy of `scores` and run softmax and context forward and backward. Check: alpha[:, 3]
+#    and dscores[:, 3] are exactly 0 and nothing is NaN. This is how padding is masked.
+# 4. Write the pair of `look` anew, without looking, for e_i = (a_i W_a) . h with W_a (D, H). Two lines are new: scores =
+#    (keys * h[:, None, :]).sum(axis=2), and in the backward dh = sum_i de_i keys_i. Check dh, dannotations (two parts
+#    again) and dW_a as `numbers` does, with your forward and inputs: every error below 1e-10.
+# 5. Take ones at the context, and annotations that sum to 1 at each location (`same_sum`). dscores is 0; show that
+#    dannotations is NOT. Check: each entry of da_id is alpha_i.
 
 # %% [markdown]
 # ## Next

@@ -17,14 +17,16 @@
 #
 #     p(s) = alpha_1[s_1] alpha_2[s_2] ... alpha_T[s_T]
 #
-# where alpha_t depends on s_1 ... s_{t-1} through the state. The words then have log-likelihood r(s) = sum_t log p(y_t |
-# s). We raise the bound L_s = sum_s p(s) r(s), or lower the cost C = -L_s. Its derivative by any parameter W has two parts,
-# because both factors of p(s) r(s) depend on W, and dp(s)/dW = p(s) d log p(s)/dW:
+# where alpha_t depends on s_1 ... s_{t-1}, s_<t for short, through the state. The words then have log-likelihood r(s) =
+# sum_t log p(y_t | s), in nats as ever: natural logarithms. We raise the bound L_s = sum_s p(s) r(s), or lower the cost C
+# = -L_s. Its derivative by any parameter W has two parts, because both factors of p(s) r(s) depend on W, and dp(s)/dW =
+# p(s) d log p(s)/dW:
 #
 #     dC/dW = - sum_s p(s) [ dr(s)/dW  +  r(s) d log p(s)/dW ]
 #                            path part    score part
 #
-# It is a mean over paths of a bracket. REINFORCE draws a path and takes the bracket as its estimate of the mean.
+# It is a mean over paths of a bracket: E[x] = sum_s p(s) x(s) is such a mean. REINFORCE draws a path and takes the bracket
+# as its estimate of the mean.
 
 # %%
 from dataclasses import replace
@@ -45,7 +47,7 @@ np.set_printoptions(precision=4, suppress=True, linewidth=78)
 rng = np.random.default_rng(0)
 world = enumeration.small_world()
 passed = enumeration.walk(world, PATHS)  # one row for each path
-p, log_p = enumeration.path_probabilities(passed), passed.hard.log_p.T
+p, log_p = enumeration.path_probabilities(passed), passed.hard.log_p.T  # (27,), and (27, T): log p(y_t | s)
 r = log_p.sum(axis=1)
 print(f"L {L} locations, T {T} words: {len(PATHS)} paths; {world.params.flat.size} parameters")
 print("path       p(s)    log p of the three words      r(s)")
@@ -84,8 +86,10 @@ assert p @ r <= np.log(p @ np.exp(r))
 #     likelihood  (27, F)      d(-r(s))/dW, the path held fixed
 #     scores      (27, T, F)   d(-log alpha_t[s_t])/dW, for each step t
 #
-# with F all parameters in one row. In the space of the scores the second is simple, alpha_t - s_t (lesson 12); the
-# captioner sends it on through f_att and the recurrence. Call K(s) = sum_t scores_t = d(-log p(s))/dW. One estimate is
+# with F = 433, all parameters in one row. A warning: statistics calls the derivative of a log-probability its score, hence
+# `scores` and "score part"; attention's scores are the e_t. By e_t the derivative is simple, alpha_t - s_t with s_t as a
+# one-hot row (lesson 12); the captioner sends it on through f_att and the recurrence to all parameters. Call K(s) = sum_t
+# scores_t = d(-log p(s))/dW. One estimate is
 #
 #     g(s) = likelihood(s) + r(s) K(s)
 #
@@ -101,7 +105,8 @@ near("mean of g against the complex step of -L_s", p @ g, exact)
 
 # %% [markdown]
 # So the estimate has no bias, to 15 digits. Now its variance. For a vector, take the mean squared distance from the mean,
-# E|g - Eg|^2 = E|g|^2 - |Eg|^2. We print it in units of |exact|^2: a variance of 1 is noise as large as the signal.
+# E|g - Eg|^2. Multiplied out, with E[g . Eg] = |Eg|^2, it is E|g|^2 - |Eg|^2. We print it in units of |exact|^2: a
+# variance of 1 is noise as large as the signal.
 
 
 # %%
@@ -126,8 +131,8 @@ print(f"one draw, path {PATHS[k]}: |g| = {np.linalg.norm(g[k]):.1f} where |exact
 #
 #     E|g_b|^2 = E|g - bK|^2 = E|g|^2 - 2b E[g . K] + b^2 E[K . K]
 #
-# a parabola in b. Its derivative is 0 at b* = E[g . K] / E[K . K]. If |K|^2 did not vary with the path and the path part
-# were absent, b* would be E[r] exactly: pay for being better than usual, not for being good.
+# a parabola in b. Its derivative is 0 at b* = E[g . K] / E[K . K]. If the path part were absent, g = r K, and |K|^2 the same
+# for all paths, b* would be E[r] exactly: pay for being better than usual, not for being good.
 
 # %%
 print("largest entry of E[K]:", np.abs(p @ K).max())
@@ -143,8 +148,8 @@ print(f"E[r] is {p @ r:.2f}, the best b is {best:.2f}")
 # hundredfold. Rewards here are log-likelihoods, all negative: without a baseline every path is punished, the right
 # ones only a little less.
 #
-# The paper's b is a moving average of the rewards seen so far. Its order matters: the gradient of step k uses b_{k-1},
-# then b is updated.
+# In training nobody knows E[r]. The paper's b is a moving average of the rewards seen so far. Its order matters: the
+# gradient of training step k uses b_{k-1}, then b is updated.
 
 # %%
 show(moving_average)
@@ -159,8 +164,8 @@ print("b after 1, 5, 20, 60 draws:", *(f"{seen[k - 1]:.2f}" for k in (1, 5, 20, 
 #
 # The total reward pays s_3 also for words 1 and 2, which were said before it was drawn. That is noise. Take a word u
 # before step t. Given s_1 ... s_{t-1}, log p(y_u) is a fixed number, and the mean of K_t over s_t alone is 0 (the argument
-# above, for one step). So E[log p(y_u) K_t] = 0 for u < t, and these terms can be dropped: the reward to go,
-# R_t = sum of log p(y_u) over u >= t.
+# above, for one step; K_t is column t of `paths.scores`). So E[log p(y_u) K_t] = 0 for u < t, and these terms can be
+# dropped. What is left is the reward to go, R_t = sum of log p(y_u) over u >= t.
 
 # %%
 for u, t in ((0, 1), (0, 2), (1, 2), (1, 1), (2, 1)):
@@ -174,9 +179,10 @@ print("reward to go: bias {:.1e}, variance {:.2f}".format(*bias_and_variance(g_t
 # ### Average where an average can be had
 #
 # At step t one can ask for each location i what the word would have been worth, l_i = log p(y_t | s_<t, s_t = i). It
-# costs L evaluations of the cell, without any backward pass. Then the mean over s_t of this word's share is known:
+# costs L evaluations of the cell, without any backward pass. In the gradient by e_t, word t stands as l_{s_t} (alpha_t -
+# s_t). Its mean over s_t is then known. Entry i, with j for the location drawn:
 #
-#     E[ l_{s_t} (alpha_t - s_t) ]_i = alpha_i (alpha . l) - alpha_i l_i = -alpha_i (l_i - alpha . l)
+#     sum_j alpha_j l_j (alpha_i - 1[i = j]) = alpha_i (alpha . l) - alpha_i l_i = -alpha_i (l_i - alpha . l)
 #
 # which is softmax_backward of -l (lesson 09). Use it for the word of step t, and the sampled path for the words after.
 # This is the local expectation gradient (Titsias & Lazaro-Gredilla 2015): an average in place of a draw takes
@@ -190,14 +196,14 @@ show(sat.advantage)
 
 # %% [markdown]
 # `advantage` is the r - b that the captioner pays a choice with; `REWARDS` names the part of the caption: total, to_go or
-# after. A baseline for a part of the caption is its share of b.
+# after. b is of the whole caption; a part of the caption gets its share of b, by the number of words.
 #
 # ### Leave one out
 #
-# With S paths of the same caption no moving average is needed. Give path k the mean reward of the OTHERS as its baseline.
-# It is independent of path k, so E[b_k K_k] = E[b_k] E[K_k] = 0: no bias, and no memory of old rewards.
+# With S paths of the same caption no moving average is needed. Give each path the mean reward of the OTHERS as its
+# baseline. It is independent of the path's own K, so E[b K] = E[b] E[K] = 0: no bias, and no memory of old rewards.
 #
-# The mean over all pairs of paths, 27 x 27 backward passes of the captioner with S = 2:
+# Here is the mean over all pairs of paths, 27 x 27 = 729 backward passes of the captioner with S = 2:
 
 # %%
 show(leave_one_out)
@@ -210,9 +216,9 @@ near("leave one out, mean over 729 pairs", enumeration.expected_gradient(pairs),
 # ## Look
 #
 # All of them in one table, each with S = 2 paths. `moments` does the sums above for any S (with leave-one-out the S terms
-# depend on each other; its docstring has the algebra). Two more rows are biased on
-# purpose: the paper's coin, which with probability one half shows the image its expected value alpha_t in place of s_t,
-# and soft attention itself, whose gradient is exact for another cost.
+# depend on each other; its docstring has the algebra). Two more rows are biased on purpose. One is the paper's coin
+# (lesson 12), which with probability one half shows the image its expected value alpha_t in place of s_t. The other is
+# soft attention itself, whose gradient is exact for another cost.
 
 # %%
 rows = {}
@@ -228,9 +234,9 @@ for name, (mean, variance) in rows.items():
 
 # %% [markdown]
 # A good baseline does most of the work. One row may surprise: with the moving average, reward to go is worse than the whole
-# reward. Its baseline is b's share by the number of words still to come, as if all words were equally hard; word 1 here is
-# far harder than word 3. With a baseline of its own for each step it is the better one again (exercise 2). `satnp
-# estimators` prints the same table, with straight-through Gumbel-softmax in it, and then trains with each.
+# reward (`reinforce`). Its baseline is b's share by the number of words still to come, as if all words were equally hard;
+# here word 1 costs 4.0 nats on average and word 3 costs 2.4. With a baseline of its own for each step it is the better one
+# again (exercise 2). `satnp estimators` prints the same table with one more biased estimator, and then trains with each.
 #
 # ### The error falls as 1 / sqrt(S)
 #
@@ -239,8 +245,8 @@ for name, (mean, variance) in rows.items():
 #     error(S) = sqrt( bias^2 + variance / S )
 #
 # 100 paths give a tenth of the error of one: the second question. To halve it costs four times the work, so a variance
-# that is 40 times smaller is worth 40 times the machines. An estimate with bias stops at its bias. The dots are draws,
-# 400 of them for each S; the lines are the formula.
+# that is 40 times smaller is worth 40 times the machines. An estimate with bias stops at its bias. In the figure the lines
+# are the formula; each dot is measured, over 400 estimates of S paths each.
 
 # %%
 counts = np.array([1, 4, 16, 64, 256, 1024])
@@ -277,7 +283,7 @@ save(figure, "13_variance", see)
 # ## Check by number
 #
 # The mean of each estimator over all draws, made by the captioner's own backward, against the complex step of the
-# enumerated bound. A baseline that is far off does not matter to the mean.
+# enumerated bound. A baseline that is far off, such as 250, does not matter to the mean.
 
 # %%
 for estimator in ("reinforce", "reward_to_go", "local_expectation"):
@@ -322,12 +328,12 @@ for weight in (0.01, 0.1, 1.0):
 #
 # ### A baseline that knows its own sample
 #
-# The third question. With b = the mean of both rewards, path 1 has b = (r_1 + r_2)/2, and
+# The third question. Say the two paths have r, K and r', K'. With b = the mean of both rewards, (r + r')/2, the first gets
 #
-#     E[b K_1] = 1/2 E[r_1 K_1] + 1/2 E[r_2] E[K_1] = 1/2 E[r_1 K_1]
+#     E[b K] = 1/2 E[r K] + 1/2 E[r'] E[K] = 1/2 E[r K]
 #
-# It takes half the score part away; with S paths it takes 1/S. Likewise a moving average that is updated BEFORE it is
-# used: b = .9 b_old + .1 r takes away a tenth. The worst is a b_t that is a function of s_t: it can be any gradient.
+# taken away: half of the score part; with S paths it is 1/S. Likewise a moving average that is updated BEFORE it is used:
+# b = .9 b_old + .1 r takes away a tenth. The worst is a b_t that is a function of s_t: E[b_t K_t] can be anything.
 
 # %%
 path_part, score_part = p @ paths.likelihood, p @ (r[:, None] * K)
@@ -344,7 +350,7 @@ for name, mean in (("own sample in the mean", own_in_mean), ("updated before use
 # %% [markdown]
 # No training curve shows such a bias: the loss falls, only to another place. Enumeration shows it at once. Here are four
 # mistakes planted in satnp's own source, one after the other; `in_place` puts the broken function where the captioner
-# finds it. `v` belongs to f_att, which has no path part, so the factor stands there clean.
+# finds it. `diagnose` is asked about dv: v belongs to f_att, which has no path part, so a factor stands there clean.
 
 # %%
 CASES = {
@@ -359,23 +365,25 @@ for name, choices in CASES.items():
     with bugs.in_place(bug):
         found = enumeration.expected_gradient(world._replace(config=replace(world.config, **choices)))
     print(f"{name}: bias {np.linalg.norm(found - exact) / size:.3f}")
-    print(f"  from  {bug.old.strip()}\n  to    {bug.new.strip().splitlines()[0]}")
+    for word, code in (("from", bug.old), ("to", bug.new)):
+        print(fill(f"  {word:5} {'; '.join(map(str.strip, code.splitlines()))}", 78, subsequent_indent=8 * " "))
     print(fill("  " + diagnose("dv", world.params.on(found)["v"], wanted["v"]).sentence, 78, subsequent_indent="  "))
 
 # %% [markdown]
 # ## Exercises
 #
-# 1. At b = b* the parabola gives E|g_b|^2 = E|g|^2 - E_gK^2 / E_KK. Subtract |exact|^2 and divide by it. Check: 0.483, the
-#    third row of the baseline table.
+# 1. Show that at b = b* the parabola gives E|g_b|^2 = E|g|^2 - E_gK^2 / E_KK. Compute it, subtract |exact|^2 and divide by
+#    |exact|^2. Check: 0.483, the third row of the baseline table.
 # 2. Give each step its own baseline for the reward to go: b_t = E[R_t |K_t|^2] / E[|K_t|^2], K_t = paths.scores[:, t].
-#    Check: b = (-9.02, -4.66, -2.04), bias below 1e-12, variance 0.383 (whole reward with b = E[r]: 0.525). Why is each
-#    about the words still to come?
+#    Check: b = (-9.02, -4.66, -2.04), bias below 1e-12, variance 0.383 (whole reward with b = E[r]: 0.525). Compare b with
+#    the mean reward to go, p @ to_go. Why are they near?
 # 3. A baseline may know the steps before: b_t = E[r | s_<t], a mean over the paths that begin alike, weighed by p. Check:
 #    with the total reward, bias below 1e-12 and variance 0.426. Then let it know s_t too, b_t = E[r | s_<=t]. Check: the
 #    bias is 0.327, and the mean equals path_part exactly. Where has the score part gone?
 # 4. How many plain paths does it take to come as near as ONE path with b = E[r]? Check: 43.5, a ratio of two variances.
-# 5. From which S on is REINFORCE with b = E[r] nearer to the gradient than the coin? Solve
-#    variance_1 / S = bias^2 + variance_2 / S with the numbers of the figure. Check: 3.5, where two lines of it cross.
+# 5. From which S on is REINFORCE with b = E[r] nearer to the gradient than the coin? Solve variance_1 / S = bias^2 +
+#    variance_2 / S: 1 is b = E[r], 2 the coin, whose `bias` and `variance` the figure's cell has. Check: S = 3.5, where the
+#    two lines cross.
 
 # %% [markdown]
 # ## Next
