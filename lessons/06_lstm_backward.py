@@ -7,9 +7,9 @@
 # equations: Xu et al. 2015, eqs. 1-3
 # about: satnp.layers.lstm_cell_backward
 #
-# To go back, take the lines of the forward pass in reverse. Each array gets the sum of what its users send
-# back. The cell c has two users, itself one step later being one of them. That is all of "backpropagation
-# through time".
+# To go back, take the lines of the forward pass in reverse. Each array gets the sum of what its users, the lines
+# that read it, send back. The cell c has two users: h of its own step, and the cell one step later. That is all
+# of "backpropagation through time".
 
 # %%
 import numpy as np
@@ -28,8 +28,8 @@ print("ready")
 # ## The rules
 #
 # There is one number at the end, the loss J. For an array X write dX for the derivative of J with respect to
-# X: an array of the shape of X, whose element tells by how much J grows when that element of X grows a little.
-# Four rules are enough.
+# X: an array of the shape of X. Each of its elements is the slope of J in the same element of X. Four rules are
+# enough.
 #
 # 1. Chain rule. If y = u(x), element by element, then dx = dy * u'(x).
 # 2. Sum. If y = a + b, then da = dy and db = dy.
@@ -41,8 +41,10 @@ print("ready")
 #
 # Two slopes are needed. Both can be written with the result itself, which the forward pass has kept:
 #
-# - s = 1 / (1 + exp(-x)). Then ds/dx = exp(-x) / (1 + exp(-x))² = s * exp(-x) / (1 + exp(-x)) = s (1 - s).
-# - t = tanh x = sinh x / cosh x. Then dt/dx = (cosh² x - sinh² x) / cosh² x = 1 - t².
+# - s = 1 / (1 + exp(-x)). Then ds/dx = exp(-x) / (1 + exp(-x))² = s * exp(-x) / (1 + exp(-x)) = s (1 - s),
+#   because exp(-x) / (1 + exp(-x)) and s add up to 1.
+# - t = tanh x = sinh x / cosh x, and each of sinh, cosh is the derivative of the other. By the quotient rule
+#   dt/dx = (cosh² x - sinh² x) / cosh² x = 1 - t².
 #
 # ## One step, derived
 #
@@ -54,8 +56,8 @@ print("ready")
 #     (3)  tanh_c = tanh(c)
 #     (4)  h = o * tanh_c
 #
-# The step is given `dh`, all that the users of h send back, and `dc`, what the next step sends back to c
-# (at the last step: zero). It wants dgates and dc_prev. Start at the bottom.
+# The step backward is given `dh`, the sum of what all users of h send back, and `dc`, what the next step sends
+# back to c (at the last step: zero). It must return dgates and dc_prev. Start at the bottom.
 #
 # **(4)** h = o * tanh_c is a product:
 #
@@ -69,26 +71,26 @@ print("ready")
 #
 # The dc on the right came from the next step. The dc on the left is the whole.
 #
-# **(2)** c = f * c_prev + i * g is two products, and a sum hands dc to both:
+# **(2)** c = f * c_prev + i * g is a sum of two products. Each product gets dc (rule 2), then rule 3 gives
 #
 #     df      = dc * c_prev
 #     dc_prev = dc * f
 #     di      = dc * g
 #     dg      = dc * i
 #
-# **(1)** Through the slopes:
+# **(1)** By rule 1, each times its slope:
 #
 #     da_i = di * i * (1 - i)
 #     da_f = df * f * (1 - f)
 #     da_o = do * o * (1 - o)
 #     da_g = dg * (1 - g * g)
 #
-# dgates is these four side by side. dc_prev is what the step BEFORE will be given as its dc: the two ends meet.
+# dgates is these four side by side. dc_prev is what the step BEFORE will be given as its dc.
 #
 # ## Predict
 #
-# At the first step of a sequence let c_prev = 0. Look at the lines under (2) and (1). Of the four blocks of
-# dgates one is exactly zero then. Which, and why?
+# At the first step of a sequence let c_prev = 0, and draw all else at random. Look at the lines under (2) and
+# (1). Of the four blocks of dgates one is exactly zero then. Which, and why?
 #
 # ## Run
 
@@ -106,6 +108,7 @@ for name, block in zip("ifog", np.split(dgates, 4, axis=1), strict=True):
 #
 # Here is the real code. Find each line of the derivation. There are two functions: the first cuts dgates
 # into its four blocks and hands them over as the places to write to (`out=`), the second is the arithmetic.
+# (`xp_of(dc)` is NumPy here. `cache` holds c_prev, i, f, o, g and tanh_c, in this order.)
 
 # %%
 show(lstm_cell_backward)
@@ -143,8 +146,8 @@ near("dc_prev of the real function", dc_prev, [[dc_before]], within=1e-14)
 # ## Check by number
 #
 # The derivation and the code could share a mistake. The complex step of lesson 02 knows nothing of either: it
-# nudges one element of the input by i·1e-30 and looks at the imaginary part of J. What is J here? A step has
-# two outputs, h and c. Let R_h and R_c be random arrays of their shapes and
+# nudges one element of the input by 1e-30 times the imaginary unit and looks at the imaginary part of J. What
+# is J here? A step has two outputs, h and c. Let R_h and R_c be random arrays of their shapes and
 #
 #     J = sum(h * R_h) + sum(c * R_c)
 #
@@ -174,8 +177,8 @@ near("dc_prev", dc_prev, numeric_gradient(lambda x: J_of_step(gates, x), c_prev)
 #     (5)  gates_t = x_t W_x + h_(t-1) W_h + b
 #     (6)  h_t, c_t = step(gates_t, c_(t-1))
 #
-# and every h_t is used by the output layer, which predicts word t from it. What that layer sends back we call
-# dh_out[t]. In this lesson it is a random array: J = sum over t of sum(h_t * dh_out[t]).
+# and every h_t is used by the output layer, which says from it what the next word is. What that layer sends
+# back we call dh_out[t]. In this lesson it is a random array: J = sum over t of sum(h_t * dh_out[t]).
 #
 # **The users of h_t.** The output layer at t, and line (5) of step t+1. So dh at step t is a sum of two:
 #
@@ -186,27 +189,29 @@ near("dc_prev", dc_prev, numeric_gradient(lambda x: J_of_step(gates, x), c_prev)
 #
 # **The users of c_t.** tanh in step t, and line (2) of step t+1. Also two; the step function adds them up.
 #
-# **Line (5) backward.** Element by element: gates[n, k] = sum_j h[n, j] W[j, k] + ... An h[n, j] is used for
-# all k, so dh[n, j] = sum_k dgates[n, k] W[j, k]. A W[j, k] is used for all captions n, so
-# dW[j, k] = sum_n h[n, j] dgates[n, k]. As matrices:
+# **Line (5) backward** is the affine map of lesson 01. Element by element, with h for h_(t-1) and W for W_h:
+# gates[n, k] = sum_j h[n, j] W[j, k] + ... An h[n, j] is used for all k, so
+# dh[n, j] = sum_k dgates[n, k] W[j, k]. A W[j, k] is used for all captions n, so
+# dW[j, k] = sum_n h[n, j] dgates[n, k]. As matrices (^T is the transpose, .T in NumPy):
 #
 #     dh_(t-1) gets  dgates_t W_h^T              dx_t = dgates_t W_x^T
 #     dW_h gets      h_(t-1)^T dgates_t          dW_x gets x_t^T dgates_t          db gets the sum over n of dgates_t
 #
 # The shapes leave no choice: (N, 4H) times (4H, H) is (N, H); (H, N) times (N, 4H) is (H, 4H).
 #
-# **The users of W_h.** All T steps use the same W_h. Rule 4 once more: dW_h is the sum over t. And a sum of
-# products is a product of longer matrices: put the h_(t-1) of all steps under each other, (T N, H), and the
-# dgates too, (T N, 4H):
+# **The users of W_h.** All T steps use the same W_h. Rule 4 once more: dW_h is the sum over t. Each step's
+# product is itself a sum over n, so this is one sum over all t and n. Put the h_(t-1) of all steps under each
+# other, (T N, H), and the dgates too, (T N, 4H):
 #
 #     dW_h = h_before^T dgates        one product for all steps, after the loop
 #
-# Only what the step before waits for must be in the loop: dgates_t, dc_(t-1) and dh_(t-1).
+# dW_x is formed in the same way, and dx needs nothing but dgates. Only what the step before waits for must be
+# in the loop: dgates_t, dc_(t-1) and dh_(t-1).
 #
 # ## Predict
 #
-# How many matrix products are inside the loop of a backward pass through T = 20 steps, if it is written so? And
-# how many if every gradient is formed where it comes up?
+# How many matrix products does the loop of a backward pass through T = 20 steps take, if it is written so? And
+# how many if dh, dx, dW_x and dW_h are all formed in the loop?
 #
 # ## Run
 
@@ -249,8 +254,8 @@ print("in the loop: one product. After it: three.")
 
 # %% [markdown]
 # So 20 in the loop and 3 after it, instead of 80 in the loop. What leaves the loop at its end, dh and dc,
-# belongs to the initial state: it goes on into what made it (in the captioner: the mean of the photo's
-# annotations).
+# belongs to the initial state: it goes on into what made it (in the captioner that is the mean over the places
+# of the photo).
 #
 # Now all six gradients against the complex step. No two sizes are equal, so that a transposed or swapped axis
 # cannot go unseen.
@@ -303,10 +308,11 @@ near("dW_h, step by step", slow, found[4], within=1e-14)
 # through the gates and W_h^T into h_(t-1), and from there to the belt again.
 #
 # Beside it a plain network, h_t = tanh(x_t W_x + h_(t-1) W_h), whose gradient goes through a tanh and W_h^T at
-# each step: dh_(t-1) = (dh_t * (1 - h_t²)) W_h^T. Weights are N(0, 1) / sqrt(fan-in) in all four.
+# each step: dh_(t-1) = (dh_t * (1 - h_t²)) W_h^T. In all four networks (three biases and the plain one) the
+# weights are normal numbers over the root of the rows of their matrix.
 #
-# **Predict** which bias makes the LSTM forget as fast as the plain network, and what is left after 40 steps of
-# the gradient with bias 3.
+# **Predict** which of the biases 0, 1, 3 makes the LSTM forget as fast as the plain network, and what is left of
+# the gradient after 40 steps with bias 3: less than the 0.15 of the belt, as much, or more?
 
 # %%
 T, N, M, H = 41, 8, 7, 16
@@ -366,8 +372,10 @@ save(figure, "06_reach", "only with forget bias 3 does the first step hear the l
 
 # %% [markdown]
 # An LSTM whose forget gates are half shut forgets about as fast as a plain network. The cell alone does not
-# help: the gates must be open, by their bias or by training. With bias 3 what comes through W_h adds to the
-# belt at each step, and nothing is lost in 40 steps.
+# help: the gates must be open, by their bias or by training. The belt alone brings 0.09 with bias 3, not 0.15:
+# the gates move about with the words, and a product loses more by a small f than it gains by a large one. But
+# what comes through W_h is added to the belt at each step. Together they fall to one half at step 20 and are
+# at 1.2 after 40: nothing is lost.
 
 # %% [markdown]
 # ## Break it
@@ -378,8 +386,8 @@ save(figure, "06_reach", "only with forget bias 3 does the first step hear the l
 # - `i, g swapped`: di and dg are written to each other's columns.
 # - `no tanh'`: the factor 1 - tanh_c² is forgotten.
 #
-# Each gradient g is held against its numbers n by |g - n| / max(|n|, G / 1000), G being the largest |n| of the
-# check: so a gradient that should be nearly zero has a sensible error too.
+# Each gradient g is held against the complex step's n by the error of lesson 02, |g - n| / max(|n|, G / 1000),
+# with G the largest |n| of the check.
 #
 # **Predict** which of them a check that runs a sequence of ONE step will not see. (At the last step dc is
 # zero.)
@@ -414,7 +422,7 @@ def errors(T):
     some = [inputs[0][:T], *inputs[1:]]
     wanted = by_complex_step(lambda *a: (forward(*a)[0] * dh_out[:T]).sum(), some)
     scale = max(np.linalg.norm(n) for n in wanted)
-    print(f"T = {T}" + "".join(f"{'d' + name:>10}" for name in names))
+    print(f"T = {T}        " + "".join(f"{'d' + name:>10}" for name in names))
     for mistake, cell_backward in mistakes.items():
         found = backward(dh_out[:T], forward(*some)[1], cell_backward)
         found = [relative_error(g, n, scale) for g, n in zip(found, wanted, strict=True)]
@@ -428,10 +436,11 @@ assert min(six["i, g swapped"], six["no tanh'"], one["i, g swapped"], one["no ta
 
 # %% [markdown]
 # One step does not see `c lost`: there is no step t+1 whose gradient could be lost. A check through time needs
-# T of at least 2, better 3.
+# T of at least 2, better 3. (And dc0 of one step does not see the swap: dc_prev = dc * f has no i, no g in it.)
 #
-# Would training have told? A step along a wrong gradient still goes downhill if its angle to the right one is
-# below 90 degrees. Take the six gradients together as one long vector:
+# Would training have told? A small step of -e times a wrong gradient changes J by -e * sum(wrong * right). That is
+# downhill as long as the sum is positive, that is, the angle between the two is below 90 degrees. Take the six
+# gradients together as one long vector:
 
 # %%
 right = np.concatenate([g.ravel() for g in found])
@@ -443,7 +452,8 @@ for mistake, cell_backward in mistakes.items():
 # %% [markdown]
 # All below 90: the loss goes down under each of these mistakes, only worse. Nobody notices without a check.
 #
-# `diagnose` says what kind of wrong a gradient is. What does it say to the swapped gates?
+# `diagnose` (lesson 02) says what kind of wrong a gradient is. What will it say of the swapped gates? H is 4, so
+# the blocks of i, f, o, g are the columns 0-3, 4-7, 8-11, 12-15.
 
 # %%
 some = rng.standard_normal((3, 16)), rng.standard_normal((3, 4))
@@ -454,8 +464,8 @@ for mistake in ("i, g swapped", "no tanh'"):
     print(mistake, *finding.sentence.split("; "), sep="\n    ")
 
 # %% [markdown]
-# Columns 0-3 and 12-15 are the blocks of i and g: the sentence names the two gates. The o block is right in
-# both.
+# Columns 0-3 and 12-15: the sentence names the two gates, i and g. Without tanh' all but the o block is wrong:
+# do = dh * tanh_c is the only one that does not need dc.
 #
 # satnp keeps such mistakes in a table, `satnp.bugs`, and plants them in its own source. Three of them live in
 # the LSTM (here H = 5, so a block has 5 columns):
@@ -479,12 +489,14 @@ for bug in bugs.BUGS:
 #    `c_prev, i, f, o, g, tanh_c = cache`. Check:
 #    `backward(dh_out, forward(*inputs)[1], my_cell_backward)` is within 1e-12 of `by_complex_step(J, inputs)`.
 # 3. h = o * c, without the tanh (Vinyals et al. 2015). Which lines change? Write both passes for one step.
-#    Check: below 1e-12 by the complex step; and your do is now dh * c.
+#    Check: below 1e-12 by the complex step, as under "Check by number" with your forward in `J_of_step`; and
+#    your do is now dh * c.
 # 4. A peephole: the forget gate also sees the cell, f = sigmoid(a_f + p * c_prev) with weights p (H,). c_prev
-#    has one user more. Derive dc_prev (two parts) and dp. Check: both below 1e-12.
+#    has one user more. Derive dc_prev (two parts) and dp (a sum over n). Check as in 3: all three below 1e-12.
 # 5. Captions of different lengths: after a caption has ended its state stands still,
-#    h_t = m_t h_new + (1 - m_t) h_(t-1), and c alike, with a mask m (T, N) of zeros and ones. Derive what dh
-#    and dc become. Check by the complex step, below 1e-12; and dx of the steps after the end is exactly 0.
+#    h_t = m_t h_new + (1 - m_t) h_(t-1), and c alike, with a mask m (T, N, 1) of zeros and ones, for lengths 6, 3
+#    and 1. h_(t-1) has one user more, and so has c_(t-1). Derive what dh and dc become. Check all six gradients
+#    by `by_complex_step`, below 1e-12; and dx of the steps after the end is exactly 0.
 #
 # ## Next
 #
