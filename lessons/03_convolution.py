@@ -141,6 +141,10 @@ show(conv.whole_weight_gradient)
 show(conv2d_backward_input)
 
 # %% [markdown]
+# Read the two loops over i and j. `parallel_blocks` only shares out the photos among the cores. `back` and `winograd`, the
+# short way for large arrays, come below.
+
+# %% [markdown]
 # ## Look
 #
 # What does one cell do? Push the cell in the middle of a black photo by 1 and look at which outputs move.
@@ -290,7 +294,7 @@ figure = Figure(figsize=(8, 2.8), layout="constrained")
 left, right = figure.subplots(1, 2, sharey=True)
 names, ms, errors = zip(*rows, strict=True)
 left.barh(names, ms, color="C0")
-left.set(xlabel="time of one forward (ms, logarithmic)", xscale="log")
+left.set(xlabel="time of one forward (ms, logarithmic)", xscale="log", xlim=(1, None))
 left.invert_yaxis()
 right.barh(names, 1e7 * np.array(errors), color="C1")
 right.set(xlabel="relative error in float32 (in 1e-7)")

@@ -146,8 +146,8 @@ save(figure, "04_where_it_goes", "in each window of dx at most one cell is not 0
 #     logits = m @ W + b                     -> (N, 4)
 #     loss = mean over n of -log softmax(logits_n)[label_n]
 #
-# Its loss is measured in nats. What is it before training, when all four shapes seem equally likely? And which share would
-# a guess get right?
+# (softmax is that of lesson 02: four positive numbers that sum to 1.) The loss is measured in nats, the unit of the natural
+# logarithm. What is it before training, when all four shapes seem equally likely? And which share would a guess get right?
 
 # %% [markdown]
 # ## Run
@@ -184,7 +184,8 @@ show(small.backward)
 #     mean over L:     m = sum of a over L / L, so each place gets da = dm / L
 #     cross-entropy:   dlogits = (softmax(logits) - onehot(label)) / N      (derived in lesson 07)
 #
-# The 1/N of the mean over the batch comes in as the `weights` of the cross-entropy, once.
+# onehot is 1 at the label and 0 elsewhere. The 1/N of the mean over the batch comes in as the `weights` of the
+# cross-entropy, once.
 
 # %%
 config = small.Config(channels=(8, 16, 32), preprocessing=Preprocessing(24))
@@ -249,7 +250,8 @@ assert result.passed
 # %% [markdown]
 # ## Predict
 #
-# Train: 10 epochs of 50 photos a step, Adam with a rate of 0.003. How long until it is right nine times in ten?
+# Train: 10 epochs (each shows every photo once) of 50 photos a step, Adam with a rate of 0.003. (Adam goes down along the
+# gradient, with a step size of its own for each weight.) How long until it is right nine times in ten?
 
 # %% [markdown]
 # ## Run
@@ -293,7 +295,7 @@ left.legend()
 middle.plot(range(1, 11), right, "o-")
 middle.axhline(0.25, color="grey", ls=":")
 middle.set(xlabel="epoch", ylabel="share right, unseen photos", ylim=(0, 1.02))
-save(figure, "04_learning", "it starts near log 4 = 1.386 nats and falls to a tenth; 9 of 10 after 6 epochs")
+save(figure, "04_learning", "it starts near log 4 = 1.386 nats and falls below 0.1; 9 of 10 after 6 epochs")
 
 # %% [markdown]
 # What did the first layer learn? Its 8 filters are 5 x 5 pixels of RGB each. Grey is 0. A filter with two sides of different

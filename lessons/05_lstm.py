@@ -57,7 +57,8 @@ show(lstm_cell_forward)
 show(lstm._cell)
 
 # %% [markdown]
-# `_cell` is the equations, line for line. `@elementwise` above it makes it fast (lesson 16).
+# `_cell` is the equations, line for line. `@elementwise` above it makes it fast (lessons 15 and 16), and
+# `xp_of(c_prev)` is NumPy here.
 # `lstm_cell_forward` cuts the four blocks out of `gates`. The `cache` that it returns is what the way back will
 # need (lesson 06). `more` is added to the gates first. We will not use it here.
 
@@ -180,7 +181,8 @@ for number in (0.0, 2.0, 5.0, 10.0, 20.0):
 
 # %% [markdown]
 # At 10 a gradient of 1 arrives as 0.000045. At 20 as 2e-9: such a gate is stuck. It is the reason for weights
-# of size 1/sqrt(fan-in), which keep the numbers of a new network within a few units of 0.
+# of size 1/sqrt(fan-in), fan-in being how many numbers are summed up in one gate. They keep the numbers of a new
+# network within a few units of 0.
 #
 # ## Check by number
 #
@@ -217,7 +219,7 @@ assert np.isfinite(sigmoid(far)).all()
 # Let the gates depend on the words alone (W_h = 0). Then c_T = f_T c_(T-1) + ..., and so on down to c_0: by
 # the chain rule the derivative of c_T with respect to c_0 is the product of the forget gates, f_T ... f_1,
 # and nothing else. No matrix, no tanh. Where all f are near 1, what was put on the belt arrives, and on
-# the way back (lesson 06) so does the gradient. The complex step of lesson 02 says whether it is so.
+# the way back (lesson 06) so does the gradient. `numeric_gradient`, the check of lesson 02, says whether it is so.
 
 # %%
 no_W_h = np.zeros_like(W_h)

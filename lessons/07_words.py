@@ -84,9 +84,9 @@ for name, dE in (("dE[ids] += dout", fancy), ("np.add.at", add_at), ("embedding_
 # the other, as it should. satnp sorts the ids, so that equal ones stand side by side, and adds up each run of
 # equal ones (`np.add.reduceat`): the same sums, and on large batches faster (lesson 15 measures).
 #
-# Why it is right can be seen in one line. Let `onehot` (K, V) have a 1 at each word's id. Then
-# E[ids] = onehot E, an ordinary product, and so dE = onehot^T dout. That product is
-# the definition; nobody computes it, V being 10,000.
+# Why it is right can be seen in one line. Let `onehot` have one row for each of the ids: zeros, and a 1 at the
+# id. Then E[ids] = onehot E, an ordinary product, and so dE = onehot^T dout. That product is the definition;
+# nobody computes it, V being 10,000.
 
 # %%
 onehot = np.eye(V)[ids]
@@ -106,8 +106,8 @@ print(f"{len(given)} words given, {len(words)} different: {1 - len(words) / len(
 # ## Cross-entropy, derived
 #
 # The network makes V numbers, the logits z, and says p_k = exp(z_k) / sum_j exp(z_j): the softmax. If y is the
-# right word, the loss is -log p_y, in nats: 0 if it was certain and right, log V if it knew nothing. Write it
-# out:
+# right word, the loss is -log p_y, in nats, the unit of the natural logarithm: 0 if it was certain and right,
+# log V if it knew nothing. Write it out:
 #
 #     loss = -log p_y = log(sum_j exp(z_j)) - z_y
 #
