@@ -494,9 +494,9 @@ except ValueError as error:
 # %% [markdown]
 # ## Predict
 #
-# Let us count. `satnp.bugs` is a zoo: real mistakes, each planted in the real source while a check runs. 35 of them are in
-# single layers, some of which you will meet only later. We try these with a common check (central differences, np.allclose,
-# arrays that may be written to), made weaker in one way at a time, then in all three; and with satnp's check. Which weakness
+# Let us count. `satnp.bugs` is a zoo: real mistakes, each planted in the real source while a check runs. We try those in
+# single layers (some of which you will meet only later) with a common check: central differences, np.allclose, arrays that
+# may be written to. It is made weaker in one way at a time, then in all three. Last comes satnp's check. Which weakness
 # costs most?
 #
 #     strict         random upstream, tolerance 1e-6, the inputs of satnp's own cases
