@@ -113,13 +113,14 @@ assert best["dot"] <= 1 / 3 + 1e-12
 #
 # Third question. v . (keys_i + query) = v . keys_i + v . query: the second part is the same for all i. Softmax forgets what
 # is added to all scores, because exp(e_i + k) = exp(k) exp(e_i) and the factor cancels. Then alpha is the same for each
-# word of the caption, and the decoder cannot ask. One popular port has such an f_att. It trains, and its loss falls.
+# word of the caption, and the decoder cannot ask. One popular port (the paper's model in another framework) has such
+# scores. It trains, and its loss falls.
 
 
 # %%
-def moved(score, size=1.0):
+def moved(score):
     """How much of the weight moves when the query becomes another one: half of sum |alpha - alpha'|, from 0 to 1."""
-    one, two = (softmax(score(size * keys, size * q)) for q in (query, query[::-1]))
+    one, two = (softmax(score(keys, q)) for q in (query, query[::-1]))
     return 0.5 * np.abs(one - two).sum(axis=1).max()
 
 
@@ -239,7 +240,7 @@ inputs = {"keys": keys, "query": query, "v": v, "c": c}
 
 
 def numbers(forward, names, name):
-    point = {n: inputs[n].astype(complex) for n in names}
+    point = {n: inputs[n].astype(complex) for n in names}  # all of them, so that no array on the way is real
     return numeric_gradient(lambda x: (forward(**(point | {name: x}))[0] * dscores).sum(), inputs[name])
 
 

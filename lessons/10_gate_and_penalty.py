@@ -76,10 +76,10 @@ near("dcontext as derived", dcontext, dz * beta)
 near("dh as derived", dh, (dz * context).sum(axis=1, keepdims=True) * beta * (1 - beta) @ W.T)
 
 # %% [markdown]
-# With b = -50 the gate is shut: beta is 2e-22, in floating point exactly 0. Then dcontext = dz * beta is 0, and so is all
-# that attention would learn at this word. The gate's own gradient has the factor beta (1 - beta) and is 0 as well. A gate
-# that has shut completely does not open again: the answer to the first question is "both". (b starts at 0, so beta starts
-# near one half.)
+# With b = -50 the gate is shut: beta is 2e-22, which satnp's sigmoid, tanh(x/2)/2 + 1/2, rounds to exactly 0. Then
+# dcontext = dz * beta is 0, and so is all that attention would learn at this word. The gate's own gradient has the factor
+# beta (1 - beta) and is 0 as well. A gate that has shut completely does not open again: the answer to the first question
+# is "both". (b starts at 0, so beta starts near one half.)
 #
 # Popular ports give each feature its own beta: W (H, D). Then no sum over d; `gate_backward` does both.
 
@@ -180,8 +180,9 @@ print("P at 0, 20, 400:", *(f"{history[k]:.3f}" for k in shown), f"  least possi
 # %%
 figure = Figure(figsize=(10, 4.4), layout="constrained")
 axes = figure.subplots(2, 3, sharex=True, height_ratios=(2, 1))
+box = (-0.5, locations - 0.5, steps + 0.5, 0.5)  # steps count from 1
 for (above, below), (iteration, alpha_map) in zip(axes.T, shown.items(), strict=True):
-    figure.colorbar(above.imshow(alpha_map, cmap="gray", vmin=0, aspect="auto"), ax=above)
+    figure.colorbar(above.imshow(alpha_map, cmap="gray", vmin=0, aspect="auto", extent=box), ax=above)
     above.set(title=f"alpha, iteration {iteration}: P = {history[iteration]:.2f}", ylabel="step t (words)")
     below.bar(range(locations), alpha_map.sum(axis=0), color="0.5")
     below.axhline(1, color="C3", label="target 1")

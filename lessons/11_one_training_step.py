@@ -88,6 +88,7 @@ for name in ("alphas", "h_prev", "z"):
 # ### Backward: count the readers
 #
 # The chain rule (lesson 01): the gradient of an array is the sum over all places where it was read. So list the readers.
+# (f_att is the paper's name for what makes the scores, lesson 08.)
 #
 #     h_t    deep output of word t (L_h);  LSTM of step t+1 (W_h);  f_att of step t+1 (W_s);  gate of step t+1     4 parts
 #     c_t    h_t = o_t tanh(c_t);  c_{t+1} = f_{t+1} c_t + ...                                                     2

@@ -46,8 +46,8 @@ print("alpha", alpha, " mean reward", alpha @ r)
 #
 # Take uniform numbers u_i, set g_i = -log(-log u_i) (Gumbel noise), and choose argmax_i (e_i + g_i). Then location i comes
 # with probability alpha_i. Why: imagine L alarm clocks, where clock i rings at the time x_i = -log(u_i) / exp(e_i). As u_i
-# is uniform, P(x_i > x) = P(u_i < exp(-w_i x)) = exp(-w_i x) with w_i = exp(e_i): an exponential time of rate w_i. Clock i
-# rings first with probability
+# is uniform, P(x_i > x) = P(u_i < exp(-w_i x)) = exp(-w_i x) with w_i = exp(e_i). Minus its derivative, w_i exp(-w_i x), is
+# the density of clock i ringing at x. It rings first if all others ring later, so with probability
 #
 #     integral over x of  w_i exp(-w_i x)  prod_{k != i} exp(-w_k x)  =  w_i / sum_k w_k  =  alpha_i
 #
@@ -122,7 +122,8 @@ print(f"mean of s - alpha over all draws: {np.abs(alpha @ (np.eye(3) - alpha)).m
 #
 #     L_s = sum_s p(s) log p(y | s)  <=  log sum_s p(s) p(y | s) = log p(y)                         eq. 10
 #
-# by its sampled gradient. The reward is r = log p(y | s), and both factors depend on the weights W:
+# by its sampled gradient. (L_s is the paper's name; L alone stays the number of locations.) The reward is r = log p(y |
+# s), and both factors depend on the weights W:
 #
 #     dC/dW, estimated = - [ dr/dW  +  (r - b) dlog p(s)/dW ]                                       eqs. 11-12
 #
@@ -272,6 +273,7 @@ for name in ("sign of REINFORCE", "likelihood leaks through the sample", "score 
 
 
 # %%
+
 
 def not_detached(flat):
     seen = enumeration.walk(world, path, flat=flat)

@@ -17,10 +17,10 @@
 #
 #     p(s) = alpha_1[s_1] alpha_2[s_2] ... alpha_T[s_T]
 #
-# where alpha_t depends on s_1 ... s_{t-1}, s_<t for short, through the state. The words then have log-likelihood r(s) =
-# sum_t log p(y_t | s), in nats as ever: natural logarithms. We raise the bound L_s = sum_s p(s) r(s), or lower the cost C
-# = -L_s. Its derivative by any parameter W has two parts, because both factors of p(s) r(s) depend on W, and dp(s)/dW =
-# p(s) d log p(s)/dW:
+# where alpha_t depends on s_1 ... s_{t-1}, s_<t for short, through the state. The words then have the log-likelihood
+# r(s) = sum_t log p(y_t | s), in nats as ever. We raise the bound L_s = sum_s p(s) r(s), or lower the cost C = -L_s. Its
+# derivative by any parameter W has two parts, because both factors of p(s) r(s) depend on W, and
+# dp(s)/dW = p(s) d log p(s)/dW:
 #
 #     dC/dW = - sum_s p(s) [ dr(s)/dW  +  r(s) d log p(s)/dW ]
 #                            path part    score part
@@ -88,8 +88,8 @@ assert p @ r <= np.log(p @ np.exp(r))
 #
 # with F = 433, all parameters in one row. A warning: statistics calls the derivative of a log-probability its score, hence
 # `scores` and "score part"; attention's scores are the e_t. By e_t the derivative is simple, alpha_t - s_t with s_t as a
-# one-hot row (lesson 12); the captioner sends it on through f_att and the recurrence to all parameters. Call K(s) = sum_t
-# scores_t = d(-log p(s))/dW. One estimate is
+# one-hot row (lesson 12); the captioner sends it on through f_att and the recurrence to all parameters. Call
+# K(s) = sum_t scores_t = d(-log p(s))/dW. One estimate is
 #
 #     g(s) = likelihood(s) + r(s) K(s)
 #
@@ -179,8 +179,8 @@ print("reward to go: bias {:.1e}, variance {:.2f}".format(*bias_and_variance(g_t
 # ### Average where an average can be had
 #
 # At step t one can ask for each location i what the word would have been worth, l_i = log p(y_t | s_<t, s_t = i). It
-# costs L evaluations of the cell, without any backward pass. In the gradient by e_t, word t stands as l_{s_t} (alpha_t -
-# s_t). Its mean over s_t is then known. Entry i, with j for the location drawn:
+# costs L evaluations of the cell, without any backward pass. In the gradient by e_t, word t stands as
+# l_{s_t} (alpha_t - s_t). Its mean over s_t is then known. Entry i of it, with j for the location drawn:
 #
 #     sum_j alpha_j l_j (alpha_i - 1[i = j]) = alpha_i (alpha . l) - alpha_i l_i = -alpha_i (l_i - alpha . l)
 #

@@ -334,8 +334,9 @@ near("all gradients", to_host(gradients), wanted_gradients, within=1e-4)
 # %% [markdown]
 # ## Exercises
 #
-# 1. Write leaky ReLU, x where x > 0 and 0.1 x elsewhere, as a formula. Print its kernel. Check: one launch by
-#    `strict.budget()`, and equal to the NumPy lines on random numbers.
+# 1. Write leaky ReLU, x where x > 0 and 0.1 x elsewhere, as a formula. Its first line is `xp = xp_of(x)`, from
+#    satnp.backend. Print its kernel. Check: one launch by `strict.budget()`, and equal to the NumPy lines on random
+#    numbers.
 # 2. Which of these does `one_kernel` refuse: `x ** 2`, `xp.sqrt(x)` without a line `xp = xp_of(x)`, `a, b = x,
 #    2 * x`, `x @ x`, `-x`? Check: the first, second and fourth.
 # 3. How many launches does softmax's backward take as its definition says, and by hand? Use
@@ -343,8 +344,8 @@ near("all gradients", to_host(gradients), wanted_gradients, within=1e-4)
 # 4. You want the loss on the screen every 50 steps. Run 100 steps on the stand-in and keep every loss on the
 #    device; call `.get()` once at the end on `strict.stack(losses)`. Check: `budget` counts 1 sync; with a
 #    `float(loss)` a step, 100.
-# 5. From the two lines that the second Look printed, how many launches has a step of 40 words, hoisted? Then
-#    count. Check: your number, exactly.
+# 5. From what the cell before the figure printed, how many launches has a step of 40 words, hoisted? Then count.
+#    Check: your number, exactly.
 #
 # ## Next
 #
