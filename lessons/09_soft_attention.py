@@ -380,9 +380,9 @@ print(f"loss after 300 steps with the query lost {0.5 * ((context - wanted) ** 2
 #    early?
 # 3. Set scores[:, 3] to -inf in a copy of `scores` and run softmax and context forward and backward. Check: alpha[:, 3]
 #    and dscores[:, 3] are exactly 0 and nothing is NaN. This is how padding is masked.
-# 4. Write the pair of `look` anew, without looking, for e_i = (a_i W_a) . h with W_a (D, H). Two lines are new: scores =
-#    (keys * h[:, None, :]).sum(axis=2), and in the backward dh = sum_i de_i keys_i. Check dh, dannotations (two parts
-#    again) and dW_a as `numbers` does, with your forward and inputs: every error below 1e-10.
+# 4. Write the pair of `look` anew, without looking, for e_i = keys_i . h with keys_i = a_i W_a and W_a (D, H). Of the
+#    backward, dkeys_i = de_i h and dh = sum_i de_i keys_i are new (lesson 08). Check dh, dannotations (two parts again) and
+#    dW_a as `numbers` does, with your own forward and inputs: every error below 1e-10.
 # 5. Take ones at the context, and annotations that sum to 1 at each location (`same_sum`). dscores is 0; show that
 #    dannotations is NOT. Check: each entry of da_id is alpha_i.
 

@@ -122,8 +122,8 @@ print(f"mean of s - alpha over all draws: {np.abs(alpha @ (np.eye(3) - alpha)).m
 #
 #     L_s = sum_s p(s) log p(y | s)  <=  log sum_s p(s) p(y | s) = log p(y)                         eq. 10
 #
-# by its sampled gradient. (L_s is the paper's name; L alone stays the number of locations.) The reward is r = log p(y |
-# s), and both factors depend on the weights W:
+# by its sampled gradient. (L_s is the paper's name; L alone stays the number of locations.) The reward is
+# r = log p(y | s), and both factors depend on the weights W:
 #
 #     dC/dW, estimated = - [ dr/dW  +  (r - b) dlog p(s)/dW ]                                       eqs. 11-12
 #
