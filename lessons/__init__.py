@@ -1,0 +1,1 @@
+"""Eighteen lessons: `python -m lessons` is their map."""
