@@ -36,7 +36,14 @@ import numpy as np
 from satnp.parameters import Parameters
 
 FOLDER = Path(__file__).parent
-FIELDS = {"time": r"(\d+) minutes", "cpu": r"(\d+) seconds?", "before": r"(.*)", "equations": r"(.+)", "about": r"(satnp\.\S+)"}
+FIELDS = {
+    "time": r"(\d+) minutes",
+    "cpu": r"(\d+) seconds?",
+    "before": r"(.*)",
+    "equations": r"(.+)",
+    "about": r"(satnp\.\S+)",
+}
+AS_IS, ITEM = rf"#|\||    |(?:{'|'.join(FIELDS)}):", r"[-*] |\d+\. "  # headings, tables, formulas, the header; list items
 WIDTH = 79
 ROWS = 12  # of the table of arrays
 
@@ -111,7 +118,7 @@ def split(source):
 
 
 def main(arguments=None):
-    """-> exit status: 0 done, 1 the lesson failed, 2 bad input, 130 interrupted."""
+    """-> exit status: 0 done, 1 the lesson failed, 2 bad input, 130 interrupted, 141 not read to its end."""
     parser = argparse.ArgumentParser(prog="python -m lessons", description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("lesson", nargs="?", metavar="NUMBER", help="default: the map of the lessons")
     parser.add_argument("--step", action="store_true", help="show a cell, wait for Enter, run it, show its arrays")
@@ -121,7 +128,7 @@ def main(arguments=None):
     try:
         if args.lesson is None:
             if step or stop or rest:
-                raise BadInput(f"which lesson? Say its number, as in: python -m lessons 05 {'--break' if stop else '--step'}")
+                raise BadInput("which lesson? Say its number first, as in: python -m lessons 05 --step")
             print_map([read(path) for path in find_lessons().values()])
             return 0
         lesson = read(find(args.lesson))
@@ -130,11 +137,14 @@ def main(arguments=None):
         if step and stop:
             raise BadInput("--step and --break go not together; choose one")
         if (step or stop) and not sys.stdin.isatty():
-            raise BadInput(f"{'--step' if step else '--break'} waits for what you type, so it wants a terminal; run it in one")
+            raise BadInput(f"{'--step' if step else '--break'} waits for what you type; run it in a terminal")
         return run(lesson, rest, step, stop)
     except BadInput as error:
         print(f"lessons: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # whoever read what is printed has gone, as in `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())
+        return 141
     except KeyboardInterrupt:
         print("\nlessons: interrupted", file=sys.stderr)
         return 130
@@ -211,35 +221,37 @@ def in_colour():
 
 
 def formatted(text, colours):
-    """Markdown for a terminal: headings bold, paragraphs and list items wrapped, what is indented or a table as it is."""
-    out = []
+    """Markdown for a terminal: headings bold, paragraphs and list items wrapped, all other lines as they are."""
+    blocks = []
     for line in text.splitlines():
-        plain = re.match(r"(?=\S)(?!\||#|[-*] |\d+\. )", line)
-        follows = plain and out and out[-1] and not out[-1].startswith(("    ", "|", "#"))
-        out[-1:] = [f"{out[-1]} {line}"] if follows else [*out[-1:], line]
-    wrapped = []
-    for line in out:
-        if line.startswith("#"):
-            line = line.lstrip("# ")
-            wrapped.append(f"{BOLD}{line}{OFF}" if colours else f"{line}\n{'-' * len(line)}")
-        elif line.startswith(("    ", "|")) or re.match(r"(time|cpu|before|equations|about):", line):
-            wrapped.append(line)
+        if blocks and blocks[-1] and not re.match(AS_IS, blocks[-1]) and not re.match(rf"$|{AS_IS}|{ITEM}", line):
+            blocks[-1] += f" {line.strip()}"
         else:
-            hanging = re.match(r"([-*] |\d+\. )?", line).end() * " "
-            wrapped.append(textwrap.fill(line, WIDTH, subsequent_indent=hanging, break_long_words=False, break_on_hyphens=False))
-    return "\n".join(wrapped)
+            blocks.append(line)
+    return "\n".join(_formatted(block, colours) for block in blocks)
+
+
+def _formatted(block, colours):
+    if block.startswith("#"):
+        heading = block.lstrip("# ")
+        return f"{BOLD}{heading}{OFF}" if colours else f"{heading}\n{'-' * len(heading)}"
+    if re.match(AS_IS, block):
+        return block
+    item = re.match(ITEM, block)
+    return textwrap.fill(block, WIDTH, subsequent_indent=" " * item.end() if item else "", break_on_hyphens=False)
 
 
 def highlighted(code, colours):
     """Python in the colours of a terminal."""
     if not colours:
         return code
-    lines, out, at = code.splitlines(keepends=True), [], (1, 0)
+    lines, out, at, before = code.splitlines(keepends=True), [], (1, 0), None
     for token in tokenize.generate_tokens(io.StringIO(code).readline):
         colour = COLOURS.get(_sort(token))
-        if colour:
+        if colour and before != ".":
             out += [_between(lines, at, token.start), colour, token.string, OFF]
             at = token.end
+        before = token.string
     return "".join([*out, _between(lines, at, (len(lines) + 1, 0))])
 
 
