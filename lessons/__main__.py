@@ -83,9 +83,9 @@ class Lesson:
         return inspect.unwrap(resolve_name(self.about))
 
 
-def find_lessons(folder=FOLDER):
+def find_lessons():
     """{number: path}"""
-    return {path.name[:2]: path for path in sorted(folder.glob("[0-9][0-9]_*.py"))}
+    return {path.name[:2]: path for path in sorted(FOLDER.glob("[0-9][0-9]_*.py"))}
 
 
 def read(path):
