@@ -213,7 +213,8 @@ def test_step_shows_a_cell_runs_it_and_shows_its_arrays(tiny):
     rows = re.findall(r"^  (made|changed) +(\S+) +(\(.*\)) +(\S+)$", plain, re.MULTILINE)
     assert rows == [
         ("made", "x", "(2, 3)", "float64"), ("made", "untouched", "(5,)", "int8"),
-        ("changed", "x", "(2, 3)", "float64"), ("made", "y", "(2, 3)", "float64"), ("made", "cache.out", "(2, 3)", "float64"),
+        ("changed", "x", "(2, 3)", "float64"), ("made", "y", "(2, 3)", "float64"),
+        ("made", "cache.out", "(2, 3)", "float64"),
     ]  # fmt: skip
 
 
