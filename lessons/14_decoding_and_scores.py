@@ -359,7 +359,8 @@ assert unclipped > 1.9 * clipped
 
 # %% [markdown]
 # Three copies are greedy search three times over: the best word of each copy is the same. Nothing fails, and the caption is
-# a good one, only never better than greedy. The test that catches it is the one above: a table where greedy is known to lose.
+# a good one, only never better than greedy. The test that catches it is the one above: a table where greedy is known to
+# lose.
 
 # %% [markdown]
 # ## Exercises
