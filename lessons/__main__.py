@@ -28,6 +28,7 @@ import types
 import zlib
 from bdb import BdbQuit
 from dataclasses import dataclass, fields, is_dataclass
+from itertools import zip_longest
 from pathlib import Path
 from pkgutil import resolve_name
 
@@ -160,15 +161,14 @@ def find(number):
 
 def print_map(lessons):
     """A lesson a row, and how to go on."""
-    print("  lesson" + " " * 44 + "reading  computing   before")
+    print(f"    {'lesson':44}reading  computing  before")
     for lesson in lessons:
-        first, *others = textwrap.wrap(lesson.title, 46)
-        times = f"{lesson.minutes:3} min {lesson.seconds:8} s"
-        print(f"{lesson.number}  {first:48}{times}   {' '.join(lesson.before)}".rstrip())
-        for line in others:
-            print(f"    {line}")
+        times = f"{lesson.minutes:3} min {lesson.seconds:8} s  "
+        columns = textwrap.wrap(lesson.title, 43), textwrap.wrap(" ".join(lesson.before), 14)
+        for k, (title, before) in enumerate(zip_longest(*columns, fillvalue="")):
+            print(f"{'' if k else lesson.number:4}{title:44}{'' if k else times:20}{before}".rstrip())
     minutes, seconds = sum(lesson.minutes for lesson in lessons), sum(lesson.seconds for lesson in lessons)
-    print(f"{'':52}{minutes / 60:3.0f} h {seconds / 60:10.1f} min\n")
+    print(f"{'':48}{minutes / 60:3.0f} h {seconds / 60:10.1f} min\n")
     print("python -m lessons 05          runs a lesson")
     print("python -m lessons 05 --step   shows each cell, runs it, shows the arrays it made")
     print("python -m lessons 05 --break  stops in pdb in the function the lesson is about")
