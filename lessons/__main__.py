@@ -164,7 +164,7 @@ def print_map(lessons):
     print(f"    {'lesson':44}reading  computing  before")
     for lesson in lessons:
         times = f"{lesson.minutes:3} min {lesson.seconds:8} s  "
-        columns = textwrap.wrap(lesson.title, 43), textwrap.wrap(" ".join(lesson.before), 14)
+        columns = textwrap.wrap(lesson.title, 43), textwrap.wrap(" ".join(lesson.before), 11)
         for k, (title, before) in enumerate(zip_longest(*columns, fillvalue="")):
             print(f"{'' if k else lesson.number:4}{title:44}{'' if k else times:20}{before}".rstrip())
     minutes, seconds = sum(lesson.minutes for lesson in lessons), sum(lesson.seconds for lesson in lessons)

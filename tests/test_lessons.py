@@ -120,7 +120,7 @@ def test_the_sections_follow_each_other(path):
 def test_a_notebook_has_the_same_cells(path):
     jupytext = pytest.importorskip("jupytext")
     cells = [cell for cell in jupytext.read(path).cells if cell.source]
-    assert [(cell.cell_type == "markdown", cell.source.rstrip()) for cell in cells] == [
+    assert [(cell.cell_type == "markdown", cell.source.strip("\n")) for cell in cells] == [
         (cell.is_text, cell.text.strip("\n")) for cell in runner.read(path).cells
     ]
 
