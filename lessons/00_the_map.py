@@ -101,7 +101,8 @@ c = np.tanh(mean @ p.W_c0 + p.b_c0)
 keys = annotations @ p.W_a + p.b_a  # what each location offers for comparison
 word = 1  # the id of <start>
 print("mean", mean.shape, " h", h.shape, " c", c.shape, " keys", keys.shape)
-print("the words by their ids:", *model.vocabulary.words[:10], "\n ", *model.vocabulary.words[10:])
+for k in range(0, 27, 9):
+    print(f"words {k:2} to {k + 8:2}:", *model.vocabulary.words[k : k + 9])
 
 # %% [markdown]
 # ## Predict

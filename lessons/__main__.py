@@ -27,8 +27,9 @@ import tokenize
 import types
 import zlib
 from bdb import BdbQuit
+from collections import Counter
 from dataclasses import dataclass, fields, is_dataclass
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from pathlib import Path
 from pkgutil import resolve_name
 
@@ -273,7 +274,10 @@ def _between(lines, start, end):
 
 
 def arrays(namespace):
-    """{name: array}: the arrays by name, then those inside of tuples, lists, dicts, dataclasses and Parameters."""
+    """{name: array}: the arrays by name, then those inside of tuples, lists, dicts, dataclasses and Parameters.
+
+    What has two names is there under the first.
+    """
     levels = [{}, {}, {}]
 
     def look(name, x, level):
@@ -286,7 +290,10 @@ def arrays(namespace):
     for name, x in list(namespace.items()):
         if not name.startswith("_"):
             look(name, x, 0)
-    return levels[0] | levels[1] | levels[2]
+    found, names = levels[0] | levels[1] | levels[2], {}
+    for name, x in found.items():
+        names.setdefault((x.ctypes.data, x.shape, x.strides), name)
+    return {name: found[name] for name in names.values()}
 
 
 def _parts(x):
@@ -310,10 +317,15 @@ def digests(namespace):
 def print_arrays(namespace, before, colours):
     """A row for each array that was not there `before`, or is not what it was."""
     now, after = arrays(namespace), digests(namespace)
-    rows = [(name, "changed" if name in before else "made") for name in now if before.get(name) != after[name]]
-    print()
-    for name, what in rows[:ROWS]:
-        line = f"  {what:8} {name:26} {str(now[name].shape):20} {now[name].dtype}"
+    rows = Counter(  # one row for the arrays of a list
+        ("changed" if name in before else "made", re.sub(r"\[\d+\]", "[:]", name), str(x.shape), str(x.dtype))
+        for name, x in now.items()
+        if before.get(name) != after[name]
+    )
+    if rows:
+        print()
+    for (what, name, shape, dtype), count in islice(rows.items(), ROWS):
+        line = f"  {what:8} {name:26} {shape:20} {dtype}{f' x {count}' if count > 1 else ''}"
         print(f"{DIM}{line}{OFF}" if colours else line)
     if len(rows) > ROWS:
         print(f"  ... and {len(rows) - ROWS} more")
