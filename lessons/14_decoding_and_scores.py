@@ -4,7 +4,7 @@
 # time: 60 minutes
 # cpu: 15 seconds
 # before: 00, 07
-# equations: Papineni et al. 2002, section 2; Vedantam et al. 2015, eqs. 1-3
+# equations: Papineni et al. 2002; Vedantam et al. 2015
 # about: satnp.decoding.beam_search
 #
 # The network gives the probability of the next word. Two things are left: to find a sentence that is probable as a whole,

@@ -227,7 +227,7 @@ def test_step_without_colours_and_left_at_once(tiny):
 
 def test_an_error_in_a_cell_names_its_line_in_the_file(tiny):
     (tiny / "07_tiny.py").write_text(TINY.replace("x[1, 2] = 7", "x[1, 3] = 7"))
-    status, screen = on_terminal(tiny, ["07", "--step"], ("[1/4]", "\n"), ("[2/4]", "\n"), ("[3/4]", "\n"))
+    status, screen = on_terminal(tiny, ["07", "--step"], ("[1/4]", "\n"), ("[2/4]", "\n"), ("[3/4]", "\n"), NO_COLOR="1")
     line = TINY.splitlines().index("x[1, 2] = 7") + 1
     assert status == 1 and f'07_tiny.py", line {line}, in <module>' in screen and "IndexError" in screen
 
