@@ -2,7 +2,7 @@
 # # 00 The map: a photo becomes a sentence
 #
 # time: 40 minutes
-# cpu: 10 seconds
+# cpu: 20 seconds
 # before: nothing
 # equations: Xu et al. 2015, eqs. 1-7 and 13
 # about: satnp.captioners.show_attend_tell.step

@@ -2,7 +2,7 @@
 # # 14 Decoding and scores: greedy, beam, BLEU and CIDEr by hand
 #
 # time: 60 minutes
-# cpu: 15 seconds
+# cpu: 20 seconds
 # before: 00, 07
 # equations: Papineni et al. 2002; Vedantam et al. 2015
 # about: satnp.decoding.beam_search
