@@ -135,7 +135,8 @@ def test_all_lessons_together_take_less_than_ten_minutes():
 def test_a_lesson_runs_within_the_time_it_states(path, tmp_path):
     started = time.monotonic()
     done = subprocess.run(
-        [sys.executable, str(path)], cwd=tmp_path, env=environment(SATNP_LESSONS=str(tmp_path / "figures")),
+        [sys.executable, str(path)], cwd=tmp_path,
+        env=environment(SATNP_LESSONS=str(tmp_path / "figures"), TMPDIR=str(tmp_path)),
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300,
     )  # fmt: skip
     took = time.monotonic() - started
@@ -150,7 +151,9 @@ def test_a_lesson_runs_within_the_time_it_states(path, tmp_path):
 @every_lesson
 def test_a_lesson_calls_what_it_is_about(path, tmp_path):
     number, line = path.name[:2], runner.first_line(runner.read(path).function)
-    status, screen = on_terminal(runner.FOLDER, [number, "--break"], ("(Pdb) ", "q\n"), SATNP_LESSONS=str(tmp_path))
+    status, screen = on_terminal(
+        runner.FOLDER, [number, "--break"], ("(Pdb) ", "q\n"), SATNP_LESSONS=str(tmp_path), TMPDIR=str(tmp_path)
+    )
     assert status == 0 and f"({line})" in screen
 
 
