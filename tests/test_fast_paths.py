@@ -52,21 +52,21 @@ def test_the_scores_and_their_gradients_are_the_printed_ones(rng, blocks, two_th
 
 
 def test_float32_ratios_are_within_2e_7_of_tanh(rng):
-    k = np.linspace(-40, 40, 2001, dtype=np.float32)
-    for q in np.float32([-40, -31, -3, 0, 0.1, 31, 40]):
+    k = np.linspace(-20, 20, 2001, dtype=np.float32)
+    for q in np.float32([-20, -3, 0, 0.1, 20]):
         x, y, ratio = attention.summands(k, q[None], layers.exponentials(k))
         R = attention.saturation(x, y, ratio, np.empty_like(k))
         assert ratio and np.abs(1 - 2 * R - np.tanh(k.astype(float) + float(q))).max() < 3e-7
 
 
-@pytest.mark.parametrize("largest", [39.9, 40.1, 1e4])
+@pytest.mark.parametrize("largest", [19.9, 20.1, 1e4])
 @pytest.mark.parametrize("which", [0, 1])
 def test_keys_and_queries_too_large_for_exponentials_get_a_tanh(rng, largest, which):
     world = scores_world(rng, dtype=np.float32)
     world[which] *= largest / np.abs(world[which]).max()
     world[which].flat[0], world[1 - which].flat[0] = largest, -largest / 2  # which cancel in part
     F = layers.exponentials(world[0])
-    assert (attention.summands(*world[:2], F)[2]) == (largest < 40)
+    assert (attention.summands(*world[:2], F)[2]) == (largest < 20)
     for x, y in zip(scores_and_gradients(*world, F), on_the_stand_in(*(x.astype(float) for x in world)), strict=True):
         np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5 * max(1, np.abs(y).max()))
 
