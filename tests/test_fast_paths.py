@@ -8,7 +8,7 @@ import pytest
 from satnp import layers, optim, threads
 from satnp.captioners import show_attend_tell as sat
 from satnp.captioners.contract import Batch
-from satnp.layers import attention, vocabulary
+from satnp.layers import affine, attention, vocabulary
 from tests import strict
 
 
@@ -139,3 +139,14 @@ def test_the_logits_are_held_once():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1.4 * 4 * N * V
+
+
+@pytest.mark.parametrize(("N", "K", "R"), [(5, 12, 31), (7, 40, 9), (1, 3, 2), (3, 37, 50)])
+def test_a_product_of_few_rows_is_a_product(monkeypatch, rng, two_threads, N, K, R):
+    x, W = rng.standard_normal((N, K)), rng.standard_normal((R, K))
+    monkeypatch.setattr(affine, "LARGE", 1)
+    for small in (N * 8, N * K * 3, N * K * R * 2):  # in many pieces, in some, in one
+        monkeypatch.setattr(affine, "SMALL", small)
+        np.testing.assert_allclose(layers.few_rows_product(x, W), x @ W.T, rtol=1e-12, atol=1e-13)
+    turned = np.asfortranarray(W)
+    assert layers.for_few_rows(turned, N).flags.c_contiguous and layers.for_few_rows(turned, affine.FEW + 1) is turned

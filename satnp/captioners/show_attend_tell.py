@@ -89,6 +89,8 @@ from satnp.layers import (
     embedding_backward,
     embedding_forward,
     exponentials,
+    few_rows_product,
+    for_few_rows,
     gate_backward_preactivation,
     gate_forward,
     initial_state_backward,
@@ -327,7 +329,7 @@ def forward(params, config, batch, noise):
     hz = xp.empty((T + 1, N, H + D), dtype=h.dtype)
     alphas = xp.empty((T, N, L), dtype=h.dtype)
     queries = xp.empty((T, N, config.A), dtype=h.dtype) if config.f_att == "additive" else None
-    W_hz = p.stacked("W_h", "W_z")
+    W_hz = for_few_rows(p.stacked("W_h", "W_z").T, N)
     gumbel = [None] * T if noise.gumbel is None else noise.gumbel
     steps, all_scores, looks = [], [], []
     hz[0, :, :H] = h
@@ -342,7 +344,7 @@ def forward(params, config, batch, noise):
         else:
             alpha, context = soft_attention(scores, annotations, out=alphas[t])
         _, gate_cache = gate_forward(h, context, p.W_beta, p.b_beta, out=hz[t, :, H:])
-        (h, c), cell_cache = lstm_cell_forward(hz[t] @ W_hz, c, word_gates[t])
+        (h, c), cell_cache = lstm_cell_forward(few_rows_product(hz[t], W_hz), c, word_gates[t])
         hz[t + 1, :, :H] = h
         steps.append(Step(scores_cache, SoftmaxCache(alpha), gate_cache, cell_cache))
     looks = xp.stack(looks) if config.hard else alphas
@@ -405,7 +407,7 @@ def backward(cache, grads, frozen=False):
     for t in reversed(range(T)):
         step = cache.steps[t]
         _, dc = lstm_cell_backward((dh, dc), step.cell, out=dgates[t])
-        dhz = (W_hz @ dgates[t].T).T  # for few rows the faster way round
+        dhz = few_rows_product(dgates[t], W_hz)
         dz, _ = _through_gate(dz_out[t], dhz[:, H:], step.gate.beta, out=(None, dcontext[t]))
         gate_backward_preactivation(dz, step.gate, out=dgate[t])
         if hard is None:
