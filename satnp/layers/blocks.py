@@ -18,7 +18,7 @@ def blocks(N, rows, most):
     They are of about one size, an even number of them where that can be, and the same whatever the cores: another cut
     would round differently.
     """
-    if rows <= most and (N > 1 or 8 * rows < most):
+    if rows <= most:
         return [(photos, slice(0, rows)) for photos in _cut(N, most // rows)]
     return [(slice(n, n + 1), part) for n in range(N) for part in _cut(rows, max(1, most))]
 
