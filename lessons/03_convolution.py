@@ -2,7 +2,7 @@
 # # 03 Convolution: the plain sum, products, Winograd
 #
 # time: 60 minutes
-# cpu: 10 seconds
+# cpu: 20 seconds
 # before: 01, 02
 # equations: Xu et al. 2015, section 3.1.1 takes its annotations from convolutions; Lavin & Gray 2016 for Winograd's form
 # about: satnp.layers.conv2d_backward_input

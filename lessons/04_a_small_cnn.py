@@ -2,7 +2,7 @@
 # # 04 Pooling, ReLU and a small CNN that learns
 #
 # time: 50 minutes
-# cpu: 30 seconds
+# cpu: 40 seconds
 # before: 01, 02, 03
 # equations: Xu et al. 2015, section 3.1.1: a = {a_1 ... a_L}, the annotations that an encoder makes of a photo
 # about: satnp.layers.max_pool_backward

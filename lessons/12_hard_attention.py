@@ -2,7 +2,7 @@
 # # 12 Hard attention: sampling, and a gradient without a derivative
 #
 # time: 60 minutes
-# cpu: 10 seconds
+# cpu: 20 seconds
 # before: 02, 09, 11
 # equations: Xu et al. 2015, section 4.1, eqs. 8-12
 # about: satnp.estimators.reinforce

@@ -2,7 +2,7 @@
 # # 13 Variance: baselines, entropy, and the exact answer by enumeration
 #
 # time: 75 minutes
-# cpu: 15 seconds
+# cpu: 30 seconds
 # before: 02, 09, 12
 # equations: Xu et al. 2015, section 4.1, eqs. 10-12
 # about: satnp.captioners.show_attend_tell.advantage

@@ -2,7 +2,7 @@
 # # 15 Speed: where the time goes
 #
 # time: 45 minutes
-# cpu: 15 seconds
+# cpu: 30 seconds
 # before: 03, 09, 11
 # equations: Xu et al. 2015, eqs. 1-14, twice: as printed and as run
 # about: satnp.captioners.show_attend_tell.forward
@@ -349,10 +349,10 @@ for name, work in works.items():
 # A few times less exact, about 2e-6. Its time is not a quarter: the transforms cost, and they move
 # memory.
 #
-# ## float32
+# ## Check by number
 #
-# Half the memory, twice as many numbers in a register of the processor. **Predict** the ratio of the times, and
-# how many digits the gradients lose.
+# float32 takes half the memory and has twice as many numbers in a register of the processor. **Predict** the ratio
+# of the times, and how many digits the gradients lose.
 
 # %%
 works = {

@@ -113,8 +113,9 @@ def test_the_header_says_what_a_reader_needs(path):
 def test_the_sections_follow_each_other(path):
     texts = "\n".join(cell.text for cell in runner.read(path).cells if cell.is_text)
     found = [heading for heading in re.findall(r"^## (.+?) *$", texts, re.MULTILINE) if heading in SECTIONS]
-    assert list(dict.fromkeys(found)) == SECTIONS
-    assert found[-1] == "Next" and found.count("Next") == found.count("Exercises") == 1
+    assert set(found) == set(SECTIONS)
+    assert found[:2] == SECTIONS[:2] and found[-3:] == SECTIONS[-3:]  # it may go round the first four more than once
+    assert found.count("Next") == found.count("Exercises") == found.count("Break it") == 1
 
 
 @every_lesson
