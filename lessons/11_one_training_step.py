@@ -191,9 +191,9 @@ noted = {name: [] for name in adders}
 
 
 def spy(name):
-    def watched(*parts):
+    def watched(*parts, **where):
         noted[name].append(parts)
-        return adders[name](*parts)
+        return adders[name](*parts, **where)
 
     return watched
 

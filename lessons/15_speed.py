@@ -127,9 +127,9 @@ print("clocks for", sum(map(len, PARTS.values())), "functions")
 
 # %%
 def timed(spent, part, function):
-    def call(*args):
+    def call(*args, **where):
         start = perf_counter()
-        found = function(*args)
+        found = function(*args, **where)
         spent[part] += perf_counter() - start
         return found
 
