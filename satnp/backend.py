@@ -29,6 +29,36 @@ def to_host(x):
     return x if isinstance(x, np.ndarray) else x.get() if hasattr(x, "get") else np.asarray(x)
 
 
+class Uploads:
+    """How minibatches come to the device of `xp`: uploads(*arrays), each a host array or None -> the same on the device.
+
+    On CUDA by a stream of their own: the host calls this while the GPU is still at the step before, and the copies need not
+    stand in line behind it. CuPy stages them in pinned memory, and keeps that until they are sent. But the memory of a freed
+    array goes to the next upload, whoever still reads it. So the last arrays are held here, and those freed before them are
+    overwritten after the step that read them. Read what this gives before it is called again.
+    """
+
+    def __init__(self, xp):
+        self.xp, self.stream = xp, None
+        if hasattr(xp, "cuda"):
+            self.stream, self.held = xp.cuda.Stream(non_blocking=True), ()
+            self.read = xp.cuda.get_current_stream().record()  # all that was sent before `held`
+
+    def __call__(self, *arrays):
+        if self.stream is None:
+            return self._sent(arrays)
+        steps = self.xp.cuda.get_current_stream()
+        self.stream.wait_event(self.read)
+        self.read = steps.record()
+        with self.stream:
+            self.held = self._sent(arrays)
+        steps.wait_event(self.stream.record())
+        return self.held
+
+    def _sent(self, arrays):
+        return [None if x is None else to_device(x, self.xp) for x in arrays]
+
+
 def find_device(name):
     """Array module for `name`, one of numpy, cuda, auto -> (xp, sentence saying what was taken and why).
 

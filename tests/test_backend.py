@@ -2,12 +2,15 @@
 
 import subprocess
 import sys
+import weakref
+from collections import Counter
 
 import numpy as np
 import pytest
 
-from satnp.backend import find_device, to_device, to_host, xp_of
+from satnp.backend import Uploads, find_device, to_device, to_host, xp_of
 from satnp.errors import InputError
+from tests import strict
 
 HOST = np.arange(6.0).reshape(2, 3)
 
@@ -55,6 +58,87 @@ def test_to_host_of_host_values():
     assert to_host(HOST) is HOST
     assert to_host(2.5).shape == ()
     assert to_host([1, 2]).tolist() == [1, 2]
+
+
+class Stream:
+    """Work in order. `after` says, of each stream, how much of its work is done before the next thing here is."""
+
+    def __init__(self, gpu):
+        self.gpu, self.after = gpu, Counter()
+
+    def work(self):
+        self.after[self] += 1
+        return self.after[self]
+
+    def record(self):
+        return self.after.copy()
+
+    def wait_event(self, event):
+        self.after |= event
+
+    def __enter__(self):
+        self.gpu.current = self
+
+    def __exit__(self, *_):
+        self.gpu.current = self.gpu.main
+
+
+class Array:
+    pass
+
+
+class Gpu:
+    """As much of CuPy as Uploads touches: the memory of a freed array is the next one's that its stream asks for."""
+
+    def __init__(self):
+        self.cuda, self.main, self.free, self.blocks = self, Stream(self), {}, 0
+        self.current = self.main
+
+    def Stream(self, non_blocking):
+        assert non_blocking  # else it would wait for the main one, and that for it
+        return Stream(self)
+
+    def get_current_stream(self):
+        return self.current
+
+    def asarray(self, host):
+        stream, free = self.current, self.free.setdefault(self.current, [])
+        array, self.blocks = Array(), self.blocks + (not free)
+        array.reads = free.pop() if free else Counter()
+        assert array.reads <= stream.after, "memory is overwritten that may be read still"
+        array.written = Counter({stream: stream.work()})
+        weakref.finalize(array, free.append, array.reads)
+        return array
+
+    def step(self, *arrays):
+        """The main stream reads them."""
+        for x in arrays:
+            assert x.written <= self.current.after, "read before it was written"
+            x.reads[self.current] = self.current.work()
+
+
+@pytest.mark.parametrize("freed", ["before the next upload", "after it"])
+def test_an_upload_passes_by_the_step_before_it_and_overwrites_nothing_that_is_read(freed):
+    gpu = Gpu()
+    uploads, began = Uploads(gpu), 0
+    for _ in range(6):
+        ended = gpu.main.after[gpu.main]
+        photos, nothing, captions = uploads(HOST, None, HOST)
+        assert nothing is None
+        # it waits for no more than what was sent before the last step began
+        assert set(photos.written) == {uploads.stream} and uploads.stream.after[gpu.main] <= began
+        began = ended
+        gpu.step(photos, captions, photos)
+        if freed == "before the next upload":
+            del photos, captions
+    assert gpu.blocks == 4  # of two minibatches
+
+
+def test_uploads_without_streams_are_arrays_of_the_library():
+    for xp in (np, strict):
+        photos, nothing = Uploads(xp)(HOST, None)
+        assert nothing is None and xp_of(photos) is xp
+        np.testing.assert_array_equal(to_host(photos), HOST)
 
 
 def test_find_device_numpy():
