@@ -59,14 +59,16 @@ class Uploads:
         return [None if x is None else to_device(x, self.xp) for x in arrays]
 
 
-def find_device(name):
+def find_device(name, place=0):
     """Array module for `name`, one of numpy, cuda, auto -> (xp, sentence saying what was taken and why).
+
+    The process that is number `place` on its machine takes the GPUs there in turn, and touches no other one.
 
     Raises InputError when `cuda` is asked for and cannot be had.
     """
     if name == "numpy":
         return np, "device: numpy (the default)"
-    cupy, reason = _probe_cuda()
+    cupy, reason = _probe_cuda(place)
     if cupy is not None:
         return cupy, f"device: cuda ({reason})"
     if name == "cuda":
@@ -74,7 +76,7 @@ def find_device(name):
     return np, f"device: numpy, because {reason}"
 
 
-def _probe_cuda():
+def _probe_cuda(place):
     """(cupy, device name) if a kernel and a product really run, else (None, the reason)."""
     try:
         import cupy
@@ -83,10 +85,12 @@ def _probe_cuda():
     try:
         if cupy.cuda.runtime.driverGetVersion() == 0:
             return None, "there is no CUDA driver"
+        device = cupy.cuda.Device(place % cupy.cuda.runtime.getDeviceCount())
+        device.use()
         x = cupy.ones((2, 2), dtype="float32")
         if float((cupy.tanh(x) @ x).sum()) <= 0:
             return None, "a test product on the GPU gave a wrong result"
-        return cupy, cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()
+        return cupy, cupy.cuda.runtime.getDeviceProperties(device.id)["name"].decode()
     except Exception as error:  # whatever the driver or the toolkit lacks, the reason is the answer
         message = (str(error).splitlines() or ["no message"])[0][:120]
         return None, f"CUDA does not work here ({type(error).__name__}: {message})"

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import weakref
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -166,17 +167,25 @@ def test_find_device_cuda_works_or_says_why_not():
 
 
 class FakeCuda:
-    """As much of CuPy as the probe touches, with one thing wrong."""
+    """As much of CuPy as the probe touches, on a machine of four GPUs, with one thing wrong."""
 
     def __init__(self, driver=13000, failure=None):
         self.cuda = self.runtime = self
         self._driver = driver
         self._failure = failure
+        self.touched = []
 
     def driverGetVersion(self):
         return self._driver
 
+    def getDeviceCount(self):
+        return 4
+
+    def Device(self, number):
+        return SimpleNamespace(id=number, use=lambda: self.touched.append(f"use {number}"))
+
     def ones(self, *args, **keywords):
+        self.touched.append("ones")
         raise self._failure
 
 
@@ -197,6 +206,14 @@ def test_find_device_names_what_is_wrong(monkeypatch, fake, reason):
     assert reason in str(error.value) and "\n" not in str(error.value)
     xp, sentence = find_device("auto")
     assert xp is np and reason in sentence
+
+
+@pytest.mark.parametrize(("place", "number"), [(0, 0), (3, 3), (5, 1)])
+def test_a_process_takes_its_gpu_before_it_touches_one(monkeypatch, place, number):
+    fake = FakeCuda(failure=RuntimeError())
+    monkeypatch.setitem(sys.modules, "cupy", fake)
+    find_device("auto", place)
+    assert fake.touched == [f"use {number}", "ones"]
 
 
 def test_importing_satnp_does_not_import_cupy():

@@ -335,6 +335,13 @@ def test_a_sum_on_a_device_is_nccls_or_goes_through_the_host(nccl):
     assert done[-1] == "host"
 
 
+def test_a_rank_without_a_gpu_says_so_to_those_that_have_one():
+    said, rank = [], Mpi.__new__(Mpi)
+    rank.MPI, rank.comm, rank.nccl = SimpleNamespace(LAND=all), SimpleNamespace(allreduce=lambda *x: said.append(x)), None
+    rank.sum_on(np)
+    assert said == [(False, all)] and rank.nccl is None
+
+
 @pytest.mark.parametrize("what", ["mpi4py", "mpiexec"])
 @pytest.mark.parametrize("line", ["train --data scenes --out", "features --data scenes --features"])
 def test_ranks_without_mpi_are_refused_in_one_sentence(tmp_path, capsys, monkeypatch, what, line):
