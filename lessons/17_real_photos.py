@@ -2,7 +2,7 @@
 # # 17 Real photos: train, look where it looks, and where it fails
 #
 # time: 60 minutes
-# cpu: 45 seconds
+# cpu: 55 seconds
 # before: 00, 11, 14
 # equations: Xu et al. 2015, section 5
 # about: satnp.evaluation.evaluate
