@@ -1,0 +1,47 @@
+"""A starter: the package without the bodies that a student writes, numbers to check against, and the handout."""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from lessons.assignments import marks
+from lessons.assignments.cut import PACKAGE, package
+
+HERE = Path(__file__).parent
+
+
+def build(assignment, out):
+    """Write the starter of `assignment` to `out`, which does not exist or is empty."""
+    out = Path(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as folder:
+        made = Path(folder, "made")
+        made.mkdir()
+        write(made, package(assignment, cut=True))
+        (made / "requirements.txt").write_text("numpy>=2.0\npytest>=8.0\n")
+        for name in "check.py", "calls.py":
+            (made / name).write_text((HERE / name).read_text())
+        (made / "README.md").write_text((HERE / "handouts" / f"{assignment.name}.md").read_text())
+        gold(assignment, made)
+        os.replace(made, out)
+
+
+def write(folder, files):
+    """{name: text} as files below `folder`."""
+    for name, text in files.items():
+        path = Path(folder, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def gold(assignment, folder):
+    """gold.npz and gold.json: the calls of the public checks, what goes in and what should come out."""
+    arrays, calls = {}, []
+    for k, case in enumerate(marks.cases(assignment, marks.PUBLIC, ("usual",))):
+        calls.append(marks.call(case.task, case, PACKAGE) | {"name": case.task.name, "points": case.task.points})
+        arrays |= {f"{k}/{n}": x for n, x in case.arrays.items()} | {f"{k}/right {n}": x for n, x in case.right.items()}
+    np.savez_compressed(folder / "gold.npz", **arrays)
+    (folder / "gold.json").write_text(json.dumps(calls, indent=1) + "\n")

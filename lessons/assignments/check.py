@@ -1,0 +1,97 @@
+"""Is it right? python check.py [part of a name]; or pytest check.py
+
+Each array is held against gold.npz, and each gradient against the complex step of your own forward as well:
+f(x + ih) = f(x) + ih f'(x), so f'(x) = Im f(x + ih) / h without rounding, if your forward keeps the dtype it is given.
+The marks are made with other numbers and other sizes.
+"""
+
+import json
+import sys
+import traceback
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import calls
+
+HERE = Path(__file__).parent
+CALLS = json.loads((HERE / "gold.json").read_text())
+H, TOLERANCE = 1e-30, 1e-8
+
+
+def load(k):
+    """Inputs and right arrays of call k."""
+    with np.load(HERE / "gold.npz") as file:
+        mine = {n.partition("/")[2]: file[n] for n in file.files if n.startswith(f"{k}/")}
+    right = {n.removeprefix("right "): mine.pop(n) for n in list(mine) if n.startswith("right ")}
+    return mine, right
+
+
+def complex_step(call, arrays, name):
+    """Gradient of sum(d<output> * output) at the input `name`, by your own forward, a number at a time."""
+    gradient, forward = np.zeros(arrays[name].shape), call | {"backward": None}
+    for index in np.ndindex(gradient.shape):
+        point = arrays | {n: arrays[n].astype(complex) for n in call["gradients"]}
+        point[name][index] += 1j * H
+        results = {}
+        calls.run(forward, point, results)
+        gradient[index] = sum((results[n] * arrays[f"d{n}"]).sum() for n in call["outputs"]).imag / H
+    return gradient
+
+
+def compare(found, right):
+    """What is wrong with an array, or "right"."""
+    if found is None:
+        return "not there"
+    if found.shape != right.shape:
+        return f"has shape {found.shape}, wanted {right.shape}"
+    error = np.linalg.norm(found - right) / max(np.linalg.norm(right), 1e-300)
+    return "right" if error <= TOLERANCE else f"off by {error:.1e}"
+
+
+def check(k):
+    """{array: what is wrong with it, or "right"} of call k, and the error that ended it, or ""."""
+    call, (arrays, right), results, error = CALLS[k], load(k), {}, ""
+    try:
+        calls.run(call, arrays, results)
+    except Exception:
+        error = traceback.format_exc(limit=-1).strip().splitlines()[-1] or "NotImplementedError"
+    found = {n: compare(results.get(n), x) for n, x in right.items()}
+    if not error and call["backward"]:
+        for n in call["gradients"]:
+            own = compare(results.get(f"d{n}"), complex_step(call, arrays, n))
+            if own != "right" or found[f"d{n}"] != "right":
+                found[f"d{n}"] += f"; against your own forward: {own}"
+    for n, x in arrays.items():
+        if not np.array_equal(results.get(f"after {n}", x), x):
+            found[f"{n} unchanged"] = "no: your function writes to it"
+    return found, error
+
+
+@pytest.mark.parametrize("k", range(len(CALLS)), ids=lambda k: f"{CALLS[k]['name']}-{k}")
+def test_arrays(k):
+    found, error = check(k)
+    assert not error and set(found.values()) == {"right"}, (error, found)
+
+
+def main(part=""):
+    warnings.simplefilter("ignore", np.exceptions.ComplexWarning)
+    wrong = 0
+    for k, call in enumerate(CALLS):
+        if part not in call["name"]:
+            continue
+        found, error = check(k)
+        print(f"\n{call['name']}: {call['module']}.{call['forward']}" + (f", {call['backward']}" if call["backward"] else ""))
+        for n, told in found.items():
+            print(f"  {n:<12}{told}")
+        if error:
+            print(f"  ended by {error}")
+        wrong += bool(error) or set(found.values()) != {"right"}
+    print("\nall right" if not wrong else f"\n{wrong} calls are not right yet")
+    return int(wrong > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:2]))

@@ -1,0 +1,65 @@
+"""What an assignment is: which functions are cut, which arrays are asked for and what each of them is worth."""
+
+import inspect
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A pair forward(*inputs) -> out, cache and backward(dout, cache) -> gradients, or a function that only returns arrays.
+
+    `make(rng, **sizes)` returns the inputs by name, in the order of forward's arguments; what is no array (a stride) is passed
+    as it is. The gradients asked for are those of the floating inputs that are not in `constants`; they are called d<input>.
+    `usual` and `edges` are lists of sizes: marks are made of both. `points` says what each array is worth.
+    """
+
+    name: str
+    forward: Any
+    backward: Any
+    make: Any
+    outputs: tuple
+    usual: tuple
+    edges: tuple
+    points: dict
+    constants: tuple = ()
+    cache: bool = True  # forward returns (out, cache); False: only arrays
+
+
+class Edit(NamedTuple):
+    """In the source of `function`, `old` (which occurs once) becomes `new`."""
+
+    function: Any
+    old: str
+    new: str
+
+
+class Mistake(NamedTuple):
+    """What people get wrong: the arrays that it gives are recognised, and told as `kind` and `sentence`."""
+
+    kind: str
+    sentence: str
+    edits: tuple
+
+
+@dataclass(frozen=True, eq=False)
+class Assignment:
+    """`cut` are the functions whose bodies the student writes, `given` what else of the source comes with the starter."""
+
+    name: str
+    title: str
+    cut: tuple
+    given: tuple
+    tasks: tuple
+    seconds: float = 60  # a submission may take, all its calls together
+    memory: int = 2 * 2**30  # bytes
+    points: int = field(init=False)
+
+    def __post_init__(self):
+        object.__setattr__(self, "points", sum(sum(task.points.values()) for task in self.tasks))
+
+
+def place(definition):
+    """(module, name) of a function or class as it stands in the source."""
+    definition = inspect.unwrap(definition)
+    return definition.__module__, definition.__name__

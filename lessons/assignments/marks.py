@@ -1,0 +1,276 @@
+"""Marks: the arrays of a submission against numbers of our own, in this process, which never imports a submission.
+
+Gradients are held against the complex step of satnp's forward; a gradient that differs from it but is that of the student's
+own forward (asked for at complex inputs) gets a part of its points, because only the forward is wrong.
+"""
+
+import importlib
+import sys
+import tempfile
+import zlib
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from lessons.assignments import calls
+from lessons.assignments.cut import package, short
+from lessons.assignments.declare import place
+from lessons.assignments.mistakes import MISTAKES
+from satnp.gradcheck import STEP, COMPLEX_STEP, diagnose, numeric_gradient, relative_error
+
+TOLERANCE = 1e-8
+SHARES = {"usual": 0.7, "edges": 0.3}
+OWN = 0.5       # of an array's points for a right backward of a wrong forward
+DTYPE = 0.75    # ... where float32 comes back as float64, or the imaginary part is lost
+CHANGED = 0.75  # ... where the function wrote to what it was given
+PUBLIC = 0      # the seed of the checks that a student has
+
+
+class Case(NamedTuple):
+    """A call with numbers: `right` are the wanted arrays."""
+
+    task: object
+    group: str
+    arrays: dict
+    options: dict
+    right: dict
+    vectors: dict  # {input: direction} along which the student's own forward is asked
+
+
+class Told(NamedTuple):
+    """What is to be said about one array in one group of cases."""
+
+    share: float
+    kind: str
+    sentence: str
+
+
+def gradients(task, arrays):
+    """Names of the inputs whose gradients are asked for."""
+    if task.backward is None:
+        return []
+    return [n for n in _inputs(task, arrays) if arrays[n].dtype.kind == "f" and n not in task.constants]
+
+
+def _inputs(task, arrays):
+    return [n for n in arrays if n not in {f"d{x}" for x in task.outputs}]
+
+
+@lru_cache(maxsize=64)
+def cases(assignment, seed, groups=("usual", "edges")):
+    """Every Case of an assignment with its right arrays."""
+    return [
+        _case(task, group, sizes, np.random.default_rng([seed, zlib.crc32(f"{task.name} {group} {k}".encode())]))
+        for task in assignment.tasks for group in groups for k, sizes in enumerate(getattr(task, group))
+    ]  # fmt: skip
+
+
+def _case(task, group, sizes, rng):
+    made = task.make(rng, **sizes)
+    arrays = {n: x for n, x in made.items() if isinstance(x, np.ndarray)}
+    options = {n: x for n, x in made.items() if n not in arrays}
+
+    def outputs(point):
+        found = task.forward(*(made | point).values())
+        out = found[0] if task.cache else found
+        return out if isinstance(out, tuple) else (out,)
+
+    outs = outputs({})
+    right = dict(zip(task.outputs, map(np.asarray, outs), strict=True))
+    upstream = {f"d{n}": rng.standard_normal(np.shape(x)) for n, x in right.items()} if task.backward else {}
+    names = gradients(task, arrays)
+    still = {n: arrays[n].astype(complex) for n in names}
+    for n in names:
+        right[f"d{n}"] = numeric_gradient(
+            lambda x, n=n: sum((y * d).sum() for y, d in zip(outputs(still | {n: x}), upstream.values(), strict=True)), arrays[n]
+        )
+    vectors = {n: rng.standard_normal(arrays[n].shape) for n in names}
+    return Case(task, group, arrays | upstream, options, right, vectors)
+
+
+def call(task, case, package_name, forward_only=False):
+    """What calls.run is to do, as JSON."""
+    module, forward = place(task.forward)
+    backward = None if task.backward is None or forward_only else place(task.backward)[1]
+    inputs = list(task.make(np.random.default_rng(0), **task.usual[0]))
+    return {
+        "module": f"{package_name}.{short(module)}", "forward": forward, "backward": backward, "cache": task.cache,
+        "inputs": inputs, "options": case.options, "outputs": list(task.outputs), "gradients": gradients(task, case.arrays),
+    }  # fmt: skip
+
+
+def plan(assignment, task, seed, package_name):
+    """[(case, what, call, arrays)]: each case, its forward along each complex direction, and the first once in float32."""
+    found = []
+    for k, case in enumerate(x for x in cases(assignment, seed) if x.task is task):
+        found.append((case, "", call(task, case, package_name), case.arrays))
+        for n, vector in case.vectors.items():
+            point = {m: case.arrays[m].astype(complex) for m in case.vectors}
+            point[n] = point[n] + 1j * STEP[COMPLEX_STEP] * vector
+            found.append((case, n, call(task, case, package_name, True), case.arrays | point))
+        if k == 0:
+            single = {n: x.astype(np.float32) if x.dtype.kind == "f" else x for n, x in case.arrays.items()}
+            found.append((case, "float32", call(task, case, package_name), single))
+    return found
+
+
+@contextmanager
+def imported(files):
+    """Within the block the package made of `files` can be imported."""
+    name = next(iter(files)).partition("/")[0]
+    with tempfile.TemporaryDirectory() as folder:
+        for file, text in files.items():
+            path = Path(folder, file)
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+        sys.path.insert(0, folder)
+        importlib.invalidate_caches()
+        try:
+            yield name
+        finally:
+            sys.path.remove(folder)
+            for module in [x for x in sys.modules if x.partition(".")[0] == name]:
+                del sys.modules[module]
+
+
+@lru_cache(maxsize=16)
+def predictions(assignment, seed):
+    """[(mistake, {(task, array): [what it gives in each case, or None]})], only arrays that it makes wrong."""
+    found = []
+    for k, mistake in enumerate(MISTAKES.get(assignment.name, ())):
+        with imported(package(assignment, edits=mistake.edits, name=f"mistake_{k}")) as name:
+            arrays = {}
+            for case in cases(assignment, seed):
+                results = {}
+                try:
+                    with np.errstate(all="ignore"):
+                        calls.run(call(case.task, case, name), case.arrays, results)
+                except Exception:
+                    pass  # a mistake that ends in an error tells nothing from there on
+                for n in case.right:
+                    arrays.setdefault((case.task.name, n), []).append(results.get(n))
+        wrong = {}
+        for (task, n), given in arrays.items():
+            rights = [case.right[n] for case in cases(assignment, seed) if case.task.name == task]
+            if any(g is not None and not same(g, r) for g, r in zip(given, rights, strict=True)):
+                wrong[task, n] = given
+        found.append((mistake, wrong))
+    return found
+
+
+def same(g, n, scale=0.0):
+    """Equal within rounding?"""
+    return relative_error(g, n, scale) <= TOLERANCE and np.abs(g - n).max(initial=0) <= 100 * TOLERANCE * max(
+        np.abs(n).max(initial=0), 1e-3 * scale
+    )
+
+
+def mark(assignment, task, seed, planned, ran):
+    """[(array, points, most, {group: Told}, notes)] of one task."""
+    whole = [(k, case) for k, (case, what, *_) in enumerate(planned) if not what]
+    found = []
+    for n, most in task.points.items():
+        named = _mistake(assignment, task, n, seed, [ran.results[k].get(n) for k, _ in whole])
+        groups = {}
+        for group in SHARES:
+            tolds = [_told(task, n, k, case, planned, ran, named) for k, case in whole if case.group == group]
+            groups[group] = min(tolds, key=lambda told: told.share)
+        points = most * sum(SHARES[group] * told.share for group, told in groups.items())
+        notes = []
+        if points:
+            if _wrong_dtype(n, planned, ran):
+                points *= DTYPE
+                notes.append(Told(DTYPE, "dtype", f"{n} does not keep the dtype it is given (float32, or complex numbers)"))
+            if changed := _changed(n, whole, ran):
+                points *= CHANGED
+                notes.append(Told(CHANGED, "mutation", f"the function that makes {n} writes to what it is given ({changed})"))
+        found.append((n, points, most, groups, notes))
+    return found
+
+
+def _told(task, n, k, case, planned, ran, named):
+    """What is to be said about array `n` of one case."""
+    g, right = ran.results[k].get(n), case.right[n]
+    if g is None:
+        if k in ran.errors:
+            error = ran.errors[k]
+            if error["type"] == "NotImplementedError":
+                return Told(0, "missing", "not written yet")
+            where = f" ({error['where']})" if error["where"] else ""
+            return Told(0, "error", f"{error['type']}: {error['message']}{where}")
+        if ran.ended and not ran.results[k]:
+            return Told(0, "ended", f"the process {ran.ended}")
+        return Told(0, "missing", f"{n} was not returned")
+    scale = max(np.linalg.norm(x) for m, x in case.right.items() if (m in task.outputs) == (n in task.outputs))
+    sizes = {f"the {axis} axis of {m}": s for m, x in case.arrays.items() if not m.startswith("d")
+             for axis, s in zip(("first", "second", "third", "fourth"), x.shape, strict=False)}  # fmt: skip
+    finding = diagnose(n, g, right, scale, sizes, TOLERANCE)
+    if finding is None:
+        return Told(1, "right", "right")
+    sentence = finding.sentence.partition("; worst at")[0]
+    if n in task.outputs:
+        sentence = sentence.replace("the right gradient", "what is right").replace(": nothing flows back to it", "")
+    if named is not None:
+        finding, sentence = named, f"{n}: {named.sentence}"
+    if n not in task.outputs and _own(n, k, case, g, planned, ran):
+        kind = finding.kind if named is not None else "forward"
+        return Told(OWN, kind, f"{n} is the gradient of your own forward, which differs from the equation"
+                    + (f": {named.sentence}" if named is not None else ""))  # fmt: skip
+    return Told(0, finding.kind, sentence)
+
+
+def _own(n, k, case, g, planned, ran):
+    """Is `g` the gradient of the student's own forward, along a random direction?"""
+    along = next(j for j in range(k, len(planned)) if planned[j][0] is case and planned[j][1] == n[1:])
+    outs = ran.results[along]
+    if any(outs.get(m) is None or outs[m].dtype.kind != "c" or outs[m].shape != case.right[m].shape for m in case.task.outputs):
+        return False
+    if g.shape != case.right[n].shape:
+        return False
+    vector = case.vectors[n[1:]]
+    number = sum((outs[m].imag * case.arrays[f"d{m}"]).sum() for m in case.task.outputs) / STEP[COMPLEX_STEP]
+    size = np.linalg.norm(g) * np.linalg.norm(vector)
+    return bool(size > 0 and abs((g * vector).sum() - number) <= TOLERANCE * size)
+
+
+def _mistake(assignment, task, n, seed, given):
+    """The Mistake that gives exactly these arrays, or None."""
+    rights = [case.right[n] for case in cases(assignment, seed) if case.task is task]
+    for mistake, wrong in predictions(assignment, seed):
+        predicted = wrong.get((task.name, n))
+        if predicted and all(
+            (g is None) == (p is None) and (g is None or same(g, p, np.linalg.norm(r)))
+            for g, p, r in zip(given, predicted, rights, strict=True)
+        ):
+            return mistake
+    return None
+
+
+def _wrong_dtype(n, planned, ran):
+    for k, (case, what, *_) in enumerate(planned):
+        found = ran.results[k].get(n)
+        if found is None:
+            continue
+        if what == "float32" and case.right[n].dtype.kind == "f" and found.dtype != np.float32:
+            return True
+        if what and what != "float32" and case.right[n].dtype.kind == "f" and found.dtype.kind != "c":
+            return True
+    return False
+
+
+def _changed(n, whole, ran):
+    """Names of the arrays that were written to, or of what a second backward makes otherwise."""
+    names = []
+    for k, case in whole:
+        found = ran.results[k]
+        for m, x in case.arrays.items():
+            after = found.get(f"after {m}")
+            if after is not None and (after.shape != x.shape or not np.array_equal(after, x, equal_nan=True)):
+                names.append(m)
+        again = found.get(f"again {n}")
+        if again is not None and not np.array_equal(again, found.get(n), equal_nan=True):
+            names.append("the cache")
+    return ", ".join(dict.fromkeys(names))

@@ -1,0 +1,170 @@
+"""Run the calls of one task in a process of their own, and read back what it wrote, believing nothing."""
+
+import json
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import sysconfig
+import time
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from lessons.assignments.submission import REFUSED
+
+HERE = Path(__file__).parent
+INSTALLED = "site-packages", "dist-packages"
+FILE_SIZE = 64 * 2**20  # bytes, the most that one file of results may have
+
+
+class Ran(NamedTuple):
+    results: list   # an {name: array} a call
+    errors: dict    # {call: {type, message, where}}
+    ended: str      # why it did not end by itself, or ""
+    confined: str
+    seconds: float  # of the processor
+
+
+def run(folder, package_folder, calls, arrays, seconds, memory):
+    """Make `calls` with `arrays` (a dict each) in a new process; `folder` is a fresh one of ours for the purpose."""
+    out = folder / "out"
+    out.mkdir(parents=True)
+    for name in "worker.py", "confine.py", "calls.py":
+        shutil.copy(HERE / name, folder / name)
+    shutil.copytree(package_folder, folder / "submission")
+    np.savez(folder / "arrays.npz", **{f"{k}/{n}": x for k, some in enumerate(arrays) for n, x in some.items()})
+    readable, libraries = readables()
+    job = {
+        "calls": calls, "arrays": str(folder / "arrays.npz"), "out": str(out), "submission": str(folder / "submission"),
+        "readable": [*readable, str(folder)], "listable": [libraries], "libraries": libraries, "refused": REFUSED,
+        "seconds": int(seconds) + 1, "memory": memory, "file_size": FILE_SIZE,
+    }  # fmt: skip
+    (folder / "job.json").write_text(json.dumps(job))
+    environment = {"PATH": "/usr/bin:/bin", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    child = subprocess.Popen(
+        [sys.executable, "-I", "-S", str(folder / "worker.py"), str(folder / "job.json")],
+        cwd=out, env=environment, start_new_session=True, close_fds=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    ended, used = _wait(child, seconds)
+    log = _log(out / "log.json")
+    if not ended and not log.get("done"):
+        code = child.returncode
+        ended = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended itself with exit status {code}"
+    errors = {int(k): x for k, x in log.get("errors", {}).items()}
+    results = [_arrays(out / f"{k}.npz") for k in range(len(calls))]
+    return Ran(results, errors, ended, log.get("confined", ""), used)
+
+
+def _wait(child, seconds):
+    """Wait for it, then end its whole group -> (why it had to be ended, or ""; seconds of the processor)"""
+    end, ended = time.monotonic() + seconds, ""
+    while True:
+        pid, status, usage = os.wait4(child.pid, os.WNOHANG)
+        if pid:
+            break
+        if time.monotonic() > end:
+            ended = f"was ended after {seconds:g} s"
+            _kill(child.pid)
+            _, status, usage = os.wait4(child.pid, 0)
+            break
+        time.sleep(0.005)
+    _kill(child.pid)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if not ended and child.returncode == -signal.SIGXCPU:
+        ended = f"was ended after {seconds:g} s"
+    return ended, usage.ru_utime + usage.ru_stime
+
+
+def _kill(group):
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        pass
+
+
+def readables():
+    """What Python and NumPy need to read, and the folder that NumPy lies in; nothing else that was installed."""
+    library = Path(np.__file__).parents[1]
+    roots = [sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), "/lib", "/lib64", "/usr/lib", "/usr/lib64"]
+    roots += ["/usr/local/lib", "/etc/ld.so.cache", "/dev/null", "/dev/urandom", "/usr/share/zoneinfo"]
+    numpy = [library / "numpy", library / "numpy.libs"]
+    found = [x for root in {Path(x).resolve() for x in roots} for x in _without_packages(root)]
+    return [str(x) for x in (*found, *numpy)], str(library)
+
+
+def _without_packages(root):
+    """`root`, or where Python packages are installed below it what else is in it."""
+    if not root.is_dir():
+        return [root] if root.exists() else []
+    if not any(x.name in INSTALLED for depth in ("*", "*/*", "python*/*") for x in root.glob(depth)):
+        return [root]
+    return [y for x in root.iterdir() if x.name not in INSTALLED for y in _without_packages(x)]
+
+
+def _open(path):
+    """An ordinary file of a size that may be, opened; or None."""
+    try:
+        about = path.lstat()
+        if not stat.S_ISREG(about.st_mode) or about.st_size > FILE_SIZE:
+            return None
+        return open(path, "rb")
+    except OSError:
+        return None
+
+
+def _log(path):
+    file = _open(path)
+    if file is None:
+        return {}
+    with file:
+        try:
+            log = json.loads(file.read(2**20))
+            errors = {str(int(k)): {n: _plain(x[n]) for n in ("type", "message", "where")} for k, x in log["errors"].items()}
+            return {"confined": _plain(log["confined"]), "errors": errors, "done": log.get("done") is True}
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            return {}
+
+
+def _plain(text):
+    """At most 300 printable characters."""
+    return "".join(c if c.isprintable() else " " for c in str(text))[:300]
+
+
+def _arrays(path):
+    """{name: array} of an .npz whose headers tell the truth; what does not is left out."""
+    file = _open(path)
+    found = {}
+    if file is None:
+        return found
+    with file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                if sum(x.file_size for x in archive.infolist()) > FILE_SIZE:
+                    return found
+                for member in archive.infolist():
+                    with archive.open(member) as opened:
+                        array = _array(opened, member.file_size)
+                    if array is not None:
+                        found[member.filename.removesuffix(".npy")] = array
+        except Exception:  # whatever is wrong with a file that a stranger wrote, it is no result
+            return found
+    return found
+
+
+def _array(file, size):
+    if np.lib.format.read_magic(file) != (1, 0):
+        return None
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    nbytes = dtype.itemsize * int(np.prod(shape, dtype=object)) if shape else dtype.itemsize
+    if dtype.kind not in "biufc" or not 0 <= nbytes <= size:
+        return None
+    data = file.read(nbytes)
+    if len(data) != nbytes:
+        return None
+    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")

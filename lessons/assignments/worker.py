@@ -1,0 +1,71 @@
+"""The process of a submission: python -I -S worker.py JOB. Reads the job's arrays, calls, writes arrays; knows nothing else.
+
+JOB is a JSON file: what may be read, the limits, the calls. The arrays lie beside it, the results go to the folder `out`.
+"""
+
+import json
+import sys
+import traceback
+from pathlib import Path
+
+
+class Refuse:
+    """Finder of modules that a submission may not import."""
+
+    def __init__(self, names):
+        self.names = names
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in self.names:
+            raise ImportError(f"{name} may not be imported here; NumPy is all there is")
+
+
+def main(job):
+    here = str(Path(__file__).parent)
+    sys.path.insert(0, here)
+    import confine
+
+    confined = confine.confine(job)
+    sys.path.append(job["libraries"])
+    import calls
+    import numpy as np
+
+    sys.path.remove(here)
+    for name in "confine", "calls":
+        del sys.modules[name]
+    sys.meta_path.insert(0, Refuse(job["refused"]))
+    sys.path.insert(0, job["submission"])
+    out = Path(job["out"])
+    log = {"confined": confined, "errors": {}}
+
+    def save():
+        (out / "log.json").write_text(json.dumps(log))
+
+    save()
+    with np.load(job["arrays"], allow_pickle=False) as file:
+        arrays = {n: file[n] for n in file.files}
+    for k, call in enumerate(job["calls"]):
+        mine, results = {n.partition("/")[2]: x for n, x in arrays.items() if n.startswith(f"{k}/")}, {}
+        try:
+            with np.errstate(all="ignore"):
+                calls.run(call, mine, results)
+        except Exception as error:
+            log["errors"][k] = told(error, job["submission"])
+            save()
+        with open(out / f"{k}.npz", "wb") as file:
+            np.savez(file, **{n: x for n, x in results.items() if x.dtype.kind in "biufc"})
+    log["done"] = True
+    save()
+
+
+def told(error, root):
+    """{type, message, where}: what a student needs to find it."""
+    where = ""
+    for frame in traceback.extract_tb(error.__traceback__):
+        if frame.filename.startswith(root):
+            where = f"{frame.filename[len(root) :].lstrip('/')}, line {frame.lineno}, in {frame.name}"
+    return {"type": type(error).__name__, "message": str(error)[:300], "where": where}
+
+
+if __name__ == "__main__":
+    main(json.loads(Path(sys.argv[1]).read_text()))
