@@ -8,8 +8,8 @@ import numpy as np
 def run(call, arrays, results):
     """Make one call, {name: array} of inputs and d<output> -> fills `results` as it goes, also where an error ends it.
 
-    It has the outputs, the gradients d<input>, "again d<input>" of a second backward from the same cache, and
-    "after <name>" of each array that was handed over.
+    It has the outputs, the gradients d<input>, "again d<input>" of a second backward from the same cache (not where the
+    call is to be made once), and "after <name>" of each array that was handed over.
     """
     functions = importlib.import_module(call["module"])
     inputs = [arrays[x].copy() if x in arrays else call["options"][x] for x in call["inputs"]]
@@ -19,7 +19,7 @@ def run(call, arrays, results):
     results.update({f"after {n}": np.array(x) for n, x in zip(call["inputs"], inputs, strict=True) if n in arrays})
     if not call["backward"]:
         return
-    for again in "", "again ":
+    for again in ("",) if call["once"] else ("", "again "):
         dout = [arrays[f"d{x}"].copy() for x in call["outputs"]]
         grads = getattr(functions, call["backward"])(tuple(dout) if len(dout) > 1 else dout[0], cache)
         results.update({again + n: x for n, x in _named([f"d{x}" for x in call["gradients"]], grads).items()})

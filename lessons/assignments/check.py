@@ -11,10 +11,9 @@ import traceback
 import warnings
 from pathlib import Path
 
+import calls
 import numpy as np
 import pytest
-
-import calls
 
 HERE = Path(__file__).parent
 CALLS = json.loads((HERE / "gold.json").read_text())
@@ -83,7 +82,8 @@ def main(part=""):
         if part not in call["name"]:
             continue
         found, error = check(k)
-        print(f"\n{call['name']}: {call['module']}.{call['forward']}" + (f", {call['backward']}" if call["backward"] else ""))
+        functions = ", ".join(call[x] for x in ("forward", "backward") if call[x])
+        print(f"\n{call['name']}: {functions} in {call['module'].replace('.', '/')}.py")
         for n, told in found.items():
             print(f"  {n:<12}{told}")
         if error:

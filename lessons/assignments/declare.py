@@ -5,13 +5,28 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 
+class Speed(NamedTuple):
+    """`forward`, `backward` (or None) are the naive form; the student's is to be `ratio` times as fast at each of `sizes`.
+
+    Worth what the task's points give for "seconds": all of it from `ratio` on, log(found) / log(ratio) of it below.
+    """
+
+    forward: Any
+    backward: Any
+    ratio: float
+    sizes: tuple
+
+
 @dataclass(frozen=True, eq=False)
 class Task:
     """A pair forward(*inputs) -> out, cache and backward(dout, cache) -> gradients, or a function that only returns arrays.
 
-    `make(rng, **sizes)` returns the inputs by name, in the order of forward's arguments; what is no array (a stride) is passed
-    as it is. The gradients asked for are those of the floating inputs that are not in `constants`; they are called d<input>.
+    `make(rng, **sizes)` returns the inputs by name, in the order of forward's arguments; what is no array (a stride) is
+    passed as it is. The gradients asked for are those of the floating inputs not in `constants`; they are called d<input>.
     `usual` and `edges` are lists of sizes: marks are made of both. `points` says what each array is worth.
+
+    `judge(inputs, outputs)` -> {array: (share, sentence)} marks what has no single right value; it gets arrays, None for
+    those that did not come, and returns the share of the points of each.
     """
 
     name: str
@@ -23,7 +38,10 @@ class Task:
     edges: tuple
     points: dict
     constants: tuple = ()
-    cache: bool = True  # forward returns (out, cache); False: only arrays
+    cache: bool = True    # forward returns (out, cache); False: only arrays
+    judge: Any = None
+    speed: Any = None     # a Speed
+    seconds: float = 60   # that all calls may take together
 
 
 class Edit(NamedTuple):
@@ -51,8 +69,7 @@ class Assignment:
     cut: tuple
     given: tuple
     tasks: tuple
-    seconds: float = 60  # a submission may take, all its calls together
-    memory: int = 2 * 2**30  # bytes
+    memory: int = 2 * 2**30  # bytes that a process may have
     points: int = field(init=False)
 
     def __post_init__(self):

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from lessons.assignments import marks, process
+from lessons.assignments import marks, process, speed
 from lessons.assignments.cut import PACKAGE
 from lessons.assignments.submission import Refused, imports, unpack
 
@@ -76,11 +76,13 @@ def mark(assignment, name, path, seed=HIDDEN):
         for k, task in enumerate(assignment.tasks):
             planned = marks.plan(assignment, task, seed, PACKAGE)
             calls, arrays = [x[2] for x in planned], [x[3] for x in planned]
-            ran = process.run(folder / f"task{k}", package, calls, arrays, assignment.seconds, assignment.memory)
+            ran = process.run(folder / f"task{k}", package, calls, arrays, task.seconds, assignment.memory)
             if ran.ended:
                 said.append(f"{task.name}: the process {ran.ended}")
             confined.add(ran.confined or "not confined")
             rows += [Row(task.name, *found) for found in marks.mark(assignment, task, seed, planned, ran)]
+            if task.speed:
+                rows.append(Row(task.name, *speed.mark(assignment, task, seed, package, folder / f"speed{k}")))
         return Marked(name, rows, said, ", ".join(sorted(confined)))
 
 
@@ -111,8 +113,8 @@ def gradescope(assignment, marked):
         if len({told.sentence for told in row.groups.values()}) == 1:
             lines[: len(row.groups)] = [next(iter(row.groups.values())).sentence]
         tests.append({
-            "name": f"{row.task}: {row.array}", "score": round(row.points, 2), "max_score": row.most, "output": "\n".join(lines),
-            "extra_data": {"kinds": kinds(row)},
+            "name": f"{row.task}: {row.array}", "score": round(row.points, 2), "max_score": row.most,
+            "output": "\n".join(lines), "extra_data": {"kinds": kinds(row)},
         })  # fmt: skip
     said = [*marked.said, f"files: {marked.confined}" if marked.confined else ""]
     return {"score": marked.points, "output": "\n".join(x for x in said if x), "tests": tests}
@@ -133,9 +135,10 @@ def table(assignment, found):
         lines.append(f"{marked.name:<{width}}  {marked.points:>8.2f}  "
                      + "  ".join(f"{each[t]:>{max(8, len(t))}.2f}" for t in tasks))  # fmt: skip
     for marked in found:
-        wrong = [f"  {row.task}: {told.sentence}" for row in marked.rows
-                 for told in [*row.groups.values(), *row.notes] if told.kind not in ("right", "refused", "missing")]  # fmt: skip
-        lines += ["", f"{marked.name} ({marked.confined or 'not run'})", *(f"  {x}" for x in marked.said), *dict.fromkeys(wrong)]
+        wrong = [f"  {row.task}: {told.sentence}" for row in marked.rows for told in [*row.groups.values(), *row.notes]
+                 if told.kind not in ("right", "refused", "missing", "ended")]  # fmt: skip
+        lines += ["", f"{marked.name} ({marked.confined or 'not run'})", *(f"  {x}" for x in marked.said)]
+        lines += dict.fromkeys(wrong)
     return "\n".join(lines) + "\n"
 
 

@@ -19,7 +19,7 @@ from lessons.assignments import calls
 from lessons.assignments.cut import package, short
 from lessons.assignments.declare import place
 from lessons.assignments.mistakes import MISTAKES
-from satnp.gradcheck import STEP, COMPLEX_STEP, diagnose, numeric_gradient, relative_error
+from satnp.gradcheck import COMPLEX_STEP, STEP, diagnose, numeric_gradient, relative_error
 
 TOLERANCE = 1e-8
 SHARES = {"usual": 0.7, "edges": 0.3}
@@ -72,6 +72,8 @@ def _case(task, group, sizes, rng):
     made = task.make(rng, **sizes)
     arrays = {n: x for n, x in made.items() if isinstance(x, np.ndarray)}
     options = {n: x for n, x in made.items() if n not in arrays}
+    if task.judge:
+        return Case(task, group, arrays, options, {}, {})
 
     def outputs(point):
         found = task.forward(*(made | point).values())
@@ -83,22 +85,31 @@ def _case(task, group, sizes, rng):
     upstream = {f"d{n}": rng.standard_normal(np.shape(x)) for n, x in right.items()} if task.backward else {}
     names = gradients(task, arrays)
     still = {n: arrays[n].astype(complex) for n in names}
+
+    def objective(point):
+        return sum((y * d).sum() for y, d in zip(outputs(still | point), upstream.values(), strict=True))
+
     for n in names:
-        right[f"d{n}"] = numeric_gradient(
-            lambda x, n=n: sum((y * d).sum() for y, d in zip(outputs(still | {n: x}), upstream.values(), strict=True)), arrays[n]
-        )
+        right[f"d{n}"] = numeric_gradient(lambda x, n=n: objective({n: x}), arrays[n])
     vectors = {n: rng.standard_normal(arrays[n].shape) for n in names}
     return Case(task, group, arrays | upstream, options, right, vectors)
 
 
 def call(task, case, package_name, forward_only=False):
     """What calls.run is to do, as JSON."""
-    module, forward = place(task.forward)
-    backward = None if task.backward is None or forward_only else place(task.backward)[1]
     inputs = list(task.make(np.random.default_rng(0), **task.usual[0]))
+    return named(task.forward, None if forward_only else task.backward, package_name) | {
+        "cache": task.cache, "inputs": inputs, "options": case.options, "outputs": list(task.outputs),
+        "gradients": gradients(task, case.arrays), "once": False,
+    }  # fmt: skip
+
+
+def named(forward, backward, package_name):
+    """Where a pair is in the package."""
+    module, name = place(forward)
     return {
-        "module": f"{package_name}.{short(module)}", "forward": forward, "backward": backward, "cache": task.cache,
-        "inputs": inputs, "options": case.options, "outputs": list(task.outputs), "gradients": gradients(task, case.arrays),
+        "module": f"{package_name}.{short(module)}", "forward": name,
+        "backward": None if backward is None else place(backward)[1],
     }  # fmt: skip
 
 
@@ -111,7 +122,7 @@ def plan(assignment, task, seed, package_name):
             point = {m: case.arrays[m].astype(complex) for m in case.vectors}
             point[n] = point[n] + 1j * STEP[COMPLEX_STEP] * vector
             found.append((case, n, call(task, case, package_name, True), case.arrays | point))
-        if k == 0:
+        if k == 0 and not task.judge:
             single = {n: x.astype(np.float32) if x.dtype.kind == "f" else x for n, x in case.arrays.items()}
             found.append((case, "float32", call(task, case, package_name), single))
     return found
@@ -171,8 +182,12 @@ def same(g, n, scale=0.0):
 def mark(assignment, task, seed, planned, ran):
     """[(array, points, most, {group: Told}, notes)] of one task."""
     whole = [(k, case) for k, (case, what, *_) in enumerate(planned) if not what]
+    if task.judge:
+        return _judged(task, whole, ran)
     found = []
     for n, most in task.points.items():
+        if n == "seconds":
+            continue
         named = _mistake(assignment, task, n, seed, [ran.results[k].get(n) for k, _ in whole])
         groups = {}
         for group in SHARES:
@@ -186,24 +201,45 @@ def mark(assignment, task, seed, planned, ran):
                 notes.append(Told(DTYPE, "dtype", f"{n} does not keep the dtype it is given (float32, or complex numbers)"))
             if changed := _changed(n, whole, ran):
                 points *= CHANGED
-                notes.append(Told(CHANGED, "mutation", f"the function that makes {n} writes to what it is given ({changed})"))
+                notes.append(Told(CHANGED, "mutation", f"a function of this task writes to what it is given ({changed})"))
         found.append((n, points, most, groups, notes))
     return found
+
+
+def _judged(task, whole, ran):
+    """As mark, by the task's own judge."""
+    tolds = {n: {group: [] for group in SHARES} for n in task.points}
+    for k, case in whole:
+        judged = task.judge(case.arrays, {n: ran.results[k].get(n) for n in task.outputs})
+        for n, (share, sentence) in judged.items():
+            told = Told(share, "right" if share == 1 else "score", sentence)
+            tolds[n][case.group].append(failed(n, k, ran) or told)
+    found = []
+    for n, most in task.points.items():
+        groups = {group: min(some, key=lambda told: told.share) for group, some in tolds[n].items() if some}
+        points = most * sum(SHARES[x] * told.share for x, told in groups.items()) / sum(SHARES[x] for x in groups)
+        found.append((n, points, most, groups, []))
+    return found
+
+
+def failed(n, k, ran):
+    """Why call `k` ended before it made array `n`; or None."""
+    if k in ran.errors:
+        error = ran.errors[k]
+        if error["type"] == "NotImplementedError":
+            return Told(0, "missing", "not written yet")
+        where = f" ({error['where']})" if error["where"] else ""
+        return Told(0, "error", f"{error['type']}: {error['message']}{where}")
+    if ran.ended and not ran.results[k]:
+        return Told(0, "ended", f"the process {ran.ended}")
+    return None
 
 
 def _told(task, n, k, case, planned, ran, named):
     """What is to be said about array `n` of one case."""
     g, right = ran.results[k].get(n), case.right[n]
     if g is None:
-        if k in ran.errors:
-            error = ran.errors[k]
-            if error["type"] == "NotImplementedError":
-                return Told(0, "missing", "not written yet")
-            where = f" ({error['where']})" if error["where"] else ""
-            return Told(0, "error", f"{error['type']}: {error['message']}{where}")
-        if ran.ended and not ran.results[k]:
-            return Told(0, "ended", f"the process {ran.ended}")
-        return Told(0, "missing", f"{n} was not returned")
+        return failed(n, k, ran) or Told(0, "missing", f"{n} was not returned")
     scale = max(np.linalg.norm(x) for m, x in case.right.items() if (m in task.outputs) == (n in task.outputs))
     sizes = {f"the {axis} axis of {m}": s for m, x in case.arrays.items() if not m.startswith("d")
              for axis, s in zip(("first", "second", "third", "fourth"), x.shape, strict=False)}  # fmt: skip
@@ -225,13 +261,13 @@ def _told(task, n, k, case, planned, ran, named):
 def _own(n, k, case, g, planned, ran):
     """Is `g` the gradient of the student's own forward, along a random direction?"""
     along = next(j for j in range(k, len(planned)) if planned[j][0] is case and planned[j][1] == n[1:])
-    outs = ran.results[along]
-    if any(outs.get(m) is None or outs[m].dtype.kind != "c" or outs[m].shape != case.right[m].shape for m in case.task.outputs):
+    outs = {m: ran.results[along].get(m) for m in case.task.outputs}
+    if any(x is None or x.dtype.kind != "c" or x.shape != case.right[m].shape for m, x in outs.items()):
         return False
     if g.shape != case.right[n].shape:
         return False
     vector = case.vectors[n[1:]]
-    number = sum((outs[m].imag * case.arrays[f"d{m}"]).sum() for m in case.task.outputs) / STEP[COMPLEX_STEP]
+    number = sum((x.imag * case.arrays[f"d{m}"]).sum() for m, x in outs.items()) / STEP[COMPLEX_STEP]
     size = np.linalg.norm(g) * np.linalg.norm(vector)
     return bool(size > 0 and abs((g * vector).sum() - number) <= TOLERANCE * size)
 

@@ -1,0 +1,77 @@
+"""Is it as many times as fast as the naive form? The clock is the system's, and it is read outside the submission's process.
+
+A process makes the calls of one form and ends; what it took of the processor, less what one without calls took, is its time.
+The two forms take turns, and the least of each counts. One thread, other numbers in every call.
+"""
+
+import math
+import threading
+import zlib
+
+import numpy as np
+
+from lessons.assignments import marks, process
+from lessons.assignments.build import write
+from lessons.assignments.cut import PACKAGE, package
+
+TURNS = 3
+_alone = threading.Lock()  # two that are timed at once would tell of each other
+
+
+def mark(assignment, task, seed, submission, folder):
+    """("seconds", points, most, {group: Told}, notes) of a task with a Speed"""
+    most, (calls, arrays, rights) = task.points["seconds"], _calls(task, seed)
+    naive = [x | marks.named(task.speed.forward, task.speed.backward, PACKAGE) for x in calls]
+    model = folder / "naive"
+    write(model, package(assignment))
+    ways = {"none": (submission, []), "naive none": (model, []), "naive": (model, naive), "mine": (submission, calls)}
+    least = dict.fromkeys(ways, math.inf)
+    with _alone:
+        for turn in range(TURNS):
+            for way, (code, wanted) in ways.items():
+                mine = arrays if wanted else []
+                ran = process.run(folder / f"{way} {turn}", code, wanted, mine, task.seconds, assignment.memory)
+                least[way] = min(least[way], ran.seconds)
+                if way == "mine" and (wrong := _wrong(task, ran, rights)):
+                    return "seconds", 0, most, {"speed": wrong}, []
+    ratio = (least["naive"] - least["naive none"]) / max(least["mine"] - least["none"], 1e-3)
+    share = min(1.0, max(0.0, math.log(max(ratio, 1e-3)) / math.log(task.speed.ratio)))
+    sentence = f"{ratio:.3g} times as fast as the naive form, {task.speed.ratio:g} times is wanted"
+    told = marks.Told(share, "right" if share == 1 else "slow", sentence)
+    return "seconds", most * share, most, {"speed": told}, []
+
+
+def _calls(task, seed):
+    """(calls, arrays, right outputs): the task at the sizes that are timed, forward and backward as the naive form has them"""
+    calls, arrays, rights = [], [], []
+    for k, sizes in enumerate(task.speed.sizes):
+        rng = np.random.default_rng([seed, zlib.crc32(f"{task.name} speed {k}".encode())])
+        made = task.make(rng, **sizes)
+        inputs = {n: x for n, x in made.items() if isinstance(x, np.ndarray)}
+        options = {n: x for n, x in made.items() if n not in inputs}
+        found = task.forward(*made.values())
+        out, cache = found if task.cache else (found, None)
+        right = dict(zip(task.outputs, out if isinstance(out, tuple) else (out,), strict=True))
+        if task.speed.backward:
+            dout = [rng.standard_normal(x.shape) for x in right.values()]
+            names = [f"d{n}" for n in marks.gradients(task, inputs)]
+            inputs |= {f"d{n}": d for n, d in zip(task.outputs, dout, strict=True)}
+            grads = task.backward(tuple(dout) if len(dout) > 1 else dout[0], cache)
+            right |= dict(zip(names, grads if isinstance(grads, tuple) else (grads,), strict=True))
+        case = marks.Case(task, "speed", inputs, options, right, {})
+        calls.append(marks.call(task, case, PACKAGE, forward_only=not task.speed.backward) | {"once": True})
+        arrays.append(inputs)
+        rights.append(right)
+    return calls, arrays, rights
+
+
+def _wrong(task, ran, rights):
+    """What keeps the time from counting, or None."""
+    for k, right in enumerate(rights):
+        for n, x in right.items():
+            if failed := marks.failed(n, k, ran):
+                return failed
+            found = ran.results[k].get(n)
+            if found is None or not marks.same(found, x):
+                return marks.Told(0, "wrong", f"{n} is not right at the sizes that are timed, so the time does not count")
+    return None
