@@ -1,7 +1,8 @@
 """Limits of the submission's process, set by itself before any line of the submission is read.
 
-Time, memory and sizes of files by rlimit; what may be read and written by Landlock; new processes, other programs, sockets
-and signals refused by a seccomp filter. It is for marking honest mistakes, and a few that are less so: no jail.
+Time, memory and sizes of files by rlimit; what may be read and written by Landlock, or without it a namespace of mounts;
+new processes, other programs, sockets and signals refused by a seccomp filter. It is for marking honest mistakes, and a few
+that are less so: no jail.
 """
 
 import ctypes
@@ -31,10 +32,11 @@ def confine(job):
             resource.setrlimit(limit, (most, most))
     if not sys.platform.startswith("linux"):
         return ""
-    drop_capabilities()
     libc.prctl(NO_NEW_PRIVS, 1, 0, 0, 0)
-    by = landlock(job["readable"], job["listable"], job["out"])
-    return by + refuse_calls()
+    by = landlock(job["readable"], job["listable"], job["out"]) or namespace(job["hidden"], job["out"])
+    drop_capabilities()
+    by = [by, refuse_calls()]
+    return " and ".join(x for x in by if x)
 
 
 def drop_capabilities():
@@ -67,10 +69,37 @@ def landlock(readable, listable, writable):
     return f"Landlock {version}" if done else ""
 
 
-# the numbers of: clone, clone3, fork, vfork, execve, execveat, socket, kill, tkill, pidfd_send_signal, ptrace, setsid
+NEW_USER, NEW_MOUNTS, NEW_NET = 1 << 28, 1 << 17, 1 << 30
+RECURSIVE, PRIVATE, BIND, READ_ONLY, MOUNT_SETATTR, AT_RECURSIVE = 1 << 14, 1 << 18, 1 << 12, 1, 442, 1 << 15
+
+
+def namespace(hidden, writable):
+    """Without Landlock: mounts of our own, all read-only but `writable`, nothing in `hidden`, and no network."""
+    uid, gid = os.getuid(), os.getgid()
+    if libc.unshare(NEW_USER | NEW_MOUNTS | NEW_NET):
+        return ""
+    try:
+        for file, line in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
+            with open(f"/proc/self/{file}", "w") as opened:
+                opened.write(line)
+    except OSError:
+        return ""
+    out = os.fsencode(writable)
+    done = libc.mount(b"none", b"/", None, RECURSIVE | PRIVATE, None) | libc.mount(out, out, None, BIND, None)
+    for path, flags, clear in ((b"/", AT_RECURSIVE, False), (out, 0, True)):
+        attributes = struct.pack("=QQQQ", 0 if clear else READ_ONLY, READ_ONLY if clear else 0, 0, 0)
+        done |= libc.syscall(MOUNT_SETATTR, -100, path, flags, attributes, len(attributes))
+    for path in hidden:
+        done |= libc.mount(b"none", os.fsencode(path), b"tmpfs", READ_ONLY, None)
+    os.chdir(writable)  # the folder as it is mounted now
+    return "" if done else "a namespace"
+
+
+# the numbers of: clone, clone3, fork, vfork, execve, execveat, socket, kill, tkill, pidfd_send_signal, ptrace, setsid,
+# unshare
 CALLS = {
-    "x86_64": (0xC000003E, 56, 435, (57, 58, 59, 322, 41, 62, 200, 424, 101, 112)),
-    "aarch64": (0xC00000B7, 220, 435, (221, 281, 198, 129, 130, 424, 117, 157)),
+    "x86_64": (0xC000003E, 56, 435, (57, 58, 59, 322, 41, 62, 200, 424, 101, 112, 272)),
+    "aarch64": (0xC00000B7, 220, 435, (221, 281, 198, 129, 130, 424, 117, 157, 97)),
 }
 LOAD, EQUAL, SET, RETURN = 0x20, 0x15, 0x45, 0x06
 ALLOW, EPERM, ENOSYS, KILL = 0x7FFF0000, 0x00050001, 0x00050026, 0x80000000
@@ -89,4 +118,4 @@ def refuse_calls():
     program += [(EQUAL, 0, 3, clone), (LOAD, 0, 0, 16), (SET, 1, 0, THREAD), (RETURN, 0, 0, EPERM), (RETURN, 0, 0, ALLOW)]
     code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *line) for line in program))
     header = struct.pack("@HP", len(program), ctypes.addressof(code))
-    return " and seccomp" if libc.prctl(SET_SECCOMP, FILTER, header, 0, 0) == 0 else ""
+    return "seccomp" if libc.prctl(SET_SECCOMP, FILTER, header, 0, 0) == 0 else ""

@@ -9,13 +9,12 @@ import importlib
 import inspect
 import re
 from functools import cache
-from pathlib import Path
 
 from lessons.assignments.declare import place
 
 PACKAGE = "captioner"
 OURS = "satnp", "lessons"
-SUPPORT = "satnp.backend", "satnp.elementwise", "satnp.threads"  # replaced by support.py
+SUPPORT = "satnp.backend", "satnp.elementwise", "satnp.threads"  # of these, what stands in support.py
 TODO = "    # TODO: the docstring says what comes in and what goes out\n"
 
 
@@ -72,6 +71,8 @@ def resolve(module, name):
     """(module, name) where `name`, as `module` knows it, is defined; name None is a module."""
     if module.partition(".")[0] not in OURS:
         return module, name
+    if module in SUPPORT and name is not None:
+        return "lessons.assignments.support", name
     if name is not None and name in source(module).nodes:
         return module, name
     if name is not None and name in source(module).imports:
@@ -117,7 +118,7 @@ def closure(roots, cut=()):
             continue
         seen.append(here)
         for module, name in uses(*here, here in cut).values():
-            if module.partition(".")[0] in OURS and module not in SUPPORT:
+            if module.partition(".")[0] in OURS:
                 todo.append((module, name))
     return seen
 
@@ -129,7 +130,6 @@ def package(assignment, cut=False, edits=(), name=PACKAGE):
     wanted = closure(roots, missing)
     modules = list(dict.fromkeys(module for module, _ in wanted))
     files = {f"{name}/__init__.py": f'"""{assignment.name}: {assignment.title}"""\n'}
-    files[f"{name}/support.py"] = (Path(__file__).parent / "support.py").read_text()
     for module in modules:
         files[f"{name}/{short(module)}.py"] = _text(source(module), wanted, missing, edits, name)
     return files
@@ -153,11 +153,11 @@ def _text(found, wanted, missing, edits, package):
         for (alias, attribute), (module, there) in needed.items():
             ours = module.partition(".")[0] in OURS
             if attribute:
-                modules[alias] = "support" if module in SUPPORT else short(module)
+                modules[alias] = short(module)
             elif there is None:
                 plain.add(f"import {module}" + (f" as {alias}" if alias != module else ""))
             elif module != found.name:
-                where = f"{package}.{'support' if module in SUPPORT else short(module)}" if ours else module
+                where = f"{package}.{short(module)}" if ours else module
                 from_.setdefault((ours, where), set()).add(there + (f" as {alias}" if alias != there else ""))
         node = found.nodes[name]
         bodies[node.lineno] = edited(found.definition(name, cut), (found.name, name), edits)

@@ -41,7 +41,7 @@ class Task:
     cache: bool = True    # forward returns (out, cache); False: only arrays
     judge: Any = None
     speed: Any = None     # a Speed
-    seconds: float = 60   # that all calls may take together
+    seconds: float = 20   # that all calls may take together
 
 
 class Edit(NamedTuple):

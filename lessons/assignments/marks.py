@@ -240,7 +240,11 @@ def _told(task, n, k, case, planned, ran, named):
     g, right = ran.results[k].get(n), case.right[n]
     if g is None:
         return failed(n, k, ran) or Told(0, "missing", f"{n} was not returned")
-    scale = max(np.linalg.norm(x) for m, x in case.right.items() if (m in task.outputs) == (n in task.outputs))
+    if n in task.outputs:
+        scale = max(np.linalg.norm(case.right[m]) for m in task.outputs)
+    else:  # a saturated softmax passes nothing on, so the upstream gradient counts too
+        others = {*case.right, *(f"d{m}" for m in task.outputs)} - set(task.outputs)
+        scale = max(np.linalg.norm((case.arrays | case.right)[m]) for m in others)
     sizes = {f"the {axis} axis of {m}": s for m, x in case.arrays.items() if not m.startswith("d")
              for axis, s in zip(("first", "second", "third", "fourth"), x.shape, strict=False)}  # fmt: skip
     finding = diagnose(n, g, right, scale, sizes, TOLERANCE)

@@ -15,10 +15,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+import satnp
 from lessons.assignments.submission import REFUSED
 
 HERE = Path(__file__).parent
 INSTALLED = "site-packages", "dist-packages"
+HIDDEN = [str(Path(satnp.__file__).parent), str(HERE.parent)]
 FILE_SIZE = 64 * 2**20  # bytes, the most that one file of results may have
 
 
@@ -42,7 +44,7 @@ def run(folder, package_folder, calls, arrays, seconds, memory):
     job = {
         "calls": calls, "arrays": str(folder / "arrays.npz"), "out": str(out), "submission": str(folder / "submission"),
         "readable": [*readable, str(folder)], "listable": [libraries], "libraries": libraries, "refused": REFUSED,
-        "seconds": int(seconds) + 1, "memory": memory, "file_size": FILE_SIZE,
+        "hidden": HIDDEN, "seconds": int(seconds) + 1, "memory": memory, "file_size": FILE_SIZE,
     }  # fmt: skip
     (folder / "job.json").write_text(json.dumps(job))
     environment = {"PATH": "/usr/bin:/bin", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}

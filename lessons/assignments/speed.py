@@ -42,7 +42,7 @@ def mark(assignment, task, seed, submission, folder):
 
 
 def _calls(task, seed):
-    """(calls, arrays, right outputs): the task at the sizes that are timed, forward and backward as the naive form has them"""
+    """(calls, arrays, right arrays) of the sizes that are timed; with a backward where the naive form has one"""
     calls, arrays, rights = [], [], []
     for k, sizes in enumerate(task.speed.sizes):
         rng = np.random.default_rng([seed, zlib.crc32(f"{task.name} speed {k}".encode())])
