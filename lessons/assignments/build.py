@@ -24,9 +24,18 @@ def build(assignment, out):
         (made / "requirements.txt").write_text("numpy>=2.0\npytest>=8.0\n")
         for name in "check.py", "calls.py":
             (made / name).write_text((HERE / name).read_text())
-        (made / "README.md").write_text((HERE / "handouts" / f"{assignment.name}.md").read_text())
+        (made / "README.md").write_text(handout(assignment))
         gold(assignment, made)
         os.replace(made, out)
+
+
+def handout(assignment):
+    """The assignment's own text, its points, and what holds for all."""
+    own, common = ((HERE / "handouts" / f"{name}.md").read_text() for name in (assignment.name, "COMMON"))
+    lines = [f"| {task.name} | " + ", ".join(f"`{n}` {points}" for n, points in task.points.items())
+             + f" | {sum(task.points.values())} |" for task in assignment.tasks]  # fmt: skip
+    head = [f"## {assignment.points} points", "", "| task | array and points | together |", "|---|---|---|"]
+    return "\n".join([own, *head, *lines, "", common])
 
 
 def write(folder, files):

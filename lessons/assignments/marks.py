@@ -26,6 +26,7 @@ SHARES = {"usual": 0.7, "edges": 0.3}
 OWN = 0.5       # of an array's points for a right backward of a wrong forward
 DTYPE = 0.75    # ... where float32 comes back as float64, or the imaginary part is lost
 CHANGED = 0.75  # ... where the function wrote to what it was given
+GENERIC = {"sign", "factor", "transposed", "mask", "block", "scattered", "term"}
 PUBLIC = 0      # the seed of the checks that a student has
 
 
@@ -191,8 +192,10 @@ def mark(assignment, task, seed, planned, ran):
         named = _mistake(assignment, task, n, seed, [ran.results[k].get(n) for k, _ in whole])
         groups = {}
         for group in SHARES:
-            tolds = [_told(task, n, k, case, planned, ran, named) for k, case in whole if case.group == group]
-            groups[group] = min(tolds, key=lambda told: told.share)
+            tolds = [(_told(task, n, k, case, planned, ran, named), case) for k, case in whole if case.group == group]
+            groups[group], _ = min(tolds, key=lambda pair: (pair[0].share, -pair[1].right[n].size))
+        if {told.kind for told in groups.values()} <= GENERIC:  # small sizes say less of what kind it is
+            groups["edges"] = groups["usual"]
         points = most * sum(SHARES[group] * told.share for group, told in groups.items())
         notes = []
         if points:
@@ -268,7 +271,7 @@ def _own(n, k, case, g, planned, ran):
     outs = {m: ran.results[along].get(m) for m in case.task.outputs}
     if any(x is None or x.dtype.kind != "c" or x.shape != case.right[m].shape for m, x in outs.items()):
         return False
-    if g.shape != case.right[n].shape:
+    if g.shape != case.right[n].shape or not np.isfinite(g).all():
         return False
     vector = case.vectors[n[1:]]
     number = sum((x.imag * case.arrays[f"d{m}"]).sum() for m, x in outs.items()) / STEP[COMPLEX_STEP]

@@ -59,7 +59,7 @@ def run(folder, package_folder, calls, arrays, seconds, memory):
         code = child.returncode
         ended = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended itself with exit status {code}"
     errors = {int(k): x for k, x in log.get("errors", {}).items()}
-    results = [_arrays(out / f"{k}.npz") for k in range(len(calls))]
+    results = [read_arrays(out / f"{k}.npz") for k in range(len(calls))]
     return Ran(results, errors, ended, log.get("confined", ""), used)
 
 
@@ -138,7 +138,7 @@ def _plain(text):
     return "".join(c if c.isprintable() else " " for c in str(text))[:300]
 
 
-def _arrays(path):
+def read_arrays(path):
     """{name: array} of an .npz whose headers tell the truth; what does not is left out."""
     file = _open(path)
     found = {}

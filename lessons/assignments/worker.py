@@ -4,6 +4,7 @@ JOB is a JSON file: what may be read, the limits, the calls. The arrays lie besi
 """
 
 import json
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -49,13 +50,14 @@ def main(job):
         try:
             with np.errstate(all="ignore"):
                 calls.run(call, mine, results)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             log["errors"][k] = told(error, job["submission"])
             save()
         with open(out / f"{k}.npz", "wb") as file:
             np.savez(file, **{n: x for n, x in results.items() if x.dtype.kind in "biufc"})
     log["done"] = True
     save()
+    os._exit(0)  # whatever threads or handlers the submission left
 
 
 def told(error, root):
