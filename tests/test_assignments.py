@@ -21,9 +21,11 @@ import pytest
 from lessons.assignments import cut, grade, marks, process
 from lessons.assignments.__main__ import NAMES, main
 from lessons.assignments.build import build, write
-from lessons.assignments.declare import Edit, place
+from lessons.assignments.declare import Assignment, Edit, Speed, Task, place
 from lessons.assignments.through_time import lstm_backward
+from satnp.layers import conv
 from satnp.layers.lstm import _cell, _cell_gradient, lstm_cell_backward
+from satnp.reference import conv as reference
 
 HERE = Path(cut.__file__).parent
 BUILT = [name for name in NAMES if (HERE / f"{name.lower()}.py").exists()]
@@ -221,6 +223,51 @@ def test_shapes_and_what_is_not_finite_are_told(tmp_path):
     one_row = Edit(lstm_cell_backward, "return dgates,", "return dgates[0],")
     found = mark(hand_in(tmp_path, Edit(_cell_gradient, "dc_prev = dc * f", "dc_prev = dc / 0"), one_row))
     assert [grade.kinds(row) for row in found.rows] == [[], [], ["shape"], ["non-finite"]] and found.points == 10
+
+
+def test_speed_is_measured_against_the_naive_form(tmp_path):
+    def image(rng, R, stride=1):
+        arrays = {"x": (4, R, 20, 8), "W": (3, 3, 8, 6), "b": (6,)}
+        return {n: rng.standard_normal(s) for n, s in arrays.items()} | {"stride": stride, "padding": 1}
+
+    task = Task(
+        "fast", conv.whole_correlate, None, image, ("out",), usual=({"R": 4},), edges=({"R": 1}, {"R": 5, "stride": 2}),
+        points={"out": 10, "seconds": 30}, cache=False, speed=Speed(reference.conv2d, None, 10, ({"R": 60}, {"R": 61})),
+    )  # fmt: skip
+    fast = Assignment("A1", "a fast convolution", (conv.whole_correlate,), (reference.conv2d,), (task,))
+    write(tmp_path / "model", cut.package(fast))
+    found = mark(tmp_path / "model", fast)
+    assert found.points == 40 and "times as fast as the naive form, 10 times is wanted" in said(found)
+    plain = "def whole_correlate(x, W, b, stride, padding):\n    return conv2d(x, W, b, stride, padding)\n"
+    files = {"captioner/conv.py": "from captioner.reference_conv import conv2d\n\n\n" + plain}
+    write(tmp_path / "plain", cut.package(fast) | files)
+    found = mark(tmp_path / "plain", fast)
+    assert 10 <= found.points < 14 and [grade.kinds(row) for row in found.rows] == [[], ["slow"]]
+    files["captioner/conv.py"] = files["captioner/conv.py"].replace("padding)\n", "padding) * (1 + (len(x[0]) > 9))\n")
+    write(tmp_path / "wrong", cut.package(fast) | files)
+    found = mark(tmp_path / "wrong", fast)
+    assert found.points == 10 and "so the time does not count" in said(found)
+    write(tmp_path / "starter", cut.package(fast, cut=True))
+    assert mark(tmp_path / "starter", fast).points == 0
+
+
+def test_a_judge_gives_a_share(tmp_path):
+    task = replace(CELL.tasks[0], backward=None, points={"h": 10}, judge=lambda inputs, outputs: {
+        "h": (0, "not there") if outputs["h"] is None else (float((outputs["h"] < 1).mean()) / 2, "half of what could be")
+    })  # fmt: skip
+    judged = replace(A2, tasks=(task,))
+    found = mark(hand_in(tmp_path), judged)
+    assert found.points == 5 and "half of what could be" in said(found) and grade.kinds(found.rows[0]) == ["score"]
+    write(tmp_path / "starter", cut.package(A2, cut=True))
+    assert mark(tmp_path / "starter", judged).points == 0
+
+
+def test_what_the_grader_cannot_cope_with_hurts_no_other(tmp_path, monkeypatch):
+    real = process.run
+    monkeypatch.setattr(process, "run", lambda folder, code, *rest: real(folder, code, *rest) if "lucky" in str(
+        (code / "captioner/lstm.py").read_text()) else 1 / 0)  # fmt: skip
+    found = grade.grade(CELL, [hand_in(tmp_path / "a", top="# lucky\n"), hand_in(tmp_path / "b")], tmp_path / "out")
+    assert [x.points for x in found] == [40, 0] and "the grader itself failed" in said(found[1])
 
 
 # ---- what a submission cannot do; each earns nothing by it, and is told

@@ -136,7 +136,7 @@ def table(assignment, found):
                      + "  ".join(f"{each[t]:>{max(8, len(t))}.2f}" for t in tasks))  # fmt: skip
     for marked in found:
         wrong = [f"  {row.task}: {told.sentence}" for row in marked.rows for told in [*row.groups.values(), *row.notes]
-                 if told.kind not in ("right", "refused", "missing", "ended")]  # fmt: skip
+                 if told.sentence != "right" and told.kind not in ("refused", "missing", "ended")]  # fmt: skip
         lines += ["", f"{marked.name} ({marked.confined or 'not run'})", *(f"  {x}" for x in marked.said)]
         lines += dict.fromkeys(wrong)
     return "\n".join(lines) + "\n"

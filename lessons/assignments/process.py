@@ -10,6 +10,7 @@ import sys
 import sysconfig
 import time
 import zipfile
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,10 +41,10 @@ def run(folder, package_folder, calls, arrays, seconds, memory):
         shutil.copy(HERE / name, folder / name)
     shutil.copytree(package_folder, folder / "submission")
     np.savez(folder / "arrays.npz", **{f"{k}/{n}": x for k, some in enumerate(arrays) for n, x in some.items()})
-    readable, libraries = readables()
+    readable, listable, libraries = readables()
     job = {
         "calls": calls, "arrays": str(folder / "arrays.npz"), "out": str(out), "submission": str(folder / "submission"),
-        "readable": [*readable, str(folder)], "listable": [libraries], "libraries": libraries, "refused": REFUSED,
+        "readable": [*readable, str(folder)], "listable": listable, "libraries": libraries, "refused": REFUSED,
         "hidden": HIDDEN, "seconds": int(seconds) + 1, "memory": memory, "file_size": FILE_SIZE,
     }  # fmt: skip
     (folder / "job.json").write_text(json.dumps(job))
@@ -90,21 +91,21 @@ def _kill(group):
         pass
 
 
+@cache
 def readables():
-    """What Python and NumPy need to read, and the folder that NumPy lies in; nothing else that was installed."""
-    library = Path(np.__file__).parents[1]
-    roots = [sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), "/lib", "/lib64", "/usr/lib", "/usr/lib64"]
-    roots += ["/usr/local/lib", "/etc/ld.so.cache", "/dev/null", "/dev/urandom", "/usr/share/zoneinfo"]
-    numpy = [library / "numpy", library / "numpy.libs"]
+    """What Python and NumPy need to read, the folders whose names they need, and where NumPy lies."""
+    library, standard = Path(np.__file__).parents[1], [sysconfig.get_path(x) for x in ("stdlib", "platstdlib")]
+    roots = [*standard, f"{sys.base_prefix}/lib", "/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/share/zoneinfo"]
+    files = [library / "numpy", library / "numpy.libs", "/etc/ld.so.cache", "/dev/null", "/dev/urandom"]
     found = [x for root in {Path(x).resolve() for x in roots} for x in _without_packages(root)]
-    return [str(x) for x in (*found, *numpy)], str(library)
+    return [str(x) for x in (*found, *files)], [*standard, str(library)], str(library)
 
 
 def _without_packages(root):
     """`root`, or where Python packages are installed below it what else is in it."""
     if not root.is_dir():
         return [root] if root.exists() else []
-    if not any(x.name in INSTALLED for depth in ("*", "*/*", "python*/*") for x in root.glob(depth)):
+    if not any(x.name in INSTALLED for depth in ("*", "*/*") for x in root.glob(depth)):
         return [root]
     return [y for x in root.iterdir() if x.name not in INSTALLED for y in _without_packages(x)]
 
