@@ -2,9 +2,11 @@
 
 import argparse
 import importlib
+import os
 import sys
 from pathlib import Path
 
+from lessons.assignments.declare import HIDDEN
 from satnp.errors import InputError
 
 NAMES = "A1", "A2", "A3", "A4", "A5", "A6"
@@ -39,7 +41,7 @@ def _parser():
         sub.add_argument("assignment", choices=NAMES, metavar="ASSIGNMENT", help=", ".join(NAMES))
         if name == "grade":
             sub.add_argument("submissions", nargs="+", type=Path, metavar="SUBMISSION")
-            sub.add_argument("--seed", type=int, default=7, help="of the hidden arrays (7); another one for another year")
+            sub.add_argument("--seed", type=int, default=HIDDEN, help=f"of the hidden arrays ({HIDDEN}), another year another")
         sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="absent or empty")
     return parser
 
@@ -58,6 +60,8 @@ def _build(assignment, args):
 
 
 def _grade(assignment, args):
+    if not hasattr(os, "wait4"):
+        raise InputError("submissions are run with the limits of Linux or macOS; grade there (build works anywhere)")
     from lessons.assignments.grade import grade, table
 
     print(table(assignment, grade(assignment, args.submissions, args.out, args.seed)), end="")

@@ -9,6 +9,7 @@ import numpy as np
 
 from lessons.assignments import marks
 from lessons.assignments.cut import PACKAGE, package
+from lessons.assignments.declare import PUBLIC
 
 HERE = Path(__file__).parent
 
@@ -49,7 +50,7 @@ def write(folder, files):
 def gold(assignment, folder):
     """gold.npz and gold.json: the calls of the public checks, what goes in and what should come out."""
     arrays, calls = {}, []
-    for k, case in enumerate(marks.cases(assignment, marks.PUBLIC, ("usual",))):
+    for k, case in enumerate(marks.cases(assignment, PUBLIC, ("usual",))):
         calls.append(marks.call(case.task, case, PACKAGE) | {"name": case.task.name, "points": case.task.points})
         arrays |= {f"{k}/{n}": x for n, x in case.arrays.items()} | {f"{k}/right {n}": x for n, x in case.right.items()}
     np.savez_compressed(folder / "gold.npz", **arrays)

@@ -4,6 +4,9 @@ import inspect
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+PUBLIC = 0  # the seed of the numbers that a student has
+HIDDEN = 7  # ... and of those that marks are made with; --seed gives another one
+
 
 class Speed(NamedTuple):
     """`forward`, `backward` (or None) are the naive form; the student's is to be `ratio` times as fast at each of `sizes`.
@@ -41,7 +44,7 @@ class Task:
     cache: bool = True    # forward returns (out, cache); False: only arrays
     judge: Any = None
     speed: Any = None     # a Speed
-    seconds: float = 20   # that all calls may take together
+    seconds: int = 20     # of the processor, that all calls may take together
 
 
 class Edit(NamedTuple):

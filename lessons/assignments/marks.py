@@ -26,8 +26,7 @@ SHARES = {"usual": 0.7, "edges": 0.3}
 OWN = 0.5       # of an array's points for a right backward of a wrong forward
 DTYPE = 0.75    # ... where float32 comes back as float64, or the imaginary part is lost
 CHANGED = 0.75  # ... where the function wrote to what it was given
-GENERIC = {"sign", "factor", "transposed", "mask", "block", "scattered", "term"}
-PUBLIC = 0      # the seed of the checks that a student has
+GENERIC = {"sign", "factor", "size", "transposed", "mask", "block", "scattered", "term"}  # what diagnose tells of numbers
 
 
 class Case(NamedTuple):
@@ -248,12 +247,14 @@ def _told(task, n, k, case, planned, ran, named):
     else:  # a saturated softmax passes nothing on, so the upstream gradient counts too
         others = {*case.right, *(f"d{m}" for m in task.outputs)} - set(task.outputs)
         scale = max(np.linalg.norm((case.arrays | case.right)[m]) for m in others)
-    sizes = {f"the {axis} axis of {m}": s for m, x in case.arrays.items() if not m.startswith("d")
-             for axis, s in zip(("first", "second", "third", "fourth"), x.shape, strict=False)}  # fmt: skip
+    sizes = {f"the {axis} axis of {m}": size for m in _inputs(task, case.arrays)
+             for axis, size in zip(("first", "second", "third", "fourth"), case.arrays[m].shape, strict=False)}  # fmt: skip
     finding = diagnose(n, g, right, scale, sizes, TOLERANCE)
     if finding is None:
         return Told(1, "right", "right")
     sentence = finding.sentence.partition("; worst at")[0]
+    if finding.kind == "factor" and any(what in sentence for what in sizes):
+        finding = finding._replace(kind="size")
     if n in task.outputs:
         sentence = sentence.replace("the right gradient", "what is right").replace(": nothing flows back to it", "")
     if named is not None:

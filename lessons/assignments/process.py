@@ -22,6 +22,7 @@ from lessons.assignments.submission import REFUSED
 HERE = Path(__file__).parent
 INSTALLED = "site-packages", "dist-packages"
 HIDDEN = [str(Path(satnp.__file__).parent), str(HERE.parent)]
+PATIENCE = 3  # times the seconds of the processor that a submission may take, on the clock: it may sleep, and we be busy
 FILE_SIZE = 64 * 2**20  # bytes, the most that one file of results may have
 
 
@@ -29,7 +30,7 @@ class Ran(NamedTuple):
     results: list   # an {name: array} a call
     errors: dict    # {call: {type, message, where}}
     ended: str      # why it did not end by itself, or ""
-    confined: str
+    confined: str   # by what; "" by nothing, None where it ended before it could say
     seconds: float  # of the processor
 
 
@@ -45,7 +46,7 @@ def run(folder, package_folder, calls, arrays, seconds, memory):
     job = {
         "calls": calls, "arrays": str(folder / "arrays.npz"), "out": str(out), "submission": str(folder / "submission"),
         "readable": [*readable, str(folder)], "listable": listable, "libraries": libraries, "refused": REFUSED,
-        "hidden": HIDDEN, "seconds": int(seconds) + 1, "memory": memory, "file_size": FILE_SIZE,
+        "hidden": HIDDEN, "seconds": seconds, "memory": memory, "file_size": FILE_SIZE,
     }  # fmt: skip
     (folder / "job.json").write_text(json.dumps(job))
     environment = {"PATH": "/usr/bin:/bin", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -61,27 +62,27 @@ def run(folder, package_folder, calls, arrays, seconds, memory):
         ended = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended itself with exit status {code}"
     errors = {int(k): x for k, x in log.get("errors", {}).items()}
     results = [read_arrays(out / f"{k}.npz") for k in range(len(calls))]
-    return Ran(results, errors, ended, log.get("confined", ""), used)
+    return Ran(results, errors, ended, log.get("confined"), used)
 
 
 def _wait(child, seconds):
     """Wait for it, then end its whole group -> (why it had to be ended, or ""; seconds of the processor)"""
-    end, ended = time.monotonic() + seconds, ""
+    end, ended = time.monotonic() + PATIENCE * seconds, ""
     while True:
         pid, status, usage = os.wait4(child.pid, os.WNOHANG)
         if pid:
             break
         if time.monotonic() > end:
-            ended = f"was ended after {seconds:g} s"
+            ended = f"was ended after {PATIENCE * seconds:g} s"
             _kill(child.pid)
             _, status, usage = os.wait4(child.pid, 0)
             break
         time.sleep(0.005)
     _kill(child.pid)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if not ended and child.returncode == -signal.SIGXCPU:
-        ended = f"was ended after {seconds:g} s"
-    return ended, usage.ru_utime + usage.ru_stime
+    child.returncode, used = os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime
+    if child.returncode == -signal.SIGXCPU or child.returncode == -signal.SIGKILL and not ended and used >= seconds:
+        ended = f"was ended after {seconds} s of the processor"
+    return ended, used
 
 
 def _kill(group):

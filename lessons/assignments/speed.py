@@ -1,8 +1,8 @@
 """Is it as many times as fast as the naive form? The clock is the system's, and it is read outside the submission's process.
 
 A process makes the calls of one form and ends; what it took of the processor, less what one took that only read the same
-arrays, is its time: within some milliseconds, so the naive form should take seconds. The two take turns, and the least of each
-counts. One thread, other numbers in every call.
+arrays, is its time: within some milliseconds, so the naive form should take seconds. The two take turns, and the least of
+each counts. One thread, other numbers in every call.
 """
 
 import math

@@ -2,7 +2,6 @@
 
 import ast
 import os
-import shutil
 import stat
 import zipfile
 from pathlib import Path, PurePosixPath
@@ -24,9 +23,8 @@ def unpack(path, package, folder):
         files = _of_zip(path)
     else:
         raise Refused(f"{path.name} is neither a folder nor a zip")
-    roots = {name.parents[-2] if len(name.parents) > 1 else name for name in files}
-    inside = [PurePosixPath(), *roots]
-    for root in inside:  # the package itself, in the root or in one folder
+    roots = sorted({name.parents[-2] for name in files if len(name.parents) > 1})
+    for root in (PurePosixPath(), *roots):  # the package lies there, or in a folder
         mine = {name.relative_to(root): x for name, x in files.items() if root in (PurePosixPath(), *name.parents)}
         mine = {name: x for name, x in mine.items() if name.parts[0] == package and name.suffix == ".py"}
         if mine:
@@ -100,7 +98,3 @@ def imports(folder, files):
                 modules = [node.module]
             found += [(name, node.lineno, x) for x in modules if x.partition(".")[0] in REFUSED]
     return found
-
-
-def remove(folder):
-    shutil.rmtree(folder, ignore_errors=True)

@@ -40,7 +40,8 @@ def main(job):
     log = {"confined": confined, "errors": {}}
 
     def save():
-        (out / "log.json").write_text(json.dumps(log))
+        (out / "log").write_text(json.dumps(log))
+        os.replace(out / "log", out / "log.json")
 
     save()
     with np.load(job["arrays"], allow_pickle=False) as file:
