@@ -41,7 +41,7 @@ def _parser():
         sub.add_argument("assignment", choices=NAMES, metavar="ASSIGNMENT", help=", ".join(NAMES))
         if name == "grade":
             sub.add_argument("submissions", nargs="+", type=Path, metavar="SUBMISSION")
-            sub.add_argument("--seed", type=int, default=HIDDEN, help=f"of the hidden arrays ({HIDDEN}), another year another")
+            sub.add_argument("--seed", type=int, default=HIDDEN, help=f"of the hidden arrays ({HIDDEN})")
         sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="absent or empty")
     return parser
 

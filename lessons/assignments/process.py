@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import shutil
 import signal
 import stat
@@ -10,6 +11,7 @@ import sys
 import sysconfig
 import time
 import zipfile
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -31,58 +33,99 @@ class Ran(NamedTuple):
     errors: dict    # {call: {type, message, where}}
     ended: str      # why it did not end by itself, or ""
     confined: str   # by what; "" by nothing, None where it ended before it could say
-    seconds: float  # of the processor
 
 
-def run(folder, package_folder, calls, arrays, seconds, memory):
-    """Make `calls` with `arrays` (a dict each) in a new process; `folder` is a fresh one of ours for the purpose."""
-    out = folder / "out"
-    out.mkdir(parents=True)
-    for name in "worker.py", "confine.py", "calls.py":
-        shutil.copy(HERE / name, folder / name)
-    shutil.copytree(package_folder, folder / "submission")
-    np.savez(folder / "arrays.npz", **{f"{k}/{n}": x for k, some in enumerate(arrays) for n, x in some.items()})
-    readable, listable, libraries = readables()
-    job = {
-        "calls": calls, "arrays": str(folder / "arrays.npz"), "out": str(out), "submission": str(folder / "submission"),
-        "readable": [*readable, str(folder)], "listable": listable, "libraries": libraries, "refused": REFUSED,
-        "hidden": HIDDEN, "seconds": seconds, "memory": memory, "file_size": FILE_SIZE,
-    }  # fmt: skip
-    (folder / "job.json").write_text(json.dumps(job))
-    environment = {"PATH": "/usr/bin:/bin", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    child = subprocess.Popen(
-        [sys.executable, "-I", "-S", str(folder / "worker.py"), str(folder / "job.json")],
-        cwd=out, env=environment, start_new_session=True, close_fds=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    ended, used = _wait(child, seconds)
-    log = _log(out / "log.json")
-    if not ended and not log.get("done"):
-        code = child.returncode
-        ended = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended itself with exit status {code}"
-    errors = {int(k): x for k, x in log.get("errors", {}).items()}
-    results = [read_arrays(out / f"{k}.npz") for k in range(len(calls))]
-    return Ran(results, errors, ended, log.get("confined"), used)
+def run(folder, package, calls, arrays, seconds, memory):
+    """Make `calls` with `arrays` (a dict each) in a process of their own -> Ran"""
+    worker = Worker(folder, package, calls, seconds, memory)
+    for k, some in enumerate(arrays):
+        worker.ask(k, some)
+    return worker.end()
 
 
-def _wait(child, seconds):
-    """Wait for it, then end its whole group -> (why it had to be ended, or ""; seconds of the processor)"""
-    end, ended = time.monotonic() + PATIENCE * seconds, ""
-    while True:
-        pid, status, usage = os.wait4(child.pid, os.WNOHANG)
-        if pid:
-            break
-        if time.monotonic() > end:
-            ended = f"was ended after {PATIENCE * seconds:g} s"
-            _kill(child.pid)
-            _, status, usage = os.wait4(child.pid, 0)
-            break
-        time.sleep(0.005)
-    _kill(child.pid)
-    child.returncode, used = os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime
-    if child.returncode == -signal.SIGXCPU or child.returncode == -signal.SIGKILL and not ended and used >= seconds:
-        ended = f"was ended after {seconds} s of the processor"
-    return ended, used
+class Worker:
+    """A process that makes calls when it is asked; `folder` is a fresh one of ours, `package` the submission's."""
+
+    def __init__(self, folder, package, calls, seconds, memory):
+        self.folder, self.calls, self.seconds, self.ended = folder, calls, seconds, ""
+        (folder / "out").mkdir(parents=True)
+        for name in "worker.py", "confine.py", "calls.py":
+            shutil.copy(HERE / name, folder / name)
+        shutil.copytree(package, folder / "submission")
+        readable, listable, libraries = readables()
+        job = {
+            "calls": calls, "submission": str(folder / "submission"), "out": str(folder / "out"), "hidden": HIDDEN,
+            "readable": [*readable, str(folder)], "listable": listable, "libraries": libraries, "refused": REFUSED,
+            "seconds": seconds, "memory": memory, "file_size": FILE_SIZE,
+        }  # fmt: skip
+        (folder / "job.json").write_text(json.dumps(job))
+        threads = {f"{name}_NUM_THREADS": "1" for name in ("OPENBLAS", "OMP", "MKL")}
+        self.child = subprocess.Popen(
+            [sys.executable, "-I", "-S", str(folder / "worker.py"), str(folder / "job.json")],
+            cwd=folder / "out", env={"PATH": "/usr/bin:/bin"} | threads, start_new_session=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        self.last = time.monotonic() + PATIENCE * seconds
+
+    def ask(self, k, arrays):
+        """Have call k made -> the seconds of the processor that it took, or None where the process ended instead."""
+        if self.ended:
+            return None
+        np.savez(self.folder / f"{k}.npz", **arrays)
+        start = self._clock()
+        try:
+            self.child.stdin.write(b"%d\n" % k)
+            self.child.stdin.flush()
+        except OSError:
+            self.ended = "itself"
+            return None
+        said = b""
+        while b"%d\n" % k not in said:
+            left = self.last - time.monotonic()
+            if left <= 0 or not select.select([self.child.stdout], [], [], left)[0]:
+                self.ended = f"was ended after {PATIENCE * self.seconds} s"
+                return None
+            more = os.read(self.child.stdout.fileno(), 4096)
+            if not more:
+                self.ended = "itself"
+                return None
+            said = (said + more)[-100:]
+        return self._clock() - start
+
+    def end(self):
+        """Let it end, or end it, and its whole group -> Ran"""
+        with suppress(OSError):
+            self.child.stdin.close()
+        while not (done := os.wait4(self.child.pid, os.WNOHANG))[0]:
+            if time.monotonic() > self.last or self.ended.startswith("was"):
+                self.ended = f"was ended after {PATIENCE * self.seconds} s"
+                _kill(self.child.pid)
+                done = os.wait4(self.child.pid, 0)
+                break
+            time.sleep(0.002)
+        _kill(self.child.pid)
+        self.child.stdout.close()
+        _, status, usage = done
+        code = self.child.returncode = os.waitstatus_to_exitcode(status)
+        log = _log(self.folder / "out" / "log.json")
+        if self.ended.startswith("was"):
+            ended = self.ended
+        elif code in (-signal.SIGXCPU, -signal.SIGKILL) and usage.ru_utime + usage.ru_stime >= self.seconds:
+            ended = f"was ended after {self.seconds} s of the processor"
+        elif code < 0:
+            ended = f"was ended by {signal.Signals(-code).name}"
+        else:
+            ended = "" if log.get("done") else f"ended itself with exit status {code}"
+        errors = {int(k): x for k, x in log.get("errors", {}).items()}
+        results = [read_arrays(self.folder / "out" / f"{k}.npz") for k in range(len(self.calls))]
+        return Ran(results, errors, ended, log.get("confined"))
+
+    def _clock(self):
+        """Seconds that it has had of the processor; where the system does not tell of others, those of the clock."""
+        try:
+            return time.clock_gettime((~self.child.pid << 3) | 2)
+        except (OSError, AttributeError):
+            return time.monotonic()
 
 
 def _kill(group):

@@ -1,8 +1,7 @@
 """Is it as many times as fast as the naive form? The clock is the system's, and it is read outside the submission's process.
 
-A process makes the calls of one form and ends; what it took of the processor, less what one took that only read the same
-arrays, is its time: within some milliseconds, so the naive form should take seconds. The two take turns, and the least of
-each counts. One thread, other numbers in every call.
+Two processes wait, one with the submission, one with the naive form, and are given the same numbers in turn, which neither
+has seen before. What each had of the processor until it answered is its time; of all turns the least counts. One thread.
 """
 
 import math
@@ -15,36 +14,36 @@ from lessons.assignments import marks, process
 from lessons.assignments.build import write
 from lessons.assignments.cut import PACKAGE, package
 
-TURNS = 3
+TURNS = 4  # the first is for warming up
 _alone = threading.Lock()  # two that are timed at once would tell of each other
 
 
 def mark(assignment, task, seed, submission, folder):
     """("seconds", points, most, {group: Told}, notes) of a task with a Speed"""
     most, (calls, arrays, rights) = task.points["seconds"], _calls(task, seed)
-    naive = [x | marks.named(task.speed.forward, task.speed.backward, PACKAGE) for x in calls]
-    model = folder / "naive"
-    write(model, package(assignment))
-    ways = {"none": (model, []), "naive": (model, naive), "mine": (submission, calls)}
-    least = dict.fromkeys(ways, math.inf)
+    write(folder / "model", package(assignment))
+    naive = [call | marks.named(task.speed.forward, task.speed.backward, PACKAGE) for call in calls]
+    limits = task.seconds, assignment.memory
     with _alone:
-        for turn in range(TURNS):
-            for way, (code, wanted) in ways.items():
-                ran = process.run(folder / f"{way} {turn}", code, wanted, arrays, task.seconds, assignment.memory)
-                least[way] = min(least[way], ran.seconds)
-                if way == "mine" and (wrong := _wrong(task, ran, rights)):
-                    return "seconds", 0, most, {"speed": wrong}, []
-    ratio = (least["naive"] - least["none"]) / max(least["mine"] - least["none"], 1e-3)
-    share = min(1.0, max(0.0, math.log(max(ratio, 1e-3)) / math.log(task.speed.ratio)))
+        workers = [process.Worker(folder / "naive", folder / "model", naive, *limits),
+                   process.Worker(folder / "mine", submission, calls, *limits)]  # fmt: skip
+        taken = [[worker.ask(k, x) for worker in workers] for k, x in enumerate(arrays)]
+        _, ran = [worker.end() for worker in workers]
+    if told := _wrong(ran, rights):
+        return "seconds", 0, most, {"speed": told}, []
+    taken = np.array(taken).reshape(TURNS, len(task.speed.sizes), 2)[1:]
+    naive, mine = taken.min(axis=0).sum(axis=0)
+    ratio = naive / mine
+    share = min(1.0, max(0.0, math.log(ratio) / math.log(task.speed.ratio)))
     sentence = f"{ratio:.3g} times as fast as the naive form, {task.speed.ratio:g} times is wanted"
     told = marks.Told(share, "right" if share == 1 else "slow", sentence)
     return "seconds", most * share, most, {"speed": told}, []
 
 
 def _calls(task, seed):
-    """(calls, arrays, right arrays) of the sizes that are timed; with a backward where the naive form has one"""
+    """(calls, arrays, right arrays) of the sizes, in every turn; with a backward where the naive form has one"""
     calls, arrays, rights = [], [], []
-    for k, sizes in enumerate(task.speed.sizes):
+    for k, sizes in enumerate(task.speed.sizes * TURNS):
         rng = np.random.default_rng([seed, zlib.crc32(f"{task.name} speed {k}".encode())])
         made = task.make(rng, **sizes)
         inputs = {n: x for n, x in made.items() if isinstance(x, np.ndarray)}
@@ -65,7 +64,7 @@ def _calls(task, seed):
     return calls, arrays, rights
 
 
-def _wrong(task, ran, rights):
+def _wrong(ran, rights):
     """What keeps the time from counting, or None."""
     for k, right in enumerate(rights):
         for n, x in right.items():

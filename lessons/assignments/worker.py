@@ -1,6 +1,7 @@
-"""The process of a submission: python -I -S worker.py JOB. Reads the job's arrays, calls, writes arrays; knows nothing else.
+"""The process of a submission: python -I -S worker.py JOB. Reads arrays, calls, writes arrays; knows nothing else.
 
-JOB is a JSON file: what may be read, the limits, the calls. The arrays lie beside it, the results go to the folder `out`.
+JOB is a JSON file: what may be read, the limits, the calls. A line "k" on stdin asks for call k with the arrays of k.npz;
+its results go to out/k.npz, then "k" to stdout. When stdin ends, so does the process.
 """
 
 import json
@@ -22,8 +23,11 @@ class Refuse:
 
 
 def main(job):
-    here = str(Path(__file__).parent)
-    sys.path.insert(0, here)
+    asked, answers = os.fdopen(os.dup(0)), os.dup(1)
+    for standard in 0, 1:  # what the submission prints is nobody's business
+        os.dup2(os.open(os.devnull, os.O_RDWR), standard)
+    here = Path(__file__).parent
+    sys.path.insert(0, str(here))
     import confine
 
     confined = confine.confine(job)
@@ -31,31 +35,30 @@ def main(job):
     import calls
     import numpy as np
 
-    sys.path.remove(here)
+    sys.path.remove(str(here))
     for name in "confine", "calls":
         del sys.modules[name]
     sys.meta_path.insert(0, Refuse(job["refused"]))
     sys.path.insert(0, job["submission"])
-    out = Path(job["out"])
-    log = {"confined": confined, "errors": {}}
+    out, log = here / "out", {"confined": confined, "errors": {}}
 
     def save():
         (out / "log").write_text(json.dumps(log))
         os.replace(out / "log", out / "log.json")
 
     save()
-    with np.load(job["arrays"], allow_pickle=False) as file:
-        arrays = {n: file[n] for n in file.files}
-    for k, call in enumerate(job["calls"]):
-        mine, results = {n.partition("/")[2]: x for n, x in arrays.items() if n.startswith(f"{k}/")}, {}
+    for k in map(int, asked):
+        with np.load(here / f"{k}.npz", allow_pickle=False) as file:
+            arrays, results = dict(file), {}
         try:
             with np.errstate(all="ignore"):
-                calls.run(call, mine, results)
+                calls.run(job["calls"][k], arrays, results)
         except (Exception, SystemExit) as error:
             log["errors"][k] = told(error, job["submission"])
             save()
         with open(out / f"{k}.npz", "wb") as file:
             np.savez(file, **{n: x for n, x in results.items() if x.dtype.kind in "biufc"})
+        os.write(answers, b"%d\n" % k)
     log["done"] = True
     save()
     os._exit(0)  # whatever threads or handlers the submission left
