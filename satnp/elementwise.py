@@ -25,30 +25,35 @@ LEAST = 1 << 20  # numbers of a result, below which one call of NumPy was measur
 def elementwise(formula):
     """`formula` of broadcast arrays of one dtype -> an array or a tuple of arrays, each of the broadcast shape.
 
-    out: arrays to write to, also those that are read. Raises formulas.NotElementwise, at once, for a line that no kernel
-    can be made from.
+    out: arrays to write to, also those that are read; None in place of one makes it anew. Raises formulas.NotElementwise,
+    at once, for a line that no kernel can be made from.
     """
 
     @wraps(formula)
     def call(*args, out=None):
-        xp = xp_of(*args)
-        is_complex = any(x.dtype.kind == "c" for x in args if hasattr(x, "dtype"))
+        xp, dtypes = xp_of(*args), [x.dtype for x in args if hasattr(x, "dtype")]
+        is_complex = any(dtype.kind == "c" for dtype in dtypes)
+        shape = () if is_complex else np.broadcast_shapes(*(getattr(x, "shape", ()) for x in args))
+        outs = out or (None,) * len(call.kernel.outputs)
         if xp is not np and not is_complex:
-            return _on_device(xp, call.kernel)(*args, *(out or ()))
-        shape = () if is_complex else np.broadcast_shapes(*(np.shape(x) for x in args))
+            outs = out and [xp.empty(shape, dtype=dtypes[0]) if x is None else x for x in out]
+            return _on_device(xp, call.kernel)(*args, *(outs or ()))
         if prod(shape) >= LEAST:
-            return _in_blocks(formula, args, shape, out)
-        found = formula(*args)
-        return found if out is None else _write(found, out)
+            return _in_blocks(formula, args, shape, outs)
+        return write(formula(*args), outs)
 
     call.kernel = formulas.kernel(formula)
     return call
 
 
-def _write(found, outs, rows=...):
-    for out, x in zip(outs, found if isinstance(found, tuple) else (found,), strict=True):
-        out[rows] = x
-    return tuple(outs) if isinstance(found, tuple) else outs[0]
+def write(found, outs, rows=...):
+    """What was found, in the arrays that are given for it."""
+    single, kept = not isinstance(found, tuple), []
+    for x, out in zip((found,) if single else found, outs, strict=True):
+        if out is not None:
+            out[rows] = x
+        kept.append(x if out is None else out)
+    return kept[0] if single else tuple(kept)
 
 
 @cache
@@ -62,14 +67,15 @@ def _in_blocks(formula, args, shape, outs=None):
         return [x[rows] if np.ndim(x) == len(shape) and len(x) > 1 else x for x in args]
 
     step = max(1, BLOCK // prod(shape[1:]))
-    if outs is None:
+    if any(out is None for out in outs):
         one = formula(*of(slice(0, 1)))
-        outs = [np.empty(shape, x.dtype) for x in (one if isinstance(one, tuple) else (one,))]
+        one = one if isinstance(one, tuple) else (one,)
+        outs = [np.empty(shape, x.dtype) if out is None else out for x, out in zip(one, outs, strict=True)]
 
     def fill(share):
         for start in range(share.start, share.stop, step):
             rows = slice(start, min(start + step, share.stop))
-            found = _write(formula(*of(rows)), outs, rows)
+            found = write(formula(*of(rows)), outs, rows)
         return found
 
     return parallel(fill, shares(shape[0], step))[0]

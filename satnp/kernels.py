@@ -7,11 +7,13 @@ does, so that the same numbers come out each time. A warp is 32 threads that sha
 """
 
 from functools import cache, wraps
+from itertools import zip_longest
 from math import prod
 
 import numpy as np
 
 from satnp.backend import xp_of
+from satnp.elementwise import write
 
 THREADS = 128  # of a block
 WARP = 32
@@ -39,24 +41,28 @@ def by_hand(outputs, sizes, threads, source):
     """The decorated NumPy function is the definition of the kernel in `source`, which has its name.
 
     Of the same arguments, outputs(*args) gives the shapes of what it returns, sizes(*args) the integers that the kernel is
-    given after its arrays, and threads(*args) how many threads it wants.
+    given after its arrays, and threads(*args) how many threads it wants. `out` is a contiguous array for each thing that it
+    returns, None for one that is to be made.
     """
 
     def decorate(definition):
         @wraps(definition)
-        def call(*args):
+        def call(*args, out=None):
             xp = xp_of(*args)
             arrays = [x for x in args if hasattr(x, "dtype")]
             if xp is np or any(x.dtype.kind == "c" for x in arrays):
-                return definition(*args)
+                return definition(*args) if out is None else write(definition(*args), out)
             T, *others = {x.dtype.char for x in arrays if x.dtype.kind == "f"}
             if others or T not in "fd" or any(x.dtype != np.int64 for x in arrays if x.dtype.kind != "f"):
                 kinds = ", ".join(str(x.dtype) for x in arrays)
                 raise TypeError(f"{definition.__name__} wants float32 or float64 and int64 on a device, not {kinds}")
             if hasattr(xp, "run_by_hand"):  # a stand-in for CuPy
-                return xp.run_by_hand(definition, args)
+                return xp.run_by_hand(definition, args, out)
             arrays = [xp.ascontiguousarray(x) for x in arrays]
-            outs = [xp.empty(shape, dtype=arrays[0].dtype) for shape in outputs(*args)]
+            outs = [
+                xp.empty(shape, dtype=arrays[0].dtype) if x is None else x
+                for shape, x in zip_longest(outputs(*args), out or ())
+            ]
             blocks = -(-threads(*args) // THREADS)
             integers = [np.int32(n) for n in sizes(*args)]
             _compiled(xp, call, T)((blocks,), (THREADS,), (*arrays, *outs, *integers))

@@ -16,6 +16,8 @@ import types
 
 import numpy as np
 
+from satnp.elementwise import write
+
 counts = types.SimpleNamespace(h2d=0, d2h=0, syncs=0, launches=0)
 _syncs_refused = False
 
@@ -48,6 +50,7 @@ SYNCS = """
     argwhere average bincount choose compress delete extract flatnonzero histogram intersect1d nonzero put setdiff1d
     union1d unique
 """.split()
+JOINS = "concatenate stack hstack vstack dstack column_stack".split()
 # Nothing to compute on the device.
 FREE = """
     broadcast_shapes can_cast empty empty_like iscomplexobj isrealobj isscalar issubdtype may_share_memory ndim
@@ -109,9 +112,22 @@ def _call(function, name, args, keywords):
     result = function(*args, **{k: _unwrap(v) for k, v in keywords.items()})
     if name in FREE:
         return ndarray(result) if isinstance(result, np.ndarray) else result
-    if out is not None or not _is_view(result, args):
+    if name in JOINS:
+        _count_join(len(args[0]))
+    elif out is not None or not _is_view(result, args):
         counts.launches += 1
     return _wrap(result) if out is None else out
+
+
+def _count_join(arrays):
+    """Up to eight arrays are copied one by one; more in one kernel, which is sent a table of their addresses."""
+    counts.launches += arrays if arrays <= 8 else 1
+    counts.h2d += arrays > 8
+
+
+def _count_matmul(*operands):
+    """A launch, and one more for each matrix whose rows and columns both have gaps: cuBLAS gets a copy."""
+    counts.launches += 1 + sum(x.ndim == 2 and not (x.flags.c_contiguous or x.flags.f_contiguous) for x in operands)
 
 
 def _check_matmul(a, b):
@@ -135,7 +151,9 @@ class ufunc:
         operands = [_operand(x) for x in args]
         if self._function is np.matmul:
             _check_matmul(*operands)
-        counts.launches += 1
+            _count_matmul(*operands)
+        else:
+            counts.launches += 1
         if out is None:
             return _wrap(self._function(*operands, **keywords))
         self._function(*operands, out=_operand(out), **keywords)
@@ -185,13 +203,18 @@ class ElementwiseKernel:
         return outs[0] if len(outs) == 1 else tuple(outs)
 
 
-def run_by_hand(definition, args):
+def run_by_hand(definition, args, out=None):
     """One of satnp/kernels.py: a launch, and one more for each array that must be laid out anew."""
     arrays = [x for x in args if isinstance(x, ndarray)]
     if len({x.dtype for x in arrays if x.dtype.kind == "f"}) != 1:
         raise TypeError(f"{definition.__name__} wants floats of one type, not {[x.dtype for x in arrays]}")
     counts.launches += 1 + sum(not x.flags.c_contiguous for x in arrays)
-    return _wrap(definition(*map(_unwrap, args)))
+    found = definition(*map(_unwrap, args))
+    if out is None:
+        return _wrap(found)
+    if not all(x.flags.c_contiguous for x in out if x is not None):
+        raise TypeError(f"{definition.__name__} writes to contiguous arrays only")
+    return _wrap(write(found, [None if x is None else _operand(x) for x in out]))
 
 
 def _key(index):
@@ -314,7 +337,9 @@ def _operator(function, reflected=False):
             operands.reverse()
         if function is operator.matmul:
             _check_matmul(*operands)
-        counts.launches += 1
+            _count_matmul(*operands)
+        else:
+            counts.launches += 1
         return _wrap(function(*operands))
 
     return apply

@@ -55,7 +55,7 @@ def test_a_block_is_small(small_blocks):
         seen.append(len(a))
         return a * b
 
-    module._in_blocks(formula, (np.ones((9, 10)), np.ones(10)), (9, 10))
+    module._in_blocks(formula, (np.ones((9, 10)), np.ones(10)), (9, 10), [None])
     assert max(seen) == 2 and sum(seen) >= 9
 
 

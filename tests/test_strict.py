@@ -252,7 +252,10 @@ def test_a_read_only_array_is_not_written_to():
         ({"launches": 1}, lambda x: x @ x.T),
         ({"launches": 1}, lambda x: strict.exp(x, out=x)),
         ({"launches": 1}, lambda x: x.sum(axis=0)),
-        ({"launches": 1}, lambda x: strict.concatenate([x, x])),
+        ({"launches": 2}, lambda x: strict.concatenate([x, x])),
+        ({"launches": 1, "h2d": 1}, lambda x: strict.stack([x] * 9)),
+        ({"launches": 1}, lambda x: x @ x.T),
+        ({"launches": 2}, lambda x: x[:, :2] @ x),
         ({"launches": 1}, lambda x: assign(x, 0, 1.0)),
         ({}, lambda x: x.T.reshape(3, 2)[0]),
         ({}, lambda x: strict.empty_like(x)),
@@ -271,7 +274,7 @@ def test_budget(costs, work):
         work(x)
     assert vars(used) == limits
     for name in costs:
-        with pytest.raises(AssertionError, match=f"{name}: 1, not 0"), strict.budget(**limits | {name: 0}):
+        with pytest.raises(AssertionError, match=f"{name}: {costs[name]}, not 0"), strict.budget(**limits | {name: 0}):
             work(x)
 
 

@@ -89,6 +89,8 @@ from satnp.layers import (
     embedding_backward,
     embedding_forward,
     exponentials,
+    few_rows_product,
+    for_few_rows,
     gate_backward_preactivation,
     gate_forward,
     initial_state_backward,
@@ -195,7 +197,8 @@ class Cache(NamedTuple):
     nll: object         # (), mean over captions of -sum_t log p(y_t)
     alphas: object      # (T, N, L)
     looks: object       # (T, N, L), what the context was formed with: alpha_t, or s_t
-    hz: object          # (T, N, H + D), h_{t-1} and z_t
+    hz: object          # (T + 1, N, H + D), h_{t-1} and z_t; the last row has h_T alone
+    queries: object     # (T, N, A), h_{t-1} as f_att sees it; None where that is h_{t-1} itself
     steps: list
     start: object
     embedding: object
@@ -210,12 +213,12 @@ class Cache(NamedTuple):
     @property
     def h_prev(self):
         """h_{t-1} (T, N, H)"""
-        return self.hz[:, :, : self.config.H]
+        return self.hz[:-1, :, : self.config.H]
 
     @property
     def z(self):
         """z_t (T, N, D)"""
-        return self.hz[:, :, self.config.H :]
+        return self.hz[:-1, :, self.config.H :]
 
 
 class Hard(NamedTuple):
@@ -315,36 +318,40 @@ def forward(params, config, batch, noise):
     # before the loop: all that the photo and the given words decide
     words, embedding = embedding_forward(y_prev.ravel(), p.E)
     words, words_dropout = dropout_forward(words, _rows(noise.words))
-    word_gates = (words @ p.W_x + p.b).reshape(T, N, 4 * H)
+    word_gates = words @ p.W_x
+    word_gates += p.b
+    word_gates = word_gates.reshape(T, N, 4 * H)
     keys = attention_keys(p, config, annotations)
     F = exponentials(keys) if config.f_att == "additive" else None
     (h, c), start = initial_state_forward(annotations, p.W_h0, p.b_h0, p.W_c0, p.b_c0)
 
-    # the loop: what depends on h_{t-1}
-    W_hz = p.stacked("W_h", "W_z")
+    # the loop: what depends on h_{t-1}, each step's arrays written where the next parts want them side by side
+    hz = xp.empty((T + 1, N, H + D), dtype=h.dtype)
+    alphas = xp.empty((T, N, L), dtype=h.dtype)
+    queries = xp.empty((T, N, config.A), dtype=h.dtype) if config.f_att == "additive" else None
+    W_hz = for_few_rows(p.stacked("W_h", "W_z").T, N)
     gumbel = [None] * T if noise.gumbel is None else noise.gumbel
-    steps, hz, states, all_scores, alphas, looks = [], [], [], [], [], []
+    steps, all_scores, looks = [], [], []
+    hz[0, :, :H] = h
     for t in range(T):
-        scores, scores_cache = attention_scores_forward(p, config, keys, h, F)
+        scores, scores_cache = attention_scores_forward(p, config, keys, h, F, out=None if queries is None else queries[t])
         if config.hard:
-            alpha, _ = softmax_forward(scores)
-            seen = choose(config, scores, alpha, gumbel[t], noise.expected)
+            alphas[t], _ = softmax_forward(scores)
+            alpha, seen = alphas[t], choose(config, scores, alphas[t], gumbel[t], noise.expected)
             context, _ = context_forward(seen, annotations)
+            all_scores.append(scores)
+            looks.append(seen)
         else:
-            alpha, context = soft_attention(scores, annotations)
-            seen = alpha
-        z, gate_cache = gate_forward(h, context, p.W_beta, p.b_beta)
-        hz.append(xp.concatenate([h, z], axis=1))  # side by side: one product a step
-        (h, c), cell_cache = lstm_cell_forward(hz[t] @ W_hz, c, word_gates[t])
+            alpha, context = soft_attention(scores, annotations, out=alphas[t])
+        _, gate_cache = gate_forward(h, context, p.W_beta, p.b_beta, out=hz[t, :, H:])
+        (h, c), cell_cache = lstm_cell_forward(few_rows_product(hz[t], W_hz), c, word_gates[t])
+        hz[t + 1, :, :H] = h
         steps.append(Step(scores_cache, SoftmaxCache(alpha), gate_cache, cell_cache))
-        for kept, x in ((states, h), (all_scores, scores), (alphas, alpha), (looks, seen)):
-            kept.append(x)
-    hz, alphas = xp.stack(hz), xp.stack(alphas)
     looks = xp.stack(looks) if config.hard else alphas
 
     # after the loop: the words that all states predict
-    h_out, state_dropout = dropout_forward(xp.concatenate(states), _rows(noise.state))
-    hidden, deep = deep_output_forward(words, h_out, _rows(hz[:, :, H:]), p.L_h, p.L_z, p.b_m)
+    h_out, state_dropout = dropout_forward(_rows(hz[1:, :, :H]), _rows(noise.state))
+    hidden, deep = deep_output_forward(words, h_out, _rows(hz[:-1, :, H:]), p.L_h, p.L_z, p.b_m)
     hidden, hidden_dropout = dropout_forward(hidden, _rows(noise.hidden))
     nll, vocabulary = vocabulary_forward(hidden, p.L_o, p.b_o, y.ravel(), mask.ravel() / N)
     penalty, doubly = doubly_stochastic_forward(alphas, mask)
@@ -355,14 +362,14 @@ def forward(params, config, batch, noise):
         scores, log_p = xp.stack(all_scores), vocabulary.log_p.reshape(T, N)
         ahead = None
         if config.estimator == "local_expectation":
-            ahead = look_ahead(p, config, annotations, word_gates, words, hz[:, :, :H], steps, noise, y)
+            ahead = look_ahead(p, config, annotations, word_gates, words, hz[:-1, :, :H], steps, noise, y)
         baseline = xp.zeros((), dtype=mask.dtype) if baseline is None else baseline
         hard = Hard(scores, noise.gumbel, noise.expected, log_p, mask, ahead, baseline)
         baseline = moving_average(baseline, _reward(config, total, hard)[0], 1 - noise.expected)
         loss = loss - config.entropy_weight * (mask * entropy(scores)).sum() / N
     dropouts = words_dropout, state_dropout, hidden_dropout
     return loss, Cache(
-        p, config, annotations, nll, alphas, looks, hz, steps, start, embedding, dropouts, words,
+        p, config, annotations, nll, alphas, looks, hz, queries, steps, start, embedding, dropouts, words,
         deep, vocabulary, doubly, hard, baseline,
     )  # fmt: skip
 
@@ -380,54 +387,55 @@ def backward(cache, grads, frozen=False):
     dalphas = doubly_stochastic_backward(config.penalty, cache.doubly)
     dscores_hard = None if hard is None else score_gradients(config, cache)
     dhidden, dL_o, db_o = vocabulary_backward(1.0, cache.vocabulary)
+    g.add(L_o=dL_o, b_o=db_o)
+    del dL_o  # a gradient as large as the vocabulary is not kept
     dhidden = dropout_backward(dhidden, hidden_dropout)
     dwords, dh_out, dz_out, dL_h, dL_z, db_m = deep_output_backward(dhidden, cache.deep)
+    g.add(L_h=dL_h, L_z=dL_z, b_m=db_m)
     dh_out = dropout_backward(dh_out, state_dropout).reshape(T, N, H)
     dz_out = dz_out.reshape(T, N, D)
 
     # the loop, backwards
     W_hz = p.stacked("W_h", "W_z")
-    dgates_all, dgate_all, dcontext_all, dscores_all, dqueries = ([None] * T for _ in range(5))
+    dgates, dgate, dcontext, dscores = (
+        xp.empty((T, N, size), dtype=dh_out.dtype) for size in (4 * H, p.W_beta.shape[1], D, L)
+    )
+    dqueries = [None] * T if cache.queries is None else xp.empty_like(cache.queries)
     nothing = xp.zeros((N, H), dtype=dh_out.dtype)
     dh_out = [nothing, *dh_out]  # dh_out[t] is that of h_t; no word hears h_0
     dh, dc = dh_out[T], nothing
     for t in reversed(range(T)):
         step = cache.steps[t]
-        dgates, dc = lstm_cell_backward((dh, dc), step.cell)
-        dhz = (W_hz @ dgates.T).T  # for few rows the faster way round
-        dz, dcontext = _through_gate(dz_out[t], dhz[:, H:], step.gate.beta)
-        dgate = gate_backward_preactivation(dz, step.gate)
+        _, dc = lstm_cell_backward((dh, dc), step.cell, out=dgates[t])
+        dhz = few_rows_product(dgates[t], W_hz)
+        dz, _ = _through_gate(dz_out[t], dhz[:, H:], step.gate.beta, out=(None, dcontext[t]))
+        gate_backward_preactivation(dz, step.gate, out=dgate[t])
         if hard is None:
-            dalpha = context_weights_backward(dcontext, annotations, dalphas[t])
-            dscores, dqueries[t], dh_att = attention_look_backward(p, config, dalpha, step)
+            dalpha = context_weights_backward(dcontext[t], annotations, dalphas[t])
+            dh_att = attention_look_backward(p, config, dalpha, step, out=(dscores[t], dqueries[t]))
         else:  # the likelihood stops at a location that was drawn
-            expected, dlook = hard.expected[:, None], context_weights_backward(dcontext, annotations)
-            dscores = softmax_backward(expected * dlook + dalphas[t], step.softmax) + dscores_hard[t]
+            expected, dlook = hard.expected[:, None], context_weights_backward(dcontext[t], annotations)
+            dscores[t] = softmax_backward(expected * dlook + dalphas[t], step.softmax) + dscores_hard[t]
             if config.estimator == "gumbel_st":
                 dsample = (1 - expected) * dlook
-                dscores += straight_through(dsample, hard.scores[t], hard.gumbel[t], config.temperature)
-            dqueries[t], dh_att = attention_query_backward(p, config, dscores, step.scores)
-        dh = _to_state(dh_out[t], dhz[:, :H], dh_att, *_outer(dgate, p.W_beta))
-        dgates_all[t], dgate_all[t], dcontext_all[t], dscores_all[t] = dgates, dgate, dcontext, dscores
+                dscores[t] += straight_through(dsample, hard.scores[t], hard.gumbel[t], config.temperature)
+            dh_att = attention_query_backward(p, config, dscores[t], step.scores, out=dqueries[t])
+        dh = _to_state(dh_out[t], dhz[:, :H], dh_att, *_outer(dgate[t], p.W_beta))
 
     # before the loop, backwards, with every weight gradient as one product over all steps
     dannotations, dW_h0, db_h0, dW_c0, db_c0 = initial_state_backward((dh, dc), cache.start)
-    hz = _rows(cache.hz)
+    g.add(W_h0=dW_h0, b_h0=db_h0, W_c0=dW_c0, b_c0=db_c0)
+    hz, dgates, dgate = _rows(cache.hz[:-1]), _rows(dgates), _rows(dgate)
     h_prev = hz[:, :H]
-    dgates, dgate, dscores = xp.concatenate(dgates_all), xp.concatenate(dgate_all), xp.stack(dscores_all)
-    dwords = dwords + dgates @ p.W_x.T
-    g.add(
-        E=embedding_backward(dropout_backward(dwords, words_dropout), cache.embedding),
-        W_x=cache.words.T @ dgates, b=dgates.sum(axis=0), W_beta=h_prev.T @ dgate, b_beta=dgate.sum(axis=0),
-        W_h0=dW_h0, b_h0=db_h0, W_c0=dW_c0, b_c0=db_c0, L_h=dL_h, L_z=dL_z, b_m=db_m, L_o=dL_o, b_o=db_o,
-    )  # fmt: skip
+    dwords += dgates @ p.W_x.T
+    g.add(E=embedding_backward(dropout_backward(dwords, words_dropout), cache.embedding))
+    g.add(W_x=cache.words.T @ dgates, b=dgates.sum(axis=0), W_beta=h_prev.T @ dgate, b_beta=dgate.sum(axis=0))
     dW_hz = g.stacked("W_h", "W_z")
     dW_hz += hz.T @ dgates
-    f_att = [step.scores for step in cache.steps]
-    dannotations_att = attention_keys_backward(p, config, annotations, h_prev, dscores, dqueries, f_att, g, frozen)
+    dannotations_att = attention_keys_backward(p, config, cache, h_prev, dscores, dqueries, g, frozen)
     if frozen:
         return None
-    dannotations_context = cache.looks.transpose(1, 2, 0) @ xp.stack(dcontext_all, axis=1)
+    dannotations_context = cache.looks.transpose(1, 2, 0) @ dcontext.transpose(1, 0, 2)
     dannotations = _sum(dannotations, dannotations_context, dannotations_att)
     return dannotations if hard is None else dannotations.reshape(config.samples, -1, L, D).sum(axis=0)
 
@@ -639,48 +647,49 @@ def attention_keys(p, config, annotations):
     return keys.reshape(N, L, -1)
 
 
-def attention_keys_backward(p, config, annotations, h_prev, dscores, dqueries, caches, g, frozen):
+def attention_keys_backward(p, config, cache, h_prev, dscores, dqueries, g, frozen):
     """Adds f_att's weight gradients, each for all steps at once -> dannotations (N, L, D), None where frozen
 
-    h_prev (T*N, H), dscores (T, N, L), dqueries: T of (N, A), caches: T of attention_scores_forward
+    cache of forward, h_prev (T*N, H), dscores (T, N, L), dqueries (T, N, A)
     """
-    xp, (N, L, D) = xp_of(annotations), annotations.shape
-    queries = xp.stack([cache.query for cache in caches])
-    if config.f_att == "dot":
-        return None if frozen else dot_keys_backward(dscores, queries)
+    annotations, (T, N, L), D = cache.annotations, dscores.shape, config.D
     if config.f_att == "additive":
-        dkeys, dv, dc = additive_keys_backward(dscores, queries, caches[0])
-        g.add(W_s=h_prev.T @ xp.concatenate(dqueries), v=dv, c_a=dc, b_a=dkeys.sum(axis=(0, 1)))
+        dkeys, dv, dc = additive_keys_backward(dscores, cache.queries, cache.steps[0].scores)
+        g.add(W_s=h_prev.T @ _rows(dqueries), v=dv, c_a=dc, b_a=dkeys.sum(axis=(0, 1)))
     else:
-        dkeys = dot_keys_backward(dscores, queries)
+        dkeys = dot_keys_backward(dscores, h_prev.reshape(T, N, -1) * _query_scale(config))
+        if config.f_att == "dot":
+            return None if frozen else dkeys
     dkeys = dkeys.reshape(N * L, -1)
     g.add(W_a=annotations.reshape(N * L, D).T @ dkeys)
     return None if frozen else (dkeys @ p.W_a.T).reshape(N, L, D)
 
 
-def attention_scores_forward(p, config, keys, h, F=None):
-    """e_t = f_att(a, h_{t-1}): keys (N, L, A), h (N, H), F from `exponentials` -> scores (N, L)"""
+def attention_scores_forward(p, config, keys, h, F=None, out=None):
+    """e_t = f_att(a, h_{t-1}): keys (N, L, A), h (N, H), F from `exponentials` -> scores (N, L)
+
+    Additive: `out` (N, A) is where h W_s is written.
+    """
     if config.f_att == "additive":
-        return additive_scores_forward(keys, h @ p.W_s, p.v, p.c_a, F)
+        return additive_scores_forward(keys, xp_of(h).matmul(h, p.W_s, out=out), p.v, p.c_a, F)
     return dot_scores_forward(keys, h * _query_scale(config))
 
 
-def attention_look_backward(p, config, dalpha, step):
-    """dalpha (N, L) -> dscores (N, L), dquery (N, A), dh (N, H)"""
+def attention_look_backward(p, config, dalpha, step, out):
+    """dalpha (N, L) -> dh (N, H); dscores (N, L) and the additive dquery (N, A) are written to the two of `out`"""
     if config.f_att == "additive":
-        dscores, dquery = additive_look_backward(dalpha, step.softmax.alpha, step.scores)
-        return dscores, dquery, dquery @ p.W_s.T
-    dscores = softmax_backward(dalpha, step.softmax)
-    return dscores, *attention_query_backward(p, config, dscores, step.scores)
+        _, dquery = additive_look_backward(dalpha, step.softmax.alpha, step.scores, out)
+        return dquery @ p.W_s.T
+    dscores, dquery = out
+    dscores[...] = softmax_backward(dalpha, step.softmax)
+    return attention_query_backward(p, config, dscores, step.scores, dquery)
 
 
-def attention_query_backward(p, config, dscores, cache):
-    """dscores (N, L) -> dquery (N, A), dh (N, H)"""
+def attention_query_backward(p, config, dscores, cache, out=None):
+    """dscores (N, L) -> dh (N, H); the additive dquery (N, A) is written to `out`"""
     if config.f_att == "additive":
-        dquery = additive_query_backward(dscores, cache)
-        return dquery, dquery @ p.W_s.T
-    dquery = dot_query_backward(dscores, cache)
-    return dquery, dquery * _query_scale(config)
+        return additive_query_backward(dscores, cache, out) @ p.W_s.T
+    return dot_query_backward(dscores, cache) * _query_scale(config)
 
 
 def _query_scale(config):

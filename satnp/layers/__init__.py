@@ -9,7 +9,7 @@ from satnp.layers.activations import (
     tanh_backward,
     tanh_forward,
 )
-from satnp.layers.affine import affine_backward, affine_forward
+from satnp.layers.affine import affine_backward, affine_forward, few_rows_product, for_few_rows
 from satnp.layers.attention import (
     additive_keys_backward,
     additive_look_backward,

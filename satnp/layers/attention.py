@@ -68,34 +68,35 @@ def additive_scores_backward(dscores, cache):
     return dkeys, additive_query_backward(dscores, cache), dv, dc
 
 
-def additive_query_backward(dscores, cache):
-    """dscores (N, L) -> dquery (N, A): the part that a step back in time waits for"""
+def additive_query_backward(dscores, cache, out=None):
+    """dscores (N, L) -> dquery (N, A), written to `out` where it is given: the part that a step back in time waits for"""
     keys, query, v, F = cache
     if not _on_host(keys, query, v):
-        return kernels.query_gradient(dscores, keys, query, v)
-    dquery = np.empty(query.shape, query.dtype)
+        return kernels.query_gradient(dscores, keys, query, v, out=(out,))
+    dquery = np.empty(query.shape, query.dtype) if out is None else out
     x, y, ratio = summands(keys, query, F)
 
     def share(photos):
-        slope = np.empty(keys.shape[1:], keys.dtype)
-        for rows, R in _blocks(photos, keys):
-            saturation(x[rows], y[rows, None], ratio, R)
-            for n, R_n in zip(range(rows.start, rows.stop), R, strict=True):
-                np.subtract(R_n, np.multiply(R_n, R_n, out=slope), out=slope)
-                np.dot(dscores[n], slope, out=dquery[n])
+        for rows, slopes in _blocks(photos, keys):
+            slope(x[rows], y[rows, None], ratio, slopes)
+            for n, of_photo in zip(range(rows.start, rows.stop), slopes, strict=True):
+                np.dot(dscores[n], of_photo, out=dquery[n])
 
     parallel(share, shares(len(keys), _least(keys)))
-    dquery *= 4 * v
+    dquery *= 4 * v * y if ratio else v
     return dquery
 
 
-def additive_look_backward(dalpha, alpha, cache):
-    """softmax_backward, then additive_query_backward: dalpha (N, L), alpha (N, L) -> dscores (N, L), dquery (N, A)"""
+def additive_look_backward(dalpha, alpha, cache, out=(None, None)):
+    """softmax_backward, then additive_query_backward
+
+    dalpha (N, L), alpha (N, L) -> dscores (N, L), dquery (N, A), written to the two of `out` where they are given
+    """
     keys, query, v, _ = cache
     if not _on_host(keys, query, v):
-        return kernels.look_gradient(dalpha, alpha, keys, query, v)
-    dscores = kernels.softmax_gradient(dalpha, alpha)
-    return dscores, additive_query_backward(dscores, cache)
+        return kernels.look_gradient(dalpha, alpha, keys, query, v, out=out)
+    dscores = kernels.softmax_gradient(dalpha, alpha, out=out[:1])
+    return dscores, additive_query_backward(dscores, cache, out[1])
 
 
 def additive_keys_backward(dscores, queries, cache):
@@ -111,22 +112,22 @@ def additive_keys_backward(dscores, queries, cache):
     step = max(1, BLOCK // (T * A))
 
     def share(photos):
-        dR, memory = np.zeros_like(v), np.empty((T, min(step, L), A), keys.dtype)
+        dR, memory = np.zeros_like(v), np.empty((min(step, L), T, A), keys.dtype)
         for n in range(photos.start, photos.stop):
+            d, y_n = np.ascontiguousarray(dscores[:, n].T), np.ascontiguousarray(y[:, n])
             for start in range(0, L, step):
                 cells = slice(start, min(start + step, L))
-                d = dscores[:, n, cells]
-                R = saturation(x[n, cells], y[:, n, None], ratio, memory[:, : cells.stop - start])
-                dR += np.tensordot(d, R)
+                R = saturation(x[n, cells, None], y_n, ratio, memory[: cells.stop - start])
+                dR += d[cells].ravel() @ R.reshape(-1, A)
                 R -= R * R
-                dkeys[n, cells] = (d.T[:, None, :] @ R.transpose(1, 0, 2))[:, 0]
+                np.matmul(d[cells, None], R, out=dkeys[n, cells, None])
             dkeys[n] *= 4 * v
         return dR
 
     return dkeys, dc - 2 * sum(parallel(share, shares(N, _least(keys) // T))), dc
 
 
-LARGEST = 40   # of keys and queries: exp(2 * 40) is a float32
+LARGEST = 20   # of keys and queries: (exp(2 * 20) + exp(2 * 20))^2 is a float32
 BLOCK = 1 << 18  # numbers of R at a time: 1 MiB of float32
 
 
@@ -160,6 +161,17 @@ def saturation(x, y, ratio, out):
     out *= -0.5
     out += 0.5
     return out
+
+
+def slope(x, y, ratio, out):
+    """1 - tanh(keys + query)^2, without exponentials; with them what it is of 4 E, F / (F + E)^2. Written to `out`."""
+    np.add(x, y, out=out)
+    if ratio:
+        np.multiply(out, out, out=out)
+        return np.divide(x, out, out=out)
+    np.tanh(out, out=out)
+    np.multiply(out, out, out=out)
+    return np.subtract(1, out, out=out)
 
 
 def _blocks(photos, keys):
@@ -205,11 +217,14 @@ def dot_keys_backward(dscores, queries):
     return dscores.transpose(1, 2, 0) @ queries.transpose(1, 0, 2)
 
 
-def soft_attention(scores, annotations):
-    """softmax_forward and context_forward in one, soft attention: scores (N, L), annotations (N, L, D) -> alpha, context"""
+def soft_attention(scores, annotations, out=None):
+    """softmax_forward and context_forward in one, soft attention
+
+    scores (N, L), annotations (N, L, D) -> alpha (N, L), written to `out` where it is given, context (N, D)
+    """
     if not _on_host(scores, annotations):
-        return kernels.soft_attention(scores, annotations)
-    alpha = kernels.softmax(scores)
+        return kernels.soft_attention(scores, annotations, out=(out, None))
+    alpha = kernels.softmax(scores, out=(out,))
     return alpha, _weighted_sum(alpha, annotations)
 
 

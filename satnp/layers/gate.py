@@ -14,14 +14,14 @@ class GateCache(NamedTuple):
     beta: object  # (N, G); a device has one gate D times
 
 
-def gate_forward(h, context, W, b):
+def gate_forward(h, context, W, b, out=None):
     """z = beta * context,  beta = sigmoid(h W + b)
 
-    h (N, H), context (N, D), W (H, G), b (G,) -> z (N, D)
+    h (N, H), context (N, D), W (H, G), b (G,) -> z (N, D), written to `out` where it is given
 
     G = 1 is the paper's scalar (Xu et al. 2015, section 4.2.1); G = D gates every feature by itself, as popular ports do.
     """
-    z, beta = _gated(h @ W, b, context)
+    z, beta = _gated(h @ W, b, context, out=(out, None))
     return z, GateCache(h, context, W, beta)
 
 
@@ -40,8 +40,8 @@ def gate_backward(dz, cache):
     return dh, dcontext, h.T @ dpre, dpre.sum(axis=0)
 
 
-def gate_backward_preactivation(dz, cache):
-    """dz (N, D) -> gradient at h W + b (N, G)"""
+def gate_backward_preactivation(dz, cache, out=None):
+    """dz (N, D) -> gradient at h W + b (N, G), written to `out` where it is given"""
     if cache.W.shape[1] == 1:
-        return gate_gradient(dz, cache.context, cache.beta)
-    return sigmoid_gradient(dz * cache.context, cache.beta)
+        return gate_gradient(dz, cache.context, cache.beta, out=(out,))
+    return sigmoid_gradient(dz * cache.context, cache.beta, out=(out,))

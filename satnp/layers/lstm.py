@@ -41,15 +41,15 @@ def _cell(pre_i, pre_f, pre_o, pre_g, more_i, more_f, more_o, more_g, c_prev):
     return h, c, i, f, o, g, tanh_c
 
 
-def lstm_cell_backward(dout, cache):
+def lstm_cell_backward(dout, cache, out=None):
     """dh (N, H), dc (N, H) -> dgates (N, 4H), dc_prev (N, H)
 
-    dc is what comes from the next step; the part through h is added here.
+    dc is what comes from the next step; the part through h is added here. dgates are written to `out` where it is given.
     """
     (dh, dc), (N, H) = dout, cache.i.shape
-    dgates, dc_prev = (xp_of(dc).empty((N, width), dtype=cache.i.dtype) for width in (4 * H, H))
+    dgates = xp_of(dc).empty((N, 4 * H), dtype=cache.i.dtype) if out is None else out
     di, df, do, dg = (dgates[:, k * H : (k + 1) * H] for k in range(4))
-    _cell_gradient(dh, dc, *cache, out=(di, df, do, dg, dc_prev))
+    *_, dc_prev = _cell_gradient(dh, dc, *cache, out=(di, df, do, dg, None))
     return dgates, dc_prev
 
 
