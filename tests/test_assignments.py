@@ -209,6 +209,14 @@ def test_a_known_mistake_is_named_and_nothing_is_given_away(tmp_path):
     assert "wanted" not in said(found) and "dc_prev is wrong" in said(found)
 
 
+def test_what_follows_from_another_task_is_told_as_that(tmp_path):
+    found = mark(hand_in(tmp_path, Edit(_cell_gradient, "do * o * (1 - o)", "do * o")), A2)
+    for row in found.rows:
+        of_cell = ["block"] if row.array == "dgates" else []
+        assert grade.kinds(row) == (of_cell if row.task == "cell" else ["follows"] if row.array != "h" else [])
+    assert "dx is wrong, and so is cell, which it is made of" in said(found)
+
+
 def test_a_factor_that_is_a_size_is_told_as_that(tmp_path):
     found = mark(hand_in(tmp_path, Edit(_cell_gradient, "dc_prev = dc * f", "dc_prev = dc * f / len(dc)")))
     assert grade.kinds(found.rows[3]) == ["size"] and "the first axis of gates" in said(found)

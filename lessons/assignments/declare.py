@@ -44,6 +44,7 @@ class Task:
     cache: bool = True    # forward returns (out, cache); False: only arrays
     judge: Any = None
     speed: Any = None     # a Speed
+    uses: tuple = ()      # tasks whose functions this one's call: where those are wrong, this is told to follow
     seconds: int = 20     # of the processor, that all calls may take together
 
 

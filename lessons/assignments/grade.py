@@ -16,17 +16,6 @@ from lessons.assignments.declare import HIDDEN
 from lessons.assignments.submission import Refused, imports, unpack
 
 
-class Row(NamedTuple):
-    """One array of one task."""
-
-    task: str
-    array: str
-    points: float
-    most: float
-    groups: dict  # {"usual": Told, "edges": Told}
-    notes: list
-
-
 class Marked(NamedTuple):
     name: str
     rows: list
@@ -80,16 +69,17 @@ def mark(assignment, name, path, seed=HIDDEN):
                 said.append(f"{task.name}: the process {ran.ended}")
             if ran.confined is not None:
                 confined.add(ran.confined or "not confined")
-            rows += [Row(task.name, *found) for found in marks.mark(assignment, task, seed, planned, ran)]
+            rows += marks.mark(assignment, task, seed, planned, ran)
             if task.speed:
-                rows.append(Row(task.name, *speed.mark(assignment, task, seed, package, folder / f"speed{k}")))
+                rows.append(speed.mark(assignment, task, seed, package, folder / f"speed{k}"))
+        marks.follow(assignment, rows)
         return Marked(name, rows, said, ", ".join(sorted(confined)))
 
 
 def nothing(assignment, kind, sentence):
     """The rows of a submission that gets no points."""
     told = marks.Told(0, kind, sentence)
-    return [Row(task.name, n, 0, most, dict.fromkeys(marks.SHARES, told), [])
+    return [marks.Row(task.name, n, 0, most, dict.fromkeys(marks.SHARES, told), [])
             for task in assignment.tasks for n, most in task.points.items()]  # fmt: skip
 
 

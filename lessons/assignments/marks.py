@@ -26,7 +26,6 @@ SHARES = {"usual": 0.7, "edges": 0.3}
 OWN = 0.5       # of an array's points for a right backward of a wrong forward
 DTYPE = 0.75    # ... where float32 comes back as float64, or the imaginary part is lost
 CHANGED = 0.75  # ... where the function wrote to what it was given
-GENERIC = {"sign", "factor", "size", "transposed", "mask", "block", "scattered", "term"}  # what diagnose tells of numbers
 
 
 class Case(NamedTuple):
@@ -46,6 +45,18 @@ class Told(NamedTuple):
     share: float
     kind: str
     sentence: str
+    guess: bool = False  # of what kind it is, from the numbers alone
+
+
+class Row(NamedTuple):
+    """One array of one task."""
+
+    task: str
+    array: str
+    points: float
+    most: float
+    groups: dict  # {"usual": Told, "edges": Told}
+    notes: list   # more to be told
 
 
 def gradients(task, arrays):
@@ -180,7 +191,7 @@ def same(g, n, scale=0.0):
 
 
 def mark(assignment, task, seed, planned, ran):
-    """[(array, points, most, {group: Told}, notes)] of one task."""
+    """The Rows of one task."""
     whole = [(k, case) for k, (case, what, *_) in enumerate(planned) if not what]
     if task.judge:
         return _judged(task, whole, ran)
@@ -193,7 +204,7 @@ def mark(assignment, task, seed, planned, ran):
         for group in SHARES:
             tolds = [(_told(task, n, k, case, planned, ran, named), case) for k, case in whole if case.group == group]
             groups[group], _ = min(tolds, key=lambda pair: (pair[0].share, -pair[1].right[n].size))
-        if {told.kind for told in groups.values()} <= GENERIC:  # small sizes say less of what kind it is
+        if all(told.guess for told in groups.values()):  # small sizes say less of what kind it is
             groups["edges"] = groups["usual"]
         points = most * sum(SHARES[group] * told.share for group, told in groups.items())
         notes = []
@@ -204,8 +215,20 @@ def mark(assignment, task, seed, planned, ran):
             if changed := _changed(n, whole, ran):
                 points *= CHANGED
                 notes.append(Told(CHANGED, "mutation", f"a function of this task writes to what it is given ({changed})"))
-        found.append((n, points, most, groups, notes))
+        found.append(Row(task.name, n, points, most, groups, notes))
     return found
+
+
+def follow(assignment, rows):
+    """Where a task is wrong and one that it uses is wrong too, say so in place of a guess at what kind of wrong it is."""
+    wrong = {row.task for row in rows if any(told.share < 1 for told in row.groups.values())}
+    for task in assignment.tasks:
+        causes = " and ".join(x for x in task.uses if x in wrong)
+        for row in rows if causes else []:
+            for group, told in row.groups.items():
+                if row.task == task.name and told.guess:
+                    sentence = f"{row.array} is wrong, and so is {causes}, which it is made of: mend that first"
+                    row.groups[group] = Told(told.share, "follows", sentence)
 
 
 def _judged(task, whole, ran):
@@ -220,7 +243,7 @@ def _judged(task, whole, ran):
     for n, most in task.points.items():
         groups = {group: min(some, key=lambda told: told.share) for group, some in tolds[n].items() if some}
         points = most * sum(SHARES[x] * told.share for x, told in groups.items()) / sum(SHARES[x] for x in groups)
-        found.append((n, points, most, groups, []))
+        found.append(Row(task.name, n, points, most, groups, []))
     return found
 
 
@@ -263,7 +286,7 @@ def _told(task, n, k, case, planned, ran, named):
         kind = finding.kind if named is not None else "forward"
         return Told(OWN, kind, f"{n} is the gradient of your own forward, which differs from the equation"
                     + (f": {named.sentence}" if named is not None else ""))  # fmt: skip
-    return Told(0, finding.kind, sentence)
+    return Told(0, finding.kind, sentence, named is None and finding.kind not in ("shape", "non-finite"))
 
 
 def _own(n, k, case, g, planned, ran):

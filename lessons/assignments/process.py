@@ -110,7 +110,7 @@ class Worker:
         log = _log(self.folder / "out" / "log.json")
         if self.ended.startswith("was"):
             ended = self.ended
-        elif code in (-signal.SIGXCPU, -signal.SIGKILL) and usage.ru_utime + usage.ru_stime >= self.seconds:
+        elif code == -signal.SIGXCPU or code == -signal.SIGKILL and usage.ru_utime + usage.ru_stime >= self.seconds:
             ended = f"was ended after {self.seconds} s of the processor"
         elif code < 0:
             ended = f"was ended by {signal.Signals(-code).name}"

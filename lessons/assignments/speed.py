@@ -19,7 +19,7 @@ _alone = threading.Lock()  # two that are timed at once would tell of each other
 
 
 def mark(assignment, task, seed, submission, folder):
-    """("seconds", points, most, {group: Told}, notes) of a task with a Speed"""
+    """The Row "seconds" of a task with a Speed"""
     most, (calls, arrays, rights) = task.points["seconds"], _calls(task, seed)
     write(folder / "model", package(assignment))
     naive = [call | marks.named(task.speed.forward, task.speed.backward, PACKAGE) for call in calls]
@@ -30,14 +30,14 @@ def mark(assignment, task, seed, submission, folder):
         taken = [[worker.ask(k, x) for worker in workers] for k, x in enumerate(arrays)]
         _, ran = [worker.end() for worker in workers]
     if told := _wrong(ran, rights):
-        return "seconds", 0, most, {"speed": told}, []
+        return marks.Row(task.name, "seconds", 0, most, {"speed": told}, [])
     taken = np.array(taken).reshape(TURNS, len(task.speed.sizes), 2)[1:]
     naive, mine = taken.min(axis=0).sum(axis=0)
     ratio = naive / mine
     share = min(1.0, max(0.0, math.log(ratio) / math.log(task.speed.ratio)))
     sentence = f"{ratio:.3g} times as fast as the naive form, {task.speed.ratio:g} times is wanted"
     told = marks.Told(share, "right" if share == 1 else "slow", sentence)
-    return "seconds", most * share, most, {"speed": told}, []
+    return marks.Row(task.name, "seconds", most * share, most, {"speed": told}, [])
 
 
 def _calls(task, seed):
