@@ -14,7 +14,8 @@ from lessons.assignments.declare import place
 
 PACKAGE = "captioner"
 OURS = "satnp", "lessons"
-SUPPORT = "satnp.backend", "satnp.elementwise", "satnp.threads"  # of these, what stands in support.py
+SHARED = "lessons.assignments.support"
+SUPPORT = "satnp.backend", "satnp.elementwise", "satnp.threads"  # of these, what stands in SHARED
 TODO = "    # TODO: the docstring says what comes in and what goes out\n"
 
 
@@ -38,11 +39,11 @@ class Source:
         node = self.nodes[name]
         decorators = getattr(node, "decorator_list", [])
         start = min([node.lineno, *(x.lineno for x in decorators)]) - 1
-        body = node.lineno - 1 if any(_called(x) == "by_hand" for x in decorators) else start  # the kernel for a GPU goes
+        body, above = (node.lineno - 1, ["@takes_out\n"]) if by_hand(node) else (start, [])  # the kernel for a GPU goes
         end = node.end_lineno
         while start and self.lines[start - 1].startswith("#"):
             start -= 1
-        above = [line for line in self.lines[start:body] if line.startswith("#")]
+        above = [line for line in self.lines[start:body] if line.startswith("#")] + above
         if not cut:
             return "".join(above + self.lines[body:end])
         end = node.body[0].end_lineno if ast.get_docstring(node) else node.body[0].lineno - 1
@@ -67,12 +68,17 @@ def _called(decorator):
     return getattr(getattr(decorator, "func", decorator), "id", None)
 
 
+def by_hand(node):
+    """Is the definition that of a kernel written by hand?"""
+    return any(_called(x) == "by_hand" for x in getattr(node, "decorator_list", []))
+
+
 def resolve(module, name):
     """(module, name) where `name`, as `module` knows it, is defined; name None is a module."""
     if module.partition(".")[0] not in OURS:
         return module, name
     if module in SUPPORT and name is not None:
-        return "lessons.assignments.support", name
+        return SHARED, name
     if name is not None and name in source(module).nodes:
         return module, name
     if name is not None and name in source(module).imports:
@@ -92,7 +98,7 @@ def uses(module, name, cut=False):
     if cut:
         for x in node.body:
             dropped |= set(map(id, ast.walk(x)))
-    needed = {}
+    needed = {("takes_out", None): (SHARED, "takes_out")} if by_hand(node) and not cut else {}
     for x in ast.walk(node):
         if id(x) in dropped:
             continue

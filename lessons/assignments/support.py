@@ -10,19 +10,27 @@ def xp_of(*arrays):
     return np
 
 
-def elementwise(formula):
-    """A formula that takes each number by itself; `out` are arrays to write to."""
+def takes_out(function):
+    """`function` with an argument more, `out`: arrays that its results are written to, None for one that is to be made."""
 
-    @wraps(formula)
+    @wraps(function)
     def call(*args, out=None):
-        found = formula(*args)
+        found = function(*args)
         if out is None:
             return found
+        kept = []
         for place, x in zip(out, found if isinstance(found, tuple) else (found,), strict=True):
-            place[...] = x
-        return tuple(out) if isinstance(found, tuple) else out[0]
+            if place is not None:
+                place[...] = x
+            kept.append(x if place is None else place)
+        return tuple(kept) if isinstance(found, tuple) else kept[0]
 
     return call
+
+
+def elementwise(formula):
+    """A formula that takes each number by itself."""
+    return takes_out(formula)
 
 
 def parallel(work, parts):
