@@ -174,6 +174,7 @@ def test_the_model_solution_gets_all_points_and_the_starter_none(name, tmp_path)
     found = mark(tmp_path / "model", wanted)
     assert found.points == wanted.points == 100
     assert not found.said and not any(grade.kinds(row) for row in found.rows)
+    assert not [x for x in sys.modules if x.partition(".")[0] == cut.PACKAGE or x.startswith("mistake")]
     write(tmp_path / "starter", cut.package(wanted, cut=True))
     found = mark(tmp_path / "starter", wanted)
     assert found.points == 0
@@ -233,6 +234,8 @@ def test_inputs_that_are_changed_and_dtypes_that_are_not_kept_cost_a_part(tmp_pa
     assert "mutation" in {kind for row in found.rows for kind in grade.kinds(row)}
     found = mark(hand_in(tmp_path / "c", cell="gates = gates.real.astype(float)"))
     assert found.points < 40 and {kind for row in found.rows for kind in grade.kinds(row)} == {"dtype"}
+    found = mark(hand_in(tmp_path / "d", Edit(_cell, "h = o * tanh_c", "h = (1 + 0j) * o * tanh_c")))
+    assert found.points < 40 and "h is complex" in said(found)
 
 
 def test_shapes_and_what_is_not_finite_are_told(tmp_path):
@@ -273,6 +276,8 @@ def test_a_judge_gives_a_share(tmp_path):
         "h": (0, "not there") if outputs["h"] is None else (float((outputs["h"] < 1).mean()) / 2, "half of what could be")
     })  # fmt: skip
     judged = replace(A2, tasks=(task,))
+    broken = mark(hand_in(tmp_path), replace(A2, tasks=(replace(task, judge=lambda inputs, outputs: 1 / 0),)))
+    assert broken.points == 0 and "cannot be judged: ZeroDivisionError" in said(broken)
     found = mark(hand_in(tmp_path), judged)
     assert found.points == 5 and "half of what could be" in said(found) and grade.kinds(found.rows[0]) == ["score"]
     write(tmp_path / "starter", cut.package(A2, cut=True))
@@ -342,8 +347,7 @@ def test_other_libraries_are_refused_and_named(module, tmp_path):
 
 def test_what_we_know_cannot_be_read_there(tmp_path):
     """satnp's source, the grader's, and finding satnp by another way than an import."""
-    for k, path in enumerate((cut.source("satnp.layers.lstm").name and importlib.import_module("satnp.layers.lstm").__file__,
-                              str(HERE / "marks.py"), "/etc/passwd")):  # fmt: skip
+    for k, path in enumerate((conv.__file__, str(HERE / "marks.py"), "/etc/passwd")):
         found = mark(hand_in(tmp_path / str(k), cell=f"raise OSError(open({path!r}).read(20))"))
         assert found.points == 0
         if "Landlock" in found.confined:
@@ -418,9 +422,8 @@ def test_files_of_results_are_not_believed(tmp_path):
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="namespaces and Landlock are Linux's")
 def test_without_landlock_a_namespace_confines_and_without_both_it_is_said(tmp_path, monkeypatch):
     outside = tmp_path / "outside.txt"
-    source = importlib.import_module("satnp.layers.lstm").__file__
     writes = hand_in(tmp_path / "w", cell=f"open({str(outside)!r}, 'w').write('here')")
-    reads = hand_in(tmp_path / "r", cell=f"raise OSError(open({source!r}).read(20))")
+    reads = hand_in(tmp_path / "r", cell=f"raise OSError(open({conv.__file__!r}).read(20))")
     for missing in (["landlock"], ["landlock", "namespace", "refuse_calls"]):
         tools = tmp_path / str(len(missing))
         tools.mkdir()
@@ -492,14 +495,15 @@ def test_links_bombs_and_what_is_no_zip_are_refused(tmp_path):
 
 def test_reports_of_a_class_with_strange_names(tmp_path, capsys):
     paths = [hand_in(tmp_path / "one" / "ann"), hand_in(tmp_path / "two" / "ann"), hand_in(tmp_path / "=cmd|x"),
-             hand_in(tmp_path / "loop", top="import os\nos._exit(3)\n"), tmp_path / "nowhere"]  # fmt: skip
+             hand_in(tmp_path / "loop", top="import os\nos._exit(3)\n"), tmp_path / "nothing.zip"]  # fmt: skip
+    (tmp_path / "nothing.zip").write_bytes(b"")
     hand_in(tmp_path / "ünïcode name")
     paths += [tmp_path / "ünïcode name", hand_in(tmp_path / "results.csv")]
     assert main(["grade", "A2", *map(str, paths), "--out", str(tmp_path / "out")]) == 0
     with open(tmp_path / "out/results.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["submission"] for row in rows] == [
-        "ann", "ann-2", "cmd_x", "loop", "nowhere", "n_code_name", "results.csv-2"
+        "ann", "ann-2", "cmd_x", "loop", "nothing", "n_code_name", "results.csv-2"
     ]  # fmt: skip
     assert [float(row["points"]) for row in rows] == [100, 100, 100, 0, 0, 100, 100]
     printed = capsys.readouterr().out
@@ -513,6 +517,14 @@ def test_reports_of_a_class_with_strange_names(tmp_path, capsys):
         assert sum(x["max_score"] for x in result["tests"]) == 100
         assert all({"name", "score", "max_score", "output"} <= set(x) for x in result["tests"])
     assert "ended itself with exit status 3" in printed and "neither a folder nor a zip" in printed
+
+
+def test_a_path_that_is_not_there_and_another_seed(tmp_path, capsys):
+    model = hand_in(tmp_path / "model")
+    assert main(["grade", "A2", str(model), str(tmp_path / "nowhere"), "--out", str(tmp_path / "out")]) == 2
+    assert "there is no" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    assert main(["grade", "A2", str(model), "--seed", "2025", "--out", str(tmp_path / "out")]) == 0
+    assert "model 100.00 40.00 60.00" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.slow
