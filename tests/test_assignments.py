@@ -244,31 +244,59 @@ def test_shapes_and_what_is_not_finite_are_told(tmp_path):
     assert [grade.kinds(row) for row in found.rows] == [[], [], ["shape"], ["non-finite"]] and found.points == 10
 
 
+def image(rng, R, stride=1):
+    arrays = {"x": (4, R, 20, 8), "W": (3, 3, 8, 6), "b": (6,)}
+    return {n: rng.standard_normal(s) for n, s in arrays.items()} | {"stride": stride, "padding": 1}
+
+
+FAST = Assignment(
+    "A1", "a fast convolution", (conv.whole_correlate,), (reference.conv2d,), (
+        Task(
+            "fast", conv.whole_correlate, None, image, ("out",), usual=({"R": 4},), edges=({"R": 1}, {"R": 5, "stride": 2}),
+            points={"out": 10, "seconds": 30}, cache=False, speed=Speed(reference.conv2d, None, 10, ({"R": 60}, {"R": 61})),
+        ),
+    ),
+)  # fmt: skip
+NAIVE = """from captioner.reference_conv import conv2d
+
+
+def whole_correlate(x, W, b, stride, padding):
+    return conv2d(x, W, b, stride, padding)
+"""
+
+
 @pytest.mark.slow
 def test_speed_is_measured_against_the_naive_form(tmp_path):
-    def image(rng, R, stride=1):
-        arrays = {"x": (4, R, 20, 8), "W": (3, 3, 8, 6), "b": (6,)}
-        return {n: rng.standard_normal(s) for n, s in arrays.items()} | {"stride": stride, "padding": 1}
-
-    task = Task(
-        "fast", conv.whole_correlate, None, image, ("out",), usual=({"R": 4},), edges=({"R": 1}, {"R": 5, "stride": 2}),
-        points={"out": 10, "seconds": 30}, cache=False, speed=Speed(reference.conv2d, None, 10, ({"R": 60}, {"R": 61})),
-    )  # fmt: skip
-    fast = Assignment("A1", "a fast convolution", (conv.whole_correlate,), (reference.conv2d,), (task,))
-    write(tmp_path / "model", cut.package(fast))
-    found = mark(tmp_path / "model", fast)
+    write(tmp_path / "model", cut.package(FAST))
+    found = mark(tmp_path / "model", FAST)
     assert found.points == 40 and "times as fast as the naive form, 10 times is wanted" in said(found)
-    plain = "def whole_correlate(x, W, b, stride, padding):\n    return conv2d(x, W, b, stride, padding)\n"
-    files = {"captioner/conv.py": "from captioner.reference_conv import conv2d\n\n\n" + plain}
-    write(tmp_path / "plain", cut.package(fast) | files)
-    found = mark(tmp_path / "plain", fast)
+    write(tmp_path / "plain", cut.package(FAST) | {"captioner/conv.py": NAIVE})
+    found = mark(tmp_path / "plain", FAST)
     assert 10 <= found.points < 14 and [grade.kinds(row) for row in found.rows] == [[], ["slow"]]
-    files["captioner/conv.py"] = files["captioner/conv.py"].replace("padding)\n", "padding) * (1 + (len(x[0]) > 9))\n")
-    write(tmp_path / "wrong", cut.package(fast) | files)
-    found = mark(tmp_path / "wrong", fast)
+    wrong = NAIVE.replace("conv2d(x,", "(1 + (len(x[0]) > 9)) * conv2d(x,")
+    write(tmp_path / "wrong", cut.package(FAST) | {"captioner/conv.py": wrong})
+    found = mark(tmp_path / "wrong", FAST)
     assert found.points == 10 and "so the time does not count" in said(found)
-    write(tmp_path / "starter", cut.package(fast, cut=True))
-    assert mark(tmp_path / "starter", fast).points == 0
+    write(tmp_path / "starter", cut.package(FAST, cut=True))
+    assert mark(tmp_path / "starter", FAST).points == 0
+
+
+def test_a_student_sees_the_speed_and_what_is_judged(tmp_path):
+    free = replace(FAST.tasks[0], name="free", judge=abs, speed=None, points={"out": 5})
+    judged = replace(FAST, tasks=(*FAST.tasks, free))
+    build(judged, tmp_path / "starter")
+
+    def check():
+        run = {"cwd": tmp_path / "starter", "capture_output": True, "text": True}
+        return subprocess.run([sys.executable, "check.py"], **run)
+
+    found = check()
+    assert "whole_correlate is not written yet" in found.stdout and found.returncode == 1
+    write(tmp_path / "starter", cut.package(judged))
+    found = check()
+    assert "times as fast as the naive form, 10 times is wanted" in found.stdout and found.returncode == 0, found
+    write(tmp_path / "starter", {"captioner/conv.py": NAIVE})
+    assert check().returncode == 1
 
 
 def test_a_judge_gives_a_share(tmp_path):
