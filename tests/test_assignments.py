@@ -174,6 +174,7 @@ def test_the_model_solution_gets_all_points_and_the_starter_none(name, tmp_path)
     found = mark(tmp_path / "model", wanted)
     assert found.points == wanted.points == 100
     assert not found.said and not any(grade.kinds(row) for row in found.rows)
+    assert not [x for x in sys.modules if x.partition(".")[0] == cut.PACKAGE or x.startswith("mistake")]
     write(tmp_path / "starter", cut.package(wanted, cut=True))
     found = mark(tmp_path / "starter", wanted)
     assert found.points == 0
@@ -233,6 +234,8 @@ def test_inputs_that_are_changed_and_dtypes_that_are_not_kept_cost_a_part(tmp_pa
     assert "mutation" in {kind for row in found.rows for kind in grade.kinds(row)}
     found = mark(hand_in(tmp_path / "c", cell="gates = gates.real.astype(float)"))
     assert found.points < 40 and {kind for row in found.rows for kind in grade.kinds(row)} == {"dtype"}
+    found = mark(hand_in(tmp_path / "d", Edit(_cell, "h = o * tanh_c", "h = (1 + 0j) * o * tanh_c")))
+    assert found.points < 40 and "h is complex" in said(found)
 
 
 def test_shapes_and_what_is_not_finite_are_told(tmp_path):
@@ -241,31 +244,59 @@ def test_shapes_and_what_is_not_finite_are_told(tmp_path):
     assert [grade.kinds(row) for row in found.rows] == [[], [], ["shape"], ["non-finite"]] and found.points == 10
 
 
+def image(rng, R, stride=1):
+    arrays = {"x": (4, R, 20, 8), "W": (3, 3, 8, 6), "b": (6,)}
+    return {n: rng.standard_normal(s) for n, s in arrays.items()} | {"stride": stride, "padding": 1}
+
+
+FAST = Assignment(
+    "A1", "a fast convolution", (conv.whole_correlate,), (reference.conv2d,), (
+        Task(
+            "fast", conv.whole_correlate, None, image, ("out",), usual=({"R": 4},), edges=({"R": 1}, {"R": 5, "stride": 2}),
+            points={"out": 10, "seconds": 30}, cache=False, speed=Speed(reference.conv2d, None, 10, ({"R": 60}, {"R": 61})),
+        ),
+    ),
+)  # fmt: skip
+NAIVE = """from captioner.reference_conv import conv2d
+
+
+def whole_correlate(x, W, b, stride, padding):
+    return conv2d(x, W, b, stride, padding)
+"""
+
+
 @pytest.mark.slow
 def test_speed_is_measured_against_the_naive_form(tmp_path):
-    def image(rng, R, stride=1):
-        arrays = {"x": (4, R, 20, 8), "W": (3, 3, 8, 6), "b": (6,)}
-        return {n: rng.standard_normal(s) for n, s in arrays.items()} | {"stride": stride, "padding": 1}
-
-    task = Task(
-        "fast", conv.whole_correlate, None, image, ("out",), usual=({"R": 4},), edges=({"R": 1}, {"R": 5, "stride": 2}),
-        points={"out": 10, "seconds": 30}, cache=False, speed=Speed(reference.conv2d, None, 10, ({"R": 60}, {"R": 61})),
-    )  # fmt: skip
-    fast = Assignment("A1", "a fast convolution", (conv.whole_correlate,), (reference.conv2d,), (task,))
-    write(tmp_path / "model", cut.package(fast))
-    found = mark(tmp_path / "model", fast)
+    write(tmp_path / "model", cut.package(FAST))
+    found = mark(tmp_path / "model", FAST)
     assert found.points == 40 and "times as fast as the naive form, 10 times is wanted" in said(found)
-    plain = "def whole_correlate(x, W, b, stride, padding):\n    return conv2d(x, W, b, stride, padding)\n"
-    files = {"captioner/conv.py": "from captioner.reference_conv import conv2d\n\n\n" + plain}
-    write(tmp_path / "plain", cut.package(fast) | files)
-    found = mark(tmp_path / "plain", fast)
+    write(tmp_path / "plain", cut.package(FAST) | {"captioner/conv.py": NAIVE})
+    found = mark(tmp_path / "plain", FAST)
     assert 10 <= found.points < 14 and [grade.kinds(row) for row in found.rows] == [[], ["slow"]]
-    files["captioner/conv.py"] = files["captioner/conv.py"].replace("padding)\n", "padding) * (1 + (len(x[0]) > 9))\n")
-    write(tmp_path / "wrong", cut.package(fast) | files)
-    found = mark(tmp_path / "wrong", fast)
+    wrong = NAIVE.replace("conv2d(x,", "(1 + (len(x[0]) > 9)) * conv2d(x,")
+    write(tmp_path / "wrong", cut.package(FAST) | {"captioner/conv.py": wrong})
+    found = mark(tmp_path / "wrong", FAST)
     assert found.points == 10 and "so the time does not count" in said(found)
-    write(tmp_path / "starter", cut.package(fast, cut=True))
-    assert mark(tmp_path / "starter", fast).points == 0
+    write(tmp_path / "starter", cut.package(FAST, cut=True))
+    assert mark(tmp_path / "starter", FAST).points == 0
+
+
+def test_a_student_sees_the_speed_and_what_is_judged(tmp_path):
+    free = replace(FAST.tasks[0], name="free", judge=abs, speed=None, points={"out": 5})
+    judged = replace(FAST, tasks=(*FAST.tasks, free))
+    build(judged, tmp_path / "starter")
+
+    def check():
+        run = {"cwd": tmp_path / "starter", "capture_output": True, "text": True}
+        return subprocess.run([sys.executable, "check.py"], **run)
+
+    found = check()
+    assert "whole_correlate is not written yet" in found.stdout and found.returncode == 1
+    write(tmp_path / "starter", cut.package(judged))
+    found = check()
+    assert "times as fast as the naive form, 10 times is wanted" in found.stdout and found.returncode == 0, found
+    write(tmp_path / "starter", {"captioner/conv.py": NAIVE})
+    assert check().returncode == 1
 
 
 def test_a_judge_gives_a_share(tmp_path):
@@ -273,6 +304,8 @@ def test_a_judge_gives_a_share(tmp_path):
         "h": (0, "not there") if outputs["h"] is None else (float((outputs["h"] < 1).mean()) / 2, "half of what could be")
     })  # fmt: skip
     judged = replace(A2, tasks=(task,))
+    broken = mark(hand_in(tmp_path), replace(A2, tasks=(replace(task, judge=lambda inputs, outputs: 1 / 0),)))
+    assert broken.points == 0 and "cannot be judged: ZeroDivisionError" in said(broken)
     found = mark(hand_in(tmp_path), judged)
     assert found.points == 5 and "half of what could be" in said(found) and grade.kinds(found.rows[0]) == ["score"]
     write(tmp_path / "starter", cut.package(A2, cut=True))
@@ -342,8 +375,7 @@ def test_other_libraries_are_refused_and_named(module, tmp_path):
 
 def test_what_we_know_cannot_be_read_there(tmp_path):
     """satnp's source, the grader's, and finding satnp by another way than an import."""
-    for k, path in enumerate((cut.source("satnp.layers.lstm").name and importlib.import_module("satnp.layers.lstm").__file__,
-                              str(HERE / "marks.py"), "/etc/passwd")):  # fmt: skip
+    for k, path in enumerate((conv.__file__, str(HERE / "marks.py"), "/etc/passwd")):
         found = mark(hand_in(tmp_path / str(k), cell=f"raise OSError(open({path!r}).read(20))"))
         assert found.points == 0
         if "Landlock" in found.confined:
@@ -418,9 +450,8 @@ def test_files_of_results_are_not_believed(tmp_path):
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="namespaces and Landlock are Linux's")
 def test_without_landlock_a_namespace_confines_and_without_both_it_is_said(tmp_path, monkeypatch):
     outside = tmp_path / "outside.txt"
-    source = importlib.import_module("satnp.layers.lstm").__file__
     writes = hand_in(tmp_path / "w", cell=f"open({str(outside)!r}, 'w').write('here')")
-    reads = hand_in(tmp_path / "r", cell=f"raise OSError(open({source!r}).read(20))")
+    reads = hand_in(tmp_path / "r", cell=f"raise OSError(open({conv.__file__!r}).read(20))")
     for missing in (["landlock"], ["landlock", "namespace", "refuse_calls"]):
         tools = tmp_path / str(len(missing))
         tools.mkdir()
@@ -492,14 +523,15 @@ def test_links_bombs_and_what_is_no_zip_are_refused(tmp_path):
 
 def test_reports_of_a_class_with_strange_names(tmp_path, capsys):
     paths = [hand_in(tmp_path / "one" / "ann"), hand_in(tmp_path / "two" / "ann"), hand_in(tmp_path / "=cmd|x"),
-             hand_in(tmp_path / "loop", top="import os\nos._exit(3)\n"), tmp_path / "nowhere"]  # fmt: skip
+             hand_in(tmp_path / "loop", top="import os\nos._exit(3)\n"), tmp_path / "nothing.zip"]  # fmt: skip
+    (tmp_path / "nothing.zip").write_bytes(b"")
     hand_in(tmp_path / "ünïcode name")
     paths += [tmp_path / "ünïcode name", hand_in(tmp_path / "results.csv")]
     assert main(["grade", "A2", *map(str, paths), "--out", str(tmp_path / "out")]) == 0
     with open(tmp_path / "out/results.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["submission"] for row in rows] == [
-        "ann", "ann-2", "cmd_x", "loop", "nowhere", "n_code_name", "results.csv-2"
+        "ann", "ann-2", "cmd_x", "loop", "nothing", "n_code_name", "results.csv-2"
     ]  # fmt: skip
     assert [float(row["points"]) for row in rows] == [100, 100, 100, 0, 0, 100, 100]
     printed = capsys.readouterr().out
@@ -513,6 +545,14 @@ def test_reports_of_a_class_with_strange_names(tmp_path, capsys):
         assert sum(x["max_score"] for x in result["tests"]) == 100
         assert all({"name", "score", "max_score", "output"} <= set(x) for x in result["tests"])
     assert "ended itself with exit status 3" in printed and "neither a folder nor a zip" in printed
+
+
+def test_a_path_that_is_not_there_and_another_seed(tmp_path, capsys):
+    model = hand_in(tmp_path / "model")
+    assert main(["grade", "A2", str(model), str(tmp_path / "nowhere"), "--out", str(tmp_path / "out")]) == 2
+    assert "there is no" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    assert main(["grade", "A2", str(model), "--seed", "2025", "--out", str(tmp_path / "out")]) == 0
+    assert "model 100.00 40.00 60.00" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.slow

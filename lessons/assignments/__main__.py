@@ -62,6 +62,9 @@ def _build(assignment, args):
 def _grade(assignment, args):
     if not hasattr(os, "wait4"):
         raise InputError("submissions are run with the limits of Linux or macOS; grade there (build works anywhere)")
+    for path in args.submissions:
+        if not path.exists():
+            raise InputError(f"there is no {path}; give folders or zips that are there")
     from lessons.assignments.grade import grade, table
 
     print(table(assignment, grade(assignment, args.submissions, args.out, args.seed)), end="")

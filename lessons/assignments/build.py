@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lessons.assignments import marks
+from lessons.assignments import marks, speed
 from lessons.assignments.cut import PACKAGE, package
 from lessons.assignments.declare import PUBLIC
 
@@ -48,10 +48,17 @@ def write(folder, files):
 
 
 def gold(assignment, folder):
-    """gold.npz and gold.json: the calls of the public checks, what goes in and what should come out."""
-    arrays, calls = {}, []
+    """gold.npz and gold.json: the calls of the public checks, what goes in and what should come out, what is to be fast."""
+    arrays, calls, pairs = {}, [], []
     for k, case in enumerate(marks.cases(assignment, PUBLIC, ("usual",))):
-        calls.append(marks.call(case.task, case, PACKAGE) | {"name": case.task.name, "points": case.task.points})
+        calls.append(marks.call(case.task, case, PACKAGE) | {"name": case.task.name, "judged": bool(case.task.judge)})
         arrays |= {f"{k}/{n}": x for n, x in case.arrays.items()} | {f"{k}/right {n}": x for n, x in case.right.items()}
+    for task in assignment.tasks:
+        if task.speed:
+            timed, inputs, _ = speed.calls(task, PUBLIC, turns=1)
+            shapes = [{"arrays": {n: x.shape for n, x in some.items()}, "options": call["options"]}
+                      for call, some in zip(timed, inputs, strict=True)]  # fmt: skip
+            naive = timed[0] | marks.named(task.speed.forward, task.speed.backward, PACKAGE)
+            pairs.append({"name": task.name, "ratio": task.speed.ratio, "yours": timed[0], "naive": naive, "shapes": shapes})
     np.savez_compressed(folder / "gold.npz", **arrays)
-    (folder / "gold.json").write_text(json.dumps(calls, indent=1) + "\n")
+    (folder / "gold.json").write_text(json.dumps({"calls": calls, "speed": pairs}, indent=1) + "\n")

@@ -235,12 +235,15 @@ def _judged(task, whole, ran):
     """As mark, by the task's own judge."""
     tolds = {n: {group: [] for group in SHARES} for n in task.points}
     for k, case in whole:
-        judged = task.judge(case.arrays, {n: ran.results[k].get(n) for n in task.outputs})
+        try:
+            judged = task.judge(case.arrays, {n: ran.results[k].get(n) for n in task.outputs})
+        except Exception as error:  # of shapes and dtypes that nobody thought of
+            judged = {n: (0, f"what came back cannot be judged: {type(error).__name__}: {error}") for n in task.points}
         for n, (share, sentence) in judged.items():
             told = Told(share, "right" if share == 1 else "score", sentence)
             tolds[n][case.group].append(failed(n, k, ran) or told)
     found = []
-    for n, most in task.points.items():
+    for n, most in ((n, most) for n, most in task.points.items() if n != "seconds"):
         groups = {group: min(some, key=lambda told: told.share) for group, some in tolds[n].items() if some}
         points = most * sum(SHARES[x] * told.share for x, told in groups.items()) / sum(SHARES[x] for x in groups)
         found.append(Row(task.name, n, points, most, groups, []))
@@ -265,6 +268,8 @@ def _told(task, n, k, case, planned, ran, named):
     g, right = ran.results[k].get(n), case.right[n]
     if g is None:
         return failed(n, k, ran) or Told(0, "missing", f"{n} was not returned")
+    if g.dtype.kind == "c":
+        return Told(0, "dtype", f"{n} is complex, though nothing that went in was")
     if n in task.outputs:
         scale = max(np.linalg.norm(case.right[m]) for m in task.outputs)
     else:  # a saturated softmax passes nothing on, so the upstream gradient counts too

@@ -20,13 +20,13 @@ _alone = threading.Lock()  # two that are timed at once would tell of each other
 
 def mark(assignment, task, seed, submission, folder):
     """The Row "seconds" of a task with a Speed"""
-    most, (calls, arrays, rights) = task.points["seconds"], _calls(task, seed)
+    most, (wanted, arrays, rights) = task.points["seconds"], calls(task, seed)
     write(folder / "model", package(assignment))
-    naive = [call | marks.named(task.speed.forward, task.speed.backward, PACKAGE) for call in calls]
+    naive = [call | marks.named(task.speed.forward, task.speed.backward, PACKAGE) for call in wanted]
     limits = task.seconds, assignment.memory
     with _alone:
         workers = [process.Worker(folder / "naive", folder / "model", naive, *limits),
-                   process.Worker(folder / "mine", submission, calls, *limits)]  # fmt: skip
+                   process.Worker(folder / "mine", submission, wanted, *limits)]  # fmt: skip
         taken = [[worker.ask(k, x) for worker in workers] for k, x in enumerate(arrays)]
         _, ran = [worker.end() for worker in workers]
     if told := _wrong(ran, rights):
@@ -40,10 +40,10 @@ def mark(assignment, task, seed, submission, folder):
     return marks.Row(task.name, "seconds", most * share, most, {"speed": told}, [])
 
 
-def _calls(task, seed):
+def calls(task, seed, turns=TURNS):
     """(calls, arrays, right arrays) of the sizes, in every turn; with a backward where the naive form has one"""
-    calls, arrays, rights = [], [], []
-    for k, sizes in enumerate(task.speed.sizes * TURNS):
+    wanted, arrays, rights = [], [], []
+    for k, sizes in enumerate(task.speed.sizes * turns):
         rng = np.random.default_rng([seed, zlib.crc32(f"{task.name} speed {k}".encode())])
         made = task.make(rng, **sizes)
         inputs = {n: x for n, x in made.items() if isinstance(x, np.ndarray)}
@@ -58,10 +58,10 @@ def _calls(task, seed):
             grads = task.backward(tuple(dout) if len(dout) > 1 else dout[0], cache)
             right |= dict(zip(names, grads if isinstance(grads, tuple) else (grads,), strict=True))
         case = marks.Case(task, "speed", inputs, options, right, {})
-        calls.append(marks.call(task, case, PACKAGE, forward_only=not task.speed.backward) | {"once": True})
+        wanted.append(marks.call(task, case, PACKAGE, forward_only=not task.speed.backward) | {"once": True})
         arrays.append(inputs)
         rights.append(right)
-    return calls, arrays, rights
+    return wanted, arrays, rights
 
 
 def _wrong(ran, rights):
