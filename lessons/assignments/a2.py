@@ -7,6 +7,8 @@ from lessons.assignments.through_time import SequenceCache, lstm_backward, lstm_
 from satnp.layers.activations import sigmoid
 from satnp.layers.lstm import LSTMCache, lstm_cell_backward, lstm_cell_forward
 
+GATES = "the gate i", "the gate f", "the gate o", "the gate g"
+
 
 def cell(rng, N, H):
     return {"gates": 2 * rng.standard_normal((N, 4 * H)), "c_prev": rng.standard_normal((N, H))}
@@ -31,7 +33,7 @@ ASSIGNMENT = Assignment(
         Task(
             "cell", lstm_cell_forward, lstm_cell_backward, cell, ("h", "c"),
             usual=({"N": 3, "H": 5}, {"N": 4, "H": 2}), edges=({"N": 1, "H": 1}, {"N": 1, "H": 6}),
-            points={"h": 5, "c": 5, "dgates": 20, "dc_prev": 10},
+            points={"h": 5, "c": 5, "dgates": 20, "dc_prev": 10}, blocks={"dgates": GATES},
         ),
         Task(
             "sentence", lstm_forward, lstm_backward, sentence, ("h",),
@@ -39,6 +41,7 @@ ASSIGNMENT = Assignment(
             edges=({"T": 1, "N": 2, "D": 3, "H": 2, "padded": False}, {"T": 4, "N": 1, "D": 1, "H": 2, "padded": False}),
             points={"h": 15, "dx": 8, "dW_x": 8, "dW_h": 8, "db": 7, "dh_0": 7, "dc_0": 7},
             constants=("mask",), uses=("cell",),
+            blocks=dict.fromkeys(("dW_x", "dW_h", "db"), GATES),
         ),
     ),
 )  # fmt: skip

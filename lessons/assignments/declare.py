@@ -45,6 +45,7 @@ class Task:
     judge: Any = None
     speed: Any = None     # a Speed
     uses: tuple = ()      # tasks whose functions this one's call: where those are wrong, this is told to follow
+    blocks: dict = field(default_factory=dict)  # {array: names of the parts, of one size, that its last axis is made of}
     seconds: int = 20     # of the processor, that all calls may take together
 
 

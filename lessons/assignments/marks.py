@@ -19,13 +19,15 @@ from lessons.assignments import calls
 from lessons.assignments.cut import package, short
 from lessons.assignments.declare import place
 from lessons.assignments.mistakes import MISTAKES
-from satnp.gradcheck import COMPLEX_STEP, STEP, diagnose, numeric_gradient, relative_error
+from satnp.gradcheck import COMPLEX_STEP, STEP, Finding, diagnose, numeric_gradient, relative_error
 
 TOLERANCE = 1e-8
 SHARES = {"usual": 0.7, "edges": 0.3}
 OWN = 0.5       # of an array's points for a right backward of a wrong forward
 DTYPE = 0.75    # ... where float32 comes back as float64, or the imaginary part is lost
 CHANGED = 0.75  # ... where the function wrote to what it was given
+AXES = "first", "second", "third", "fourth"
+SINGLE = 1e-5   # a relative error that float32 makes
 
 
 class Case(NamedTuple):
@@ -176,8 +178,8 @@ def predictions(assignment, seed):
                     arrays.setdefault((case.task.name, n), []).append(results.get(n))
         wrong = {}
         for (task, n), given in arrays.items():
-            rights = [case.right[n] for case in cases(assignment, seed) if case.task.name == task]
-            if any(g is not None and not same(g, r) for g, r in zip(given, rights, strict=True)):
+            mine = [case for case in cases(assignment, seed) if case.task.name == task]
+            if any(g is not None and not same(g, x.right[n], _scale(x, n)) for g, x in zip(given, mine, strict=True)):
                 wrong[task, n] = given
         found.append((mistake, wrong))
     return found
@@ -195,14 +197,15 @@ def mark(assignment, task, seed, planned, ran):
     whole = [(k, case) for k, (case, what, *_) in enumerate(planned) if not what]
     if task.judge:
         return _judged(task, whole, ran)
-    found = []
+    found, known = [], _mistakes(assignment, task, seed, [ran.results[k] for k, _ in whole])
     for n, most in task.points.items():
         if n == "seconds":
             continue
-        named = _mistake(assignment, task, n, seed, [ran.results[k].get(n) for k, _ in whole])
+        named = known.get(n)
+        ratio = _ratio(n, whole, ran)
         groups = {}
         for group in SHARES:
-            tolds = [(_told(task, n, k, case, planned, ran, named), case) for k, case in whole if case.group == group]
+            tolds = [(_told(task, n, k, case, planned, ran, named, ratio), case) for k, case in whole if case.group == group]
             groups[group], _ = min(tolds, key=lambda pair: (pair[0].share, -pair[1].right[n].size))
         if all(told.guess for told in groups.values()):  # small sizes say less of what kind it is
             groups["edges"] = groups["usual"]
@@ -263,26 +266,28 @@ def failed(n, k, ran):
     return None
 
 
-def _told(task, n, k, case, planned, ran, named):
+def _told(task, n, k, case, planned, ran, named, ratio):
     """What is to be said about array `n` of one case."""
     g, right = ran.results[k].get(n), case.right[n]
     if g is None:
         return failed(n, k, ran) or Told(0, "missing", f"{n} was not returned")
     if g.dtype.kind == "c":
         return Told(0, "dtype", f"{n} is complex, though nothing that went in was")
-    if n in task.outputs:
-        scale = max(np.linalg.norm(case.right[m]) for m in task.outputs)
-    else:  # a saturated softmax passes nothing on, so the upstream gradient counts too
-        others = {*case.right, *(f"d{m}" for m in task.outputs)} - set(task.outputs)
-        scale = max(np.linalg.norm((case.arrays | case.right)[m]) for m in others)
-    sizes = {f"the {axis} axis of {m}": size for m in _inputs(task, case.arrays)
-             for axis, size in zip(("first", "second", "third", "fourth"), case.arrays[m].shape, strict=False)}  # fmt: skip
-    finding = diagnose(n, g, right, scale, sizes, TOLERANCE)
+    scale = _scale(case, n)
+    finding = diagnose(n, g, right, scale, None, TOLERANCE)
     if finding is None:
         return Told(1, "right", "right")
+    guess = named is None and finding.kind not in ("shape", "non-finite")
+    if finding.kind == "shape" and sorted(g.shape) == sorted(right.shape):
+        finding = Finding("transposed", f"{finding.sentence.partition(';')[0]}; it looks transposed")
+    elif finding.kind == "shape" and g.ndim > right.ndim:
+        finding = finding._replace(kind="batch")
+    finding = ratio or finding
     sentence = finding.sentence.partition("; worst at")[0]
-    if finding.kind == "factor" and any(what in sentence for what in sizes):
-        finding = finding._replace(kind="size")
+    if n in task.blocks and (names := _blocks(g, right, task.blocks[n])):
+        finding, sentence = finding._replace(kind="gate"), f"{n} is wrong where {names} is told, and right elsewhere"
+    if g.shape == right.shape and relative_error(g, right, scale) < SINGLE:
+        return Told(DTYPE, "dtype", f"{n} is right to a few digits only, as if it was made in float32 on the way")
     if n in task.outputs:
         sentence = sentence.replace("the right gradient", "what is right").replace(": nothing flows back to it", "")
     if named is not None:
@@ -291,7 +296,66 @@ def _told(task, n, k, case, planned, ran, named):
         kind = finding.kind if named is not None else "forward"
         return Told(OWN, kind, f"{n} is the gradient of your own forward, which differs from the equation"
                     + (f": {named.sentence}" if named is not None else ""))  # fmt: skip
-    return Told(0, finding.kind, sentence, named is None and finding.kind not in ("shape", "non-finite"))
+    return Told(0, finding.kind, sentence, guess)
+
+
+def _scale(case, n):
+    """The largest norm, for what should be zero: of the outputs, or of the gradients and what they are made of."""
+    outputs = case.task.outputs
+    if n in outputs:
+        return max(np.linalg.norm(case.right[m]) for m in outputs)
+    upstream = {f"d{m}" for m in outputs}  # a saturated softmax passes nothing on, so it counts too
+    return max(np.linalg.norm(x) for m, x in (case.arrays | case.right).items()
+               if m in upstream or m in case.right and m not in outputs)  # fmt: skip
+
+
+def _sizes(case):
+    """{what: size} of the arrays that go in, and of the whole numbers."""
+    sizes = {}
+    for n, x in case.arrays.items():
+        sizes |= {f"the {axis} axis of {n}": size for axis, size in zip(AXES, x.shape, strict=False)}
+        sizes |= {f"the first {count} axes of {n} together": int(np.prod(x.shape[:size]))
+                  for size, count in enumerate(("two", "three"), 2) if x.ndim >= size}  # fmt: skip
+    for n, x in case.options.items():
+        if type(x) is int:
+            sizes |= {n: x, f"the square of {n}": x * x}
+    return sizes
+
+
+def _ratio(n, whole, ran):
+    """Finding where every case of an array is right but for a factor: a sign, a number, or what is a size in all; or None."""
+    ratios, told = [], []
+    for k, case in whole:
+        g, right = ran.results[k].get(n), case.right[n]
+        if g is None or g.shape != right.shape or not np.isfinite(g).all():
+            return None
+        if np.linalg.norm(right) <= 1e-3 * _scale(case, n):  # what should be zero says nothing
+            continue
+        told.append(case)
+        ratios.append(float((g * right).real.sum() / (right * right).sum()))
+        if not np.linalg.norm(g - ratios[-1] * right) < 1e-6 * np.linalg.norm(right):
+            return None
+    if len(ratios) < len(whole) / 2 or not all(ratios) or np.allclose(ratios, 1, rtol=SINGLE):
+        return None
+    if np.allclose(ratios, ratios[0], rtol=1e-6):
+        if np.isclose(ratios[0], -1):
+            return Finding("sign", f"{n} has the wrong sign everywhere")
+        return Finding("factor", f"{n} is {ratios[0]:.6g} times what is right")
+    for what in _sizes(told[0]):
+        sizes = np.array([_sizes(case)[what] for case in told], float)
+        if np.allclose(ratios, sizes) or np.allclose(ratios, 1 / sizes):
+            way = "multiplied" if np.allclose(ratios, sizes) else "divided"
+            return Finding("size", f"{n} is {way} by {what}: a sum and a mean taken for each other?")
+    return None
+
+
+def _blocks(g, right, names):
+    """The one of `names`, as many blocks of the last axis, in which alone `g` is wrong; or ""."""
+    if g.shape != right.shape or right.size <= len(names):
+        return ""
+    wrong = [not same(x, y, np.linalg.norm(right))
+             for x, y in zip(*(np.split(a, len(names), axis=-1) for a in (g, right)), strict=True)]  # fmt: skip
+    return names[wrong.index(True)] if sum(wrong) == 1 else ""
 
 
 def _own(n, k, case, g, planned, ran):
@@ -308,17 +372,23 @@ def _own(n, k, case, g, planned, ran):
     return bool(size > 0 and abs((g * vector).sum() - number) <= TOLERANCE * size)
 
 
-def _mistake(assignment, task, n, seed, given):
-    """The Mistake that gives exactly these arrays, or None."""
-    rights = [case.right[n] for case in cases(assignment, seed) if case.task is task]
-    for mistake, wrong in predictions(assignment, seed):
-        predicted = wrong.get((task.name, n))
-        if predicted and all(
-            (g is None) == (p is None) and (g is None or same(g, p, np.linalg.norm(r)))
-            for g, p, r in zip(given, predicted, rights, strict=True)
-        ):
-            return mistake
-    return None
+def _mistakes(assignment, task, seed, results):
+    """{array: the Mistake that gives exactly it in every case}; of several, the one that gives most of the task's arrays."""
+    mine = [case for case in cases(assignment, seed) if case.task is task]
+    explained = {}
+    for k, (_, wrong) in enumerate(predictions(assignment, seed)):
+        explained[k] = [n for n in task.points if (task.name, n) in wrong and all(
+            (g.get(n) is None) == (p is None) and (p is None or _alike(g[n], p, _scale(case, n)))
+            for g, p, case in zip(results, wrong[task.name, n], mine, strict=True)
+        )]  # fmt: skip
+    found = {}
+    for k in sorted(reversed(explained), key=lambda k: len(explained[k])):  # the later wins, the first of equals
+        found |= dict.fromkeys(explained[k], predictions(assignment, seed)[k][0])
+    return found
+
+
+def _alike(g, p, scale):
+    return same(g, p, scale) or g.dtype == np.float32 and relative_error(g, p, scale) < SINGLE
 
 
 def _wrong_dtype(n, planned, ran):

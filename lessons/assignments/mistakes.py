@@ -4,15 +4,238 @@ Of several that give the same array the first is named. A sentence says what kin
 """
 
 from lessons.assignments.declare import Edit, Mistake
-from lessons.assignments.through_time import lstm_backward
-from satnp.layers.lstm import _cell_gradient
+from lessons.assignments.look import look_backward
+from lessons.assignments.through_time import lstm_backward, lstm_forward
+from satnp.kernels import gate_gradient, softmax_gradient
+from satnp.layers.attention import additive_query_backward, context_forward
+from satnp.layers.conv import conv2d_backward_input, conv2d_backward_weights, conv2d_forward
+from satnp.layers.gate import gate_backward, gate_backward_preactivation
+from satnp.layers.lstm import _cell_gradient, lstm_cell_backward, lstm_cell_forward
+from satnp.layers.penalty import doubly_stochastic_backward, doubly_stochastic_forward
+from satnp.layers.pool import average_pool_backward, max_pool_backward, max_pool_forward
 
-MISTAKES = {
-    "A2": (
-        Mistake(
-            "c-path", "what c of a step is told by the step after it is lost",
-            (Edit(lstm_backward, "dc = dc_prev + (1 - live) * dc", "dc = 0 * dc_prev"),),
-        ),
-        Mistake("gate", "the gate f gets no gradient", (Edit(_cell_gradient, "df = dc * c_prev", "df = 0 * c_prev"),)),
+A1 = (
+    Mistake(
+        "flipped", "the kernel is turned around",
+        (Edit(conv2d_forward, "_correlate(x, W, b", "_correlate(x, W[::-1, ::-1], b"),
+         Edit(conv2d_backward_input, "rows @ W[i, j].T", "rows @ W[K - 1 - i, K - 1 - j].T"),
+         Edit(conv2d_backward_weights, "W, stride, padding)\n    dout",
+              "W, stride, padding)[::-1, ::-1].copy()\n    dout")),
     ),
-}  # fmt: skip
+    Mistake(
+        "term", "the bias is not in it", (Edit(conv2d_forward, "_correlate(x, W, b", "_correlate(x, W, 0 * b"),),
+    ),
+    Mistake(
+        "step", "the cells are shifted: the padding is not cut off where it was put on",
+        (Edit(conv2d_backward_input, "dx[:, padding : padding + R, padding : padding + S]", "dx[:, :R, :S]"),),
+    ),
+    Mistake(
+        "step", "the window that is read is one cell off",
+        (Edit(conv2d_backward_input, "dx[photos, window(i, stride, P), window(j, stride, Q)] +=",
+              "dx[photos, window((i + 1) % K, stride, P), window(j, stride, Q)] +="),),
+    ),
+    Mistake(
+        "batch", "it hears of the first photo alone: a sum over the batch is due",
+        (Edit(conv2d_backward_weights, "x, W, stride, padding = cache",
+              "x, W, stride, padding = cache\n    x, dout = x[:1], dout[:1]"),),
+    ),
+    Mistake(
+        "overlap", "where windows overlap the last one wins, in place of a sum",
+        (Edit(conv2d_backward_input, "window(j, stride, Q)] += (rows", "window(j, stride, Q)] = (rows"),
+         Edit(max_pool_backward, "taken += dx[cells]", "taken = np.where(taken != 0, taken, dx[cells])"),
+         Edit(average_pool_backward, "window(j, stride, Q)] += dout", "window(j, stride, Q)] = dout")),
+    ),
+    Mistake(
+        "overlap", "where windows overlap the last one wins, in place of a sum",
+        (Edit(max_pool_backward, "    return dx", """    for n, p, q, c in np.ndindex(out.shape):
+        seen = padded[n, p * stride : p * stride + K, q * stride : q * stride + K, c]
+        i, j = np.unravel_index(seen.argmax(), seen.shape)
+        dx[n, p * stride + i, q * stride + j, c] = dout[n, p, q, c]
+    return dx"""),),
+    ),
+    Mistake("overlap", "where windows overlap the last one wins, in place of a sum",
+            (Edit(max_pool_backward, "taken += dx[cells]", "pass"),)),
+    Mistake("padding", "a cell that is not there counts as 0", (Edit(max_pool_forward, "-xp.inf", "0"),)),
+    Mistake(
+        "spread", "every cell of a window hears its gradient, and not the largest alone",
+        (Edit(max_pool_backward, "left -= taken", "pass"),
+         Edit(max_pool_backward, "(padded[cells] == out[photos])", "(padded[cells] == padded[cells])")),
+    ),
+)  # fmt: skip
+
+A2 = (
+    Mistake(
+        "c-path", "what c of a step is told by the step after it is lost",
+        (Edit(lstm_backward, "dc = dc_prev + (1 - live) * dc", "dc = 0 * dc_prev"),),
+    ),
+    Mistake(
+        "c-path", "what c of a step is told by the step after it is lost",
+        (Edit(lstm_backward, "dc = dc_prev + (1 - live) * dc", "dc = (1 - live) * dc"),),
+    ),
+    Mistake(
+        "c-path", "what c is told by the step after it, dc, is lost",
+        (Edit(_cell_gradient, "dc = dc + dh * o", "dc = dh * o"),),
+    ),
+    Mistake(
+        "h-path", "what h of a step is told by the step after it is lost",
+        (Edit(lstm_backward, "dh = dgates @ W_h.T + (1 - live) * dh", "dh = (1 - live) * dh"),),
+    ),
+    Mistake(
+        "h-path", "what c is told by h is lost",
+        (Edit(_cell_gradient, "dc = dc + dh * o * (1 - tanh_c * tanh_c)", "dc = dc + 0 * dh"),),
+    ),
+    *(
+        Mistake("gate", f"the gate {n} gets no gradient", (Edit(lstm_cell_backward, "    return dgates", f"    d{n}[...] = 0\n    return dgates"),))
+        for n in "ifog"
+    ),
+    Mistake(
+        "gate", "the columns of two gates are exchanged: the order is i, f, o, g",
+        (Edit(lstm_cell_forward, "range(4)", "(0, 1, 3, 2)"), Edit(lstm_cell_backward, "range(4)", "(0, 1, 3, 2)")),
+    ),
+    Mistake(
+        "gate", "the columns of two gates are exchanged: the order is i, f, o, g",
+        (Edit(lstm_cell_forward, "range(4)", "(1, 0, 2, 3)"), Edit(lstm_cell_backward, "range(4)", "(1, 0, 2, 3)")),
+    ),
+    Mistake(
+        "slope", "the slope of tanh(c) is not in it",
+        (Edit(_cell_gradient, "dc = dc + dh * o * (1 - tanh_c * tanh_c)", "dc = dc + dh * o"),),
+    ),
+    Mistake(
+        "slope", "the slopes of the gates are not in it",
+        (Edit(_cell_gradient, "return di * i * (1 - i), df * f * (1 - f), do * o * (1 - o), dg * (1 - g * g), dc_prev",
+              "return di, df, do, dg, dc_prev"),),
+    ),
+    Mistake(
+        "step", "c of this step stands where that of the step before is due",
+        (Edit(_cell_gradient, "df = dc * c_prev", "df = dc * (f * c_prev + i * g)"),),
+    ),
+    Mistake(
+        "step", "h of this step stands where that of the step before is due",
+        (Edit(lstm_backward, "dW_h += before[t].T @ dgates",
+              "dW_h += (before[t + 1] if t + 1 < len(x) else before[t]).T @ dgates"),),
+    ),
+    Mistake(
+        "step", "h of this step stands where that of the step before is due",
+        (Edit(lstm_forward, "out.append(h)", "out.append(h)\n        before[-1] = h"),),
+    ),
+    Mistake(
+        "step", "it hears of the step before",
+        (Edit(lstm_backward, "dW_x += x[t].T", "dW_x += x[t - 1].T"),
+         Edit(lstm_backward, "dW_h += before[t].T", "dW_h += before[t - 1].T")),
+    ),
+    Mistake(
+        "step", "it hears of the step before",
+        (Edit(lstm_backward, "dW_x += x[t].T", "dW_x += x[max(t - 1, 0)].T"),
+         Edit(lstm_backward, "dW_h += before[t].T", "dW_h += before[max(t - 1, 0)].T")),
+    ),
+    Mistake(
+        "step", "it is off by one step",
+        (Edit(lstm_backward, "dh + dout[t]", "dh + dout[max(t - 1, 0)]"),),
+    ),
+    Mistake(
+        "steps", "one step alone is in it: a sum over time is due",
+        (Edit(lstm_backward, "dW_x += ", "dW_x[...] = "), Edit(lstm_backward, "dW_h += ", "dW_h[...] = "),
+         Edit(lstm_backward, "db += ", "db[...] = ")),
+    ),
+    Mistake(
+        "batch", "it hears of the first sentence alone: a sum over the batch is due",
+        (Edit(lstm_backward, "dW_x += x[t].T @ dgates", "dW_x += x[t][:1].T @ dgates[:1]"),
+         Edit(lstm_backward, "dW_h += before[t].T @ dgates", "dW_h += before[t][:1].T @ dgates[:1]"),
+         Edit(lstm_backward, "db += dgates.sum(axis=0)", "db += dgates[0]")),
+    ),
+    Mistake(
+        "mask", "the mask is not looked at",
+        (Edit(lstm_forward, "zip(x, mask[:, :, None]", "zip(x, 0 * mask[:, :, None] + 1"),),
+    ),
+    Mistake(
+        "mask", "the mask is not looked at on the way back",
+        (Edit(lstm_backward, "live, dh = mask[t][:, None],", "live, dh = 0 * mask[t][:, None] + 1,"),),
+    ),
+    Mistake(
+        "mask", "a step that is over writes to the gradients",
+        (Edit(lstm_backward, "(live * dh, live * dc)", "(dh, dc)"),),
+    ),
+    Mistake(
+        "mask", "a step that is over passes nothing on to the step before it",
+        (Edit(lstm_backward, "dh = dgates @ W_h.T + (1 - live) * dh", "dh = dgates @ W_h.T"),
+         Edit(lstm_backward, "dc = dc_prev + (1 - live) * dc", "dc = dc_prev")),
+    ),
+    Mistake(
+        "mask", "a step that is over passes nothing on through h to the step before it",
+        (Edit(lstm_backward, "dh = dgates @ W_h.T + (1 - live) * dh", "dh = dgates @ W_h.T"),),
+    ),
+)  # fmt: skip
+
+A3 = (
+    Mistake(
+        "diagonal", "of the softmax's derivative only the diagonal is there: each weight depends on every score",
+        (Edit(softmax_gradient, "alpha * (dalpha - (alpha * dalpha).sum(axis=-1, keepdims=True))",
+              "alpha * dalpha * (1 - alpha)"),),
+    ),
+    Mistake(
+        "diagonal", "what each weight takes from the others is not there",
+        (Edit(softmax_gradient, "alpha * (dalpha - (alpha * dalpha).sum(axis=-1, keepdims=True))", "alpha * dalpha"),),
+    ),
+    Mistake(
+        "beta", "what h is told by the gate is lost: beta depends on h too",
+        (Edit(look_backward, "dh + dh_gate", "dh"),),
+    ),
+    Mistake("path", "what h is told by the scores is lost", (Edit(look_backward, "dh + dh_gate", "dh_gate"),)),
+    Mistake(
+        "beta", "the gate is not in it",
+        (Edit(gate_backward, "dcontext = dz * beta", "dcontext = dz + 0 * beta"),),
+    ),
+    Mistake(
+        "penalty", "what the weights are told from elsewhere, by the penalty, is lost",
+        (Edit(look_backward, "dalpha + dalpha_context", "dalpha_context"),),
+    ),
+    Mistake(
+        "penalty", "what the weights are told by the penalty goes through the softmax too",
+        (Edit(look_backward, "softmax_backward(dalpha + dalpha_context, cache.softmax)",
+              "softmax_backward(dalpha_context, cache.softmax) + dalpha"),),
+    ),
+    Mistake(
+        "path", "what the weights are told by the context is lost",
+        (Edit(look_backward, "dalpha + dalpha_context", "dalpha"),),
+    ),
+    Mistake(
+        "path", "what the annotations are told by the keys is lost",
+        (Edit(look_backward, "dannotations + drows.reshape(dannotations.shape)", "dannotations"),),
+    ),
+    Mistake(
+        "path", "what the annotations are told by the context is lost",
+        (Edit(look_backward, "dannotations + drows.reshape(dannotations.shape)", "drows.reshape(dannotations.shape)"),),
+    ),
+    Mistake(
+        "slope", "the slope of the sigmoid is not in it",
+        (Edit(gate_gradient, "* beta * (1 - beta)", "+ 0 * beta"),
+         Edit(gate_backward_preactivation, "sigmoid_gradient(dz * cache.context, cache.beta, out=(out,))", "dz * cache.context")),
+    ),
+    Mistake(
+        "batch", "it hears of the first of the batch alone: a sum over the batch is due",
+        (Edit(gate_backward, "h.T @ dpre, dpre.sum(axis=0)", "h[:1].T @ dpre[:1], dpre[0]"),),
+    ),
+    Mistake(
+        "locations", "the query hears of one location alone: a sum over all of them is due",
+        (Edit(additive_query_backward, "np.dot(dscores[n], of_photo, out", "np.dot(dscores[n][:1], of_photo[:1], out"),),
+    ),
+    Mistake(
+        "locations", "the weights are not in it: the mean location in place of the weighted sum",
+        (Edit(context_forward, "_weighted_sum(alpha,", "_weighted_sum(0 * alpha + 1 / alpha.shape[1],"),),
+    ),
+    Mistake(
+        "mask", "the mask is not looked at",
+        (Edit(doubly_stochastic_forward, "(mask[:, :, None] * alphas)", "alphas"),
+         Edit(doubly_stochastic_backward, "_spread(mask[:, :, None], ", "_spread(0 * mask[:, :, None] + 1, ")),
+    ),
+    Mistake(
+        "mask", "the mask is not looked at on the way back",
+        (Edit(doubly_stochastic_backward, "_spread(mask[:, :, None], ", "_spread(0 * mask[:, :, None] + 1, "),),
+    ),
+    Mistake(
+        "term", "the 1 that is wanted of every place is not in it",
+        (Edit(doubly_stochastic_forward, ".sum(axis=0) - 1", ".sum(axis=0)"),),
+    ),
+)  # fmt: skip
+
+MISTAKES = {"A1": A1, "A2": A2, "A3": A3}

@@ -1,0 +1,266 @@
+"""Wrong solutions as students write them: edits of the model solution, and the kinds that name each of them rightly.
+
+They are not the table that the grader looks mistakes up in (lessons/assignments/mistakes.py): many make a mistake of that
+table in another place or by other code, some two at once, some one that is not in it. VARIANTS are right, written otherwise.
+"""
+
+import ast
+import inspect
+from typing import NamedTuple
+
+from lessons.assignments import cut
+from lessons.assignments.declare import Edit
+from lessons.assignments.look import look_backward, look_forward
+from lessons.assignments.through_time import lstm_backward, lstm_forward
+from satnp.layers.attention import (
+    additive_query_backward,
+    additive_scores_backward,
+    additive_scores_forward,
+    context_backward,
+    context_forward,
+)
+from satnp.layers.conv import conv2d_backward, conv2d_backward_input, conv2d_backward_weights, conv2d_forward
+from satnp.layers.gate import gate_backward, gate_forward
+from satnp.layers.lstm import _cell, lstm_cell_backward, lstm_cell_forward
+from satnp.layers.penalty import doubly_stochastic_backward, doubly_stochastic_forward
+from satnp.layers.pool import (
+    average_pool_backward,
+    average_pool_forward,
+    max_pool_backward,
+    max_pool_forward,
+)
+from satnp.layers.softmax import softmax_backward, softmax_forward
+
+
+class Mutant(NamedTuple):
+    """`kind` must be told of it, and nothing that is not in `kind` and `also`."""
+
+    name: str
+    kind: str
+    edits: tuple
+    also: tuple = ()
+
+
+def submission(assignment, edits):
+    """{file: text} of the model solution with `edits` in it; NumPy is imported where they use it."""
+    files = cut.package(assignment, edits=edits)
+    return {name: text if "import numpy" in text or "np." not in text else f"import numpy as np\n{text}" for name, text in files.items()}
+
+
+def body(function, text):
+    """The edit that makes `text` what the function does: it comes first, so that the rest is never reached."""
+    function = inspect.unwrap(function)
+    source = inspect.getsource(function)
+    node = ast.parse(source).body[0]
+    lines = source.splitlines(keepends=True)
+    start = node.body[1] if ast.get_docstring(node) else node.body[0]
+    first = lines[start.lineno - 1]
+    more = 1
+    while source.count(first) > 1:
+        first += lines[start.lineno - 1 + more]
+        more += 1
+    return Edit(function, first, "".join(f"    {line}\n" if line else "\n" for line in text.strip("\n").splitlines()) + first)
+
+
+A1 = (
+    Mutant("a sign", "sign", (Edit(conv2d_backward, "return dx, dW, db", "return -dx, dW, db"),)),
+    Mutant("db a mean over everything", "size", (Edit(conv2d_backward, "return dx, dW, db", "return dx, dW, dout.mean(axis=(0, 1, 2))"),)),
+    Mutant("dW a mean over the batch", "size", (Edit(conv2d_backward, "return dx, dW, db", "return dx, dW / len(dout), db"),)),
+    Mutant("db over the batch alone", "batch", (Edit(conv2d_backward, "return dx, dW, db", "return dx, dW, dout.sum(axis=0)"),),
+           ("shape",)),
+    Mutant("one photo is enough", "batch", (Edit(conv2d_backward, "    dW, db = conv", "    dout = dout[:1]\n    cache = cache._replace(x=cache.x[:1])\n    dW, db = conv"),
+           Edit(conv2d_backward, "dx = conv2d_backward_input(dout, cache)", "dx = np.zeros_like(cache.x)")), ("shape", "zero")),
+    Mutant("W's channels exchanged", "transposed", (
+        Edit(conv2d_backward, "return dx, dW, db", "return dx, dW.swapaxes(2, 3), db"),), ()),
+    Mutant("a true convolution", "flipped", (
+        Edit(conv2d_forward, "    return _corr", "    W = np.flip(W, axis=(0, 1))\n    return _corr"),), ("forward",)),
+    Mutant("dx with W as it is", "flipped", (
+        Edit(conv2d_backward_input, "    xp = xp_of(dout)\n", "    xp, W = xp_of(dout), W[::-1, ::-1]\n"),)),
+    Mutant("padding cut off at the far side only", "step", (
+        Edit(conv2d_backward_input, "dx[:, padding : padding + R, padding : padding + S]",
+             "dx[:, : dx.shape[1] - 2 * padding, : dx.shape[2] - 2 * padding]"),)),
+    Mutant("overlaps of a pool lost", "overlap", (
+        Edit(average_pool_backward, "+= dout / K**2", "= dout / K**2"),)),
+    Mutant("overlaps of a maximum lost", "overlap", (body(max_pool_backward, """
+x, out, K, stride = cache
+P, Q = out.shape[1:3]
+padded = _pad_far(x, K, stride, P, Q, -np.inf)
+dx = np.zeros(padded.shape, dtype=dout.dtype)
+for n, p, q, c in np.ndindex(out.shape):
+    cells = padded[n, p * stride : p * stride + K, q * stride : q * stride + K, c]
+    i, j = np.unravel_index(cells.argmax(), cells.shape)
+    dx[n, p * stride + i, q * stride + j, c] = dout[n, p, q, c]
+return dx[:, : x.shape[1], : x.shape[2]]
+"""),)),
+    Mutant("the mean of K", "size", (Edit(average_pool_forward, "/ K**2", "/ K"),), ("forward", "factor")),
+    Mutant("a sum for a mean", "size", (Edit(average_pool_backward, "dout / K**2", "dout"),)),
+    Mutant("padded with zeros", "padding", (
+        Edit(max_pool_forward, "Q, -xp.inf)", "Q, 0)"), Edit(max_pool_backward, "Q, -xp.inf)", "Q, 0)")), ("forward",)),
+    Mutant("x is padded in place", "mutation", (Edit(max_pool_forward, "    xp, (N", "    x -= 1e-3\n    xp, (N"),), ("term", "forward")),
+    Mutant("dout is divided in place", "mutation", (Edit(average_pool_backward, "    _, P, Q", "    dout /= K**2\n    _, P, Q"),
+           Edit(average_pool_backward, "+= dout / K**2", "+= dout"))),
+    Mutant("float64 whatever comes", "dtype", (Edit(average_pool_backward, "dtype=dout.dtype", "dtype=float"),)),
+    Mutant("float32 on the way", "dtype", (Edit(average_pool_backward, "+= dout / K**2", "+= (dout / K**2).astype(np.float32)"),)),
+    Mutant("every cell of the window", "spread", (body(max_pool_backward, """
+x, out, K, stride = cache
+P, Q = out.shape[1:3]
+dx = np.zeros_like(_pad_far(x, K, stride, P, Q, 0))
+for i, j in _offsets(K):
+    dx[:, window(i, stride, P), window(j, stride, Q)] += dout
+return dx[:, : x.shape[1], : x.shape[2]]
+"""),)),
+)  # fmt: skip
+
+A2 = (
+    Mutant("no c-path", "c-path", (Edit(lstm_backward, "(live * dh, live * dc)", "(live * dh, 0 * dc)"),)),
+    Mutant("c-path only where the sentence is over", "c-path", (
+        Edit(lstm_backward, "        dc = dc_prev + (1 - live) * dc", "        dc = dc - live * dc"),)),
+    Mutant("dc not added in the cell", "c-path", (Edit(lstm_cell_backward, "_cell_gradient(dh, dc,", "_cell_gradient(dh, dc * 0,"),)),
+    Mutant("no h-path", "h-path", (Edit(lstm_backward, "dgates @ W_h.T", "0"),)),
+    Mutant("h does not tell c", "h-path", (body(lstm_cell_backward, """
+(dh, dc), H = dout, cache.i.shape[1]
+i, f, o, g = cache.i, cache.f, cache.o, cache.g
+dgates = np.concatenate([dc * g * i * (1 - i), dc * cache.c_prev * f * (1 - f), dh * cache.tanh_c * o * (1 - o),
+                         dc * i * (1 - g * g)], axis=1)
+return dgates, dc * f
+"""),)),
+    Mutant("f forgets c_prev", "gate", (Edit(lstm_cell_backward, "    return dgates", "    df[...] /= 1 + cache.c_prev\n    return dgates"),)),
+    Mutant("g as a sigmoid on the way back", "gate", (
+        Edit(lstm_cell_backward, "    return dgates", "    dg[...] *= cache.g * (1 - cache.g) / (1 - cache.g**2)\n    return dgates"),)),
+    Mutant("o gets nothing", "gate", (Edit(lstm_cell_backward, "    return dgates", "    do *= 0\n    return dgates"),)),
+    Mutant("g before o", "gate", (
+        Edit(lstm_cell_forward, "    parts = [", "    gates = gates.reshape(-1, 4, H)[:, [0, 1, 3, 2]].reshape(len(gates), -1)\n    parts = ["),
+        Edit(lstm_cell_backward, "    return dgates", "    dgates = dgates.reshape(N, 4, H)[:, [0, 1, 3, 2]].reshape(N, -1)\n    return dgates"))),
+    Mutant("no slope of tanh(c)", "slope", (body(lstm_cell_backward, """
+dh, dc = dout
+c_prev, i, f, o, g, tanh_c = cache
+dc = dc + dh * o
+parts = dc * g * i * (1 - i), dc * c_prev * f * (1 - f), dh * tanh_c * o * (1 - o), dc * i * (1 - g**2)
+return np.concatenate(parts, axis=1), dc * f
+"""),)),
+    Mutant("h of this step for W_h", "step", (Edit(lstm_forward, "        before.append(h)\n", ""),
+                                             Edit(lstm_forward, "        out.append(h)\n", "        out.append(h)\n        before.append(h)\n")),
+           ("size", "factor")),
+    Mutant("gradients of one step early", "step", (Edit(lstm_backward, "dh + dout[t]", "dh + (dout[t - 1] if t else dout[0])"),)),
+    Mutant("x of the step before", "step", (Edit(lstm_backward, "dW_x += x[t].T", "dW_x += np.roll(x, 1, axis=0)[t].T"),)),
+    Mutant("the last step alone", "steps", (Edit(lstm_backward, "    return dx, dW_x, dW_h, db", "    dW_x, db = x[t].T @ dgates, dgates.sum(axis=0)\n    return dx, dW_x, dW_h, db"),)),
+    Mutant("means over the batch", "size", (
+        Edit(lstm_backward, "    return dx, dW_x, dW_h, db", "    dW_x, dW_h, db = (d / x.shape[1] for d in (dW_x, dW_h, db))\n    return dx, dW_x, dW_h, db"),)),
+    Mutant("db of one sentence", "batch", (Edit(lstm_backward, "dgates.sum(axis=0)", "dgates[0, :]"),)),
+    Mutant("db not summed", "batch", (Edit(lstm_backward, "db += dgates.sum(axis=0)", "db = db + dgates"),), ("shape",)),
+    Mutant("dW_x the other way round", "transposed", (Edit(lstm_backward, "return dx, dW_x,", "return dx, dW_x.T.copy(),"),)),
+    Mutant("no mask at all", "mask", (
+        Edit(lstm_forward, "    h, c, out", "    mask = np.ones_like(mask)\n    h, c, out"),), ("forward",)),
+    Mutant("no mask on the way back", "mask", (Edit(lstm_backward, "    xp = xp_of(x)", "    xp, mask = xp_of(x), np.ones_like(mask)"),)),
+    Mutant("a sentence that is over forgets", "mask", (Edit(lstm_backward, "+ (1 - live) * dh", ""),)),
+    Mutant("signs of what goes back", "sign", (Edit(lstm_backward, "db, dh, dc\n", "db, -dh, dc\n"),)),
+    Mutant("twice through W_h", "factor", (Edit(lstm_backward, "    return dx,", "    dW_h *= 2\n    return dx,"),)),
+    Mutant("gates in place", "mutation", (Edit(lstm_cell_forward, "    h, c, *made", "    gates *= 1.0 + 1e-14\n    h, c, *made"),), ()),
+    Mutant("dout in place", "mutation", (Edit(lstm_backward, "        live, dh = mask[t][:, None], dh + dout[t]",
+                                              "        dout[t] += dh\n        live, dh = mask[t][:, None], dout[t]"),)),
+    Mutant("zeros of float64", "dtype", (Edit(lstm_backward, "xp.zeros_like(a) for a in", "xp.zeros(a.shape) for a in"),)),
+    Mutant("two at once", "gate", (Edit(lstm_cell_backward, "    return dgates, dc_prev", "    di *= 0\n    return dgates, -dc_prev"),), ("sign",)),
+    Mutant("no c-path in float32", "c-path", (
+        Edit(lstm_backward, "    return dx, dW_x, dW_h, db, dh, dc",
+             "    return tuple(d.astype(np.float32) for d in (dx, dW_x, dW_h, db, dh, dc))"),
+        Edit(lstm_backward, "dc = dc_prev + (1 - live) * dc", "dc = xp.zeros_like(dc)")), ("dtype",)),
+)  # fmt: skip
+
+A3 = (
+    Mutant("only the diagonal", "diagonal", (Edit(softmax_backward, "    return", "    return alpha * (1 - alpha) * dalpha\n    return"),)),
+    Mutant("the diagonal, place by place", "diagonal", (body(softmax_backward, """
+(alpha,) = cache
+dscores = np.zeros_like(alpha)
+for n, i in np.ndindex(alpha.shape):
+    dscores[n, i] = dalpha[n, i] * (alpha[n, i] - alpha[n, i] ** 2)
+return dscores
+"""),)),
+    Mutant("a mean in place of the sum", "size", (Edit(softmax_backward, "softmax_gradient(dalpha, alpha)", "softmax_gradient(dalpha, alpha) / alpha.shape[1]"),)),
+    Mutant("no shift", "non-finite", (body(softmax_forward, """
+alpha = np.exp(scores) / np.exp(scores).sum(axis=-1, keepdims=True)
+return alpha, SoftmaxCache(alpha)
+"""),), ("error",)),
+    Mutant("beta's path to h lost", "beta", (Edit(look_backward, "    dscores = ", "    dh_gate = np.zeros_like(dh_gate)\n    dscores = "),)),
+    Mutant("beta left out on the way back", "beta", (Edit(gate_backward, "return dh, dcontext,", "return dh, dz,"),)),
+    Mutant("beta from the context", "term", (Edit(gate_backward, "dh = dpre @ W.T", "dh = dpre @ W.T * beta[:, :1]"),)),
+    Mutant("the penalty is not heard", "penalty", (Edit(look_backward, "    dz, dalpha = dout", "    dz, dalpha = dout[0], 0"),)),
+    Mutant("the penalty after the softmax", "penalty", (
+        Edit(look_backward, "dalpha + dalpha_context", "dalpha_context"), Edit(look_backward, "    dkeys, dquery", "    dscores += dalpha\n    dkeys, dquery"))),
+    Mutant("the keys are not heard", "path", (Edit(look_backward, "    return dannotations + drows", "    drows *= 0\n    return dannotations + drows"),)),
+    Mutant("the query of one place", "locations", (Edit(additive_scores_backward, "additive_query_backward(dscores, cache)", "dkeys[:, 0]"),)),
+    Mutant("the query not summed", "batch", (Edit(additive_scores_backward, "additive_query_backward(dscores, cache)", "dkeys"),), ("error",)),
+    Mutant("no slope of the sigmoid", "slope", (body(gate_backward, """
+h, context, W, beta = cache
+dpre = dz * context
+if W.shape[1] == 1:
+    dpre = dpre.sum(axis=1, keepdims=True)
+return dpre @ W.T, dz * beta, h.T @ dpre, dpre.sum(axis=0)
+"""),)),
+    Mutant("a mean over the batch in the gate", "size", (Edit(gate_backward, "dpre.sum(axis=0)", "dpre.mean(axis=0)"),)),
+    Mutant("the first of the batch alone", "batch", (Edit(gate_backward, "    dh = dpre @ W.T\n", "    dh = dpre @ W.T\n    h, dpre = h[:1], dpre[:1]\n"),)),
+    Mutant("the mask is not looked at", "mask", (Edit(doubly_stochastic_backward, "    excess, mask = cache\n", "    excess, mask = cache\n    mask = np.ones_like(mask)\n"),)),
+    Mutant("no mask in both", "mask", (Edit(doubly_stochastic_forward, "    excess = (mask", "    mask = np.ones_like(mask)\n    excess = (mask"),), ("forward",)),
+    Mutant("the sum over the batch", "size", (Edit(doubly_stochastic_forward, "squares / excess.shape[0]", "squares"),
+                                             Edit(doubly_stochastic_backward, "2 / excess.shape[0]", "2")), ("forward",)),
+    Mutant("half of the square's slope", "factor", (Edit(doubly_stochastic_backward, "2 / excess", "1 / excess"),), ("size",)),
+    Mutant("the sign of what is missing", "sign", (Edit(doubly_stochastic_backward, "dpenalty, 2 /", "dpenalty, -2 /"),)),
+    Mutant("dW_s the other way round", "transposed", (Edit(look_backward, "dW_a, dW_s, db,", "dW_a, dW_s.T.copy(), db,"),)),
+    Mutant("query added to the keys in place", "mutation", (body(additive_scores_forward, """
+keys += query[:, None]
+return np.tanh(keys) @ v + c, AdditiveCache(keys.copy(), 0 * query, v, F)
+"""),)),
+    Mutant("the alphas of float64", "dtype", (Edit(softmax_forward, "    alpha = softmax(scores)", "    alpha = softmax(scores.astype(float))"),), ()),
+    Mutant("no context in float32", "path", (Edit(look_backward, "return dannotations + drows.reshape(dannotations.shape),",
+           "return drows.reshape(dannotations.shape).astype(np.float32),"),), ("dtype",)),
+)  # fmt: skip
+
+MUTANTS = {"A1": A1, "A2": A2, "A3": A3}
+
+VARIANTS = {
+    "A1": (
+        (body(max_pool_backward, """
+x, out, K, stride = cache
+P, Q = out.shape[1:3]
+padded = _pad_far(x, K, stride, P, Q, -np.inf)
+dx = np.zeros(padded.shape, dtype=dout.dtype)
+for n, p, q, c in np.ndindex(out.shape):
+    cells = padded[n, p * stride : p * stride + K, q * stride : q * stride + K, c]
+    i, j = np.unravel_index(cells.argmax(), cells.shape)
+    dx[n, p * stride + i, q * stride + j, c] += dout[n, p, q, c]
+return dx[:, : x.shape[1], : x.shape[2]]
+"""),),
+        (body(conv2d_backward_weights, """
+x, W, stride, padding = cache
+x, (N, P, Q, F), dW = pad(x, padding, padding), dout.shape, np.zeros(W.shape, dout.dtype)
+for i, j in np.ndindex(W.shape[:2]):
+    dW[i, j] = np.einsum("npqc,npqf->cf", x[:, window(i, stride, P), window(j, stride, Q)], dout)
+return dW, dout.sum(axis=(0, 1, 2))
+"""),),
+    ),
+    "A2": (
+        (body(lstm_cell_backward, """
+dh, dc = dout
+c_prev, i, f, o, g, tanh_c = cache
+dc = dc + dh * o * (1 - tanh_c**2)
+parts = dc * g * i * (1 - i), dc * c_prev * f * (1 - f), dh * tanh_c * o * (1 - o), dc * i * (1 - g**2)
+return np.concatenate(parts, axis=1), dc * f
+"""),),
+        (Edit(lstm_backward, "        dW_h += before[t].T @ dgates\n", "        dW_h += np.einsum('nh,ng->hg', before[t], dgates)\n"),
+         Edit(lstm_backward, "db += dgates.sum(axis=0)", "db = db + np.ones(len(dgates), dgates.dtype) @ dgates")),
+    ),
+    "A3": (
+        (body(softmax_backward, """
+(alpha,) = cache
+return np.stack([(np.diag(a) - np.outer(a, a)) @ d for a, d in zip(alpha, dalpha)])
+"""),),
+        (body(additive_scores_backward, """
+keys, query, v, F = cache
+tanh = np.tanh(keys + query[:, None])
+dpre = dscores[:, :, None] * v * (1 - tanh * tanh)
+return dpre, dpre.sum(axis=1), np.einsum("nl,nla->a", dscores, tanh), dscores.sum().reshape(1)
+"""), body(context_backward, """
+alpha, annotations = cache
+return np.einsum("nd,nld->nl", dcontext, annotations), np.einsum("nl,nd->nld", alpha, dcontext)
+""")),
+    ),
+}  # fmt: skip
