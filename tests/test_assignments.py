@@ -215,7 +215,7 @@ def test_what_follows_from_another_task_is_told_as_that(tmp_path):
     for row in found.rows:
         of_cell = ["block"] if row.array == "dgates" else []
         assert grade.kinds(row) == (of_cell if row.task == "cell" else ["follows"] if row.array != "h" else [])
-    assert "dx is wrong, and so is cell, which it is made of" in said(found)
+    assert "  sentence: dx, dW_x, dW_h, db, dh_0, dc_0: wrong, and so is cell, which it is made of" in said(found)
 
 
 def test_a_factor_that_is_a_size_is_told_as_that(tmp_path):

@@ -125,11 +125,20 @@ def table(assignment, found):
         lines.append(f"{marked.name:<{width}}  {marked.points:>8.2f}  "
                      + "  ".join(f"{each[t]:>{max(8, len(t))}.2f}" for t in tasks))  # fmt: skip
     for marked in found:
-        wrong = [f"  {row.task}: {told.sentence}" for row in marked.rows for told in [*row.groups.values(), *row.notes]
-                 if told.sentence != "right" and told.kind not in ("refused", "missing", "ended")]  # fmt: skip
-        lines += ["", f"{marked.name} ({marked.confined or 'not run'})", *(f"  {x}" for x in marked.said)]
-        lines += dict.fromkeys(wrong)
+        lines += ["", f"{marked.name} ({marked.confined or 'not run'})", *(f"  {x}" for x in marked.said), *_remarks(marked)]
     return "\n".join(lines) + "\n"
+
+
+def _remarks(marked):
+    """What was said about arrays, a line for each task and sentence."""
+    arrays = {}
+    for row in marked.rows:
+        for told in [*row.groups.values(), *row.notes]:
+            if told.sentence != "right" and told.kind not in ("refused", "missing", "ended"):
+                same = arrays.setdefault((row.task, told.sentence.removeprefix(f"{row.array}: ")), {})
+                same[row.array] = told.sentence.startswith(f"{row.array}: ")
+    return [f"  {task}: {', '.join(names) + ': ' if all(names.values()) else ''}{sentence}"
+            for (task, sentence), names in arrays.items()]  # fmt: skip
 
 
 def _write(assignment, found, out):
