@@ -181,6 +181,19 @@ def test_the_model_solution_gets_all_points_and_the_starter_none(name, tmp_path)
     assert {kind for row in found.rows for kind in grade.kinds(row)} == {"missing"}
 
 
+OTHERS = Path(__file__).parent / "other_solutions"
+
+
+@pytest.mark.parametrize("name", sorted(x.name for x in OTHERS.iterdir()))
+def test_other_right_solutions_get_all_points_and_no_remark(name, tmp_path):
+    """Written from the handouts, in another way than satnp's."""
+    wanted = assignment(name)
+    write(tmp_path, cut.package(wanted, cut=True))
+    shutil.copytree(OTHERS / name, tmp_path, dirs_exist_ok=True)
+    found = mark(tmp_path, wanted)
+    assert found.points == 100 and not any(grade.kinds(row) for row in found.rows), said(found)
+
+
 def test_hidden_numbers_are_others_than_the_public_ones():
     for name in BUILT:
         public, hidden = (marks.cases(assignment(name), seed) for seed in (PUBLIC, HIDDEN))
