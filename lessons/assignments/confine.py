@@ -43,7 +43,7 @@ def drop_capabilities():
 
 
 def landlock(readable, listable, writable):
-    """Only `readable` may be read, names in `listable` be listed, and `writable` be written to."""
+    """Only `readable` may be read, names in `listable` be listed, files in `writable` be written to; none may be made."""
     version = libc.syscall(CREATE_RULESET, None, 0, 1)
     if version < 1:
         return ""
@@ -53,7 +53,8 @@ def landlock(readable, listable, writable):
     rules = libc.syscall(CREATE_RULESET, attributes, size, 0)
     if rules < 0:
         return ""
-    for paths, rights in ((readable, READ_FILE | READ_DIR), (listable, READ_DIR), ([writable], handled & ~EXECUTE)):
+    read = READ_FILE | READ_DIR
+    for paths, rights in ((readable, read), (listable, READ_DIR), ([writable], read | WRITE_FILE | TRUNCATE)):
         for path in paths:
             try:
                 opened = os.open(path, os.O_PATH | os.O_CLOEXEC)

@@ -25,7 +25,7 @@ HERE = Path(__file__).parent
 INSTALLED = "site-packages", "dist-packages"
 HIDDEN = [str(Path(satnp.__file__).parent), str(HERE.parent)]
 PATIENCE = 3  # times the seconds of the processor that a submission may take, on the clock: it may sleep, and we be busy
-FILE_SIZE = 64 * 2**20  # bytes, the most that one file of results may have
+FILE_SIZE = 32 * 2**20  # bytes, the most that one file of results may have
 
 
 class Ran(NamedTuple):
@@ -49,6 +49,8 @@ class Worker:
     def __init__(self, folder, package, calls, seconds, memory):
         self.folder, self.calls, self.seconds, self.ended = folder, calls, seconds, ""
         (folder / "out").mkdir(parents=True)
+        for name in "log.json", *(f"{k}.npz" for k in range(len(calls))):
+            (folder / "out" / name).touch()
         for name in "worker.py", "confine.py", "calls.py":
             shutil.copy(HERE / name, folder / name)
         shutil.copytree(package, folder / "submission")
