@@ -28,13 +28,19 @@ from satnp.layers.lstm import _cell, _cell_gradient, lstm_cell_backward
 from satnp.reference import conv as reference
 
 HERE = Path(cut.__file__).parent
-BUILT = [name for name in NAMES if (HERE / f"{name.lower()}.py").exists()]
 
 
 def assignment(name):
     return importlib.import_module(f"lessons.assignments.{name.lower()}").ASSIGNMENT
 
 
+def long(name):
+    """Does marking it take more than a second or two?"""
+    return any(task.judge or task.speed for task in assignment(name).tasks)
+
+
+WRITTEN = [name for name in NAMES if (HERE / f"{name.lower()}.py").exists()]
+BUILT = [pytest.param(name, marks=pytest.mark.slow) if long(name) else name for name in WRITTEN]
 A2 = assignment("A2")
 CELL = replace(A2, tasks=tuple(replace(task, seconds=2) for task in A2.tasks[:1]))  # 40 points, a process of 0.2 s
 TOP = '"""The LSTM cell.'  # how captioner/lstm.py begins
@@ -195,7 +201,7 @@ def test_other_right_solutions_get_all_points_and_no_remark(name, tmp_path):
 
 
 def test_hidden_numbers_are_others_than_the_public_ones():
-    for name in BUILT:
+    for name in WRITTEN:
         public, hidden = (marks.cases(assignment(name), seed) for seed in (PUBLIC, HIDDEN))
         for one, other in zip(public, hidden, strict=True):
             for n, x in one.arrays.items():
@@ -204,8 +210,9 @@ def test_hidden_numbers_are_others_than_the_public_ones():
 
 
 def test_a_right_backward_of_a_wrong_forward_is_told_as_that(tmp_path):
-    edits = Edit(_cell, "tanh_c = xp.tanh(c)\n    h = o * tanh_c", "tanh_c = 2 * xp.tanh(c)\n    h = o * tanh_c"), Edit(
-        _cell_gradient, "dc = dc + dh * o * (1 - tanh_c * tanh_c)", "dc = dc + dh * o * (2 - tanh_c * tanh_c / 2)"
+    edits = (
+        Edit(_cell, "tanh_c = xp.tanh(c)\n    h = o * tanh_c", "tanh_c = 2 * xp.tanh(c)\n    h = o * tanh_c"),
+        Edit(_cell_gradient, "dc = dc + dh * o * (1 - tanh_c * tanh_c)", "dc = dc + dh * o * (2 - tanh_c * tanh_c / 2)"),
     )
     found = mark(hand_in(tmp_path, *edits))
     of = {row.array: row for row in found.rows}
@@ -394,8 +401,11 @@ def test_what_we_know_cannot_be_read_there(tmp_path):
         assert found.points == 0
         if "Landlock" in found.confined:
             assert "PermissionError" in said(found)
-    found = mark(hand_in(tmp_path / "x", top="import sys\nsys.meta_path.pop(0)\n", cell="from satn" "p import layers"))
+    way = f"import sys\nsys.meta_path.pop(0)\nsys.path.insert(0, {str(HERE.parents[1])!r})\n"
+    found = mark(hand_in(tmp_path / "x", top=way, cell="__import__('satn' + 'p.errors')\nraise OSError('found')"))
     assert found.points == 0
+    if "Landlock" in found.confined:
+        assert "OSError" not in said(found) and "Error" in said(found)
 
 
 def test_numpy_made_to_lie_changes_nothing(tmp_path):
