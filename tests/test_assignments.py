@@ -346,7 +346,7 @@ def test_what_the_grader_cannot_cope_with_hurts_no_other(tmp_path, monkeypatch):
 
 def test_an_infinite_loop_is_ended(tmp_path):
     found = mark(hand_in(tmp_path, cell="while True:\n    pass"))
-    assert found.points == 0 and "was ended after 2 s of the processor" in said(found)
+    assert found.points == 0 and "was ended after" in said(found)
 
 
 def test_sleep_is_ended(tmp_path):
@@ -359,7 +359,7 @@ def test_a_loop_in_one_task_leaves_the_others(tmp_path):
     short = replace(A2, tasks=tuple(replace(task, seconds=1) for task in A2.tasks))
     loop = Edit(lstm_backward, "xp = xp_of(x)\n", "xp = xp_of(x)\n    while True:\n        pass\n")
     found = mark(hand_in(tmp_path, loop), short)
-    assert found.points == 40 and "sentence: the process was ended after 1 s of" in said(found)
+    assert found.points == 40 and "sentence: the process was ended after" in said(found)
 
 
 def test_memory_is_limited(tmp_path):
@@ -438,7 +438,7 @@ def test_printing_and_writing_a_result_changes_nothing(tmp_path):
         assert "PermissionError" in said(found)
     outside = tmp_path / "outside.txt"
     found = mark(hand_in(tmp_path / "b", cell=f"open({str(outside)!r}, 'w').write('here')"))
-    if found.confined != "not confined":
+    if "not confined" not in found.confined:
         assert found.points == 0 and not outside.exists()
         assert "PermissionError" in said(found) or "Read-only" in said(found)
 
@@ -497,7 +497,7 @@ def test_without_landlock_a_namespace_confines_and_without_both_it_is_said(tmp_p
             assert "FileNotFoundError" in said(mark(reads))
             assert mark(hand_in(tmp_path / "model")).points == 40
         else:
-            assert found.confined in ("not confined", "seccomp")
+            assert found.confined.startswith("not confined") and "(not confined" in said(found)
 
 
 # ---- what is handed in

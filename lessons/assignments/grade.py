@@ -67,13 +67,12 @@ def mark(assignment, name, path, seed=HIDDEN):
             ran = process.run(folder / f"task{k}", package, calls, arrays, task.seconds, assignment.memory)
             if ran.ended:
                 said.append(f"{task.name}: the process {ran.ended}")
-            if ran.confined is not None:
-                confined.add(ran.confined or "not confined")
+            confined |= {ran.confined} - {None}
             rows += marks.mark(assignment, task, seed, planned, ran)
             if task.speed:
                 rows.append(speed.mark(assignment, task, seed, package, folder / f"speed{k}"))
         marks.follow(assignment, rows)
-        return Marked(name, rows, said, ", ".join(sorted(confined)))
+        return Marked(name, rows, said, "; ".join(sorted(confined)))
 
 
 def nothing(assignment, kind, sentence):
@@ -106,7 +105,7 @@ def gradescope(assignment, marked):
             "name": f"{row.task}: {row.array}", "score": round(row.points, 2), "max_score": row.most,
             "output": "\n".join(lines), "extra_data": {"kinds": kinds(row)},
         })  # fmt: skip
-    said = [*marked.said, f"files: {marked.confined}" if marked.confined else ""]
+    said = [*marked.said, f"confined by: {marked.confined}" if marked.confined else ""]
     return {"score": marked.points, "output": "\n".join(x for x in said if x), "tests": tests}
 
 

@@ -32,7 +32,7 @@ class Ran(NamedTuple):
     results: list   # an {name: array} a call
     errors: dict    # {call: {type, message, where}}
     ended: str      # why it did not end by itself, or ""
-    confined: str   # by what; "" by nothing, None where it ended before it could say
+    confined: str   # by what, or None where it ended before it could say
 
 
 def run(folder, package, calls, arrays, seconds, memory):
