@@ -170,6 +170,12 @@ def test_an_empty_folder_is_taken_and_nothing_else_is_left(tmp_path):
     assert (tmp_path / "starter/check.py").exists() and [x.name for x in tmp_path.iterdir()] == ["starter"]
 
 
+def test_a_build_that_fails_leaves_nothing(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        build(replace(A2, name="A9"), tmp_path / "starter")
+    assert not list(tmp_path.iterdir())
+
+
 # ---- marks
 
 

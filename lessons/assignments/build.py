@@ -3,6 +3,7 @@
 import json
 import os
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,17 +17,26 @@ HERE = Path(__file__).parent
 
 def build(assignment, out):
     """Write the starter of `assignment` to `out`, which does not exist or is empty."""
-    out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as folder:
-        made = Path(folder, "made")
-        made.mkdir()
+    with whole(out) as made:
         write(made, package(assignment, cut=True))
         (made / "requirements.txt").write_text("numpy>=2.0\npytest>=8.0\n")
         for name in "check.py", "calls.py":
             (made / name).write_text((HERE / name).read_text())
         (made / "README.md").write_text(handout(assignment))
         gold(assignment, made)
+
+
+@contextmanager
+def whole(out):
+    """Yield a folder that takes the place of `out`, absent or empty, when all is well, and else leaves nothing."""
+    out = Path(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as folder:
+        made = Path(folder, "made")
+        made.mkdir()
+        yield made
+        if out.exists():
+            out.rmdir()
         os.replace(made, out)
 
 

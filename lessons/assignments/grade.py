@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lessons.assignments import marks, process, speed
+from lessons.assignments.build import whole
 from lessons.assignments.cut import PACKAGE
 from lessons.assignments.declare import HIDDEN
 from lessons.assignments.submission import Refused, imports, unpack
@@ -28,7 +29,7 @@ class Marked(NamedTuple):
 
 
 def grade(assignment, paths, out, seed=HIDDEN):
-    """Mark every submission of `paths` and write DIR `out`, which does not exist -> list of Marked"""
+    """Mark every submission of `paths` and write DIR `out`, absent or empty -> list of Marked"""
     marks.cases(assignment, seed)
     marks.predictions(assignment, seed)
     names = unique([Path(path).name.removesuffix(".zip") for path in paths])
@@ -58,7 +59,7 @@ def mark(assignment, name, path, seed=HIDDEN):
             if refused:
                 raise Refused("; ".join(f"{file}, line {line} imports {module}" for file, line, module in refused[:5])
                               + ": only NumPy and Python's own library may be used")  # fmt: skip
-        except Refused as error:
+        except (Refused, OSError) as error:
             return Marked(name, nothing(assignment, "refused", "not marked"), [f"refused: {error}"], "")
         rows, said, confined = [], [], set()
         for k, task in enumerate(assignment.tasks):
@@ -141,12 +142,7 @@ def _remarks(marked):
 
 
 def _write(assignment, found, out):
-    """The whole of DIR under another name first, so that it is there whole or not at all."""
-    out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as folder:
-        made = Path(folder, "made")
-        made.mkdir()
+    with whole(out) as made:
         for marked in found:
             (made / marked.name).mkdir()
             (made / marked.name / "results.json").write_text(json.dumps(gradescope(assignment, marked), indent=1) + "\n")
@@ -159,4 +155,3 @@ def _write(assignment, found, out):
                 each = {(row.task, row.array): round(row.points, 2) for row in marked.rows}
                 said = "; ".join(marked.said)
                 rows.writerow([marked.name, marked.points, assignment.points, *(each[x] for x in arrays), said])
-        os.replace(made, out)
