@@ -21,8 +21,8 @@ def build(assignment, out):
         write(made, package(assignment, cut=True))
         (made / "requirements.txt").write_text("numpy>=2.0\npytest>=8.0\n")
         for name in "check.py", "calls.py":
-            (made / name).write_text((HERE / name).read_text())
-        (made / "README.md").write_text(handout(assignment))
+            (made / name).write_bytes((HERE / name).read_bytes())
+        (made / "README.md").write_text(handout(assignment), encoding="utf-8")
         gold(assignment, made)
 
 
@@ -42,7 +42,7 @@ def whole(out):
 
 def handout(assignment):
     """The assignment's own text, its points, and what holds for all."""
-    own, common = ((HERE / "handouts" / f"{name}.md").read_text() for name in (assignment.name, "COMMON"))
+    own, common = ((HERE / "handouts" / f"{name}.md").read_text("utf-8") for name in (assignment.name, "COMMON"))
     lines = [f"| {task.name} | " + ", ".join(f"`{n}` {points}" for n, points in task.points.items())
              + f" | {sum(task.points.values())} |" for task in assignment.tasks]  # fmt: skip
     head = [f"## {assignment.points} points", "", "| task | array and points | together |", "|---|---|---|"]
@@ -54,7 +54,7 @@ def write(folder, files):
     for name, text in files.items():
         path = Path(folder, name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
 
 
 def gold(assignment, folder):
