@@ -3,6 +3,7 @@
 import json
 import os
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,23 +17,32 @@ HERE = Path(__file__).parent
 
 def build(assignment, out):
     """Write the starter of `assignment` to `out`, which does not exist or is empty."""
+    with whole(out) as made:
+        write(made, package(assignment, cut=True))
+        (made / "requirements.txt").write_text("numpy>=2.0\npytest>=8.0\n")
+        for name in "check.py", "calls.py":
+            (made / name).write_bytes((HERE / name).read_bytes())
+        (made / "README.md").write_text(handout(assignment), encoding="utf-8")
+        gold(assignment, made)
+
+
+@contextmanager
+def whole(out):
+    """Yield a folder that takes the place of `out`, absent or empty, when all is well, and else leaves nothing."""
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as folder:
         made = Path(folder, "made")
         made.mkdir()
-        write(made, package(assignment, cut=True))
-        (made / "requirements.txt").write_text("numpy>=2.0\npytest>=8.0\n")
-        for name in "check.py", "calls.py":
-            (made / name).write_text((HERE / name).read_text())
-        (made / "README.md").write_text(handout(assignment))
-        gold(assignment, made)
+        yield made
+        if out.exists():
+            out.rmdir()
         os.replace(made, out)
 
 
 def handout(assignment):
     """The assignment's own text, its points, and what holds for all."""
-    own, common = ((HERE / "handouts" / f"{name}.md").read_text() for name in (assignment.name, "COMMON"))
+    own, common = ((HERE / "handouts" / f"{name}.md").read_text("utf-8") for name in (assignment.name, "COMMON"))
     lines = [f"| {task.name} | " + ", ".join(f"`{n}` {points}" for n, points in task.points.items())
              + f" | {sum(task.points.values())} |" for task in assignment.tasks]  # fmt: skip
     head = [f"## {assignment.points} points", "", "| task | array and points | together |", "|---|---|---|"]
@@ -44,7 +54,7 @@ def write(folder, files):
     for name, text in files.items():
         path = Path(folder, name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
 
 
 def gold(assignment, folder):

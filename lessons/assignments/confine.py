@@ -11,6 +11,7 @@ import platform
 import resource
 import struct
 import sys
+from contextlib import suppress
 
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR, TRUNCATE, IOCTL = 1, 1 << 1, 1 << 2, 1 << 3, 1 << 14, 1 << 15
 FILES = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1}  # rights that version of Landlock knows, by the least of them
@@ -22,19 +23,19 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 def confine(job):
-    """Set all limits -> what confines the files, in words, or "" where nothing could."""
+    """Set all limits -> what confines it, in words; "not confined" of its files where nothing could."""
     limits = {"AS": job["memory"], "FSIZE": job["file_size"], "NOFILE": 64, "NPROC": 64, "CORE": 0}
     for what, most in limits.items():
         if hasattr(resource, f"RLIMIT_{what}"):
-            resource.setrlimit(getattr(resource, f"RLIMIT_{what}"), (most, most))
+            with suppress(ValueError, OSError):  # macOS knows the limit of memory and refuses to set it
+                resource.setrlimit(getattr(resource, f"RLIMIT_{what}"), (most, most))
     resource.setrlimit(resource.RLIMIT_CPU, (job["seconds"], job["seconds"] + 1))
     if not sys.platform.startswith("linux"):
-        return ""
+        return "not confined"
     libc.prctl(NO_NEW_PRIVS, 1, 0, 0, 0)
     by = landlock(job["readable"], job["listable"], job["out"]) or namespace(job["hidden"], job["out"])
     drop_capabilities()
-    by = [by, refuse_calls()]
-    return " and ".join(x for x in by if x)
+    return ", ".join(x for x in (by or "not confined", refuse_calls()) if x)
 
 
 def drop_capabilities():
@@ -43,7 +44,7 @@ def drop_capabilities():
 
 
 def landlock(readable, listable, writable):
-    """Only `readable` may be read, names in `listable` be listed, and `writable` be written to."""
+    """Only `readable` may be read, names in `listable` be listed, files in `writable` be written to; none may be made."""
     version = libc.syscall(CREATE_RULESET, None, 0, 1)
     if version < 1:
         return ""
@@ -53,7 +54,8 @@ def landlock(readable, listable, writable):
     rules = libc.syscall(CREATE_RULESET, attributes, size, 0)
     if rules < 0:
         return ""
-    for paths, rights in ((readable, READ_FILE | READ_DIR), (listable, READ_DIR), ([writable], handled & ~EXECUTE)):
+    read = READ_FILE | READ_DIR
+    for paths, rights in ((readable, read), (listable, READ_DIR), ([writable], read | WRITE_FILE | TRUNCATE)):
         for path in paths:
             try:
                 opened = os.open(path, os.O_PATH | os.O_CLOEXEC)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lessons.assignments import marks, process, speed
+from lessons.assignments.build import whole
 from lessons.assignments.cut import PACKAGE
 from lessons.assignments.declare import HIDDEN
 from lessons.assignments.submission import Refused, imports, unpack
@@ -28,7 +29,7 @@ class Marked(NamedTuple):
 
 
 def grade(assignment, paths, out, seed=HIDDEN):
-    """Mark every submission of `paths` and write DIR `out`, which does not exist -> list of Marked"""
+    """Mark every submission of `paths` and write DIR `out`, absent or empty -> list of Marked"""
     marks.cases(assignment, seed)
     marks.predictions(assignment, seed)
     names = unique([Path(path).name.removesuffix(".zip") for path in paths])
@@ -58,7 +59,7 @@ def mark(assignment, name, path, seed=HIDDEN):
             if refused:
                 raise Refused("; ".join(f"{file}, line {line} imports {module}" for file, line, module in refused[:5])
                               + ": only NumPy and Python's own library may be used")  # fmt: skip
-        except Refused as error:
+        except (Refused, OSError) as error:
             return Marked(name, nothing(assignment, "refused", "not marked"), [f"refused: {error}"], "")
         rows, said, confined = [], [], set()
         for k, task in enumerate(assignment.tasks):
@@ -67,13 +68,12 @@ def mark(assignment, name, path, seed=HIDDEN):
             ran = process.run(folder / f"task{k}", package, calls, arrays, task.seconds, assignment.memory)
             if ran.ended:
                 said.append(f"{task.name}: the process {ran.ended}")
-            if ran.confined is not None:
-                confined.add(ran.confined or "not confined")
+            confined |= {ran.confined} - {None}
             rows += marks.mark(assignment, task, seed, planned, ran)
             if task.speed:
                 rows.append(speed.mark(assignment, task, seed, package, folder / f"speed{k}"))
         marks.follow(assignment, rows)
-        return Marked(name, rows, said, ", ".join(sorted(confined)))
+        return Marked(name, rows, said, "; ".join(sorted(confined)))
 
 
 def nothing(assignment, kind, sentence):
@@ -106,7 +106,7 @@ def gradescope(assignment, marked):
             "name": f"{row.task}: {row.array}", "score": round(row.points, 2), "max_score": row.most,
             "output": "\n".join(lines), "extra_data": {"kinds": kinds(row)},
         })  # fmt: skip
-    said = [*marked.said, f"files: {marked.confined}" if marked.confined else ""]
+    said = [*marked.said, f"confined by: {marked.confined}" if marked.confined else ""]
     return {"score": marked.points, "output": "\n".join(x for x in said if x), "tests": tests}
 
 
@@ -125,20 +125,24 @@ def table(assignment, found):
         lines.append(f"{marked.name:<{width}}  {marked.points:>8.2f}  "
                      + "  ".join(f"{each[t]:>{max(8, len(t))}.2f}" for t in tasks))  # fmt: skip
     for marked in found:
-        wrong = [f"  {row.task}: {told.sentence}" for row in marked.rows for told in [*row.groups.values(), *row.notes]
-                 if told.sentence != "right" and told.kind not in ("refused", "missing", "ended")]  # fmt: skip
-        lines += ["", f"{marked.name} ({marked.confined or 'not run'})", *(f"  {x}" for x in marked.said)]
-        lines += dict.fromkeys(wrong)
+        lines += ["", f"{marked.name} ({marked.confined or 'not run'})", *(f"  {x}" for x in marked.said), *_remarks(marked)]
     return "\n".join(lines) + "\n"
 
 
+def _remarks(marked):
+    """What was said about arrays, a line for each task and sentence."""
+    arrays = {}
+    for row in marked.rows:
+        for told in [*row.groups.values(), *row.notes]:
+            if told.sentence != "right" and told.kind not in ("refused", "missing", "ended"):
+                same = arrays.setdefault((row.task, told.sentence.removeprefix(f"{row.array}: ")), {})
+                same[row.array] = told.sentence.startswith(f"{row.array}: ")
+    return [f"  {task}: {', '.join(names) + ': ' if all(names.values()) else ''}{sentence}"
+            for (task, sentence), names in arrays.items()]  # fmt: skip
+
+
 def _write(assignment, found, out):
-    """The whole of DIR under another name first, so that it is there whole or not at all."""
-    out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as folder:
-        made = Path(folder, "made")
-        made.mkdir()
+    with whole(out) as made:
         for marked in found:
             (made / marked.name).mkdir()
             (made / marked.name / "results.json").write_text(json.dumps(gradescope(assignment, marked), indent=1) + "\n")
@@ -151,4 +155,3 @@ def _write(assignment, found, out):
                 each = {(row.task, row.array): round(row.points, 2) for row in marked.rows}
                 said = "; ".join(marked.said)
                 rows.writerow([marked.name, marked.points, assignment.points, *(each[x] for x in arrays), said])
-        os.replace(made, out)

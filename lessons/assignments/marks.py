@@ -230,7 +230,7 @@ def follow(assignment, rows):
         for row in rows if causes else []:
             for group, told in row.groups.items():
                 if row.task == task.name and told.guess:
-                    sentence = f"{row.array} is wrong, and so is {causes}, which it is made of: mend that first"
+                    sentence = f"{row.array}: wrong, and so is {causes}, which it is made of: mend that first"
                     row.groups[group] = Told(told.share, "follows", sentence)
 
 

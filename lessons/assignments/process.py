@@ -25,14 +25,14 @@ HERE = Path(__file__).parent
 INSTALLED = "site-packages", "dist-packages"
 HIDDEN = [str(Path(satnp.__file__).parent), str(HERE.parent)]
 PATIENCE = 3  # times the seconds of the processor that a submission may take, on the clock: it may sleep, and we be busy
-FILE_SIZE = 64 * 2**20  # bytes, the most that one file of results may have
+FILE_SIZE = 32 * 2**20  # bytes, the most that one file of results may have
 
 
 class Ran(NamedTuple):
     results: list   # an {name: array} a call
     errors: dict    # {call: {type, message, where}}
     ended: str      # why it did not end by itself, or ""
-    confined: str   # by what; "" by nothing, None where it ended before it could say
+    confined: str   # by what, or None where it ended before it could say
 
 
 def run(folder, package, calls, arrays, seconds, memory):
@@ -47,8 +47,10 @@ class Worker:
     """A process that makes calls when it is asked; `folder` is a fresh one of ours, `package` the submission's."""
 
     def __init__(self, folder, package, calls, seconds, memory):
-        self.folder, self.calls, self.seconds, self.ended = folder, calls, seconds, ""
+        self.folder, self.calls, self.seconds, self.over = folder, calls, seconds, False
         (folder / "out").mkdir(parents=True)
+        for name in "log.json", *(f"{k}.npz" for k in range(len(calls))):
+            (folder / "out" / name).touch()
         for name in "worker.py", "confine.py", "calls.py":
             shutil.copy(HERE / name, folder / name)
         shutil.copytree(package, folder / "submission")
@@ -69,48 +71,44 @@ class Worker:
 
     def ask(self, k, arrays):
         """Have call k made -> the seconds of the processor that it took, or None where the process ended instead."""
-        if self.ended:
+        if self.over:
             return None
         np.savez(self.folder / f"{k}.npz", **arrays)
-        start = self._clock()
-        try:
+        start, self.over = self._clock(), True
+        with suppress(OSError):
             self.child.stdin.write(b"%d\n" % k)
             self.child.stdin.flush()
-        except OSError:
-            self.ended = "itself"
-            return None
         said = b""
         while b"%d\n" % k not in said:
-            left = self.last - time.monotonic()
-            if left <= 0 or not select.select([self.child.stdout], [], [], left)[0]:
-                self.ended = f"was ended after {PATIENCE * self.seconds} s"
+            left = max(0, self.last - time.monotonic())
+            if not select.select([self.child.stdout], [], [], left)[0]:
                 return None
             more = os.read(self.child.stdout.fileno(), 4096)
             if not more:
-                self.ended = "itself"
                 return None
             said = (said + more)[-100:]
+        self.over = False
         return self._clock() - start
 
     def end(self):
         """Let it end, or end it, and its whole group -> Ran"""
         with suppress(OSError):
             self.child.stdin.close()
+        late = False
         while not (done := os.wait4(self.child.pid, os.WNOHANG))[0]:
-            if time.monotonic() > self.last or self.ended.startswith("was"):
-                self.ended = f"was ended after {PATIENCE * self.seconds} s"
+            if time.monotonic() > self.last:
+                late = True
                 _kill(self.child.pid)
-                done = os.wait4(self.child.pid, 0)
-                break
             time.sleep(0.002)
         _kill(self.child.pid)
         self.child.stdout.close()
         _, status, usage = done
         code = self.child.returncode = os.waitstatus_to_exitcode(status)
         log = _log(self.folder / "out" / "log.json")
-        if self.ended.startswith("was"):
-            ended = self.ended
-        elif code == -signal.SIGXCPU or code == -signal.SIGKILL and usage.ru_utime + usage.ru_stime >= self.seconds:
+        used_up = code == -signal.SIGKILL and usage.ru_utime + usage.ru_stime >= self.seconds
+        if late:
+            ended = f"was ended after {PATIENCE * self.seconds} s"
+        elif code == -signal.SIGXCPU or used_up:
             ended = f"was ended after {self.seconds} s of the processor"
         elif code < 0:
             ended = f"was ended by {signal.Signals(-code).name}"

@@ -43,8 +43,7 @@ def main(job):
     out, log = here / "out", {"confined": confined, "errors": {}}
 
     def save():
-        (out / "log").write_text(json.dumps(log))
-        os.replace(out / "log", out / "log.json")
+        (out / "log.json").write_text(json.dumps(log))
 
     save()
     for k in map(int, asked):
