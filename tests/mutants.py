@@ -12,6 +12,7 @@ from lessons.assignments import cut
 from lessons.assignments.declare import Edit
 from lessons.assignments.look import look_backward, look_forward
 from lessons.assignments.through_time import lstm_backward, lstm_forward
+from lessons.assignments.whole import captioner_backward, captioner_forward, train, word_backward
 from satnp.layers.attention import (
     additive_query_backward,
     additive_scores_backward,
@@ -20,7 +21,10 @@ from satnp.layers.attention import (
     context_forward,
 )
 from satnp.layers.conv import conv2d_backward, conv2d_backward_input, conv2d_backward_weights, conv2d_forward
-from satnp.layers.gate import gate_backward, gate_forward
+from satnp.layers.deep_output import deep_output_backward, deep_output_forward
+from satnp.layers.embedding import embedding_backward
+from satnp.layers.gate import gate_backward
+from satnp.layers.initial_state import initial_state_backward
 from satnp.layers.lstm import _cell, lstm_cell_backward, lstm_cell_forward
 from satnp.layers.penalty import doubly_stochastic_backward, doubly_stochastic_forward
 from satnp.layers.pool import (
@@ -29,7 +33,7 @@ from satnp.layers.pool import (
     max_pool_backward,
     max_pool_forward,
 )
-from satnp.layers.softmax import softmax_backward, softmax_forward
+from satnp.layers.softmax import cross_entropy_backward, cross_entropy_forward, softmax_backward, softmax_forward
 
 
 class Mutant(NamedTuple):
@@ -214,7 +218,68 @@ return np.tanh(keys) @ v + c, AdditiveCache(keys.copy(), 0 * query, v, F)
            "return drows.reshape(dannotations.shape).astype(np.float32),"),), ("dtype",)),
 )  # fmt: skip
 
-MUTANTS = {"A1": A1, "A2": A2, "A3": A3}
+A4 = (
+    Mutant("dE[ids] += dout", "repeated", (body(embedding_backward, """
+ids, shape = cache
+dE = np.zeros(shape, dtype=dout.dtype)
+dE[ids] += dout
+return dE
+"""),)),
+    Mutant("the first occurrence wins", "repeated", (body(embedding_backward, """
+ids, shape = cache
+dE = np.zeros(shape, dtype=dout.dtype)
+for word, d in list(zip(ids, dout))[::-1]:
+    dE[word] = d
+return dE
+"""),)),
+    Mutant("repeated ids and float64", "repeated", (body(embedding_backward, """
+ids, shape = cache
+dE = np.zeros(shape)
+dE[ids] = dout
+return dE
+"""),), ("dtype",)),
+    Mutant("padding counts in the words", "mask", (Edit(cross_entropy_backward, "    scale = (dloss", "    weights = np.ones_like(weights)\n    scale = (dloss"),)),
+    Mutant("no one-hot", "target", (body(cross_entropy_backward, """
+p, targets, weights, _ = cache
+return p * weights[:, None] * dloss
+"""),)),
+    Mutant("the sign of the loss", "sign", (Edit(cross_entropy_forward, "loss = -(weights", "loss = (weights"),), ("forward",)),
+    Mutant("a mean over the words", "size", (Edit(cross_entropy_forward, "(weights * log_p).sum()", "(weights * log_p).mean()"),
+                                             Edit(cross_entropy_backward, "(dloss * weights)", "(dloss * weights / len(p))")), ("forward", "batch")),
+    Mutant("not shared out over the places", "size", (Edit(initial_state_backward, " / cache.L", ""),)),
+    Mutant("h and c exchanged", "term", (Edit(initial_state_backward, "    dh, dc = dout", "    dc, dh = dout"),)),
+    Mutant("one state alone tells the photo", "path", (Edit(initial_state_backward, "    dmean = (dmean_h + dmean_c)", "    dmean_c = 0 * dmean_h\n    dmean = (dmean_h + dmean_c)"),)),
+    Mutant("no slope of the tanh", "slope", (Edit(deep_output_backward, "dpre = tanh_gradient(dout, out)", "dpre = dout.copy()"),)),
+    Mutant("1 - tanh", "term", (Edit(deep_output_backward, "dpre = tanh_gradient(dout, out)", "dpre = dout * (1 - out)"),)),
+    Mutant("b of the deep output as a mean", "size", (Edit(deep_output_backward, "dpre.sum(axis=0)", "dpre.mean(0)"),)),
+    Mutant("L_z the other way round", "transposed", (Edit(deep_output_backward, "dL_z = z.T @ dpre", "dL_z = dpre.T @ z"),), ("error",)),
+    Mutant("z changed in place", "mutation", (Edit(deep_output_forward, "    out = _tanh", "    words += b\n    out = _tanh"), Edit(deep_output_forward, "z @ L_z, b)", "z @ L_z, 0 * b)"))),
+    Mutant("targets are what is read", "step", (Edit(captioner_forward, "    for t in range(T)", "    captions = np.concatenate([captions[:, :1], captions[:, :-1]], axis=1)\n    for t in range(T)"),), ("forward",)),
+    Mutant("what is said is read", "step", (Edit(captioner_forward, "    for t in range(T):\n        (logits, h, c, alpha), word = word_forward(annotations, captions[:, t],",
+           "    for t in range(T):\n        (logits, h, c, alpha), word = word_forward(annotations, np.roll(captions, -1, axis=1)[:, t],"),), ("forward",)),
+    Mutant("no mask", "mask", (Edit(captioner_forward, "    p, N, T = Weights(*weights), len(mask), mask.shape[1]",
+           "    p, N, T = Weights(*weights), len(mask), mask.shape[1]\n    mask = np.ones_like(mask)"),), ("forward",)),
+    Mutant("no mask in the words", "mask", (Edit(captioner_forward, "mask[:, t] / N", "np.full(N, 1 / N)"),), ("forward",)),
+    Mutant("a sum over the captions", "batch", (Edit(captioner_forward, "mask[:, t] / N", "mask.T[t]"),), ("forward",)),
+    Mutant("the penalty is not heard", "penalty", (Edit(captioner_backward, "    grads = Weights(*map", "    dalphas = np.zeros_like(dalphas)\n    grads = Weights(*map"),)),
+    Mutant("no penalty at all", "penalty", (Edit(captioner_forward, "    return loss + penalty,", "    penalty = 0 * penalty\n    return loss + penalty,"),), ("forward",)),
+    Mutant("the penalty twice", "penalty", (Edit(captioner_backward, "dalphas = doubly_stochastic_backward(dloss, doubly)", "dalphas = 2 * doubly_stochastic_backward(dloss, doubly)"),), ("term",)),
+    Mutant("the penalty of the step after", "step", (Edit(captioner_backward, "    dh = dc", "    dalphas = np.roll(dalphas, 1, axis=0)\n    dh = dc"),)),
+    Mutant("no c-path", "c-path", (Edit(captioner_backward, "        dannotations = dannotations + dseen", "        dc = np.zeros_like(dc)\n        dannotations = dannotations + dseen"),)),
+    Mutant("no h-path", "h-path", (Edit(word_backward, "    M, H = ", "    H, dh = dh.shape[1], np.zeros_like(dh)\n    M, H = "),)),
+    Mutant("the look tells h nothing", "path", (Edit(word_backward, "    dE = embedding", "    dh_look *= 0\n    dE = embedding"),)),
+    Mutant("the deep output tells z nothing", "path", (Edit(word_backward, "    dgates, dc = lstm", "    dz = dz * 0\n    dgates, dc = lstm"),)),
+    Mutant("the gates tell E nothing", "path", (Edit(word_backward, "    dE = embedding_backward(dEy", "    dE = embedding_backward(dEy - dx[:, :M]"),)),
+    Mutant("the first step alone", "steps", (Edit(captioner_backward, "        grads = Weights(*(g + m for g, m in zip(grads, more, strict=True)))", "        grads = more"),
+           Edit(captioner_backward, "    dmean, *first", "    dh, dc = dh, dc\n    dmean, *first")), ("error",)),
+    Mutant("W_z as a mean", "size", (Edit(word_backward, "    dEy, dh, dz = dEy", "    dW_z = dW_z / len(dh)\n    dEy, dh, dz = dEy"),)),
+    Mutant("c-path in float32", "c-path", (Edit(word_backward, "(dh + dh_out, dc)", "(dh + dh_out, dc * 0)"),
+           Edit(captioner_backward, "    return dannotations + dmean, *grads", "    return tuple(np.asarray(g, np.float32) for g in (dannotations + dmean, *grads))")), ("dtype",)),
+    Mutant("it does not learn", "score", (Edit(train, "        adam(", "        0 and adam("),)),
+    Mutant("it reads what it says one late", "score", (Edit(train, "        words = logits.argmax(axis=1)\n        said.append(words)", "        said.append(words)\n        words = logits.argmax(axis=1)"),)),
+)  # fmt: skip
+
+MUTANTS = {"A1": A1, "A2": A2, "A3": A3, "A4": A4}
 
 VARIANTS = {
     "A1": (
@@ -262,5 +327,23 @@ return dpre, dpre.sum(axis=1), np.einsum("nl,nla->a", dscores, tanh), dscores.su
 alpha, annotations = cache
 return np.einsum("nd,nld->nl", dcontext, annotations), np.einsum("nl,nd->nld", alpha, dcontext)
 """)),
+    ),
+    "A4": (
+        (body(embedding_backward, """
+ids, shape = cache
+dE = np.zeros(shape, dtype=dout.dtype)
+np.add.at(dE, ids, dout)
+return dE
+"""), body(cross_entropy_backward, """
+p, targets, weights, _ = cache
+onehot = (np.arange(p.shape[1]) == targets[:, None]).astype(p.dtype)
+return (dloss * weights)[:, None] * (p - onehot)
+""")),
+        (body(initial_state_backward, """
+dpre_h, dpre_c = dout[0] * (1 - cache.h**2), dout[1] * (1 - cache.c**2)
+mean, L = cache.affine_h.x, cache.L
+dmean = dpre_h @ cache.affine_h.W.T + dpre_c @ cache.affine_c.W.T
+return np.stack([dmean / L] * L, axis=1), mean.T @ dpre_h, dpre_h.sum(0), mean.T @ dpre_c, dpre_c.sum(0)
+"""),),
     ),
 }  # fmt: skip

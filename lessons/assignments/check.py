@@ -51,6 +51,14 @@ def compare(found, right, scale):
     return "right" if error <= TOLERANCE else f"off by {error:.1e}"
 
 
+def score(found, right, wanted):
+    """How much is right of what counts, which is where `right` is not below 0; enough is "right"."""
+    if found is None or found.shape != right.shape:
+        return "not there" if found is None else f"has shape {found.shape}, wanted {right.shape}"
+    share = (found == right)[right >= 0].mean()
+    return "right" if share >= wanted else f"{share:.1%} is right, {wanted:.0%} is wanted"
+
+
 def check(k):
     """{array: what is wrong with it, or "right"} of call k, and the error that ended it, or ""."""
     call, (arrays, right), results, error = CALLS[k], load(k), {}, ""
@@ -59,7 +67,9 @@ def check(k):
     except Exception:
         error = traceback.format_exc(limit=-1).strip().splitlines()[-1] or "NotImplementedError"
     scale = max([np.linalg.norm(x) for x in [*arrays.values(), *right.values()]], default=0)
-    if call["judged"]:  # many answers are right: only that there is one is seen here
+    if call["score"]:
+        found = {n: score(results.get(n), x, call["score"]) for n, x in right.items()}
+    elif call["judged"]:  # many answers are right: only that there is one is seen here
         found = {n: "right" if n in results else "not there" for n in call["outputs"]}
     else:
         found = {n: compare(results.get(n), x, scale) for n, x in right.items()}

@@ -30,6 +30,9 @@ class Task:
 
     `judge(inputs, outputs)` -> {array: (share, sentence)} marks what has no single right value; it gets arrays, None for
     those that did not come, and returns the share of the points of each.
+
+    With `score` the output's right numbers, below 0 where nothing counts, are returned by `make` under the output's name, and
+    not handed over. Points are in proportion, from none for what a guess of the commonest number in each column gets.
     """
 
     name: str
@@ -43,6 +46,7 @@ class Task:
     constants: tuple = ()
     cache: bool = True    # forward returns (out, cache); False: only arrays
     judge: Any = None
+    score: float = 0      # share of equal numbers that is worth all points; see above
     speed: Any = None     # a Speed
     uses: tuple = ()      # tasks whose functions this one's call: where those are wrong, this is told to follow
     blocks: dict = field(default_factory=dict)  # {array: names of the parts, of one size, that its last axis is made of}

@@ -83,10 +83,11 @@ def cases(assignment, seed, groups=("usual", "edges")):
 
 def _case(task, group, sizes, rng):
     made = task.make(rng, **sizes)
+    right = {n: made.pop(n) for n in task.outputs if task.score}
     arrays = {n: x for n, x in made.items() if isinstance(x, np.ndarray)}
     options = {n: x for n, x in made.items() if n not in arrays}
-    if task.judge:
-        return Case(task, group, arrays, options, {}, {})
+    if judged(task):
+        return Case(task, group, arrays, options, right, {})
 
     def outputs(point):
         found = task.forward(*(made | point).values())
@@ -108,9 +109,14 @@ def _case(task, group, sizes, rng):
     return Case(task, group, arrays | upstream, options, right, vectors)
 
 
+def judged(task):
+    """Is there more than one right answer?"""
+    return bool(task.judge or task.score)
+
+
 def call(task, case, package_name, forward_only=False):
     """What calls.run is to do, as JSON."""
-    inputs = list(task.make(np.random.default_rng(0), **task.usual[0]))
+    inputs = [n for n in task.make(np.random.default_rng(0), **task.usual[0]) if not task.score or n not in task.outputs]
     return named(task.forward, None if forward_only else task.backward, package_name) | {
         "cache": task.cache, "inputs": inputs, "options": case.options, "outputs": list(task.outputs),
         "gradients": gradients(task, case.arrays), "once": False,
@@ -135,7 +141,7 @@ def plan(assignment, task, seed, package_name):
             point = {m: case.arrays[m].astype(complex) for m in case.vectors}
             point[n] = point[n] + 1j * STEP[COMPLEX_STEP] * vector
             found.append((case, n, call(task, case, package_name, True), case.arrays | point))
-        if k == 0 and not task.judge:
+        if k == 0 and not judged(task):
             single = {n: x.astype(np.float32) if x.dtype.kind == "f" else x for n, x in case.arrays.items()}
             found.append((case, "float32", call(task, case, package_name), single))
     return found
@@ -168,6 +174,8 @@ def predictions(assignment, seed):
         with imported(package(assignment, edits=mistake.edits, name=f"mistake_{k}")) as name:
             arrays = {}
             for case in cases(assignment, seed):
+                if judged(case.task):
+                    continue
                 results = {}
                 try:
                     with np.errstate(all="ignore"):
@@ -195,7 +203,7 @@ def same(g, n, scale=0.0):
 def mark(assignment, task, seed, planned, ran):
     """The Rows of one task."""
     whole = [(k, case) for k, (case, what, *_) in enumerate(planned) if not what]
-    if task.judge:
+    if judged(task):
         return _judged(task, whole, ran)
     found, known = [], _mistakes(assignment, task, seed, [ran.results[k] for k, _ in whole])
     for n, most in task.points.items():
@@ -239,10 +247,11 @@ def _judged(task, whole, ran):
     tolds = {n: {group: [] for group in SHARES} for n in task.points}
     for k, case in whole:
         try:
-            judged = task.judge(case.arrays, {n: ran.results[k].get(n) for n in task.outputs})
+            outputs = {n: ran.results[k].get(n) for n in task.outputs}
+            said = task.judge(case.arrays, outputs) if task.judge else _scores(task, case, outputs)
         except Exception as error:  # of shapes and dtypes that nobody thought of
-            judged = {n: (0, f"what came back cannot be judged: {type(error).__name__}: {error}") for n in task.points}
-        for n, (share, sentence) in judged.items():
+            said = {n: (0, f"what came back cannot be judged: {type(error).__name__}: {error}") for n in task.points}
+        for n, (share, sentence) in said.items():
             told = Told(share, "right" if share == 1 else "score", sentence)
             tolds[n][case.group].append(failed(n, k, ran) or told)
     found = []
@@ -251,6 +260,23 @@ def _judged(task, whole, ran):
         points = most * sum(SHARES[x] * told.share for x, told in groups.items()) / sum(SHARES[x] for x in groups)
         found.append(Row(task.name, n, points, most, groups, []))
     return found
+
+
+def _scores(task, case, outputs):
+    """{output: (share, sentence)} of the numbers that are right."""
+    found = {}
+    for n, right in case.right.items():
+        counts, chance = right >= 0, chance_of(right)
+        equal = float((outputs[n] == right)[counts].mean())
+        share = min(1.0, max(0.0, (equal - chance) / (task.score - chance)))
+        found[n] = share, f"{equal:.1%} of {n} is right, {task.score:.0%} is wanted, {chance:.1%} is got by guessing"
+    return found
+
+
+def chance_of(right):
+    """The share that is right where every column of `right` (N, T) is its commonest number."""
+    most = sum(np.bincount(column[column >= 0]).max(initial=0) for column in right.T)
+    return most / (right >= 0).sum()
 
 
 def failed(n, k, ran):

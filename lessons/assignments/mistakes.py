@@ -6,13 +6,18 @@ Of several that give the same array the first is named. A sentence says what kin
 from lessons.assignments.declare import Edit, Mistake
 from lessons.assignments.look import look_backward
 from lessons.assignments.through_time import lstm_backward, lstm_forward
+from lessons.assignments.whole import captioner_backward, captioner_forward, word_backward
 from satnp.kernels import gate_gradient, softmax_gradient
 from satnp.layers.attention import additive_query_backward, context_forward
 from satnp.layers.conv import conv2d_backward_input, conv2d_backward_weights, conv2d_forward
+from satnp.layers.deep_output import deep_output_backward
+from satnp.layers.embedding import embedding_backward
 from satnp.layers.gate import gate_backward, gate_backward_preactivation
+from satnp.layers.initial_state import initial_state_backward
 from satnp.layers.lstm import _cell_gradient, lstm_cell_backward, lstm_cell_forward
 from satnp.layers.penalty import doubly_stochastic_backward, doubly_stochastic_forward
 from satnp.layers.pool import average_pool_backward, max_pool_backward, max_pool_forward
+from satnp.layers.softmax import cross_entropy_backward, cross_entropy_forward
 
 A1 = (
     Mistake(
@@ -238,4 +243,134 @@ A3 = (
     ),
 )  # fmt: skip
 
-MISTAKES = {"A1": A1, "A2": A2, "A3": A3}
+A4 = (
+    Mistake(
+        "repeated", "of a word that occurs twice only one occurrence counts",
+        (Edit(embedding_backward, "dE[words] = np.add.reduceat(dout[order], starts)", "dE[ids] = dout"),),
+    ),
+    Mistake(
+        "repeated", "of a word that occurs twice only one occurrence counts",
+        (Edit(embedding_backward, "np.add.reduceat(dout[order], starts)", "dout[order][starts]"),),
+    ),
+    Mistake(
+        "repeated", "the mean over a word's occurrences in place of their sum",
+        (Edit(embedding_backward, "np.add.reduceat(dout[order], starts)",
+              "np.add.reduceat(dout[order], starts) / np.bincount(ids)[words][:, None]"),),
+    ),
+    Mistake(
+        "target", "that the word which was said should be the likeliest is not in it",
+        (Edit(cross_entropy_backward, "] -= scale[:, 0]", "] -= 0"),),
+    ),
+    Mistake(
+        "mask", "the weights, which are 0 for padding, are not looked at",
+        (Edit(cross_entropy_forward, "(weights * log_p)", "log_p"),
+         Edit(cross_entropy_backward, "(dloss * weights)", "(dloss + 0 * weights)")),
+    ),
+    Mistake(
+        "mask", "the weights, which are 0 for padding, are not looked at on the way back",
+        (Edit(cross_entropy_backward, "(dloss * weights)", "(dloss + 0 * weights)"),),
+    ),
+    Mistake(
+        "slope", "the slope of the tanh is not in it",
+        (Edit(deep_output_backward, "dpre = tanh_gradient(dout, out)", "dpre = dout"),
+         Edit(initial_state_backward, "tanh_gradient(dc, cache.c)", "dc"),
+         Edit(initial_state_backward, "tanh_gradient(dh, cache.h)", "dh")),
+    ),
+    Mistake(
+        "path", "what the annotations are told by one of the two states is lost",
+        (Edit(initial_state_backward, "(dmean_h + dmean_c)", "dmean_h"),),
+    ),
+    Mistake(
+        "path", "what the annotations are told by one of the two states is lost",
+        (Edit(initial_state_backward, "(dmean_h + dmean_c)", "dmean_c"),),
+    ),
+    Mistake(
+        "batch", "it hears of the first of the batch alone: a sum over the batch is due",
+        (Edit(deep_output_backward, "return dpre, dh, dz, dL_h, dL_z, dpre.sum(axis=0)",
+              "return dpre, dh, dz, h[:1].T @ dpre[:1], z[:1].T @ dpre[:1], dpre[0]"),),
+    ),
+    Mistake(
+        "step", "the word that is read stands where the word to be said is due",
+        (Edit(captioner_forward, "captions[:, t + 1], mask", "captions[:, t], mask"),),
+    ),
+    Mistake(
+        "step", "the word to be said is read before it is said",
+        (Edit(captioner_forward, "captions[:, t], h, c", "captions[:, t + 1], h, c"),),
+    ),
+    Mistake(
+        "mask", "padded words count", (Edit(captioner_forward, "mask[:, t] / N", "0 * mask[:, t] + 1 / N"),),
+    ),
+    Mistake(
+        "mask", "padded steps count in the penalty",
+        (Edit(captioner_forward, "np.stack(alphas), mask.T", "np.stack(alphas), 0 * mask.T + 1"),),
+    ),
+    Mistake(
+        "mask", "the mask is looked at nowhere",
+        (Edit(captioner_forward, "mask[:, t] / N", "0 * mask[:, t] + 1 / N"),
+         Edit(captioner_forward, "np.stack(alphas), mask.T", "np.stack(alphas), 0 * mask.T + 1")),
+    ),
+    Mistake(
+        "batch", "the words are summed over the batch, where a mean over the captions is due",
+        (Edit(captioner_forward, "mask[:, t] / N", "mask[:, t]"),),
+    ),
+    Mistake(
+        "batch", "the mean over all words in place of that over the captions",
+        (Edit(captioner_forward, "mask[:, t] / N", "mask[:, t] / mask.sum()"),),
+    ),
+    Mistake("penalty", "the penalty is not in it", (Edit(captioner_forward, "loss + penalty", "loss"),)),
+    Mistake(
+        "penalty", "what the weights alpha are told by the penalty is lost",
+        (Edit(captioner_backward, "dc, dalphas[t])", "dc, 0 * dalphas[t])"),),
+    ),
+    Mistake(
+        "step", "what alpha is told by the penalty is that of another step",
+        (Edit(captioner_backward, "dc, dalphas[t])", "dc, dalphas[t - 1])"),),
+    ),
+    Mistake(
+        "c-path", "what c of a step is told by the step after it is lost",
+        (Edit(word_backward, "(dh + dh_out, dc)", "(dh + dh_out, 0 * dc)"),),
+    ),
+    Mistake(
+        "h-path", "what h of a step is told by the step after it is lost",
+        (Edit(word_backward, "(dh + dh_out, dc)", "(dh_out, dc)"),),
+    ),
+    Mistake(
+        "path", "what h of a step is told by its own word is lost",
+        (Edit(word_backward, "(dh + dh_out, dc)", "(dh, dc)"),),
+    ),
+    Mistake(
+        "path", "what h of the step before is told by the look is lost: the scores and beta depend on it",
+        (Edit(word_backward, "return dannotations, dh + dh_look", "return dannotations, dh"),),
+    ),
+    Mistake(
+        "path", "what h of the step before is told by the gates is lost",
+        (Edit(word_backward, "return dannotations, dh + dh_look", "return dannotations, dh_look"),),
+    ),
+    Mistake(
+        "path", "what z is told by the gates is lost", (Edit(word_backward, "dz + dx[:, M + H :]", "dz"),),
+    ),
+    Mistake(
+        "path", "what z is told by the deep output is lost", (Edit(word_backward, "dz + dx[:, M + H :]", "dx[:, M + H :]"),),
+    ),
+    Mistake(
+        "path", "what E is told by the gates is lost", (Edit(word_backward, "dEy + dx[:, :M]", "dEy"),),
+    ),
+    Mistake(
+        "path", "what E is told by the deep output is lost", (Edit(word_backward, "dEy + dx[:, :M]", "dx[:, :M]"),),
+    ),
+    Mistake(
+        "steps", "one step alone is in it: a sum over time is due",
+        (Edit(captioner_backward, "Weights(*(g + m for", "Weights(*(0 * g + m for"),
+         Edit(captioner_backward, "dannotations = dannotations + dseen", "dannotations = dseen")),
+    ),
+    Mistake(
+        "path", "what the annotations are told by the first state is lost",
+        (Edit(captioner_backward, "dannotations + dmean,", "dannotations,"),),
+    ),
+    Mistake(
+        "path", "what the annotations are told by the looks is lost",
+        (Edit(captioner_backward, "dannotations + dmean,", "dmean,"),),
+    ),
+)  # fmt: skip
+
+MISTAKES = {"A1": A1, "A2": A2, "A3": A3, "A4": A4}
