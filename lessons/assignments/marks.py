@@ -399,18 +399,46 @@ def _own(n, k, case, g, planned, ran):
 
 
 def _mistakes(assignment, task, seed, results):
-    """{array: the Mistake that gives exactly it in every case}; of several, the one that gives most of the task's arrays."""
+    """{array: the Mistake that gives exactly it in every case}; of several, the one that gives most of the task's arrays.
+
+    Where none does, one that is as many times too large in every case: a path that is there twice, or with another sign.
+    """
     mine = [case for case in cases(assignment, seed) if case.task is task]
-    explained = {}
-    for k, (_, wrong) in enumerate(predictions(assignment, seed)):
-        explained[k] = [n for n in task.points if (task.name, n) in wrong and all(
-            (g.get(n) is None) == (p is None) and (p is None or _alike(g[n], p, _scale(case, n)))
-            for g, p, case in zip(results, wrong[task.name, n], mine, strict=True)
-        )]  # fmt: skip
-    found = {}
-    for k in sorted(reversed(explained), key=lambda k: len(explained[k])):  # the later wins, the first of equals
-        found |= dict.fromkeys(explained[k], predictions(assignment, seed)[k][0])
-    return found
+    explained, partly = [], {}
+    for mistake, wrong in predictions(assignment, seed):
+        arrays = []
+        for n in [n for n in task.points if (task.name, n) in wrong]:
+            pairs = list(zip([given.get(n) for given in results], wrong[task.name, n], mine, strict=True))
+            if any((g is None) != (p is None) for g, p, _ in pairs):
+                continue
+            if all(p is None or _alike(g, p, _scale(case, n)) for g, p, case in pairs):
+                arrays.append(n)
+            elif n not in task.outputs and (times := _times(n, pairs)) is not None:
+                partly.setdefault(n, mistake._replace(sentence=f"{mistake.sentence}, but for a factor: {times:.3g} in place of 1"))
+        explained.append((len(arrays), mistake, arrays))
+    for _, mistake, arrays in sorted(reversed(explained), key=lambda x: x[0]):  # the later wins, the first of equals
+        partly |= dict.fromkeys(arrays, mistake)
+    return partly
+
+
+def _times(n, pairs):
+    """How many times what a mistake loses of array `n` is there, the same in two cases or more, exact in all; or None."""
+    found = []
+    for g, p, case in pairs:
+        right = case.right[n]
+        if g is None or g.shape != right.shape or p.shape != right.shape or not np.isfinite(g).all():
+            return None
+        lost, off = right - p, right - g
+        if np.linalg.norm(lost) <= 1e-6 * _scale(case, n):
+            if not same(g, right, _scale(case, n)):
+                return None
+            continue
+        if not p.any():  # all of it is lost: that says nothing of what
+            return None
+        found.append(float((lost * off).real.sum() / (lost * lost).sum()))
+        if not np.linalg.norm(off - found[-1] * lost) <= 1e-6 * np.linalg.norm(lost):
+            return None
+    return 1 - found[0] if len(found) > 1 and np.allclose(found, found[0], rtol=1e-6) else None
 
 
 def _alike(g, p, scale):

@@ -294,6 +294,11 @@ A4 = (
         (Edit(captioner_forward, "captions[:, t + 1], mask", "captions[:, t], mask"),),
     ),
     Mistake(
+        "step", "every step is one word behind",
+        (Edit(captioner_forward, "captions[:, t], h, c", "captions[:, max(t - 1, 0)], h, c"),
+         Edit(captioner_forward, "captions[:, t + 1], mask", "captions[:, t], mask")),
+    ),
+    Mistake(
         "step", "the word to be said is read before it is said",
         (Edit(captioner_forward, "captions[:, t], h, c", "captions[:, t + 1], h, c"),),
     ),
@@ -329,6 +334,10 @@ A4 = (
     Mistake(
         "c-path", "what c of a step is told by the step after it is lost",
         (Edit(word_backward, "(dh + dh_out, dc)", "(dh + dh_out, 0 * dc)"),),
+    ),
+    Mistake(
+        "c-path", "what c of a step is told by the step after it is lost",
+        (Edit(captioner_backward, "dannotations = dannotations + dseen", "dannotations, dc = dannotations + dseen, 0 * dc"),),
     ),
     Mistake(
         "h-path", "what h of a step is told by the step after it is lost",
