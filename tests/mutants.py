@@ -9,10 +9,15 @@ import inspect
 from typing import NamedTuple
 
 from lessons.assignments import cut
+from lessons.assignments.choices import bound_backward, choices_backward
 from lessons.assignments.declare import Edit
+from lessons.assignments.fast import all_scores_backward, all_scores_forward
 from lessons.assignments.look import look_backward, look_forward
 from lessons.assignments.through_time import lstm_backward, lstm_forward
 from lessons.assignments.whole import captioner_backward, captioner_forward, train, word_backward
+from satnp.estimators.gumbel import draw
+from satnp.estimators.rewards import after, leave_one_out, moving_average, to_go, total
+from satnp.estimators.score_function import entropy, entropy_gradient, local_expectation, reinforce
 from satnp.layers.attention import (
     additive_query_backward,
     additive_scores_backward,
@@ -278,7 +283,87 @@ return p * weights[:, None] * dloss
     Mutant("it reads what it says one late", "score", (Edit(train, "        words = logits.argmax(axis=1)\n        said.append(words)", "        said.append(words)\n        words = logits.argmax(axis=1)"),)),
 )  # fmt: skip
 
-MUTANTS = {"A1": A1, "A2": A2, "A3": A3, "A4": A4}
+A5 = (
+    Mutant("the likeliest place", "draw", (Edit(draw, "    chosen = (scores + gumbel)", "    gumbel = np.zeros_like(gumbel)\n    chosen = (scores + gumbel)"),)),
+    Mutant("noise of the wrong sign", "draw", (Edit(draw, "    chosen = (scores", "    gumbel = -gumbel\n    chosen = (scores"),)),
+    Mutant("whole numbers", "dtype", (Edit(draw, ".astype(gumbel.dtype)", ".astype(int)"),)),
+    Mutant("padding in the reward", "mask", (body(total, "return np.zeros_like(log_p) + log_p.sum(axis=0)"),)),
+    Mutant("the mean of the words", "size", (Edit(total, ".sum(axis=0)", ".mean(axis=0)"),)),
+    Mutant("to go from the next step on", "step", (body(to_go, """
+rewards = np.zeros_like(log_p)
+for t in range(len(log_p)):
+    rewards[t] = (mask * log_p)[t + 1 :].sum(axis=0)
+return rewards
+"""),)),
+    Mutant("the past in place of the future", "step", (body(to_go, "return np.cumsum(mask * log_p, axis=0)"),)),
+    Mutant("after with its own word", "step", (body(after, "return to_go(log_p, mask)"),)),
+    Mutant("all images in the average", "mask", (Edit(moving_average, "    count = sampled.sum()", "    sampled = np.ones_like(sampled)\n    count = sampled.sum()"),)),
+    Mutant("decay the wrong way round", "decay", (Edit(moving_average, "    count = ", "    decay = 1 - decay\n    count = "),)),
+    Mutant("none sampled", "non-finite", (Edit(moving_average, "xp_of(reward).maximum(count, 1)", "count"), Edit(moving_average, "xp_of(reward).where(count > 0, decay * baseline + (1 - decay) * mean, baseline)",
+           "decay * baseline + (1 - decay) * mean")), ()),
+    Mutant("the mean of all samples", "own sample", (body(leave_one_out, "return np.broadcast_to(rewards.mean(axis=0), rewards.shape)"),)),
+    Mutant("shared out over S", "own sample", (body(leave_one_out, """
+baselines = np.zeros_like(rewards)
+for k in range(len(rewards)):
+    baselines[k] = np.delete(rewards, k, axis=0).sum(axis=0) / len(rewards)
+return baselines
+"""),)),
+    Mutant("over the captions too", "batch", (body(leave_one_out, "return (rewards.sum() - rewards) / (rewards.size - 1)"),)),
+    Mutant("it climbs the cost", "sign", (Edit(reinforce, "return -advantage", "return advantage"),)),
+    Mutant("no alpha", "term", (Edit(reinforce, "(sample - alpha)", "(sample - 0 * alpha)"),)),
+    Mutant("the sample's own weight alone", "diagonal", (body(reinforce, "return -advantage[..., None] * (sample - sample * alpha)"),)),
+    Mutant("the advantage in place", "mutation", (Edit(reinforce, "    return -adv", "    advantage *= -1\n    return adv"),)),
+    Mutant("no mean of what is ahead", "expectation", (body(local_expectation, "return -alpha * ahead - advantage[..., None] * (sample - alpha)"),)),
+    Mutant("the log of alpha", "non-finite", (body(entropy_gradient, """
+log = np.log(alpha)
+H = -(alpha * log).sum(axis=-1, keepdims=True)
+return weight[..., None] * alpha * (log + H)
+"""),)),
+    Mutant("no H", "diagonal", (Edit(entropy_gradient, "(x - alpha * x.sum(axis=-1, keepdims=True))", "(x + 0 * alpha)"),)),
+    Mutant("entropy that sharpens", "sign", (Edit(entropy_gradient, "    return weight", "    weight = -weight\n    return weight"),), ("entropy",)),
+    Mutant("a plain mean over the paths", "mean", (Edit(bound_backward, "    T = len(alpha)", "    T, p = len(alpha), np.full_like(p, 1 / len(p))"),)),
+    Mutant("twice the reward", "factor", (Edit(bound_backward, "    return -dbound", "    return -2 * dbound"),)),
+    Mutant("no baseline", "baseline", (Edit(choices_backward, "    share = ", "    advantage = rewards\n    share = "),)),
+    Mutant("b with the own sample", "own sample", (Edit(choices_backward, "rewards - leave_one_out(rewards)", "rewards - sum(rewards) / S"),)),
+    Mutant("padded steps hear", "mask", (Edit(choices_backward, "    share = ", "    mask = np.ones_like(mask)\n    share = "),)),
+    Mutant("a sum over the samples", "batch", (Edit(choices_backward, "    return reinforce", "    share = share * S\n    return reinforce"),)),
+    Mutant("no entropy in float32", "entropy", (Edit(choices_backward, "    return reinforce(sample, alpha, share * advantage) + ", "    return reinforce(sample, alpha, share * advantage).astype(np.float32)\n    return "),), ("dtype",)),
+    Mutant("the log-likelihood of the first word", "step", (Edit(choices_backward, "total(of_sample, mask)", "(mask * of_sample)[:1] + 0 * mask"),), ("term",)),
+)  # fmt: skip
+
+A6 = (
+    Mutant("the naive convolution", "slow", (
+        body(conv2d_forward, "from captioner.naive import naive_conv2d_forward\nreturn naive_conv2d_forward(x, W, b, stride, padding)"),
+        body(conv2d_backward, "from captioner.naive import naive_conv2d_backward\nreturn naive_conv2d_backward(dout, cache)"))),
+    Mutant("the naive embedding", "slow", (body(embedding_backward, """
+ids, shape = cache
+dE = np.zeros(shape, dout.dtype)
+for word, d in zip(ids, dout):
+    dE[word] += d
+return dE
+"""),)),
+    Mutant("fast and wrong", "repeated", (body(embedding_backward, """
+ids, shape = cache
+dE = np.zeros(shape, dout.dtype)
+dE[ids] += dout
+return dE
+"""),), ("wrong",)),
+    Mutant("float32 for speed", "dtype", (Edit(all_scores_backward, "    return drows", "    drows = drows.astype(np.float32)\n    return drows"),), ("wrong",)),
+    Mutant("a mean over the batch", "size", (Edit(conv2d_backward, "return dx, dW, db", "return dx, dW / len(dout), db"),), ("wrong",)),
+    Mutant("the kernel turned around", "flipped", (Edit(conv2d_backward_input, "    xp = xp_of(dout)\n", "    xp, W = xp_of(dout), np.flip(W, axis=(0, 1))\n"),), ("wrong",)),
+    Mutant("W_a of the last step", "steps", (body(all_scores_backward, """
+(T, N, L), steps = cache.shape, cache.steps
+grads = [additive_keys_backward(dscores[t][None], steps[t].query[None], steps[t]) for t in range(T)]
+dkeys, dv = grads[-1][0], sum(grad[1] for grad in grads)
+dquery = np.stack([additive_query_backward(dscores[t], steps[t]) for t in range(T)])
+drows, dW_a, db = affine_backward(dkeys.reshape(N * L, -1), cache.keys)
+dh, dW_s, _ = affine_backward(dquery.reshape(T * N, -1), cache.query)
+return drows.reshape(N, L, -1), dh.reshape(T, N, -1), dW_a, dW_s, db, dv
+"""),), ("wrong",)),
+    Mutant("annotations in place", "mutation", (Edit(all_scores_forward, "    keys, query = keys.reshape", "    annotations *= 1.0 + 1e-14\n    keys, query = keys.reshape"),)),
+)  # fmt: skip
+
+MUTANTS = {"A1": A1, "A2": A2, "A3": A3, "A4": A4, "A5": A5, "A6": A6}
 
 VARIANTS = {
     "A1": (
@@ -343,6 +428,40 @@ dpre_h, dpre_c = dout[0] * (1 - cache.h**2), dout[1] * (1 - cache.c**2)
 mean, L = cache.affine_h.x, cache.L
 dmean = dpre_h @ cache.affine_h.W.T + dpre_c @ cache.affine_c.W.T
 return np.stack([dmean / L] * L, axis=1), mean.T @ dpre_h, dpre_h.sum(0), mean.T @ dpre_c, dpre_c.sum(0)
+"""),),
+    ),
+    "A5": (
+        (body(to_go, "return np.array([(mask * log_p)[t:].sum(axis=0) for t in range(len(log_p))])"),
+         body(after, "return np.array([(mask * log_p)[t + 1 :].sum(axis=0) for t in range(len(log_p))])"),
+         body(leave_one_out, """
+return np.stack([np.delete(rewards, k, axis=0).mean(axis=0) for k in range(len(rewards))])
+"""), body(draw, """
+sample = np.zeros(scores.shape, gumbel.dtype)
+np.put_along_axis(sample, (scores + gumbel).argmax(axis=-1)[..., None], 1, axis=-1)
+return sample
+""")),
+        (body(entropy, """
+alpha = np.exp(scores - scores.max(axis=-1, keepdims=True))
+alpha /= alpha.sum(axis=-1, keepdims=True)
+return -(alpha * np.log(np.where(alpha > 0, alpha, 1))).sum(axis=-1)
+"""), body(bound_backward, """
+sample, alpha, rewards, p = cache
+value = (p * rewards)[:, None, None]
+return dbound * (value * (sample - alpha)).sum(axis=0), dbound * p
+""")),
+    ),
+    "A6": (
+        (body(embedding_backward, """
+ids, shape = cache
+return np.stack([np.bincount(ids, weights, shape[0]) for weights in dout.T.astype(float)], axis=1).astype(dout.dtype)
+"""),),
+        (body(conv2d_backward_weights, """
+x, W, stride, padding = cache
+x, (N, P, Q, F), dW = pad(x, padding, padding), dout.shape, np.zeros(W.shape, dout.dtype)
+for i, j in np.ndindex(W.shape[:2]):
+    seen = x[:, window(i, stride, P), window(j, stride, Q)].reshape(N * P * Q, -1)
+    dW[i, j] = seen.T @ dout.reshape(N * P * Q, F)
+return dW, dout.sum(axis=(0, 1, 2))
 """),),
     ),
 }  # fmt: skip

@@ -3,10 +3,15 @@
 Of several that give the same array the first is named. A sentence says what kind of wrong it is, never what is right.
 """
 
+from lessons.assignments.choices import bound_backward, bound_forward, choices_backward
 from lessons.assignments.declare import Edit, Mistake
+from lessons.assignments.fast import all_scores_backward
 from lessons.assignments.look import look_backward
 from lessons.assignments.through_time import lstm_backward, lstm_forward
 from lessons.assignments.whole import captioner_backward, captioner_forward, word_backward
+from satnp.estimators.gumbel import draw
+from satnp.estimators.rewards import after, leave_one_out, moving_average, to_go, total
+from satnp.estimators.score_function import entropy_gradient, local_expectation, reinforce
 from satnp.kernels import gate_gradient, softmax_gradient
 from satnp.layers.attention import additive_query_backward, context_forward
 from satnp.layers.conv import conv2d_backward_input, conv2d_backward_weights, conv2d_forward
@@ -382,4 +387,134 @@ A4 = (
     ),
 )  # fmt: skip
 
-MISTAKES = {"A1": A1, "A2": A2, "A3": A3, "A4": A4}
+OWN_SAMPLE = "the own sample is in the baseline, which must not depend on it"
+
+A5 = (
+    Mistake("draw", "the Gumbel numbers have the wrong sign", (Edit(draw, "scores + gumbel", "scores - gumbel"),)),
+    Mistake(
+        "draw", "it is the likeliest place, not a drawn one",
+        (Edit(draw, "(scores + gumbel)", "(scores + 0 * gumbel)"),),
+    ),
+    Mistake("mask", "words that do not count are in it", (Edit(total, "(mask * log_p)", "log_p"),)),
+    Mistake(
+        "mask", "words that do not count are in it",
+        (Edit(to_go, "(mask * log_p)", "log_p"), Edit(after, "mask * log_p", "log_p")),
+    ),
+    Mistake(
+        "step", "it is off by one step: this word is not in it",
+        (Edit(to_go, "    return (mask * log_p)[::-1].cumsum(axis=0)[::-1]",
+              "    return (mask * log_p)[::-1].cumsum(axis=0)[::-1] - mask * log_p"),),
+    ),
+    Mistake(
+        "step", "it is off by one step: this word is in it", (Edit(after, "to_go(log_p, mask) - mask * log_p", "to_go(log_p, mask)"),),
+    ),
+    Mistake(
+        "step", "it is the sum up to step t, of words that this choice cannot change",
+        (Edit(to_go, "(mask * log_p)[::-1].cumsum(axis=0)[::-1]", "(mask * log_p).cumsum(axis=0)"),),
+    ),
+    Mistake(
+        "step", "it is the sum up to step t, of words that this choice cannot change",
+        (Edit(after, "to_go(log_p, mask) - mask * log_p", "(mask * log_p).cumsum(axis=0) - mask * log_p"),),
+    ),
+    Mistake(
+        "step", "it is this step's word alone, where a sum is due", (Edit(to_go, "(mask * log_p)[::-1].cumsum(axis=0)[::-1]", "mask * log_p"),),
+    ),
+    Mistake(
+        "mask", "images that were not sampled are in it",
+        (Edit(moving_average, "(sampled * reward).sum()", "reward.sum()"), Edit(moving_average, "sampled.sum()", "len(sampled)")),
+    ),
+    Mistake(
+        "mask", "images that were not sampled are counted", (Edit(moving_average, "maximum(count, 1)", "maximum(len(sampled), 1)"),),
+    ),
+    Mistake(
+        "decay", "the old and the new are weighed the wrong way round",
+        (Edit(moving_average, "decay * baseline + (1 - decay) * mean", "(1 - decay) * baseline + decay * mean"),),
+    ),
+    Mistake(
+        "decay", "the old is not weighed", (Edit(moving_average, "decay * baseline + (1 - decay) * mean", "baseline + (1 - decay) * mean"),),
+    ),
+    Mistake(
+        "own sample", OWN_SAMPLE,
+        (Edit(leave_one_out, "(rewards.sum(axis=0) - rewards) / (len(rewards) - 1)", "0 * rewards + rewards.mean(axis=0)"),),
+    ),
+    Mistake(
+        "own sample", "it is divided by all samples, where those without the own one are due",
+        (Edit(leave_one_out, "(len(rewards) - 1)", "len(rewards)"),),
+    ),
+    Mistake(
+        "batch", "the mean is not over the samples of one caption",
+        (Edit(leave_one_out, "(rewards.sum(axis=0) - rewards) / (len(rewards) - 1)",
+              "(rewards.sum() - rewards) / (rewards.size - 1)"),),
+    ),
+    Mistake("term", "alpha is not in it: the score of a choice is lost in part", (Edit(reinforce, "(sample - alpha)", "sample"),)),
+    Mistake(
+        "diagonal", "each weight depends on every score",
+        (Edit(reinforce, "(sample - alpha)", "(sample * (1 - alpha))"),),
+    ),
+    Mistake("baseline", "the baseline is not in it", (Edit(choices_backward, "rewards - leave_one_out(rewards)", "rewards"),)),
+    Mistake(
+        "own sample", OWN_SAMPLE,
+        (Edit(choices_backward, "leave_one_out(rewards)", "rewards.mean(axis=0)"),),
+    ),
+    Mistake(
+        "mask", "padded steps hear something", (Edit(choices_backward, "mask / (S * N)", "(0 * mask + 1) / (S * N)"),),
+    ),
+    Mistake(
+        "batch", "the mean over the samples is not taken", (Edit(choices_backward, "mask / (S * N)", "mask / N"),),
+    ),
+    Mistake(
+        "batch", "the mean over the captions is not taken", (Edit(choices_backward, "mask / (S * N)", "mask / S"),),
+    ),
+    Mistake(
+        "entropy", "the entropy is not in it", (Edit(choices_backward, "entropy_weight * share", "0 * share"),),
+    ),
+    Mistake(
+        "entropy", "the entropy's sign is wrong: it sharpens alpha where it should spread it",
+        (Edit(choices_backward, "+ entropy_gradient", "- entropy_gradient"),),
+    ),
+    Mistake(
+        "diagonal", "H is not in it: each weight depends on every score",
+        (Edit(entropy_gradient, "(x - alpha * x.sum(axis=-1, keepdims=True))", "x"),),
+    ),
+    Mistake(
+        "expectation", "what this word is worth is not compared with its mean",
+        (Edit(local_expectation, "(ahead - (alpha * ahead).sum(axis=-1, keepdims=True))", "ahead"),),
+    ),
+    Mistake(
+        "expectation", "what this word is worth is not in it",
+        (Edit(local_expectation, "- alpha * (ahead", "- 0 * alpha * (ahead"),),
+    ),
+    Mistake(
+        "expectation", "what the later words are worth is not in it",
+        (Edit(local_expectation, "reinforce(sample, alpha, advantage)", "0 * reinforce(sample, alpha, advantage)"),),
+    ),
+    Mistake(
+        "mean", "the paths are not weighed by their probabilities",
+        (Edit(bound_forward, "(p * rewards).sum()", "rewards.mean()"),),
+    ),
+    Mistake(
+        "mean", "the paths are not weighed by their probabilities",
+        (Edit(bound_backward, '"p,ptl->tl", p, cost', '"p,ptl->tl", 0 * p + 1 / len(p), cost'),
+         Edit(bound_backward, "dbound * p", "dbound / len(p) + 0 * p")),
+    ),
+    Mistake(
+        "mean", "the paths are summed and not weighed by their probabilities",
+        (Edit(bound_backward, '"p,ptl->tl", p, cost', '"p,ptl->tl", 0 * p + 1, cost'),),
+    ),
+)  # fmt: skip
+
+A6 = (
+    *(x for x in (*A1, *A4) if {edit.function for edit in x.edits} & {
+        conv2d_forward, conv2d_backward_input, conv2d_backward_weights, embedding_backward,
+    }),
+    Mistake(
+        "steps", "one step alone is in it: a sum over the steps is due",
+        (Edit(all_scores_backward, "additive_keys_backward(dscores, queries,", "additive_keys_backward(dscores[-1:], queries[-1:],"),),
+    ),
+    Mistake(
+        "steps", "one step alone is in it: a sum over the steps is due",
+        (Edit(all_scores_backward, "additive_keys_backward(dscores, queries,", "additive_keys_backward(dscores[:1], queries[:1],"),),
+    ),
+)  # fmt: skip
+
+MISTAKES = {"A1": A1, "A2": A2, "A3": A3, "A4": A4, "A5": A5, "A6": A6}
