@@ -1,4 +1,4 @@
-"""The grader against wrong solutions: none gets full marks, nine in ten are told by their kind, no right one is told anything."""
+"""The grader and wrong solutions: none gets full marks, nine in ten are named by their kind, right ones are told nothing."""
 
 import importlib
 import os
@@ -45,6 +45,7 @@ def told(marked):
 
 def mark_all(name, many, folder):
     """[(assignment, Marked)] of submissions made with `many` edits."""
+
     def one(pair):
         k, edits = pair
         wanted = touched(name, edits)
@@ -67,7 +68,8 @@ def test_there_are_mutants_enough_of_kinds_enough():
 @pytest.mark.parametrize("name", NAMES)
 def test_mutants_are_between_none_and_all_and_named(name, tmp_path):
     wrong = []
-    for mutant, (wanted, marked) in zip(MUTANTS[name], mark_all(name, [x.edits for x in MUTANTS[name]], tmp_path), strict=True):
+    found_all = mark_all(name, [x.edits for x in MUTANTS[name]], tmp_path)
+    for mutant, (wanted, marked) in zip(MUTANTS[name], found_all, strict=True):
         rest = assignment(name).points - wanted.points  # of the tasks that are as in the model solution
         assert 0 < rest + marked.points < assignment(name).points, mutant.name
         found = told(marked)

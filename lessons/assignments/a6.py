@@ -55,7 +55,7 @@ ASSIGNMENT = Assignment(
             usual=({"N": 9, "V": 5, "M": 3}, {"N": 7, "V": 3, "M": 4}),
             edges=({"N": 1, "V": 4, "M": 2}, {"N": 6, "V": 1, "M": 3}),
             points={"words": 1, "dE": 4, "seconds": 15},
-            speed=Speed(naive_embedding_forward, naive_embedding_backward, 3, ({"N": 100_000, "V": 1000, "M": 2},)),
+            speed=Speed(naive_embedding_forward, naive_embedding_backward, 2, ({"N": 100_000, "V": 1000, "M": 2},)),
         ),
         Task(
             "attention", all_scores_forward, all_scores_backward, scores, ("scores",),

@@ -61,7 +61,8 @@ def gold(assignment, folder):
     """gold.npz and gold.json: the calls of the public checks, what goes in and what should come out, what is to be fast."""
     arrays, calls, pairs = {}, [], []
     for k, case in enumerate(marks.cases(assignment, PUBLIC, ("usual",))):
-        calls.append(marks.call(case.task, case, PACKAGE) | {"name": case.task.name, "judged": marks.judged(case.task), "score": case.task.score})
+        about = {"name": case.task.name, "judged": marks.judged(case.task), "score": case.task.score}
+        calls.append(marks.call(case.task, case, PACKAGE) | about)
         arrays |= {f"{k}/{n}": x for n, x in case.arrays.items()} | {f"{k}/right {n}": x for n, x in case.right.items()}
     for task in assignment.tasks:
         if task.speed:

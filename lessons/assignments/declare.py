@@ -31,8 +31,8 @@ class Task:
     `judge(inputs, outputs)` -> {array: (share, sentence)} marks what has no single right value; it gets arrays, None for
     those that did not come, and returns the share of the points of each.
 
-    With `score` the output's right numbers, below 0 where nothing counts, are returned by `make` under the output's name, and
-    not handed over. Points are in proportion, from none for what a guess of the commonest number in each column gets.
+    With `score` the output's right numbers, below 0 where nothing counts, are returned by `make` under the output's name,
+    and not handed over. Points are in proportion, from none for what a guess of the commonest number in each column gets.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The additive scores of all steps at once, fast: what does not depend on the step is formed once, and rows in one product."""
+"""The additive scores of all steps, fast: what does not depend on the step is formed once, and rows in one product."""
 
 from typing import NamedTuple
 
@@ -8,10 +8,10 @@ from satnp.layers.attention import additive_keys_backward, additive_query_backwa
 
 
 class AllScoresCache(NamedTuple):
-    keys: object    # the cache of affine_forward
-    query: object   # of affine_forward
-    shape: tuple    # T, N, L
-    steps: list     # the cache of additive_scores_forward, a step each
+    keys: object  # the cache of affine_forward
+    query: object  # of affine_forward
+    shape: tuple  # T, N, L
+    steps: list  # the cache of additive_scores_forward, a step each
 
 
 def all_scores_forward(annotations, h, W_a, W_s, b, v):

@@ -349,7 +349,7 @@ def _sizes(case):
 
 
 def _ratio(n, whole, ran):
-    """Finding where every case of an array is right but for a factor: a sign, a number, or what is a size in all; or None."""
+    """Finding where an array is right but for a factor in every case: a sign, a number, what is a size in all; or None."""
     ratios, told = [], []
     for k, case in whole:
         g, right = ran.results[k].get(n), case.right[n]
@@ -414,7 +414,8 @@ def _mistakes(assignment, task, seed, results):
             if all(p is None or _alike(g, p, _scale(case, n)) for g, p, case in pairs):
                 arrays.append(n)
             elif n not in task.outputs and (times := _times(n, pairs)) is not None:
-                partly.setdefault(n, mistake._replace(sentence=f"{mistake.sentence}, but for a factor: {times:.3g} in place of 1"))
+                sentence = f"{mistake.sentence}, or not as it should be: it is there {times:.3g} times"
+                partly.setdefault(n, mistake._replace(sentence=sentence))
         explained.append((len(arrays), mistake, arrays))
     for _, mistake, arrays in sorted(reversed(explained), key=lambda x: x[0]):  # the later wins, the first of equals
         partly |= dict.fromkeys(arrays, mistake)
