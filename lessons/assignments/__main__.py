@@ -1,0 +1,75 @@
+"""python -m lessons.assignments build | grade"""
+
+import argparse
+import importlib
+import os
+import sys
+from pathlib import Path
+
+from lessons.assignments.declare import HIDDEN
+from satnp.errors import InputError
+
+NAMES = "A1", "A2", "A3", "A4", "A5", "A6"
+
+
+def main(arguments=None):
+    """Run one command -> exit status: 0 done, 2 bad input, 130 interrupted."""
+    args = _parser().parse_args(arguments)
+    try:
+        _fresh(args.out)
+        return args.run(importlib.import_module(f"lessons.assignments.{args.assignment.lower()}").ASSIGNMENT, args)
+    except InputError as error:
+        print(f"assignments: {error}", file=sys.stderr)
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        print(f"assignments: {error.strerror or error}{where}; mend that and run again", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("assignments: interrupted, nothing was written", file=sys.stderr)
+        return 130
+    return 2
+
+
+def _parser():
+    parser = argparse.ArgumentParser(prog="python -m lessons.assignments", description="Course assignments cut from satnp.")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for name, run, summary in (
+        ("build", _build, "write what a student starts from"),
+        ("grade", _grade, "mark submissions, each a folder or a zip that holds captioner/"),
+    ):
+        sub = commands.add_parser(name, help=summary, description=summary)
+        sub.set_defaults(run=run)
+        sub.add_argument("assignment", choices=NAMES, metavar="ASSIGNMENT", help=", ".join(NAMES))
+        if name == "grade":
+            sub.add_argument("submissions", nargs="+", type=Path, metavar="SUBMISSION")
+            sub.add_argument("--seed", type=int, default=HIDDEN, help=f"of the hidden arrays ({HIDDEN})")
+        sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="absent or empty")
+    return parser
+
+
+def _fresh(out):
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"--out {out} is there and not empty; give a folder that is absent or empty")
+
+
+def _build(assignment, args):
+    from lessons.assignments.build import build
+
+    build(assignment, args.out)
+    print(f"{assignment.name}, {assignment.title}: {args.out}; cd there, pip install -r requirements.txt, python check.py")
+    return 0
+
+
+def _grade(assignment, args):
+    if not hasattr(os, "wait4"):
+        raise InputError("submissions are run with the limits of Linux or macOS; grade there (build works anywhere)")
+    for path in args.submissions:
+        if not path.exists():
+            raise InputError(f"there is no {path}; give folders or zips that are there")
+    from lessons.assignments.grade import grade, table
+
+    print(table(assignment, grade(assignment, args.submissions, args.out, args.seed)), end="")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

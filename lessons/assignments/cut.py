@@ -1,0 +1,203 @@
+"""A small package cut from satnp's source by its syntax tree: what a few functions need, and nothing else.
+
+`package` takes definitions as they stand, comments too, and leaves out the bodies of those that a student is to write, with
+what only these bodies used. What satnp needs for threads and devices becomes captioner/support.py.
+"""
+
+import ast
+import importlib
+import inspect
+import re
+from functools import cache
+from pathlib import Path
+
+from lessons.assignments.declare import place
+
+PACKAGE = "captioner"
+OURS = "satnp", "lessons"
+SHARED = "lessons.assignments.support"
+SUPPORT = "satnp.backend", "satnp.elementwise", "satnp.threads"  # of these, what stands in SHARED
+TODO = "    # TODO: the docstring says what comes in and what goes out\n"
+
+
+class Source:
+    """One module: the text of each definition, and where its imported names come from."""
+
+    def __init__(self, name):
+        self.name, self.text = name, inspect.getsource(importlib.import_module(name))
+        self.lines, tree = self.text.splitlines(keepends=True), ast.parse(self.text)
+        self.docstring, self.nodes, self.imports = ast.get_docstring(tree, clean=False) or "", {}, {}
+        for node in tree.body:
+            if isinstance(node, ast.Import):
+                self.imports |= {x.asname or x.name: (x.name, None) for x in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                self.imports |= {x.asname or x.name: (node.module, x.name) for x in node.names}
+            else:
+                self.nodes |= dict.fromkeys(_defined(node), node)
+
+    def definition(self, name, cut=False):
+        """Its lines with the comments above them; with `cut` the body becomes NotImplementedError."""
+        node = self.nodes[name]
+        decorators = getattr(node, "decorator_list", [])
+        start = min([node.lineno, *(x.lineno for x in decorators)]) - 1
+        body, above = (node.lineno - 1, ["@takes_out\n"]) if by_hand(node) else (start, [])  # the kernel for a GPU goes
+        end = node.end_lineno
+        while start and self.lines[start - 1].startswith("#"):
+            start -= 1
+        above = [line for line in self.lines[start:body] if line.startswith("#")] + above
+        if not cut:
+            return "".join(above + self.lines[body:end])
+        end = node.body[0].end_lineno if ast.get_docstring(node) else node.body[0].lineno - 1
+        return "".join(self.lines[node.lineno - 1 : end]) + TODO + f'    raise NotImplementedError("{name}")\n'
+
+
+@cache
+def source(module):
+    return Source(module)
+
+
+def _defined(node):
+    """The names that a statement of a module makes."""
+    if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+        return [node.name]
+    if isinstance(node, ast.Assign):
+        return [x.id for target in node.targets for x in ast.walk(target) if isinstance(x, ast.Name)]
+    return []
+
+
+def _called(decorator):
+    return getattr(getattr(decorator, "func", decorator), "id", None)
+
+
+def by_hand(node):
+    """Is the definition that of a kernel written by hand?"""
+    return any(_called(x) == "by_hand" for x in getattr(node, "decorator_list", []))
+
+
+def resolve(module, name):
+    """(module, name) where `name`, as `module` knows it, is defined; name None is a module."""
+    if module.partition(".")[0] not in OURS:
+        return module, name
+    if module in SUPPORT and name is not None:
+        return SHARED, name
+    if name is not None and name in source(module).nodes:
+        return module, name
+    if name is not None and name in source(module).imports:
+        return resolve(*source(module).imports[name])
+    if name is not None and importlib.util.find_spec(f"{module}.{name}"):
+        return f"{module}.{name}", None
+    return module, name
+
+
+def uses(module, name, cut=False):
+    """[(name as written, module, name there)] of what a definition needs from outside it."""
+    found, node = source(module), source(module).nodes[name]
+    dropped = set()
+    for x in getattr(node, "decorator_list", []):
+        if cut or _called(x) == "by_hand":
+            dropped |= set(map(id, ast.walk(x)))
+    if cut:
+        for x in node.body:
+            dropped |= set(map(id, ast.walk(x)))
+    needed = {("takes_out", None): (SHARED, "takes_out")} if by_hand(node) and not cut else {}
+    for x in ast.walk(node):
+        if id(x) in dropped:
+            continue
+        if isinstance(x, ast.Attribute) and isinstance(x.value, ast.Name) and x.value.id in found.imports:
+            where = resolve(*found.imports[x.value.id])
+            if where[1] is None and where[0].partition(".")[0] in OURS:  # kernels.softmax
+                needed[x.value.id, x.attr] = resolve(where[0], x.attr)
+        elif isinstance(x, ast.Name) and x.id in found.nodes and x.id != name:
+            needed[x.id, None] = (module, x.id)
+        elif isinstance(x, ast.Name) and x.id in found.imports:
+            where = resolve(*found.imports[x.id])
+            if where[1] is not None or where[0].partition(".")[0] not in OURS:
+                needed[x.id, None] = where
+    return needed
+
+
+def closure(roots, cut=()):
+    """Every (module, name) that `roots` need, the roots too."""
+    seen, todo = [], list(roots)
+    while todo:
+        here = todo.pop()
+        if here in seen:
+            continue
+        seen.append(here)
+        for module, name in uses(*here, here in cut).values():
+            if module.partition(".")[0] in OURS:
+                todo.append((module, name))
+    return seen
+
+
+def package(assignment, cut=False, edits=(), name=PACKAGE):
+    """{file: text} of the package; with `cut` the starter's, else the model solution's, with `edits` in it."""
+    roots = [place(x) for x in (*assignment.cut, *assignment.given)]
+    missing = [place(x) for x in assignment.cut] if cut else []
+    wanted = closure(roots, missing)
+    modules = list(dict.fromkeys(module for module, _ in wanted))
+    files = {f"{name}/__init__.py": f'"""{assignment.name}: {assignment.title}"""\n'}
+    for module in modules:
+        files[f"{name}/{short(module)}.py"] = _text(source(module), wanted, missing, edits, name)
+    return files
+
+
+def write(folder, files):
+    """{name: text} as files below `folder`."""
+    for name, text in files.items():
+        path = Path(folder, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
+def short(module):
+    """satnp.layers.lstm -> lstm, satnp.reference.conv -> reference_conv"""
+    *_, room, last = module.split(".")
+    return f"reference_{last}" if room == "reference" else last
+
+
+def _text(found, wanted, missing, edits, package):
+    """One module of the package."""
+    plain, from_, modules, bodies = set(), {}, {}, {}
+    for name in [x for x in found.nodes if (found.name, x) in wanted]:
+        cut = (found.name, name) in missing
+        needed = uses(found.name, name, cut)
+        if cut:  # what is there for the body to use is imported
+            plain.add("import numpy as np")
+            needed |= {k: x for k, x in uses(found.name, name).items() if x in wanted and x[0] != found.name}
+        for (alias, attribute), (module, there) in needed.items():
+            ours = module.partition(".")[0] in OURS
+            if attribute:
+                modules[alias] = short(module)
+            elif there is None:
+                plain.add(f"import {module}" + (f" as {alias}" if alias != module else ""))
+            elif module != found.name:
+                where = f"{package}.{short(module)}" if ours else module
+                from_.setdefault((ours, where), set()).add(there + (f" as {alias}" if alias != there else ""))
+        node = found.nodes[name]
+        bodies[node.lineno] = edited(found.definition(name, cut), (found.name, name), edits)
+    lines = [_docstring(found.docstring)]
+    standard = sorted(x for x in plain if "numpy" not in x)
+    standard += sorted(f"from {where} import {', '.join(sorted(x))}" for (ours, where), x in from_.items() if not ours)
+    ours = [f"from {package} import {m}" + (f" as {alias}" if alias != m else "") for alias, m in sorted(modules.items())]
+    ours += sorted(f"from {where} import {', '.join(sorted(x))}" for (ours_, where), x in from_.items() if ours_)
+    lines += ["\n".join(part) for part in (standard, sorted(x for x in plain if "numpy" in x), ours) if part]
+    return "\n\n".join(lines) + "\n\n\n" + "\n\n".join(bodies[k] for k in sorted(bodies))
+
+
+def _docstring(text):
+    """The module's docstring without the paragraphs that speak of satnp's own files."""
+    kept = [part for part in text.strip().split("\n\n") if "satnp" not in part and ".py" not in part]
+    kept = kept or [re.split(r"(?<=\.)\s", text.strip())[0]]
+    body = "\n\n".join(kept)
+    return f'"""{body}\n"""' if "\n" in body else f'"""{body}"""'
+
+
+def edited(text, here, edits):
+    """`text`, the definition at `here`, with the edits that are for it. Raises ValueError where an edit does not fit."""
+    for edit in edits:
+        if place(edit.function) == here:
+            if text.count(edit.old) != 1:
+                raise ValueError(f"{edit.old!r} occurs {text.count(edit.old)} times in {here[1]}, not once")
+            text = text.replace(edit.old, edit.new)
+    return text

@@ -1,0 +1,157 @@
+"""Mark submissions and write what came of it: results.json for Gradescope, a table to read, a CSV for a class."""
+
+import csv
+import json
+import os
+import re
+import tempfile
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from lessons.assignments import marks, process, speed
+from lessons.assignments.build import whole
+from lessons.assignments.cut import PACKAGE
+from lessons.assignments.declare import HIDDEN
+from lessons.assignments.submission import Refused, imports, unpack
+
+
+class Marked(NamedTuple):
+    name: str
+    rows: list
+    said: list       # about the submission as a whole
+    confined: str
+
+    @property
+    def points(self):
+        return round(sum(row.points for row in self.rows), 2)
+
+
+def grade(assignment, paths, out, seed=HIDDEN):
+    """Mark every submission of `paths` and write DIR `out`, absent or empty -> list of Marked"""
+    marks.cases(assignment, seed)
+    marks.predictions(assignment, seed)
+    names = unique([Path(path).name.removesuffix(".zip") for path in paths])
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()) as pool:
+        found = list(pool.map(lambda pair: _whatever_comes(assignment, *pair, seed), zip(names, paths, strict=True)))
+    _write(assignment, found, out)
+    return found
+
+
+def _whatever_comes(assignment, name, path, seed):
+    """A submission that we cannot cope with hurts no other."""
+    try:
+        return mark(assignment, name, path, seed)
+    except Exception:
+        said = f"the grader itself failed, tell your instructor: {traceback.format_exc(limit=-2).strip()}"
+        return Marked(name, nothing(assignment, "error", "not marked"), [said], "")
+
+
+def mark(assignment, name, path, seed=HIDDEN):
+    """Marks of one submission."""
+    with tempfile.TemporaryDirectory(prefix="marks-") as folder:
+        folder = Path(folder).resolve()
+        package = folder / "package"
+        try:
+            files = unpack(path, PACKAGE, package)
+            refused = imports(package, files)
+            if refused:
+                raise Refused("; ".join(f"{file}, line {line} imports {module}" for file, line, module in refused[:5])
+                              + ": only NumPy and Python's own library may be used")  # fmt: skip
+        except (Refused, OSError) as error:
+            return Marked(name, nothing(assignment, "refused", "not marked"), [f"refused: {error}"], "")
+        rows, said, confined = [], [], set()
+        for k, task in enumerate(assignment.tasks):
+            planned = marks.plan(assignment, task, seed, PACKAGE)
+            calls, arrays = [x[2] for x in planned], [x[3] for x in planned]
+            ran = process.run(folder / f"task{k}", package, calls, arrays, task.seconds, assignment.memory)
+            if ran.ended:
+                said.append(f"{task.name}: the process {ran.ended}")
+            confined |= {ran.confined} - {None}
+            rows += marks.mark(assignment, task, seed, planned, ran)
+            if task.speed:
+                rows.append(speed.mark(assignment, task, seed, package, folder / f"speed{k}"))
+        marks.follow(assignment, rows)
+        return Marked(name, rows, said, "; ".join(sorted(confined)))
+
+
+def nothing(assignment, kind, sentence):
+    """The rows of a submission that gets no points."""
+    told = marks.Told(0, kind, sentence)
+    return [marks.Row(task.name, n, 0, most, dict.fromkeys(marks.SHARES, told), [])
+            for task in assignment.tasks for n, most in task.points.items()]  # fmt: skip
+
+
+def unique(names):
+    """Names that can be folders, each once."""
+    found = []
+    for name in names:
+        plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._-")[:80] or "submission"
+        fresh, k = plain, 2
+        while fresh.lower() in {x.lower() for x in found} | {"results.csv", "table.txt"}:
+            fresh, k = f"{plain}-{k}", k + 1
+        found.append(fresh)
+    return found
+
+
+def gradescope(assignment, marked):
+    """results.json of one submission."""
+    tests = []
+    for row in marked.rows:
+        lines = [f"{group}: {told.sentence}" for group, told in row.groups.items()] + [told.sentence for told in row.notes]
+        if len({told.sentence for told in row.groups.values()}) == 1:
+            lines[: len(row.groups)] = [next(iter(row.groups.values())).sentence]
+        tests.append({
+            "name": f"{row.task}: {row.array}", "score": round(row.points, 2), "max_score": row.most,
+            "output": "\n".join(lines), "extra_data": {"kinds": kinds(row)},
+        })  # fmt: skip
+    said = [*marked.said, f"confined by: {marked.confined}" if marked.confined else ""]
+    return {"score": marked.points, "output": "\n".join(x for x in said if x), "tests": tests}
+
+
+def kinds(row):
+    """What was wrong with an array, without repeats; [] where nothing was."""
+    return list(dict.fromkeys(told.kind for told in [*row.groups.values(), *row.notes] if told.kind != "right"))
+
+
+def table(assignment, found):
+    """Who got what, a line a submission, and what was said about each."""
+    tasks, width = [task.name for task in assignment.tasks], max([10, *(len(x.name) for x in found)])
+    head = f"{'submission':<{width}}  {'points':>8}  " + "  ".join(f"{t:>{max(8, len(t))}}" for t in tasks)
+    lines = [f"{assignment.name}, {assignment.title}: {assignment.points} points", "", head]
+    for marked in found:
+        each = {t: sum(row.points for row in marked.rows if row.task == t) for t in tasks}
+        lines.append(f"{marked.name:<{width}}  {marked.points:>8.2f}  "
+                     + "  ".join(f"{each[t]:>{max(8, len(t))}.2f}" for t in tasks))  # fmt: skip
+    for marked in found:
+        lines += ["", f"{marked.name} ({marked.confined or 'not run'})", *(f"  {x}" for x in marked.said), *_remarks(marked)]
+    return "\n".join(lines) + "\n"
+
+
+def _remarks(marked):
+    """What was said about arrays, a line for each task and sentence."""
+    arrays = {}
+    for row in marked.rows:
+        for told in [*row.groups.values(), *row.notes]:
+            if told.sentence != "right" and told.kind not in ("refused", "missing", "ended"):
+                same = arrays.setdefault((row.task, told.sentence.removeprefix(f"{row.array}: ")), {})
+                same[row.array] = told.sentence.startswith(f"{row.array}: ")
+    return [f"  {task}: {', '.join(names) + ': ' if all(names.values()) else ''}{sentence}"
+            for (task, sentence), names in arrays.items()]  # fmt: skip
+
+
+def _write(assignment, found, out):
+    with whole(out) as made:
+        for marked in found:
+            (made / marked.name).mkdir()
+            (made / marked.name / "results.json").write_text(json.dumps(gradescope(assignment, marked), indent=1) + "\n")
+        (made / "table.txt").write_text(table(assignment, found))
+        with open(made / "results.csv", "w", newline="") as file:
+            rows = csv.writer(file)
+            arrays = [(task.name, n) for task in assignment.tasks for n in task.points]
+            rows.writerow(["submission", "points", "of", *(f"{t}: {n}" for t, n in arrays), "said"])
+            for marked in found:
+                each = {(row.task, row.array): round(row.points, 2) for row in marked.rows}
+                said = "; ".join(marked.said)
+                rows.writerow([marked.name, marked.points, assignment.points, *(each[x] for x in arrays), said])

@@ -1,0 +1,75 @@
+"""Is it as many times as fast as the naive form? The clock is the system's, and it is read outside the submission's process.
+
+Two processes wait, one with the submission, one with the naive form, and are given the same numbers in turn, which neither
+has seen before. What each had of the processor until it answered is its time; of all turns the least counts. One thread.
+"""
+
+import math
+import threading
+import zlib
+
+import numpy as np
+
+from lessons.assignments import marks, process
+from lessons.assignments.cut import PACKAGE, package, write
+
+TURNS = 4  # the first is for warming up
+_alone = threading.Lock()  # two that are timed at once would tell of each other
+
+
+def mark(assignment, task, seed, submission, folder):
+    """The Row "seconds" of a task with a Speed"""
+    most, (wanted, arrays, rights) = task.points["seconds"], calls(task, seed)
+    write(folder / "model", package(assignment))
+    naive = [call | marks.named(task.speed.forward, task.speed.backward, PACKAGE) for call in wanted]
+    limits = task.seconds, assignment.memory
+    with _alone:
+        workers = [process.Worker(folder / "naive", folder / "model", naive, *limits),
+                   process.Worker(folder / "mine", submission, wanted, *limits)]  # fmt: skip
+        taken = [[worker.ask(k, x) for worker in workers] for k, x in enumerate(arrays)]
+        _, ran = [worker.end() for worker in workers]
+    if told := _wrong(ran, rights):
+        return marks.Row(task.name, "seconds", 0, most, {"speed": told}, [])
+    taken = np.array(taken).reshape(TURNS, len(task.speed.sizes), 2)[1:]
+    naive, mine = taken.min(axis=0).sum(axis=0)
+    ratio = naive / mine
+    share = min(1.0, max(0.0, math.log(ratio) / math.log(task.speed.ratio)))
+    sentence = f"{ratio:.3g} times as fast as the naive form, {task.speed.ratio:g} times is wanted"
+    told = marks.Told(share, "right" if share == 1 else "slow", sentence)
+    return marks.Row(task.name, "seconds", most * share, most, {"speed": told}, [])
+
+
+def calls(task, seed, turns=TURNS):
+    """(calls, arrays, right arrays) of the sizes, in every turn; with a backward where the naive form has one"""
+    wanted, arrays, rights = [], [], []
+    for k, sizes in enumerate(task.speed.sizes * turns):
+        rng = np.random.default_rng([seed, zlib.crc32(f"{task.name} speed {k}".encode())])
+        made = task.make(rng, **sizes)
+        inputs = {n: x for n, x in made.items() if isinstance(x, np.ndarray)}
+        options = {n: x for n, x in made.items() if n not in inputs}
+        found = task.forward(*made.values())
+        out, cache = found if task.cache else (found, None)
+        right = dict(zip(task.outputs, out if isinstance(out, tuple) else (out,), strict=True))
+        if task.speed.backward:
+            dout = [rng.standard_normal(x.shape) for x in right.values()]
+            names = [f"d{n}" for n in marks.gradients(task, inputs)]
+            inputs |= {f"d{n}": d for n, d in zip(task.outputs, dout, strict=True)}
+            grads = task.backward(tuple(dout) if len(dout) > 1 else dout[0], cache)
+            right |= dict(zip(names, grads if isinstance(grads, tuple) else (grads,), strict=True))
+        case = marks.Case(task, "speed", inputs, options, right, {})
+        wanted.append(marks.call(task, case, PACKAGE, forward_only=not task.speed.backward) | {"once": True})
+        arrays.append(inputs)
+        rights.append(right)
+    return wanted, arrays, rights
+
+
+def _wrong(ran, rights):
+    """What keeps the time from counting, or None."""
+    for k, right in enumerate(rights):
+        for n, x in right.items():
+            if failed := marks.failed(n, k, ran):
+                return failed
+            found = ran.results[k].get(n)
+            if found is None or not marks.same(found, x):
+                return marks.Told(0, "wrong", f"{n} is not right at the sizes that are timed, so the time does not count")
+    return None

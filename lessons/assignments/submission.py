@@ -1,0 +1,100 @@
+"""What a student hands in: a folder or a zip that holds the package, brought to a folder of our own."""
+
+import ast
+import os
+import stat
+import zipfile
+from pathlib import Path, PurePosixPath
+
+FILES, BYTES = 200, 10 * 2**20  # most that a submission may hold
+REFUSED = ("satnp", "lessons", "torch", "jax", "autograd", "tensorflow", "cupy", "keras", "mxnet", "theano", "paddle")
+
+
+class Refused(Exception):
+    """The submission cannot be marked; one sentence says why."""
+
+
+def unpack(path, package, folder):
+    """Copy the package out of `path` into `folder`. Raises Refused."""
+    path = Path(path)
+    if path.is_dir():
+        files = _of_folder(path)
+    elif path.is_file() and zipfile.is_zipfile(path):
+        files = _of_zip(path)
+    else:
+        raise Refused(f"{path.name} is neither a folder nor a zip")
+    roots = sorted({name.parents[-2] for name in files if len(name.parents) > 1})
+    for root in (PurePosixPath(), *roots):  # the package lies there, or in a folder
+        mine = {name.relative_to(root): x for name, x in files.items() if root in (PurePosixPath(), *name.parents)}
+        mine = {name: x for name, x in mine.items() if name.parts[0] == package and name.suffix == ".py"}
+        if mine:
+            break
+    else:
+        raise Refused(f"there is no folder {package}/ with Python files in it")
+    for name, content in mine.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content())
+    return [str(name) for name in mine]
+
+
+def _of_folder(path):
+    files, total = {}, 0
+    for at, folders, names in os.walk(path):
+        folders[:] = [x for x in folders if x not in ("__pycache__", ".git", ".venv", "venv", ".pytest_cache")]
+        for name in sorted(names):
+            file = Path(at) / name
+            if not name.endswith(".py"):
+                continue
+            if file.is_symlink() or not stat.S_ISREG(file.lstat().st_mode):
+                raise Refused(f"{file.relative_to(path)} is a link or no ordinary file")
+            total += file.stat().st_size
+            _count(len(files) + 1, total)
+            files[PurePosixPath(file.relative_to(path).as_posix())] = file.read_bytes
+    return files
+
+
+def _of_zip(path):
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members, total, files = archive.infolist(), 0, {}
+            for member in members:
+                name = PurePosixPath(member.filename.replace("\\", "/"))
+                if name.is_absolute() or ".." in name.parts or ":" in member.filename or "\0" in member.filename:
+                    raise Refused(f"the zip has an entry that leaves its folder: {member.filename!r}")
+                if stat.S_ISLNK(member.external_attr >> 16):
+                    raise Refused(f"the zip has a link in it: {member.filename!r}")
+                if member.is_dir() or name.suffix != ".py" or "__MACOSX" in name.parts:
+                    continue
+                total += member.file_size
+                _count(len(files) + 1, total)
+                with archive.open(member) as opened:
+                    content = opened.read(BYTES + 1)  # what the header says is not believed
+                if len(content) > member.file_size:
+                    raise Refused(f"the zip lies about the size of {member.filename!r}")
+                files[name] = lambda content=content: content
+    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError, ValueError) as error:
+        raise Refused(f"the zip cannot be read: {error}") from None
+    return files
+
+
+def _count(files, size):
+    if files > FILES or size > BYTES:
+        raise Refused(f"too large: at most {FILES} Python files of {BYTES // 2**20} MiB together are read")
+
+
+def imports(folder, files):
+    """Refused modules that the files import, as (file, line, module)."""
+    found = []
+    for name in files:
+        try:
+            tree = ast.parse((folder / name).read_bytes())
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            continue  # the import will say so
+        for node in ast.walk(tree):
+            modules = []
+            if isinstance(node, ast.Import):
+                modules = [x.name for x in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                modules = [node.module]
+            found += [(name, node.lineno, x) for x in modules if x.partition(".")[0] in REFUSED]
+    return found
