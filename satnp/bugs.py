@@ -18,7 +18,7 @@ from satnp.captioners import show_attend_tell
 from satnp.encoders import small
 from satnp.estimators import score_function
 from satnp.gradcheck import Draws, check_draws, check_gradients
-from satnp.layers import activations, conv, lstm, penalty
+from satnp.layers import activations, conv, initial_state, lstm, penalty
 
 
 class Bug(NamedTuple):
@@ -137,8 +137,8 @@ BUGS = [
         "layers/additive_scores", {"term"}),
     Bug("sign of the tanh derivative", layers.additive_keys_backward,
         "R -= R * R", "R[...] = R * R - R", "layers/additive_scores", {"sign"}),
-    Bug("mean annotation not divided by L", layers.initial_state_backward,
-        "(dmean_h + dmean_c) / cache.L", "dmean_h + dmean_c", "layers/initial_state", {"factor"}),
+    Bug("mean annotation not divided by L", initial_state._of_each_location,
+        "(dmean_h + dmean_c) / L", "dmean_h + dmean_c", "layers/initial_state", {"factor"}),
     Bug("c_0 forgotten", layers.initial_state_backward,
         "tanh_gradient(dc, cache.c)", "0 * dc", "layers/initial_state", {"zero", "term"}),
     Bug("context of the output layer forgotten", layers.deep_output_backward,
@@ -190,15 +190,15 @@ BUGS = [
     Bug("the words after this one forgotten", sat.advantage,
         "return reward\n", "return reward * 0\n", "expectations/local_expectation none", {"term", "block"}),
     Bug("baseline updated before use", sat.forward,
-        "hard = Hard(scores,", "baseline = moving_average(baseline, (mask * log_p).sum(axis=0), 1 - noise.expected)\n"
-        "        hard = Hard(scores,", "expectations/reinforce moving_average", {"factor", "term", "block"}),
+        "hard = Hard(all_scores,", "baseline = moving_average(baseline, (mask * log_p).sum(axis=0), 1 - noise.expected)\n"
+        "        hard = Hard(all_scores,", "expectations/reinforce moving_average", {"factor", "term", "block"}),
     Bug("own sample in the mean", estimators.leave_one_out,
         "(rewards.sum(axis=0) - rewards) / (len(rewards) - 1)", "rewards.mean(axis=0) + 0 * rewards",
         "expectations/reinforce leave_one_out", {"factor", "term", "block"}),
     Bug("likelihood leaks through the sample", sat.backward,
         "expected * dlook", "dlook", HARD, {"term", "block"}),
     Bug("score gradient not sent on into h_{t-1}", sat.backward,
-        "step.scores, out=dqueries[t])", "step.scores, out=dqueries[t])\n"
+        "step.scores, out=dquery)", "step.scores, out=dquery)\n"
         "            dh_att = attention_query_backward(p, config, dscores[t] - dscores_hard[t], step.scores)",
         HARD, {"term", "block"}),
     Bug("sum over the batch for the mean", sat.score_gradients,

@@ -31,19 +31,26 @@ def elementwise(formula):
 
     @wraps(formula)
     def call(*args, out=None):
-        xp, dtypes = xp_of(*args), [x.dtype for x in args if hasattr(x, "dtype")]
-        is_complex = any(dtype.kind == "c" for dtype in dtypes)
-        shape = () if is_complex else np.broadcast_shapes(*(getattr(x, "shape", ()) for x in args))
+        xp, arrays = xp_of(*args), [x for x in args if hasattr(x, "dtype")]
+        is_complex = any(x.dtype.kind == "c" for x in arrays)
         outs = out or (None,) * len(call.kernel.outputs)
         if xp is not np and not is_complex:
-            outs = out and [xp.empty(shape, dtype=dtypes[0]) if x is None else x for x in out]
-            return _on_device(xp, call.kernel)(*args, *(outs or ()))
+            return _on_device(xp, call.kernel)(*args, *_complete(xp, arrays, out or ()))
+        shape = () if is_complex else np.broadcast_shapes(*(x.shape for x in arrays))
         if prod(shape) >= LEAST:
             return _in_blocks(formula, args, shape, outs)
         return write(formula(*args), outs)
 
     call.kernel = formulas.kernel(formula)
     return call
+
+
+def _complete(xp, arrays, outs):
+    """`outs` with an array in place of each None: a kernel is given all that it writes, or nothing."""
+    if all(x is not None for x in outs):
+        return outs
+    shape = np.broadcast_shapes(*(x.shape for x in arrays))
+    return [xp.empty(shape, dtype=arrays[0].dtype) if x is None else x for x in outs]
 
 
 def write(found, outs, rows=...):
@@ -62,7 +69,7 @@ def _on_device(xp, kernel):
     return xp.ElementwiseKernel(inputs, outputs, kernel.body, f"satnp_{kernel.name}", preamble=formulas.PREAMBLE)
 
 
-def _in_blocks(formula, args, shape, outs=None):
+def _in_blocks(formula, args, shape, outs):
     def of(rows):
         return [x[rows] if np.ndim(x) == len(shape) and len(x) > 1 else x for x in args]
 

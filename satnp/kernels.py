@@ -7,7 +7,6 @@ does, so that the same numbers come out each time. A warp is 32 threads that sha
 """
 
 from functools import cache, wraps
-from itertools import zip_longest
 from math import prod
 
 import numpy as np
@@ -70,9 +69,10 @@ def by_hand(outputs, sizes, threads, source):
             if hasattr(xp, "run_by_hand"):  # a stand-in for CuPy
                 return xp.run_by_hand(definition, args, out)
             arrays = [xp.ascontiguousarray(x) for x in arrays]
+            shapes = outputs(*args)
             outs = [
                 xp.empty(shape, dtype=arrays[0].dtype) if x is None else x
-                for shape, x in zip_longest(outputs(*args), out or ())
+                for shape, x in zip(shapes, out or (None,) * len(shapes), strict=True)
             ]
             blocks = -(-threads(*args) // THREADS)
             integers = [np.int32(n) for n in sizes(*args)]

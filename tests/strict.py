@@ -114,6 +114,8 @@ def _call(function, name, args, keywords):
         return ndarray(result) if isinstance(result, np.ndarray) else result
     if name in JOINS:
         _count_join(len(args[0]))
+    elif name == "dot" and np.ndim(result) == 0:
+        counts.launches += 2  # a product and a sum, CuPy's default
     elif out is not None or not _is_view(result, args):
         counts.launches += 1
     return _wrap(result) if out is None else out
@@ -215,8 +217,9 @@ def run_by_hand(definition, args, out=None):
     found = definition(*map(_unwrap, args))
     if out is None:
         return _wrap(found)
-    if not all(x.flags.c_contiguous for x in out if x is not None):
-        raise TypeError(f"{definition.__name__} writes to contiguous arrays only")
+    for made, x in zip(found if isinstance(found, tuple) else (found,), out, strict=True):
+        if x is not None and not (x.flags.c_contiguous and x.dtype == made.dtype and x.shape == made.shape):
+            raise TypeError(f"{definition.__name__} writes to a contiguous {made.shape} of {made.dtype} only")
     return _wrap(write(found, [None if x is None else _operand(x) for x in out]))
 
 

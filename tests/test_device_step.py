@@ -11,10 +11,10 @@ from tests import strict
 LAUNCHES = 450
 
 
-def training_step(T=20, frozen=True):
+def training_step(T=20, frozen=True, launches=LAUNCHES, **choices):
     """Forward, backward, clipping and Adam of T words, everything on the stand-in already -> its costs"""
     rng, N, L = np.random.default_rng(0), 3, 6
-    config = sat.Config(V=30, D=5, M=4, H=6, A=7)
+    config = sat.Config(V=30, D=6, M=4, H=6, A=7, **choices)
     params = sat.init(config, rng)
     params = params.on(strict.asarray(params.flat))
     noise = sat.draw_noise(config, T, N, L, rng)
@@ -23,7 +23,7 @@ def training_step(T=20, frozen=True):
     annotations, mask = rng.standard_normal((N, L, config.D), dtype=np.float32), np.ones((N, T), np.float32)
     batch = Batch(*map(strict.asarray, (annotations, rng.integers(4, config.V, (N, T + 1)), mask)))
     grads, memory = params.zeros_like(), optim.new_state("adam", params.flat)
-    with strict.no_sync(), strict.budget(launches=LAUNCHES, h2d=0, d2h=0, syncs=0) as used:
+    with strict.no_sync(), strict.budget(launches=launches, h2d=0, d2h=0, syncs=0) as used:
         grads.flat[...] = 0
         _, cache = sat.forward(params, config, batch, noise)
         sat.backward(cache, grads, frozen)
@@ -36,6 +36,14 @@ def training_step(T=20, frozen=True):
 def test_a_training_step_of_20_words_takes_at_most_450_launches_and_never_waits(frozen):
     assert LAUNCHES - 20 < training_step(frozen=frozen).launches <= LAUNCHES
 
+
+@pytest.mark.parametrize("choices", [
+    {"f_att": "dot"}, {"f_att": "general"}, {"gate": "vector"}, {"attention": "hard"},
+    {"attention": "hard", "estimator": "gumbel_st"}, {"attention": "hard", "estimator": "local_expectation"},
+    {"attention": "hard", "samples": 2, "baseline": "leave_one_out"},
+])  # fmt: skip
+def test_a_step_of_any_kind_transfers_nothing_and_never_waits(choices):
+    training_step(launches=None, **choices)  # more launches, for which no bound was asked
 
 def device_bug(function, old, new):
     return bugs.Bug(new, function, old, new, None, None)

@@ -38,6 +38,15 @@ def test_blocks_give_what_one_call_gives(xp, rng, small_blocks, shapes):
     np.testing.assert_array_equal(to_host(one(*(to_device(x, xp) for x in args[:2]))), args[0] + args[1])
 
 
+def test_what_is_given_is_written_to_and_the_rest_made(xp, rng, small_blocks):
+    args = [rng.standard_normal(shape) for shape in ((9, 30), (30,), (9, 1))]
+    wanted, room = two.__wrapped__(*args), xp.zeros((9, 50))
+    first, second = two(*(to_device(x, xp) for x in args), out=(room[:, 10:40], None))
+    for x, y in zip((first, room[:, 10:40], second), (wanted[0], *wanted), strict=True):
+        np.testing.assert_allclose(to_host(x), y, rtol=1e-15, atol=1e-15)
+    assert not to_host(room[:, :10]).any() and not to_host(room[:, 40:]).any()
+
+
 def test_large_arrays_are_cut_and_small_and_complex_ones_are_not(small_blocks, monkeypatch):
     cut = []
     monkeypatch.setattr(module, "_in_blocks", lambda formula, args, shape, out: cut.append(shape))

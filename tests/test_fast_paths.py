@@ -145,8 +145,18 @@ def test_the_logits_are_held_once():
 def test_a_product_of_few_rows_is_a_product(monkeypatch, rng, two_threads, N, K, R):
     x, W = rng.standard_normal((N, K)), rng.standard_normal((R, K))
     monkeypatch.setattr(affine, "LARGE", 1)
-    for small in (N * 8, N * K * 3, N * K * R * 2):  # in many pieces, in some, in one
-        monkeypatch.setattr(affine, "SMALL", small)
-        np.testing.assert_allclose(layers.few_rows_product(x, W), x @ W.T, rtol=1e-12, atol=1e-13)
+    monkeypatch.setattr(affine, "FEW", range(1, 10))
     turned = np.asfortranarray(W)
-    assert layers.for_few_rows(turned, N).flags.c_contiguous and layers.for_few_rows(turned, affine.FEW + 1) is turned
+    for small in (N * 8, N * K * 2, N * K * 8, N * K * R * 2):  # a row in many parts, in some, whole, all rows at once
+        monkeypatch.setattr(affine, "SMALL", small)
+        for x_, W_ in ((x, W), (np.asfortranarray(x), W), (np.repeat(x, 2, axis=1)[:, ::2], W), (x, turned)):
+            np.testing.assert_allclose(layers.few_rows_product(x_, W_), x @ W.T, rtol=1e-12, atol=1e-13)
+    assert layers.for_few_rows(turned, N).flags.c_contiguous and layers.for_few_rows(turned, 10) is turned
+
+
+def test_a_row_that_has_no_even_parts_goes_the_plain_way(monkeypatch, rng):
+    x, W = rng.standard_normal((20, 2003)), rng.standard_normal((30, 2003))  # a prime
+    monkeypatch.setattr(affine, "LARGE", 1)
+    monkeypatch.setattr(affine, "SMALL", 20 * 2003)
+    monkeypatch.setattr(affine, "parallel", None)
+    np.testing.assert_allclose(layers.few_rows_product(x, W), x @ W.T, rtol=1e-12, atol=1e-13)

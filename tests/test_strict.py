@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import tests.strict as strict
+from satnp import kernels
 from satnp.backend import to_device, to_host
 
 
@@ -253,7 +254,9 @@ def test_a_read_only_array_is_not_written_to():
         ({"launches": 1}, lambda x: strict.exp(x, out=x)),
         ({"launches": 1}, lambda x: x.sum(axis=0)),
         ({"launches": 2}, lambda x: strict.concatenate([x, x])),
+        ({"launches": 8}, lambda x: strict.concatenate([x] * 8)),
         ({"launches": 1, "h2d": 1}, lambda x: strict.stack([x] * 9)),
+        ({"launches": 2}, lambda x: strict.dot(x[0], x[0])),
         ({"launches": 2}, lambda x: x[:, :2] @ x),
         ({"launches": 1}, lambda x: x[None] @ x.reshape(1, 3, 2)),
         ({"launches": 2}, lambda x: x[None] @ x[None].swapaxes(1, 2)),
@@ -290,3 +293,9 @@ def test_cupy_has_every_name_that_the_stand_in_has():
     names = [name for name in dir(np) if not name.startswith("_") and not hasattr(cupy, name)]
     names += [f"linalg.{n}" for n in dir(np.linalg) if not n.startswith("_") and not hasattr(cupy.linalg, n)]
     assert [name for name in names if name not in strict.MISSING] == []
+
+
+@pytest.mark.parametrize("out", [strict.zeros((3, 2), dtype="float32"), strict.zeros((2, 3)).T, strict.zeros((3, 3))])
+def test_a_kernel_by_hand_writes_to_the_contiguous_array_of_its_type_and_shape_only(out):
+    with pytest.raises(TypeError, match=r"softmax writes to a contiguous \(3, 2\) of float64 only"):
+        kernels.softmax(device(3, 2), out=(out,))

@@ -325,29 +325,29 @@ def forward(params, config, batch, noise):
     F = exponentials(keys) if config.f_att == "additive" else None
     (h, c), start = initial_state_forward(annotations, p.W_h0, p.b_h0, p.W_c0, p.b_c0)
 
-    # the loop: what depends on h_{t-1}, each step's arrays written where the next parts want them side by side
+    # the loop: what depends on h_{t-1}; what all steps make of a kind lies side by side, and in hz h_{t-1} beside z_t
     hz = xp.empty((T + 1, N, H + D), dtype=h.dtype)
     alphas = xp.empty((T, N, L), dtype=h.dtype)
     queries = xp.empty((T, N, config.A), dtype=h.dtype) if config.f_att == "additive" else None
+    looks, all_scores = (xp.empty_like(alphas), xp.empty_like(alphas)) if config.hard else (alphas, None)
     W_hz = for_few_rows(p.stacked("W_h", "W_z").T, N)
     gumbel = [None] * T if noise.gumbel is None else noise.gumbel
-    steps, all_scores, looks = [], [], []
+    steps = []
     hz[0, :, :H] = h
     for t in range(T):
-        scores, scores_cache = attention_scores_forward(p, config, keys, h, F, out=None if queries is None else queries[t])
+        query = None if queries is None else queries[t]
+        scores, scores_cache = attention_scores_forward(p, config, keys, h, F, out=query)
         if config.hard:
-            alphas[t], _ = softmax_forward(scores)
-            alpha, seen = alphas[t], choose(config, scores, alphas[t], gumbel[t], noise.expected)
-            context, _ = context_forward(seen, annotations)
-            all_scores.append(scores)
-            looks.append(seen)
+            all_scores[t], (alphas[t], _) = scores, softmax_forward(scores)
+            alpha = alphas[t]
+            looks[t] = choose(config, scores, alpha, gumbel[t], noise.expected)
+            context, _ = context_forward(looks[t], annotations)
         else:
             alpha, context = soft_attention(scores, annotations, out=alphas[t])
-        _, gate_cache = gate_forward(h, context, p.W_beta, p.b_beta, out=hz[t, :, H:])
+        _, gate_cache = gate_forward(h, context, p.W_beta, p.b_beta, out=hz[t, :, H:])  # z_t
         (h, c), cell_cache = lstm_cell_forward(few_rows_product(hz[t], W_hz), c, word_gates[t])
         hz[t + 1, :, :H] = h
         steps.append(Step(scores_cache, SoftmaxCache(alpha), gate_cache, cell_cache))
-    looks = xp.stack(looks) if config.hard else alphas
 
     # after the loop: the words that all states predict
     h_out, state_dropout = dropout_forward(_rows(hz[1:, :, :H]), _rows(noise.state))
@@ -359,14 +359,14 @@ def forward(params, config, batch, noise):
 
     hard, baseline = None, noise.baseline
     if config.hard and noise.gumbel is not None:
-        scores, log_p = xp.stack(all_scores), vocabulary.log_p.reshape(T, N)
+        log_p = vocabulary.log_p.reshape(T, N)
         ahead = None
         if config.estimator == "local_expectation":
             ahead = look_ahead(p, config, annotations, word_gates, words, hz[:-1, :, :H], steps, noise, y)
         baseline = xp.zeros((), dtype=mask.dtype) if baseline is None else baseline
-        hard = Hard(scores, noise.gumbel, noise.expected, log_p, mask, ahead, baseline)
+        hard = Hard(all_scores, noise.gumbel, noise.expected, log_p, mask, ahead, baseline)
         baseline = moving_average(baseline, _reward(config, total, hard)[0], 1 - noise.expected)
-        loss = loss - config.entropy_weight * (mask * entropy(scores)).sum() / N
+        loss = loss - config.entropy_weight * (mask * entropy(all_scores)).sum() / N
     dropouts = words_dropout, state_dropout, hidden_dropout
     return loss, Cache(
         p, config, annotations, nll, alphas, looks, hz, queries, steps, start, embedding, dropouts, words,
@@ -400,26 +400,26 @@ def backward(cache, grads, frozen=False):
     dgates, dgate, dcontext, dscores = (
         xp.empty((T, N, size), dtype=dh_out.dtype) for size in (4 * H, p.W_beta.shape[1], D, L)
     )
-    dqueries = [None] * T if cache.queries is None else xp.empty_like(cache.queries)
+    dqueries = None if cache.queries is None else xp.empty_like(cache.queries)
     nothing = xp.zeros((N, H), dtype=dh_out.dtype)
     dh_out = [nothing, *dh_out]  # dh_out[t] is that of h_t; no word hears h_0
     dh, dc = dh_out[T], nothing
     for t in reversed(range(T)):
-        step = cache.steps[t]
+        step, dquery = cache.steps[t], None if dqueries is None else dqueries[t]
         _, dc = lstm_cell_backward((dh, dc), step.cell, out=dgates[t])
         dhz = few_rows_product(dgates[t], W_hz)
         dz, _ = _through_gate(dz_out[t], dhz[:, H:], step.gate.beta, out=(None, dcontext[t]))
         gate_backward_preactivation(dz, step.gate, out=dgate[t])
         if hard is None:
             dalpha = context_weights_backward(dcontext[t], annotations, dalphas[t])
-            dh_att = attention_look_backward(p, config, dalpha, step, out=(dscores[t], dqueries[t]))
+            dh_att = attention_look_backward(p, config, dalpha, step, out=(dscores[t], dquery))
         else:  # the likelihood stops at a location that was drawn
             expected, dlook = hard.expected[:, None], context_weights_backward(dcontext[t], annotations)
             dscores[t] = softmax_backward(expected * dlook + dalphas[t], step.softmax) + dscores_hard[t]
             if config.estimator == "gumbel_st":
                 dsample = (1 - expected) * dlook
                 dscores[t] += straight_through(dsample, hard.scores[t], hard.gumbel[t], config.temperature)
-            dh_att = attention_query_backward(p, config, dscores[t], step.scores, out=dqueries[t])
+            dh_att = attention_query_backward(p, config, dscores[t], step.scores, out=dquery)
         dh = _to_state(dh_out[t], dhz[:, :H], dh_att, *_outer(dgate[t], p.W_beta))
 
     # before the loop, backwards, with every weight gradient as one product over all steps
@@ -653,13 +653,15 @@ def attention_keys_backward(p, config, cache, h_prev, dscores, dqueries, g, froz
     cache of forward, h_prev (T*N, H), dscores (T, N, L), dqueries (T, N, A)
     """
     annotations, (T, N, L), D = cache.annotations, dscores.shape, config.D
+    if config.f_att == "dot" and frozen:
+        return None
     if config.f_att == "additive":
         dkeys, dv, dc = additive_keys_backward(dscores, cache.queries, cache.steps[0].scores)
         g.add(W_s=h_prev.T @ _rows(dqueries), v=dv, c_a=dc, b_a=dkeys.sum(axis=(0, 1)))
     else:
         dkeys = dot_keys_backward(dscores, h_prev.reshape(T, N, -1) * _query_scale(config))
         if config.f_att == "dot":
-            return None if frozen else dkeys
+            return dkeys
     dkeys = dkeys.reshape(N * L, -1)
     g.add(W_a=annotations.reshape(N * L, D).T @ dkeys)
     return None if frozen else (dkeys @ p.W_a.T).reshape(N, L, D)

@@ -164,7 +164,7 @@ def saturation(x, y, ratio, out):
 
 
 def slope(x, y, ratio, out):
-    """1 - tanh(keys + query)^2, without exponentials; with them what it is of 4 E, F / (F + E)^2. Written to `out`."""
+    """1 - tanh(keys + query)^2 = 4 E F / (F + E)^2, written to `out`; of exponentials without 4 E, left to the caller"""
     np.add(x, y, out=out)
     if ratio:
         np.multiply(out, out, out=out)

@@ -40,7 +40,12 @@ def initial_state_backward(dout, cache):
     dmean_c, dW_c, db_c = affine_backward(dpre_c, cache.affine_c)
     dpre_h = tanh_gradient(dh, cache.h)
     dmean_h, dW_h, db_h = affine_backward(dpre_h, cache.affine_h)
-    dmean = (dmean_h + dmean_c) / cache.L
+    dmean = _of_each_location(dmean_h, dmean_c, cache.L)
     (N, D), L = dmean.shape, cache.L
     dannotations = xp_of(dmean).broadcast_to(dmean[:, None, :], (N, L, D))
     return dannotations, dW_h, db_h, dW_c, db_c
+
+
+@elementwise
+def _of_each_location(dmean_h, dmean_c, L):
+    return (dmean_h + dmean_c) / L
