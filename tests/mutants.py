@@ -28,7 +28,7 @@ from satnp.layers.conv import conv2d_backward, conv2d_backward_input, conv2d_bac
 from satnp.layers.deep_output import deep_output_backward, deep_output_forward
 from satnp.layers.embedding import embedding_backward
 from satnp.layers.gate import gate_backward
-from satnp.layers.initial_state import initial_state_backward
+from satnp.layers.initial_state import _of_each_location, initial_state_backward
 from satnp.layers.lstm import lstm_cell_backward, lstm_cell_forward
 from satnp.layers.penalty import doubly_stochastic_backward, doubly_stochastic_forward
 from satnp.layers.pool import (
@@ -361,11 +361,11 @@ return p * weights[:, None] * dloss
         Edit(cross_entropy_forward, "(weights * log_p).sum()", "(weights * log_p).mean()"),
         Edit(cross_entropy_backward, "(dloss * weights)", "(dloss * weights / len(p))")
     ), ("forward", "batch")),
-    Mutant("not shared out over the places", "size", (Edit(initial_state_backward, " / cache.L", ""),)),
+    Mutant("not shared out over the places", "size", (Edit(_of_each_location, " / L", ""),)),
     Mutant("h and c exchanged", "term", (Edit(initial_state_backward, "    dh, dc = dout", "    dc, dh = dout"),)),
     Mutant("one state alone tells the photo", "path", (
-        Edit(initial_state_backward, "    dmean = (dmean_h + dmean_c)",
-             "    dmean_c = 0 * dmean_h\n    dmean = (dmean_h + dmean_c)"),
+        Edit(initial_state_backward, "    dmean = _of_each",
+             "    dmean_c = 0 * dmean_h\n    dmean = _of_each"),
     )),
     Mutant("no slope of the tanh", "slope", (
         Edit(deep_output_backward, "dpre = tanh_gradient(dout, out)", "dpre = dout.copy()"),

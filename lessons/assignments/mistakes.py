@@ -18,7 +18,7 @@ from satnp.layers.conv import conv2d_backward_input, conv2d_backward_weights, co
 from satnp.layers.deep_output import deep_output_backward
 from satnp.layers.embedding import embedding_backward
 from satnp.layers.gate import gate_backward, gate_backward_preactivation
-from satnp.layers.initial_state import initial_state_backward
+from satnp.layers.initial_state import _of_each_location, initial_state_backward
 from satnp.layers.lstm import _cell_gradient, lstm_cell_backward, lstm_cell_forward
 from satnp.layers.penalty import doubly_stochastic_backward, doubly_stochastic_forward
 from satnp.layers.pool import average_pool_backward, max_pool_backward, max_pool_forward
@@ -246,10 +246,10 @@ A4 = (
         Edit(initial_state_backward, "tanh_gradient(dh, cache.h)", "dh")
     )),
     Mistake("path", "what the annotations are told by one of the two states is lost", (
-        Edit(initial_state_backward, "(dmean_h + dmean_c)", "dmean_h"),
+        Edit(_of_each_location, "(dmean_h + dmean_c)", "dmean_h"),
     )),
     Mistake("path", "what the annotations are told by one of the two states is lost", (
-        Edit(initial_state_backward, "(dmean_h + dmean_c)", "dmean_c"),
+        Edit(_of_each_location, "(dmean_h + dmean_c)", "dmean_c"),
     )),
     Mistake("batch", "it hears of the first of the batch alone: a sum over the batch is due", (
         Edit(deep_output_backward, "return dpre, dh, dz, dL_h, dL_z, dpre.sum(axis=0)",
