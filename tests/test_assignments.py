@@ -36,7 +36,7 @@ def assignment(name):
 
 def long(name):
     """Does marking it take more than a second or two?"""
-    return any(task.judge or task.speed for task in assignment(name).tasks)
+    return any(task.judge or task.score or task.speed for task in assignment(name).tasks)
 
 
 WRITTEN = [name for name in NAMES if (HERE / f"{name.lower()}.py").exists()]
