@@ -7,13 +7,15 @@ from pathlib import Path
 import numpy as np
 
 FIGURES = Path(os.environ.get("SATNP_LESSONS", "satnp-lessons"))  # where figures go
+DATA = Path(__file__).parent / "data"  # a trained model
 
 
 def show(function):
     """Print the source of `function` as it stands in satnp, with the place to set a breakpoint."""
     function = inspect.unwrap(function)
     lines, start = inspect.getsourcelines(function)
-    print(f"{Path(inspect.getsourcefile(function)).relative_to(Path(__file__).parents[1])}:{start}\n{''.join(lines)}")
+    file, clone = Path(inspect.getsourcefile(function)), Path(__file__).parents[1]
+    print(f"{file.relative_to(clone) if file.is_relative_to(clone) else file}:{start}\n{''.join(lines)}")
 
 
 def save(figure, name, see):

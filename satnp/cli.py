@@ -401,10 +401,10 @@ def evaluate(args):
 def _device(args):
     from satnp.backend import find_device
 
-    xp, sentence = find_device(args.device)
+    xp, sentence = find_device(args.device, args.world.place)
     if args.device != "numpy":
         print(sentence)
-    args.world.take_gpu(xp)
+    args.world.sum_on(xp)
     return xp
 
 

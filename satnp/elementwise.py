@@ -18,7 +18,7 @@ from satnp import formulas
 from satnp.backend import xp_of
 from satnp.threads import parallel, shares
 
-BLOCK = 1 << 17  # numbers: 512 KiB of float32
+BLOCK = 1 << 18  # numbers: 1 MiB of float32
 LEAST = 1 << 20  # numbers of a result, below which one call of NumPy was measured to be as fast
 
 

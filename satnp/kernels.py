@@ -34,6 +34,17 @@ template<typename N> __device__ N warp_max(N x)
 }
 #define THREAD (blockIdx.x * (long long)blockDim.x + threadIdx.x)
 #define LANE (threadIdx.x % 32)
+template<typename N> __device__ N warp_dot(const N* a, const N* b, int size)
+{
+    N sum = 0;
+    for (int k = LANE; k < size; k += 32) sum += a[k] * b[k];
+    return warp_sum(sum);
+}
+template<typename N> __device__ N tanh_slope(N x)
+{
+    N t = tanh(x);
+    return 1 - t * t;
+}
 """
 
 
@@ -117,10 +128,7 @@ extern "C" __global__ void query_gradient(const T* dscores, const T* keys, const
     long long na = THREAD, n = na / A, a = na % A;
     if (n >= N) return;
     T q = query[na], sum = 0;
-    for (int l = 0; l < L; l++) {
-        T t = tanh(keys[(n * L + l) * A + a] + q);
-        sum += dscores[n * L + l] * (1 - t * t);
-    }
+    for (int l = 0; l < L; l++) sum += dscores[n * L + l] * tanh_slope(keys[(n * L + l) * A + a] + q);
     dquery[na] = sum * v[a];
 }
 """,
@@ -144,8 +152,8 @@ extern "C" __global__ void look_gradient(const T* dalpha, const T* alpha, const 
     T q = query[na], mean = 0, sum = 0;
     for (int l = 0; l < L; l++) mean += alpha[n * L + l] * dalpha[n * L + l];
     for (int l = 0; l < L; l++) {
-        T d = alpha[n * L + l] * (dalpha[n * L + l] - mean), t = tanh(keys[(n * L + l) * A + a] + q);
-        sum += d * (1 - t * t);
+        T d = alpha[n * L + l] * (dalpha[n * L + l] - mean);
+        sum += d * tanh_slope(keys[(n * L + l) * A + a] + q);
         if (l % A == a) dscores[n * L + l] = d;
     }
     dquery[na] = sum * v[a];
@@ -208,9 +216,7 @@ extern "C" __global__ void vector_products(const T* x, const T* vectors, T* out,
 {   // a warp for each vector
     long long nl = THREAD / 32, n = nl / L;
     if (n >= N) return;
-    T sum = 0;
-    for (int d = LANE; d < D; d += 32) sum += x[n * D + d] * vectors[nl * D + d];
-    sum = warp_sum(sum);
+    T sum = warp_dot(x + n * D, vectors + nl * D, D);
     if (LANE == 0) out[nl] = sum;
 }
 """,
@@ -229,16 +235,14 @@ extern "C" __global__ void vector_products_plus(const T* x, const T* vectors, co
 {   // a warp for each vector
     long long nl = THREAD / 32, n = nl / L;
     if (n >= N) return;
-    T sum = 0;
-    for (int d = LANE; d < D; d += 32) sum += x[n * D + d] * vectors[nl * D + d];
-    sum = warp_sum(sum);
+    T sum = warp_dot(x + n * D, vectors + nl * D, D);
     if (LANE == 0) out[nl] = sum + plus[nl];
 }
 """,
 )
 def vector_products_plus(x, vectors, plus):
     """out_nl = x_n . vectors_nl + plus_nl: x (N, D), vectors (N, L, D), plus (N, L) -> (N, L)"""
-    return (vectors @ x[:, :, None])[:, :, 0] + plus
+    return vector_products(x, vectors) + plus
 
 
 @by_hand(
@@ -324,9 +328,7 @@ extern "C" __global__ void softmax_gradient(const T* dalpha, const T* alpha, T* 
 {   // a warp for each row
     long long n = THREAD / 32;
     if (n >= N) return;
-    T mean = 0;
-    for (int l = LANE; l < L; l += 32) mean += alpha[n * L + l] * dalpha[n * L + l];
-    mean = warp_sum(mean);
+    T mean = warp_dot(alpha + n * L, dalpha + n * L, L);
     for (int l = LANE; l < L; l += 32) out[n * L + l] = alpha[n * L + l] * (dalpha[n * L + l] - mean);
 }
 """,
@@ -345,9 +347,7 @@ extern "C" __global__ void gate_gradient(const T* dz, const T* context, const T*
 {   // a warp for each row
     long long n = THREAD / 32;
     if (n >= N) return;
-    T sum = 0;
-    for (int d = LANE; d < D; d += 32) sum += dz[n * D + d] * context[n * D + d];
-    sum = warp_sum(sum);
+    T sum = warp_dot(dz + n * D, context + n * D, D);
     if (LANE == 0) out[n] = sum * beta[n * G] * (1 - beta[n * G]);
 }
 """,

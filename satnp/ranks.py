@@ -30,6 +30,7 @@ class Ranks:
     """One rank, which is alone."""
 
     rank, size = 0, 1
+    place = 0  # among the ranks on this machine
 
     def share(self, count):
         """This rank's part of `count` rows -> slice, how many; where there is none for it, a row that counts for none."""
@@ -57,8 +58,8 @@ class Ranks:
         """files.lock, for who writes."""
         return nullcontext() if self.rank else lock(path, wait)
 
-    def take_gpu(self, xp):
-        """Ranks on one machine take its GPUs in turn."""
+    def sum_on(self, xp):
+        """From now on the sums are of arrays of `xp`."""
 
     @contextmanager
     def ending(self):
@@ -87,6 +88,8 @@ class Mpi(Ranks):
             raise InputError(f'mpiexec started this, but {error}; pip install "satnp[mpi]"') from None
         self.MPI, self.comm, self.nccl = MPI, MPI.COMM_WORLD, None
         self.rank, self.size = self.comm.rank, self.comm.size
+        self.here = self.comm.Split_type(MPI.COMM_TYPE_SHARED)
+        self.place = self.here.rank
 
     def sum(self, x):
         xp = xp_of(x)
@@ -107,15 +110,14 @@ class Mpi(Ranks):
             return ()
         return chain([value], (self.comm.recv(source=rank) for rank in range(1, self.size)))
 
-    def take_gpu(self, xp):
+    def sum_on(self, xp):
         """NCCL sums where each rank has a GPU of its own; it refuses two on one, so these sum on the host."""
-        if xp is np:
-            return
-        from cupy.cuda import nccl
+        own = False
+        if xp is not np:
+            from cupy.cuda import nccl
 
-        here, count = self.comm.Split_type(self.MPI.COMM_TYPE_SHARED), xp.cuda.runtime.getDeviceCount()
-        xp.cuda.Device(here.rank % count).use()
-        if self.comm.allreduce(here.size <= count and nccl.available, self.MPI.LAND):
+            own = nccl.available and self.here.size <= xp.cuda.runtime.getDeviceCount()
+        if self.comm.allreduce(own, self.MPI.LAND):  # asked of all, or those without a GPU would be waited for
             from cupyx.distributed import init_process_group
 
             self.nccl = init_process_group(self.size, self.rank, use_mpi=True)

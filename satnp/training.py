@@ -18,7 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from satnp import optim
-from satnp.backend import to_device, to_host, xp_of
+from satnp.backend import Uploads, to_device, to_host, xp_of
 from satnp.captioners import CAPTIONERS
 from satnp.checkpoint import load_training, save
 from satnp.data.captions import batches_of_one_length, pad
@@ -117,6 +117,7 @@ class Trainer:
         self.average = self.params.flat.copy() if recipe.averaging else None
         self.baseline = xp_of(self.params.flat).zeros((), dtype=self.params.flat.dtype)  # of rewards, if there are any
         self.learning_rates = self._learning_rates()
+        self.upload = Uploads(xp_of(self.params.flat))
         self.step, self.order, self.best, self.bad = 0, [], None, 0
         self.nats = self.words = 0.0  # since the last line of the log
         self.watch = Watch()
@@ -125,7 +126,7 @@ class Trainer:
 
     def run(self):
         """Train to the end, to early stopping or to Ctrl-C -> True unless it was interrupted."""
-        recipe, xp = self.recipe, xp_of(self.params.flat)
+        recipe = self.recipe
         validate_every = recipe.validate_every or self.steps_per_epoch
         seen, started = 0, perf_counter()
         with self.ranks.lock(self.out / ".lock"), _interruptible(alone=self.ranks.size == 1) as signals, tqdm(
@@ -133,7 +134,7 @@ class Trainer:
         ) as bar:  # fmt: skip
             self.ranks.once(self._begin)
             while self.step < self.steps and not self.stopped:
-                cache, norm, count, N = self._train_step(xp)
+                cache, norm, count, N = self._train_step()
                 self.nats, self.words, seen = self.nats + cache.nll * N, self.words + count, seen + N
                 self.step += 1
                 bar.update()
@@ -184,7 +185,7 @@ class Trainer:
     def stopped(self):
         return 0 < self.recipe.patience <= self.bad
 
-    def _train_step(self, xp):
+    def _train_step(self):
         """One minibatch: encoder, captioner, and the same two backwards; then the optimiser."""
         if not self.order:
             self.order = self._draw_order(self.rng)
@@ -196,11 +197,12 @@ class Trainer:
         photos = self.photos.batch(rows, self.rng, mine)
         model, captioner = self.model, CAPTIONERS[self.model.captioner]
         noise = _part(captioner.draw_noise(model.config, mask.shape[1], N, prod(model.grid), self.rng), mine, N)
-        noise = type(noise)(*(None if x is None else to_device(x, xp) for x in noise))._replace(baseline=self.baseline)
-        captions, mask = to_device(captions[mine], xp), to_device(mask[mine].astype(self.params.flat.dtype), xp)
+        mask = mask[mine].astype(self.params.flat.dtype)
+        photos, captions, mask, *drawn = self.upload(photos, captions[mine], mask, *noise)
+        noise = type(noise)(*drawn)._replace(baseline=self.baseline)
 
         self.grads.flat[...] = 0
-        annotations, encoder_cache = model.encode(to_device(photos, xp))
+        annotations, encoder_cache = model.encode(photos)
         _, cache = model.loss(annotations, captions, mask, noise)
         dannotations = captioner.backward(cache, self.grads.part("decoder"), model.frozen)
         if not model.frozen:

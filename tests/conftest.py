@@ -28,6 +28,12 @@ def xp(request):
 
 
 @pytest.fixture
+def cuda():
+    """CuPy, for a test with the mark gpu."""
+    return _cuda()
+
+
+@pytest.fixture
 def rng():
     return np.random.default_rng(0)
 

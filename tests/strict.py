@@ -126,8 +126,11 @@ def _count_join(arrays):
 
 
 def _count_matmul(*operands):
-    """A launch, and one more for each matrix whose rows and columns both have gaps: cuBLAS gets a copy."""
-    counts.launches += 1 + sum(x.ndim == 2 and not (x.flags.c_contiguous or x.flags.f_contiguous) for x in operands)
+    """A launch, and one more for each operand that cuBLAS gets a copy of: a matrix whose rows and columns both have gaps,
+    and a stack of matrices that is not in C order."""
+    for x in operands:
+        counts.launches += x.ndim > 1 and not (x.flags.c_contiguous or x.ndim == 2 and x.flags.f_contiguous)
+    counts.launches += 1
 
 
 def _check_matmul(a, b):

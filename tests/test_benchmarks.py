@@ -1,8 +1,12 @@
 """The benchmarks compare what they say they compare, in sizes that take no time."""
 
 import json
+import re
 import subprocess
 import sys
+from functools import partial
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -105,6 +109,21 @@ def test_the_gpus_benchmark_says_in_a_sentence_that_there_is_none():
     done = subprocess.run([sys.executable, "-m", "tests.benchmarks.gpu"], capture_output=True, text=True)
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.startswith("--device cuda was asked for, but ") and done.stderr.count("\n") == 1
+
+
+def test_the_gpus_benchmark_measures_the_stand_in_too(monkeypatch):
+    monkeypatch.setitem(WORKLOADS, "step_paper", partial(WORKLOADS["step_paper"], **STEP))
+    monkeypatch.setattr(gpu, "_rates", lambda xp: (1e9, 1e9))
+    pool = SimpleNamespace(total_bytes=lambda: 2**21, free_all_blocks=lambda: None)
+    xp = SimpleNamespace(asarray=strict.asarray, cuda=MagicMock(), get_default_memory_pool=lambda: pool)
+    row = gpu.measure(xp, "step_paper", "ours")
+    line = gpu.shown("step_paper", "ours", "0", row, row["norms"])
+    assert re.fullmatch(r"\| step_paper \| satnp, float32 \| [\d.]+ \| [\d,]+ \| 0\.\d\d \| 2 \|", line)
+    assert set(row["norms"]) == {"loss", "W_h", "L_o", "W_a", "E"}
+    of_another = gpu.shown("step_paper", "eager", "1", row, row["norms"] | {"E": 1.1 * row["norms"]["E"]})
+    assert of_another == "| step_paper | PyTorch, eager, TF32 | other numbers: E | | | |"
+    numbers = re.findall(r"\d+\.\d\d", gpu.sent_anew(xp))
+    assert len(numbers) == 4 and all(float(x) > 0 for x in numbers)
 
 
 @pytest.mark.parametrize("name", ["step_paper", "small_encoder_step", "beam3"])

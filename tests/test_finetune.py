@@ -113,7 +113,7 @@ def test_the_encoder_has_a_learning_rate_of_its_own(new_trainer, xp, optimiser, 
     def moved(rate):
         t = new_trainer(xp, layer, encoder_learning_rate=rate, optimiser=optimiser, learning_rate=1e-3, epochs=3)
         start = t.params.flat.copy()
-        t._train_step(xp)
+        t._train_step()
         moved = t.params.on(to_host(t.params.flat - start).astype(float))
         return moved.part("encoder").flat, moved.part("decoder").flat
 
@@ -137,10 +137,10 @@ def test_a_cut_fine_tuning_goes_on_to_the_same_bits(world, monkeypatch, cut):
     train_step, out = Trainer._train_step, f"cut-{cut}"
     more = ("--finetune-from", "fire9", "--features", f"{world}/whole/features")
 
-    def killed(trainer, xp):
+    def killed(trainer):
         if trainer.step == cut:
             raise KeyboardInterrupt
-        return train_step(trainer, xp)
+        return train_step(trainer)
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_train_step", killed)

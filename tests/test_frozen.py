@@ -62,10 +62,10 @@ def test_features_are_kept_and_the_weights_are_left_alone(world):
 def test_a_cut_training_goes_on_to_the_same_bits(world, monkeypatch, cut):
     train_step, out = Trainer._train_step, f"cut-{cut}"
 
-    def stepping(trainer, xp):
+    def stepping(trainer):
         if trainer.step + 1 == cut:
             signal.raise_signal(signal.SIGINT)
-        return train_step(trainer, xp)
+        return train_step(trainer)
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_train_step", stepping)

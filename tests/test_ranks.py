@@ -146,7 +146,7 @@ def test_a_minibatch_in_shares_has_the_gradient_of_the_whole(splits, tmp_path, c
     def step(ranks, captions=7):
         t = trainer(splits, tmp_path, ranks, config, clip=1e-3)
         t.order, t.baseline = [np.arange(captions)], np.array(-3.0)
-        cache, norm, count, N = t._train_step(np)
+        cache, norm, count, N = t._train_step()
         return t.grads.flat, t.params.flat, cache.nll, cache.baseline, norm, count, N, t._diagnostics(cache, N)
 
     for captions in (7, 2):  # of 2 not each rank has one
@@ -164,7 +164,7 @@ def test_a_baseline_is_kept_where_no_image_is_sampled(splits, tmp_path):
         t = trainer(splits, tmp_path, ranks, "hard")
         t.order, t.baseline = [np.arange(6)], np.array(-3.0)
         t.model.config = replace(t.model.config, coin_chance=1.0)
-        cache, *_ = t._train_step(np)
+        cache, *_ = t._train_step()
         return t.baseline, t._diagnostics(cache, 6)
 
     (baseline, found), (other, _) = on_ranks(2, step)
@@ -177,7 +177,7 @@ def test_shares_on_the_strict_device_have_the_same_gradient_and_wait_for_nothing
     def step(ranks, xp):
         t = trainer(splits, tmp_path, ranks, config, xp=xp)
         t.order = [np.arange(7)]
-        cache, *_ = t._train_step(xp)
+        cache, *_ = t._train_step()
         return t.grads.flat, cache.nll, cache.baseline
 
     with strict.no_sync():
@@ -335,6 +335,13 @@ def test_a_sum_on_a_device_is_nccls_or_goes_through_the_host(nccl):
     assert done[-1] == "host"
 
 
+def test_a_rank_without_a_gpu_says_so_to_those_that_have_one():
+    said, rank = [], Mpi.__new__(Mpi)
+    rank.MPI, rank.comm, rank.nccl = SimpleNamespace(LAND=all), SimpleNamespace(allreduce=lambda *x: said.append(x)), None
+    rank.sum_on(np)
+    assert said == [(False, all)] and rank.nccl is None
+
+
 @pytest.mark.parametrize("what", ["mpi4py", "mpiexec"])
 @pytest.mark.parametrize("line", ["train --data scenes --out", "features --data scenes --features"])
 def test_ranks_without_mpi_are_refused_in_one_sentence(tmp_path, capsys, monkeypatch, what, line):
@@ -424,7 +431,7 @@ for name, changes in STEPS.items():
     single = {"dtype": np.float32, "weights": weights} if name.startswith("float32") else {}
     t = trainer(splits, out, ranks, epochs=20, averaging=0.0, **single, **changes)
     for step in range(50):
-        t._train_step(np)
+        t._train_step()
         if step == 0:
             found[name + " gradient"] = t.grads.flat.copy()
         t.step += 1

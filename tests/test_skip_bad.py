@@ -93,10 +93,10 @@ def test_what_was_left_out_is_left_out_again_and_resuming_gives_the_same_bits(wo
     run = partial(train, world, "bad", tmp_path / "bad", "--skip-bad")
     train_step = Trainer._train_step
 
-    def dying(trainer, xp):
+    def dying(trainer):
         if trainer.step == 7:
             raise KeyboardInterrupt
-        return train_step(trainer, xp)
+        return train_step(trainer)
 
     with monkeypatch.context() as patched:
         patched.setattr(Trainer, "_train_step", dying)

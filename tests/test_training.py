@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from satnp.backend import to_device, to_host
 from satnp.checkpoint import load, load_training, save
 from satnp.data.datasets import load_split
 from satnp.errors import InputError
@@ -96,10 +97,10 @@ def run_until(t, step):
     """Run as if Ctrl-C came in step `step`."""
     train_step = t._train_step
 
-    def stepping(xp):
+    def stepping():
         if t.step + 1 == step:
             signal.raise_signal(signal.SIGINT)
-        return train_step(xp)
+        return train_step()
 
     t._train_step = stepping
     assert not t.run()
@@ -108,7 +109,7 @@ def run_until(t, step):
 def test_the_second_ctrl_c_stops_at_once(splits, tmp_path):
     t, handler = trainer(splits, tmp_path), signal.getsignal(signal.SIGINT)
 
-    def impatient(xp):
+    def impatient():
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
 
@@ -182,11 +183,24 @@ def test_a_device_step_waits_for_nothing(splits, tmp_path, config):
     from tests import strict
 
     t = trainer(splits, tmp_path, strict, config)
-    t._train_step(strict)
+    t._train_step()
     before = t.params.flat.get()
     with strict.no_sync():
-        t._train_step(strict)
+        t._train_step()
     assert (t.params.flat.get() != before).mean() > 0.5
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("config", [None, HARD])
+def test_uploads_beside_the_step_change_no_bit(splits, tmp_path, cuda, config):
+    def trained(out, uploads):
+        t = trainer(splits, out, cuda, config)
+        t.upload = uploads or t.upload
+        assert t.run()
+        return to_host(t.params.flat)
+
+    in_line = trained(tmp_path / "a", lambda *arrays: [None if x is None else to_device(x, cuda) for x in arrays])
+    np.testing.assert_array_equal(trained(tmp_path / "b", None), in_line)
 
 
 def test_early_stopping_keeps_the_best(splits, tmp_path):

@@ -158,7 +158,7 @@ def test_a_tenth_of_the_words_may_be_unknown():
 def test_too_little_memory_is_said_before_the_first_step(splits, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(warning_signs, "free_memory", lambda: 2**20)
     t = trainer(splits, tmp_path, **NOTHING)
-    t._train_step = lambda xp: 1 / 0
+    t._train_step = lambda: 1 / 0
     with pytest.raises(ZeroDivisionError):
         t.run()
     (said,) = warnings(capsys)

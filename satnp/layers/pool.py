@@ -8,7 +8,7 @@ from satnp.backend import xp_of
 from satnp.layers.blocks import blocks, parallel_blocks
 from satnp.layers.conv import output_size, pad, window
 
-BLOCK = 2**17  # numbers in the rows of x that are looked at at a time, so that they stay in the cache
+BLOCK = 2**19  # numbers in the rows of x that are looked at at a time; in smaller ones threads wait for each other
 
 
 class MaxPoolCache(NamedTuple):

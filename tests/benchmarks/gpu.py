@@ -3,9 +3,10 @@
     python -m tests.benchmarks.gpu [--out tests/benchmarks/results/gpu.md]
 
 Each row is a process of its own: 3 times to warm up, then the median of 20, each waited for. float32, then TF32
-(CUPY_TF32=1; PyTorch's allow_tf32). The floor of a training step, an estimate: its products at the rate of this GPU's own
-large product, and what attention and Adam read and write at the rate of its own copy (a large cache may do better). Without
-a GPU: one sentence, exit 2.
+(CUPY_TF32=1; PyTorch's allow_tf32). A side whose first numbers are not those of satnp's float32 is no peer, and its row says
+so. The floor of a training step, an estimate: its products at the rate of this GPU's own large product, and what attention
+and Adam read and write at the rate of its own copy (a large cache may do better). Last, 20 steps waited for together whose
+minibatches are drawn and sent anew, as a training does. Without a GPU: one sentence, exit 2.
 """
 
 import argparse
@@ -21,7 +22,10 @@ from time import perf_counter
 
 import numpy as np
 
-from satnp.backend import find_device, to_device
+from satnp import optim
+from satnp.backend import Uploads, find_device, to_device, to_host
+from satnp.captioners import show_attend_tell as sat
+from satnp.captioners.contract import Batch
 from satnp.errors import InputError
 from satnp.files import replacing
 from satnp.parameters import Parameters
@@ -30,6 +34,7 @@ from tests.test_device_step import training_step
 
 NAMES = ("step_paper", "step_flickr8k", "vgg19_b8", "squeezenet_b8", "beam5")
 WARM, TIMES = 3, 20
+TOLERANCE = 1e-2  # of the norms of what two sides compute; TF32 has three digits
 
 
 def main():
@@ -37,6 +42,8 @@ def main():
     parser.add_argument("--out", type=Path, metavar="FILE")
     parser.add_argument("--row", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if not args.row:
+        os.environ["CUPY_TF32"] = "0"  # of what this process measures itself
     try:
         xp, said = find_device("cuda")
     except InputError as error:
@@ -49,14 +56,18 @@ def main():
     lines += ["| workload | side | ms | images/s | of the floor | MiB |", "|---|---|---|---|---|---|"]
     print("\n".join(lines))
     for name in NAMES:
+        ours = None
         for side in ("ours", *(WORKLOADS[name]().peers if find_spec("torch") else ())):
             if side == "port":
                 continue
             for tf32 in ("0", "1"):
-                lines.append(shown(name, side, tf32))
+                row = run_row(name, side, tf32)
+                ours = ours or row.get("norms")
+                lines.append(shown(name, side, tf32, row, ours))
                 print(lines[-1], flush=True)
     lines += ["", f"Launches of a step of 20 words by the stand-in's count: {training_step().launches}."]
-    print(lines[-1])
+    lines += ["", sent_anew(xp)]
+    print("\n".join(lines[-4:]))
     if args.out:
         with replacing(args.out) as temporary:
             temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -65,7 +76,8 @@ def main():
 
 def machine(xp):
     torch = f"PyTorch {version('torch')}" if find_spec("torch") else "no PyTorch"
-    cuda = f"CUDA {_dotted(xp.cuda.runtime.runtimeGetVersion())}, driver {_dotted(xp.cuda.runtime.driverGetVersion())}"
+    runtime = xp.cuda.runtime
+    cuda = f"CUDA {_dotted(runtime.runtimeGetVersion())}, driver for CUDA {_dotted(runtime.driverGetVersion())}"
     cupy = " ".join(f"{name} {version(name)}" for name in ("cupy-cuda12x", "cupy-cuda13x") if _installed(name))
     return f"Python {sys.version.split()[0]}, NumPy {np.__version__}, {cupy}, {cuda}, {torch}"
 
@@ -81,14 +93,23 @@ def _installed(package):
         return False
 
 
-def shown(name, side, tf32):
-    """A row of the table, from a process of its own."""
+def run_row(name, side, tf32):
+    """What `measure` gives in a process of its own, or {"failed": the last thing that it said}."""
     command = [sys.executable, "-m", "tests.benchmarks.gpu", "--row", name, side]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"CUPY_TF32": tf32})
-    head = f"| {name} | {'satnp' if side == 'ours' else f'PyTorch, {side}'}, {'TF32' if tf32 == '1' else 'float32'} |"
     if done.returncode:
-        return f"{head} {(done.stderr.strip() or 'it ended without a word').splitlines()[-1]} | | | |"
-    row = json.loads(done.stdout.splitlines()[-1])
+        return {"failed": (done.stderr.strip() or "it ended without a word").splitlines()[-1]}
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def shown(name, side, tf32, row, ours):
+    """A line of the table; `ours` are the norms that all sides must have."""
+    head = f"| {name} | {'satnp' if side == 'ours' else f'PyTorch, {side}'}, {'TF32' if tf32 == '1' else 'float32'} |"
+    if "failed" in row:
+        return f"{head} {row['failed']} | | | |"
+    wrong = [key for key, norm in row["norms"].items() if not abs(norm - ours[key]) <= TOLERANCE * abs(ours[key])]
+    if wrong:
+        return f"{head} other numbers: {', '.join(wrong)} | | | |"
     seconds, floor = row["seconds"], f"{row['floor_s'] / row['seconds']:.2f}" if row["floor_s"] else ""
     return f"{head} {1e3 * seconds:,.2f} | {row['images'] / seconds:,.0f} | {floor} | {row['bytes'] / 2**20:,.0f} |"
 
@@ -102,13 +123,21 @@ def measure(xp, name, side):
         run, wait = workload.ours(on_device(given, xp)), xp.cuda.runtime.deviceSynchronize
     else:
         run, wait = _peer(name, side, given)
-    seconds = []
-    for _ in range(WARM + TIMES):
+    seconds, norms = [], _norms(run())
+    for _ in range(WARM - 1 + TIMES):
         started = perf_counter()
         run()
         wait()
         seconds.append(perf_counter() - started)
-    return {"seconds": median(seconds[WARM:]), "images": images, "floor_s": floor, "bytes": _held(xp, side)}
+    return {
+        "seconds": median(seconds[-TIMES:]), "images": images, "floor_s": floor, "bytes": _held(xp, side), "norms": norms,
+    }  # fmt: skip
+
+
+def _norms(found):
+    """{name: Euclidean norm} of arrays of any library; words may be others where two are as probable."""
+    hosts = {key: x.cpu() if hasattr(x, "cpu") else to_host(x) for key, x in found.items() if key != "ids"}
+    return {key: float(np.linalg.norm(np.asarray(x, np.float64))) for key, x in hosts.items()}
 
 
 def on_device(given, xp):
@@ -130,6 +159,7 @@ def _peer(name, side, given):
     from tests.benchmarks.peers import PEERS
 
     torch.set_default_device("cuda")
+    torch.backends.cudnn.benchmark = True  # the sizes stay the same
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = os.environ["CUPY_TF32"] == "1"
     return PEERS[side][name](given), torch.cuda.synchronize
 
@@ -149,6 +179,45 @@ def floor_of(xp, workload, given):
     T, (N, L, D), p = len(given["mask"][0]), given["annotations"].shape, given["params"]
     # each of T steps reads keys and annotations twice; Adam reads four buffers and writes three
     return workload.flops / gemm + 4 * (2 * T * N * L * (D + len(p["v"])) + 7 * p.flat.size) / copy
+
+
+def sent_anew(xp):
+    """A sentence: milliseconds a step of the paper's sizes with its minibatch drawn and sent, and without."""
+    given, wait, rng = WORKLOADS["step_paper"]().inputs(), xp.cuda.runtime.deviceSynchronize, np.random.default_rng(0)
+    params, (N, L, D), T = on_device(given, xp)["params"], given["annotations"].shape, given["mask"].shape[1]
+    V, M = params["E"].shape
+    config = sat.Config(V, D, M, len(params["W_h"]), len(params["v"]))
+    grads, memory, beside = params.zeros_like(), optim.new_state("adam", params.flat), Uploads(xp)
+    kept = given["annotations"].astype(np.float16)  # as a training reads them from the disk
+
+    def drawn():
+        return kept, given["captions"], given["mask"], *sat.draw_noise(config, T, N, L, rng)
+
+    def step(batch):
+        annotations, captions, mask, *noise = batch
+        grads.flat[...] = 0
+        _, cache = sat.forward(params, config, Batch(annotations.astype(np.float32), captions, mask), sat.Noise(*noise))
+        sat.backward(cache, grads, frozen=True)
+        _, factor = optim.clip_factor(grads.flat, 5.0)
+        optim.adam(params.flat, grads.flat, memory, 1e-4, factor)
+
+    def in_line(*arrays):
+        return [None if x is None else to_device(x, xp) for x in arrays]
+
+    def milliseconds(work):
+        for times in (WARM, TIMES):
+            started = perf_counter()
+            for _ in range(times):
+                work()
+            wait()
+        return f"{1e3 * (perf_counter() - started) / TIMES:.2f}"
+
+    there = in_line(*drawn())
+    return (
+        f"{TIMES} steps of the paper's sizes in a row, float32, ms each: {milliseconds(lambda: step(there))} with the same "
+        f"minibatch; {milliseconds(lambda: step(beside(*drawn())))} with each drawn and sent beside the step before, "
+        f"{milliseconds(lambda: step(in_line(*drawn())))} sent in line with it; drawing alone {milliseconds(drawn)}."
+    )
 
 
 def _rates(xp, n=8192):

@@ -4,6 +4,7 @@ PEERS[peer][name](inputs) -> run, with the names and numbers of workloads.py. Py
 """
 
 from functools import partial
+from itertools import compress
 from time import perf_counter
 
 import torch
@@ -102,7 +103,7 @@ def _cell(gates, c):
 def features(layers, compiled, given):
     """The annotations of photos: layers(w, x, config) is the encoder after its preprocessing."""
     config, images = given["config"], torch.tensor(given["images"])
-    order = [2, 1, 0] if config.preprocessing.channels == "BGR" else [0, 1, 2]
+    order = torch.tensor([2, 1, 0] if config.preprocessing.channels == "BGR" else [0, 1, 2])
     mean, scale = (torch.tensor(x)[:, None, None] for x in (config.preprocessing.mean, config.preprocessing.scales))
 
     def in_layout(layout):
@@ -239,7 +240,7 @@ def batched_search(w, a, beam):
     total = torch.full((N, beam), -torch.inf, dtype=torch.float64)
     total[:, 0] = 0
     words, ids = torch.full((N * beam,), START), torch.zeros(N, beam, 0, dtype=torch.long)
-    photos, done = torch.arange(N), [[] for _ in range(N)]
+    photos, done = range(N), [[] for _ in range(N)]
     for t in range(1, LONGEST + 1):
         log_p, h, c = _next_word(w, a, keys, h, c, words)
         total, best = (total[:, :, None] + log_p.reshape(-1, beam, V)).flatten(1).topk(beam)
@@ -248,18 +249,20 @@ def batched_search(w, a, beam):
         total[torch.arange(beam) >= places[:, None]] = -torch.inf
         ids = torch.cat([ids.gather(1, parents[:, :, None].expand(-1, -1, t - 1)), words[:, :, None]], dim=2)
         ends = (words == END) | (t == LONGEST)
-        for n, k in torch.argwhere(ends & total.isfinite()).tolist():
-            done[photos[n]].append((ids[n, k].tolist(), float(total[n, k])))
+        ended = torch.where(ends & total.isfinite())
+        for n, said, log_p in zip(*(x.tolist() for x in (ended[0], ids[ended], total[ended])), strict=True):
+            done[photos[n]].append((said, log_p))
         total[ends] = -torch.inf
         best = torch.tensor([max((p for _, p in done[n]), default=-torch.inf) for n in photos], dtype=torch.float64)
         open_ = total.amax(1) > best
-        if not open_.any():
+        still = open_.tolist()
+        if not any(still):
             break
         rows = (torch.arange(len(photos))[:, None] * beam + parents)[open_].flatten()
-        if not open_.all():
+        if not all(still):
             a, keys = (x.unflatten(0, (-1, beam))[open_].flatten(0, 1) for x in (a, keys))
         h, c, words = h[rows], c[rows], words[open_].flatten()
-        photos, total, ids = photos[open_], total[open_], ids[open_]
+        photos, total, ids = list(compress(photos, still)), total[open_], ids[open_]
     return [max(found, key=lambda said: said[1]) for found in done]
 
 

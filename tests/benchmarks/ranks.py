@@ -15,8 +15,6 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter
 
-import numpy as np
-
 from satnp import ranks
 from satnp.data.datasets import load_split
 from satnp.data.features import feature_store
@@ -38,7 +36,7 @@ def measure(root, weights, folder):
     trainer, seconds = Trainer(model, preset.recipe, val, val, folder, store, store, store, ranks=world), []
     for _ in range(STEPS):
         started = perf_counter()
-        trainer._train_step(np)
+        trainer._train_step()
         seconds.append(perf_counter() - started)
     if world.rank == 0:
         print(json.dumps([cores(), photos, seconds[3:]]))

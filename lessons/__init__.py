@@ -1,0 +1,3 @@
+"""Eighteen lessons: `python -m lessons` is their map."""
+
+import satnp  # before NumPy: it makes two settings
