@@ -90,7 +90,8 @@ def speed(pair, turns=3):
     for shapes in pair["shapes"]:
         taken = {way: [] for way in least}
         for _ in range(turns):
-            arrays = {n: rng.standard_normal(shape) for n, shape in shapes["arrays"].items()}
+            arrays = {n: rng.integers(below, size=shape) if below else rng.standard_normal(shape)
+                      for n, (shape, below) in shapes["arrays"].items()}
             for way in least:
                 start = time.perf_counter()
                 calls.run(pair[way] | {"options": shapes["options"]}, arrays, {})

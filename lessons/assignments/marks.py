@@ -319,9 +319,9 @@ def _told(task, n, k, case, planned, ran, named, ratio):
     if named is not None:
         finding, sentence = named, f"{n}: {named.sentence}"
     if n not in task.outputs and _own(n, k, case, g, planned, ran):
-        kind = finding.kind if named is not None else "forward"
-        return Told(OWN, kind, f"{n} is the gradient of your own forward, which differs from the equation"
-                    + (f": {named.sentence}" if named is not None else ""))  # fmt: skip
+        known = named is not None and named.edits  # a factor that the forward has too says nothing of a path
+        sentence = f"{n} is the gradient of your own forward, which differs from the equation"
+        return Told(OWN, named.kind, f"{sentence}: {named.sentence}") if known else Told(OWN, "forward", sentence)
     return Told(0, finding.kind, sentence, guess)
 
 
@@ -415,7 +415,7 @@ def _mistakes(assignment, task, seed, results):
                 arrays.append(n)
             elif n not in task.outputs and (times := _times(n, pairs)) is not None:
                 sentence = f"{mistake.sentence}, or not as it should be: it is there {times:.3g} times"
-                partly.setdefault(n, mistake._replace(sentence=sentence))
+                partly.setdefault(n, mistake._replace(sentence=sentence, edits=()))
         explained.append((len(arrays), mistake, arrays))
     for _, mistake, arrays in sorted(reversed(explained), key=lambda x: x[0]):  # the later wins, the first of equals
         partly |= dict.fromkeys(arrays, mistake)
