@@ -591,6 +591,108 @@ return drows.reshape(N, L, -1), dh.reshape(T, N, -1), dW_a, dW_s, db, dv
 
 MUTANTS = {"A1": A1, "A2": A2, "A3": A3, "A4": A4, "A5": A5, "A6": A6}
 
+# Written after the grader's table, which was then left as it was: how well it does on what it was not made for.
+FRESH = {
+    "A1": (
+        Mutant("b a sum over the photos and one row", "batch", (
+            Edit(conv2d_backward, "return dx, dW, db", "return dx, dW, dout[:, 0].sum(axis=(0, 1))"),
+        ), ("step", "term")),
+        Mutant("dW with the wrong sign and half as large", "factor", (
+            Edit(conv2d_backward, "return dx, dW, db", "return dx, -dW / 2, db"),
+        )),
+        Mutant("the stride forgotten on the way back", "step", (
+            Edit(conv2d_backward_input, "window(i, stride, P), window(j, stride, Q)", "window(i, 1, P), window(j, 1, Q)"),
+        ), ("stride",)),
+        Mutant("a maximum that also tells the first cell", "spread", (
+            Edit(max_pool_backward, "    return dx[", "    dx[:, ::stride, ::stride][:, :P, :Q] += dout\n    return dx["),
+        )),
+    ),
+    "A2": (
+        Mutant("c-path through tanh", "c-path", (
+            Edit(lstm_backward, "dc = dc_prev + (1 - live) * dc", "dc = np.tanh(dc_prev) + (1 - live) * dc"),
+        ), ("term",)),
+        Mutant("the slope of i forgotten", "gate", (
+            Edit(lstm_cell_backward, "    return dgates", "    di /= cache.i * (1 - cache.i)\n    return dgates"),
+        )),
+        Mutant("f and i exchanged on the way back", "gate", (
+            Edit(lstm_cell_backward, "    return dgates", "    di[...], df[...] = df.copy(), di.copy()\n    return dgates"),
+        )),
+        Mutant("W_h of the last sentence alone", "batch", (
+            Edit(lstm_backward, "before[t].T @ dgates", "before[t][-1:].T @ dgates[-1:]"),
+        )),
+        Mutant("the mask on dh alone", "mask", (
+            Edit(lstm_backward, "(live * dh, live * dc)", "(dh, live * dc)"),
+        )),
+    ),
+    "A3": (
+        Mutant("diagonal with a sign", "diagonal", (
+            Edit(softmax_backward, "    return", "    return alpha * (alpha - 1) * dalpha\n    return"),
+        )),
+        Mutant("beta's path with the wrong sign", "beta", (Edit(look_backward, "dh + dh_gate", "dh - dh_gate"),)),
+        Mutant("beta's path twice", "beta", (Edit(look_backward, "dh + dh_gate", "dh + 2 * dh_gate"),)),
+        Mutant("the tanh's slope forgotten", "slope", (body(additive_scores_backward, """
+keys, query, v, F = cache
+tanh = np.tanh(keys + query[:, None])
+dpre = dscores[:, :, None] * v
+return np.broadcast_to(dpre, keys.shape), dpre.sum(axis=1), np.einsum("nl,nla->a", dscores, tanh), dscores.sum().reshape(1)
+"""),)),
+        Mutant("the mask squared twice in the penalty", "size", (
+            Edit(doubly_stochastic_backward, "2 / excess.shape[0]", "2 / excess.shape[1]"),
+        ), ("term", "factor")),
+    ),
+    "A4": (
+        Mutant("half of every repeated word", "repeated", (body(embedding_backward, """
+ids, shape = cache
+dE = np.zeros(shape, dtype=dout.dtype)
+for word in set(ids.tolist()):
+    dE[word] = dout[ids == word].mean(axis=0)
+return dE
+"""),)),
+        Mutant("the penalty with the wrong sign", "penalty", (
+            Edit(captioner_backward, "dalphas = doubly_stochastic_backward(dloss, doubly)",
+                 "dalphas = -doubly_stochastic_backward(dloss, doubly)"),
+        )),
+        Mutant("dh of the step after twice", "h-path", (
+            Edit(word_backward, "return dannotations, dh + dh_look", "return dannotations, 2 * dh + dh_look"),
+        ), ("path",)),
+        Mutant("the gradient clipped at one", "term", (
+            Edit(word_backward, "    dE = embedding", "    dEy = np.clip(dEy, -0.01, 0.01)\n    dE = embedding"),
+        ), ("scattered", "block")),
+        Mutant("mask of the step after", "mask", (
+            Edit(captioner_forward, "mask[:, t] / N", "np.roll(mask, -1, axis=1)[:, t] / N"),
+        ), ("step", "forward")),
+        Mutant("the first state of one network", "path", (
+            Edit(initial_state_backward, "    dh, dc = dout", "    dh, dc = dout[0], 0 * dout[1]"),
+        ), ("zero",)),
+    ),
+    "A5": (
+        Mutant("a baseline of the own caption's mean word", "own sample", (
+            Edit(choices_backward, "leave_one_out(rewards)", "rewards[:1]"),
+        ), ("baseline", "zero")),
+        Mutant("to go twice", "step", (Edit(to_go, "(mask * log_p)[::-1].cumsum(axis=0)[::-1]",
+                                            "(mask * log_p)[::-1].cumsum(axis=0).cumsum(axis=0)[::-1]"),)),
+        Mutant("the entropy twice", "entropy", (
+            Edit(choices_backward, "entropy_weight * share)", "2 * entropy_weight * share)"),
+        )),
+        Mutant("the sign of the rewards", "sign", (Edit(choices_backward, "share * advantage", "-share * advantage"),), ("term",)),
+        Mutant("what is ahead as it was", "expectation", (
+            Edit(local_expectation, "- alpha * (ahead", "+ alpha * (ahead"),
+        ), ("sign",)),
+    ),
+    "A6": (
+        Mutant("fast and the first alone", "repeated", (body(embedding_backward, """
+ids, shape = cache
+words, first = np.unique(ids, return_index=True)
+dE = np.zeros(shape, dout.dtype)
+dE[words] = dout[first]
+return dE
+"""),), ("wrong",)),
+        Mutant("one product with W as it is", "flipped", (
+            Edit(conv2d_backward_input, "    xp = xp_of(dout)\n", "    xp, W = xp_of(dout), np.rot90(W, 2)\n"),
+        ), ("wrong",)),
+    ),
+}  # fmt: skip
+
 VARIANTS = {
     "A1": (
         (

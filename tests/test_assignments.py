@@ -164,6 +164,12 @@ def test_a_folder_that_is_not_empty_is_refused(tmp_path, capsys):
     assert [x.name for x in tmp_path.iterdir()] == ["mine.txt"]
 
 
+def test_the_command_builds_a_starter(tmp_path):
+    command = [sys.executable, "-m", "lessons.assignments", "build", "A2", "--out", tmp_path / "starter"]
+    found = subprocess.run(command, cwd=HERE.parents[1], capture_output=True, text=True)
+    assert found.returncode == 0 and "python check.py" in found.stdout and (tmp_path / "starter/gold.npz").exists(), found
+
+
 def test_an_empty_folder_is_taken_and_nothing_else_is_left(tmp_path):
     (tmp_path / "starter").mkdir()
     assert main(["build", "A2", "--out", str(tmp_path / "starter")]) == 0

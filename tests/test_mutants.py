@@ -10,7 +10,7 @@ from functools import cache
 import pytest
 
 from lessons.assignments import cut, grade, marks
-from lessons.assignments.build import write
+from lessons.assignments.cut import write
 from lessons.assignments.declare import HIDDEN, place
 from tests.mutants import MUTANTS, VARIANTS, submission
 

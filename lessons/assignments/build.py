@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from lessons.assignments import marks, speed
-from lessons.assignments.cut import PACKAGE, package
+from lessons.assignments.cut import PACKAGE, package, write
 from lessons.assignments.declare import PUBLIC
 
 HERE = Path(__file__).parent
@@ -47,14 +47,6 @@ def handout(assignment):
              + f" | {sum(task.points.values())} |" for task in assignment.tasks]  # fmt: skip
     head = [f"## {assignment.points} points", "", "| task | array and points | together |", "|---|---|---|"]
     return "\n".join([own, *head, *lines, "", common])
-
-
-def write(folder, files):
-    """{name: text} as files below `folder`."""
-    for name, text in files.items():
-        path = Path(folder, name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
 
 
 def below(x):

@@ -9,6 +9,7 @@ import importlib
 import inspect
 import re
 from functools import cache
+from pathlib import Path
 
 from lessons.assignments.declare import place
 
@@ -139,6 +140,14 @@ def package(assignment, cut=False, edits=(), name=PACKAGE):
     for module in modules:
         files[f"{name}/{short(module)}.py"] = _text(source(module), wanted, missing, edits, name)
     return files
+
+
+def write(folder, files):
+    """{name: text} as files below `folder`."""
+    for name, text in files.items():
+        path = Path(folder, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
 
 
 def short(module):
