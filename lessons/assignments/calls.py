@@ -14,6 +14,9 @@ def run(call, arrays, results):
     functions = importlib.import_module(call["module"])
     inputs = [arrays[x].copy() if x in arrays else call["options"][x] for x in call["inputs"]]
     found = getattr(functions, call["forward"])(*inputs)
+    if call["cache"] and not (isinstance(found, tuple) and len(found) == 2):
+        several = f"({', '.join(call['outputs'])})" if len(call["outputs"]) > 1 else call["outputs"][0]
+        raise TypeError(f"{call['forward']} is to return two things: {several}, and the cache")
     out, cache = found if call["cache"] else (found, None)
     results.update(_named(call["outputs"], out))
     results.update({f"after {n}": np.array(x) for n, x in zip(call["inputs"], inputs, strict=True) if n in arrays})
