@@ -12,7 +12,7 @@ import pytest
 from lessons.assignments import cut, grade, marks
 from lessons.assignments.cut import write
 from lessons.assignments.declare import HIDDEN, place
-from tests.mutants import MUTANTS, VARIANTS, submission
+from tests.mutants import FRESH, MUTANTS, VARIANTS, submission
 
 NAMES = list(MUTANTS)
 KINDS = {
@@ -67,15 +67,14 @@ def test_there_are_mutants_enough_of_kinds_enough():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_mutants_are_between_none_and_all_and_named(name, tmp_path):
-    wrong = []
-    found_all = mark_all(name, [x.edits for x in MUTANTS[name]], tmp_path)
-    for mutant, (wanted, marked) in zip(MUTANTS[name], found_all, strict=True):
+    wrong, mutants = [], (*MUTANTS[name], *FRESH[name])
+    for mutant, (wanted, marked) in zip(mutants, mark_all(name, [x.edits for x in mutants], tmp_path), strict=True):
         rest = assignment(name).points - wanted.points  # of the tasks that are as in the model solution
         assert 0 < rest + marked.points < assignment(name).points, mutant.name
         found = told(marked)
         if mutant.kind not in found or not found <= {mutant.kind, *mutant.also}:
             wrong.append((mutant.name, mutant.kind, found))
-    assert len(wrong) <= len(MUTANTS[name]) // 10, wrong
+    assert len(wrong) <= len(mutants) // 10, wrong
 
 
 @pytest.mark.slow

@@ -303,7 +303,7 @@ def _told(task, n, k, case, planned, ran, named, ratio):
     finding = diagnose(n, g, right, scale, None, TOLERANCE)
     if finding is None:
         return Told(1, "right", "right")
-    guess = named is None and finding.kind not in ("shape", "non-finite")
+    guess = (named is None or not named.edits) and finding.kind not in ("shape", "non-finite")
     if finding.kind == "shape" and sorted(g.shape) == sorted(right.shape):
         finding = Finding("transposed", f"{finding.sentence.partition(';')[0]}; it looks transposed")
     elif finding.kind == "shape" and g.ndim > right.ndim:
@@ -355,12 +355,9 @@ def _ratio(n, whole, ran):
         g, right = ran.results[k].get(n), case.right[n]
         if g is None or g.shape != right.shape or not np.isfinite(g).all():
             return None
-        if np.linalg.norm(right) <= 1e-3 * _scale(case, n):  # what should be zero says nothing
-            continue
-        told.append(case)
-        ratios.append(float((g * right).real.sum() / (right * right).sum()))
-        if not np.linalg.norm(g - ratios[-1] * right) < 1e-6 * np.linalg.norm(right):
-            return None
+        if np.linalg.norm(right) > 1e-3 * _scale(case, n):  # what should be zero says nothing
+            told.append(case)
+            ratios.append(_factor(g, right))
     if len(ratios) < len(whole) / 2 or not all(ratios) or np.allclose(ratios, 1, rtol=SINGLE):
         return None
     if np.allclose(ratios, ratios[0], rtol=1e-6):
@@ -372,16 +369,18 @@ def _ratio(n, whole, ran):
         if np.allclose(ratios, sizes) or np.allclose(ratios, 1 / sizes):
             way = "multiplied" if np.allclose(ratios, sizes) else "divided"
             return Finding("size", f"{n} is {way} by {what}: a sum and a mean taken for each other?")
+    if sum(case.right[n].size > 1 for case in told) > 1:
+        return Finding("size", f"{n} is right but for a factor that changes with the sizes")
     return None
 
 
 def _blocks(g, right, names):
-    """The one of `names`, as many blocks of the last axis, in which alone `g` is wrong; or ""."""
+    """Those of `names`, as many blocks of the last axis, in which `g` is wrong; "" where it is wrong in all or none."""
     if g.shape != right.shape or right.size <= len(names):
         return ""
     wrong = [not same(x, y, np.linalg.norm(right))
              for x, y in zip(*(np.split(a, len(names), axis=-1) for a in (g, right)), strict=True)]  # fmt: skip
-    return names[wrong.index(True)] if sum(wrong) == 1 else ""
+    return "" if all(wrong) else " and ".join(name for name, x in zip(names, wrong, strict=True) if x)
 
 
 def _own(n, k, case, g, planned, ran):
@@ -401,45 +400,57 @@ def _own(n, k, case, g, planned, ran):
 def _mistakes(assignment, task, seed, results):
     """{array: the Mistake that gives exactly it in every case}; of several, the one that gives most of the task's arrays.
 
-    Where none does, one that is as many times too large in every case: a path that is there twice, or with another sign.
+    Where none does, one of which the array has the same multiple in every case: a path that is there twice or with another
+    sign, or a mistake with a factor on top; it has no `edits`.
     """
-    mine = [case for case in cases(assignment, seed) if case.task is task]
-    explained, partly = [], {}
+    mine, ranked = [case for case in cases(assignment, seed) if case.task is task], []
     for mistake, wrong in predictions(assignment, seed):
-        arrays = []
+        exact, nearly = {}, {}
         for n in [n for n in task.points if (task.name, n) in wrong]:
             pairs = list(zip([given.get(n) for given in results], wrong[task.name, n], mine, strict=True))
-            if any((g is None) != (p is None) for g, p, _ in pairs):
+            if any((g is None) != (p is None) or p is not None and not p.shape == g.shape for g, p, _ in pairs):
                 continue
             if all(p is None or _alike(g, p, _scale(case, n)) for g, p, case in pairs):
-                arrays.append(n)
-            elif n not in task.outputs and (times := _times(n, pairs)) is not None:
-                sentence = f"{mistake.sentence}, or not as it should be: it is there {times:.3g} times"
-                partly.setdefault(n, mistake._replace(sentence=sentence, edits=()))
-        explained.append((len(arrays), mistake, arrays))
-    for _, mistake, arrays in sorted(reversed(explained), key=lambda x: x[0]):  # the later wins, the first of equals
-        partly |= dict.fromkeys(arrays, mistake)
-    return partly
+                exact[n] = mistake
+            elif n not in task.outputs or task.backward is None:
+                if how := _multiple(n, pairs):
+                    nearly[n] = mistake._replace(sentence=f"{mistake.sentence}, {how}", edits=())
+        if any(p is not None and p.any() for n in exact for p in wrong[task.name, n]):  # all zeros say nothing of what
+            ranked.append(((1, len(exact)), exact))
+        ranked.append(((0, len(nearly)), nearly))
+    found = {}
+    for _, named in sorted(reversed(ranked), key=lambda x: x[0]):  # the later wins, the first of equals
+        found |= named
+    return found
 
 
-def _times(n, pairs):
-    """How many times what a mistake loses of array `n` is there, the same in two cases or more, exact in all; or None."""
-    found = []
+def _multiple(n, pairs):
+    """In what way array `n` has, the same in two cases or more and exact in all, a multiple of a mistake; or ""."""
+    there, on_top = [], []
     for g, p, case in pairs:
-        right = case.right[n]
-        if g is None or g.shape != right.shape or p.shape != right.shape or not np.isfinite(g).all():
-            return None
+        right, scale = case.right[n], _scale(case, n)
+        if p is None or not np.isfinite(g).all() or g.shape != right.shape:
+            return ""
         lost, off = right - p, right - g
-        if np.linalg.norm(lost) <= 1e-6 * _scale(case, n):
-            if not same(g, right, _scale(case, n)):
-                return None
-            continue
-        if not p.any():  # all of it is lost: that says nothing of what
-            return None
-        found.append(float((lost * off).real.sum() / (lost * lost).sum()))
-        if not np.linalg.norm(off - found[-1] * lost) <= 1e-6 * np.linalg.norm(lost):
-            return None
-    return 1 - found[0] if len(found) > 1 and np.allclose(found, found[0], rtol=1e-6) else None
+        if np.linalg.norm(lost) > 1e-6 * scale:
+            there.append(_factor(off, lost))
+            on_top.append(_factor(g, p))
+        elif not same(g, right, scale):
+            return ""
+    if _constant(there) and any(p.any() for _, p, _ in pairs):  # were all of it lost, that would say nothing of what
+        return f"or not as it should be: it is there {1 - there[0]:.3g} times"
+    return f"and it is {on_top[0]:.3g} times that" if _constant(on_top) else ""
+
+
+def _factor(x, y):
+    """k where x = k y, else None."""
+    k = float((x * y).real.sum() / max((y * y).real.sum(), 1e-300))
+    return k if np.linalg.norm(x - k * y) <= 1e-6 * np.linalg.norm(y) else None
+
+
+def _constant(factors):
+    """Are there two or more, all the same and not 0?"""
+    return len(factors) > 1 and None not in factors and factors[0] != 0 and np.allclose(factors, factors[0], rtol=1e-6)
 
 
 def _alike(g, p, scale):

@@ -13,7 +13,7 @@ from satnp.estimators.gumbel import draw
 from satnp.estimators.rewards import after, leave_one_out, moving_average, to_go, total
 from satnp.estimators.score_function import entropy_gradient, local_expectation, reinforce
 from satnp.kernels import gate_gradient, softmax_gradient
-from satnp.layers.attention import additive_query_backward, context_forward
+from satnp.layers.attention import additive_query_backward, additive_scores_backward, context_forward
 from satnp.layers.conv import conv2d_backward_input, conv2d_backward_weights, conv2d_forward
 from satnp.layers.deep_output import deep_output_backward
 from satnp.layers.embedding import embedding_backward
@@ -57,6 +57,11 @@ A1 = (
     )),
     Mistake("overlap", "where windows overlap the last one wins, in place of a sum", (
         Edit(max_pool_backward, "taken += dx[cells]", "pass"),
+    )),
+    Mistake("stride", "the stride is not in it", (
+        Edit(conv2d_backward_input, "window(i, stride, P), window(j, stride, Q)", "window(i, 1, P), window(j, 1, Q)"),
+        Edit(average_pool_backward, "window(i, stride, P), window(j, stride, Q)", "window(i, 1, P), window(j, 1, Q)"),
+        Edit(max_pool_backward, "window(i, stride, P), window(j, stride, Q)", "window(i, 1, P), window(j, 1, Q)")
     )),
     Mistake("padding", "a cell that is not there counts as 0", (Edit(max_pool_forward, "-xp.inf", "0"),)),
     Mistake("spread", "every cell of a window hears its gradient, and not the largest alone", (
@@ -130,6 +135,11 @@ A2 = (
         Edit(lstm_backward, "dW_h += before[t].T @ dgates", "dW_h += before[t][:1].T @ dgates[:1]"),
         Edit(lstm_backward, "db += dgates.sum(axis=0)", "db += dgates[0]")
     )),
+    Mistake("batch", "it hears of the last sentence alone: a sum over the batch is due", (
+        Edit(lstm_backward, "dW_x += x[t].T @ dgates", "dW_x += x[t][-1:].T @ dgates[-1:]"),
+        Edit(lstm_backward, "dW_h += before[t].T @ dgates", "dW_h += before[t][-1:].T @ dgates[-1:]"),
+        Edit(lstm_backward, "db += dgates.sum(axis=0)", "db += dgates[-1]")
+    )),
     Mistake("mask", "the mask is not looked at", (
         Edit(lstm_forward, "zip(x, mask[:, :, None]", "zip(x, 0 * mask[:, :, None] + 1"),
     )),
@@ -184,6 +194,12 @@ A3 = (
     )),
     Mistake("batch", "it hears of the first of the batch alone: a sum over the batch is due", (
         Edit(gate_backward, "h.T @ dpre, dpre.sum(axis=0)", "h[:1].T @ dpre[:1], dpre[0]"),
+    )),
+    Mistake("slope", "the slope of the tanh is not in it", (
+        Edit(additive_scores_backward, "    dkeys, dv",
+             "    keys, _, v, _ = cache\n    dpre = dscores[:, :, None] * v + 0 * keys\n"
+             "    return dpre, dpre.sum(axis=1), additive_keys_backward(dscores[None], cache.query[None], cache)[1], "
+             "dscores.sum().reshape(1)\n    dkeys, dv"),
     )),
     Mistake("locations", "the query hears of one location alone: a sum over all of them is due", (
         Edit(additive_query_backward, "np.dot(dscores[n], of_photo, out", "np.dot(dscores[n][:1], of_photo[:1], out"),
@@ -371,6 +387,9 @@ A5 = (
     Mistake("mask", "padded steps hear something", (Edit(choices_backward, "mask / (S * N)", "(0 * mask + 1) / (S * N)"),)),
     Mistake("batch", "the mean over the samples is not taken", (Edit(choices_backward, "mask / (S * N)", "mask / N"),)),
     Mistake("batch", "the mean over the captions is not taken", (Edit(choices_backward, "mask / (S * N)", "mask / S"),)),
+    Mistake("reward", "what the choices were worth is not in it", (
+        Edit(choices_backward, "reinforce(sample, alpha, share * advantage)", "0"),
+    )),
     Mistake("entropy", "the entropy is not in it", (Edit(choices_backward, "entropy_weight * share", "0 * share"),)),
     Mistake("entropy", "the entropy's sign is wrong: it sharpens alpha where it should spread it", (
         Edit(choices_backward, "+ entropy_gradient", "- entropy_gradient"),
