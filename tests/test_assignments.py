@@ -63,8 +63,8 @@ def mark(folder, wanted=CELL):
 
 
 def said(marked):
-    """All sentences of a report."""
-    return grade.table(CELL, [marked])
+    """All sentences of a report, each in one line."""
+    return grade.table(CELL, [marked]).replace("\n      ", " ")
 
 
 # ---- the starter
@@ -571,14 +571,15 @@ def test_reports_of_a_class_with_strange_names(tmp_path, capsys):
     hand_in(tmp_path / "ünïcode name")
     paths += [tmp_path / "ünïcode name", hand_in(tmp_path / "results.csv")]
     assert main(["grade", "A2", *map(str, paths), "--out", str(tmp_path / "out")]) == 0
-    with open(tmp_path / "out/results.csv", newline="") as file:
+    with open(tmp_path / "out/results.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["submission"] for row in rows] == [
-        "ann", "ann-2", "cmd_x", "loop", "nothing", "n_code_name", "results.csv-2"
+        "ann", "ann-2", "cmd_x", "loop", "nothing", "ünïcode_name", "results.csv-2"
     ]  # fmt: skip
     assert [float(row["points"]) for row in rows] == [100, 100, 100, 0, 0, 100, 100]
     printed = capsys.readouterr().out
-    assert (tmp_path / "out/table.txt").read_text() == printed
+    assert (tmp_path / "out/table.txt").read_text("utf-8") == printed
+    assert f"ann-2, handed in as {tmp_path / 'two/ann'} (" in printed and "\nann (" in printed
     assert sorted(x.name for x in (tmp_path / "out").iterdir()) == sorted(
         [*(row["submission"] for row in rows), "results.csv", "table.txt"]
     )
@@ -594,6 +595,9 @@ def test_a_path_that_is_not_there_and_another_seed(tmp_path, capsys):
     model = hand_in(tmp_path / "model")
     assert main(["grade", "A2", str(model), str(tmp_path / "nowhere"), "--out", str(tmp_path / "out")]) == 2
     assert "there is no" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    for seed in "0", "-3":
+        assert main(["grade", "A2", str(model), "--seed", seed, "--out", str(tmp_path / "out")]) == 2
+        assert f"--seed {seed} will not do" in capsys.readouterr().err
     assert main(["grade", "A2", str(model), "--seed", "2025", "--out", str(tmp_path / "out")]) == 0
     assert "model 100.00 40.00 60.00" in " ".join(capsys.readouterr().out.split())
 

@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from lessons.assignments.declare import HIDDEN
+from lessons.assignments.declare import HIDDEN, PUBLIC
 from satnp.errors import InputError
 
 NAMES = "A1", "A2", "A3", "A4", "A5", "A6"
@@ -41,7 +41,7 @@ def _parser():
         sub.add_argument("assignment", choices=NAMES, metavar="ASSIGNMENT", help=", ".join(NAMES))
         if name == "grade":
             sub.add_argument("submissions", nargs="+", type=Path, metavar="SUBMISSION")
-            sub.add_argument("--seed", type=int, default=HIDDEN, help=f"of the hidden arrays ({HIDDEN})")
+            sub.add_argument("--seed", type=int, default=HIDDEN, help=f"of the hidden arrays, 1 or more ({HIDDEN})")
         sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="absent or empty")
     return parser
 
@@ -62,6 +62,8 @@ def _build(assignment, args):
 def _grade(assignment, args):
     if not hasattr(os, "wait4"):
         raise InputError("submissions are run with the limits of Linux or macOS; grade there (build works anywhere)")
+    if args.seed <= PUBLIC:
+        raise InputError(f"--seed {args.seed} will not do: {PUBLIC} is that of the starter's own numbers; take 1 or more")
     for path in args.submissions:
         if not path.exists():
             raise InputError(f"there is no {path}; give folders or zips that are there")

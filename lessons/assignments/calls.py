@@ -14,6 +14,9 @@ def run(call, arrays, results):
     functions = importlib.import_module(call["module"])
     inputs = [arrays[x].copy() if x in arrays else call["options"][x] for x in call["inputs"]]
     found = getattr(functions, call["forward"])(*inputs)
+    if call["cache"] and not (isinstance(found, tuple) and len(found) == 2):
+        several = f"({', '.join(call['outputs'])})" if len(call["outputs"]) > 1 else call["outputs"][0]
+        raise TypeError(f"{call['forward']} is to return two things: {several}, and the cache")
     out, cache = found if call["cache"] else (found, None)
     results.update(_named(call["outputs"], out))
     results.update({f"after {n}": np.array(x) for n, x in zip(call["inputs"], inputs, strict=True) if n in arrays})
@@ -31,5 +34,5 @@ def _named(names, found):
     """{name: copy of the array}; None is left out. Raises TypeError where their number is another."""
     found = found if isinstance(found, (tuple, list)) else (found,)
     if len(found) != len(names):
-        raise TypeError(f"{len(found)} arrays were returned, wanted {len(names)}: {', '.join(names)}")
+        raise TypeError(f"what was returned has {len(found)} parts, wanted {len(names)}: {', '.join(names)}")
     return {n: np.array(x) for n, x in zip(names, found, strict=True) if x is not None}

@@ -64,8 +64,8 @@ def check(k):
     call, (arrays, right), results, error = CALLS[k], load(k), {}, ""
     try:
         calls.run(call, arrays, results)
-    except Exception:
-        error = traceback.format_exc(limit=-1).strip().splitlines()[-1] or "NotImplementedError"
+    except Exception as ended:
+        error = where(ended)
     scale = max([np.linalg.norm(x) for x in [*arrays.values(), *right.values()]], default=0)
     if call["score"]:
         found = {n: score(results.get(n), x, call["score"]) for n, x in right.items()}
@@ -75,13 +75,38 @@ def check(k):
         found = {n: compare(results.get(n), x, scale) for n, x in right.items()}
     if not error and call["backward"]:
         for n in call["gradients"]:
-            own = compare(results.get(f"d{n}"), complex_step(call, arrays, n), scale)
+            try:
+                own = compare(results.get(f"d{n}"), complex_step(call, arrays, n), scale)
+            except Exception as ended:
+                own = f"with complex numbers it ended by {where(ended)}"
             if own != "right" or found[f"d{n}"] != "right":
                 found[f"d{n}"] += f"; against your own forward: {own}"
     for n, x in arrays.items():
         if not np.array_equal(results.get(f"after {n}", x), x):
             found[f"{n} unchanged"] = "no: your function writes to it"
+    if any(not np.array_equal(results[n], results[f"again {n}"], equal_nan=True) for n in found if f"again {n}" in results):
+        found["the cache unchanged"] = "no: a second backward from the same cache gives other numbers"
+    if not error and not call["judged"]:
+        for n in widened(call, arrays, right):
+            found[n] += "; float32 goes in and does not come out"
     return found, error
+
+
+def widened(call, arrays, right):
+    """Names of the arrays that do not come back as float32 where float32 goes in."""
+    results = {}
+    try:
+        calls.run(call, {n: x.astype(np.float32) if x.dtype.kind == "f" else x for n, x in arrays.items()}, results)
+    except Exception:
+        pass  # what came before it is looked at
+    return [n for n, x in right.items() if x.dtype.kind == "f" and n in results and results[n].dtype != np.float32]
+
+
+def where(error):
+    """An error in a line, with the last line of the package that it went through."""
+    frames = [x for x in traceback.extract_tb(error.__traceback__) if x.filename.startswith(str(HERE / "captioner"))]
+    told = f"{type(error).__name__}: {error}"
+    return f"{told} ({Path(frames[-1].filename).relative_to(HERE)}, line {frames[-1].lineno})" if frames else told
 
 
 def speed(pair, turns=3):
@@ -111,7 +136,10 @@ def test_arrays(k):
 
 def main(part=""):
     warnings.simplefilter("ignore", np.exceptions.ComplexWarning)
-    wrong = 0
+    wrong, names = 0, list(dict.fromkeys(call["name"] for call in CALLS))
+    if not any(part in name for name in names):
+        print(f"no task has {part!r} in its name; there are {', '.join(names)}", file=sys.stderr)
+        return 2
     for k, call in enumerate(CALLS):
         if part not in call["name"]:
             continue
@@ -119,7 +147,7 @@ def main(part=""):
         functions = ", ".join(call[x] for x in ("forward", "backward") if call[x])
         print(f"\n{call['name']}: {functions} in {call['module'].replace('.', '/')}.py")
         for n, told in found.items():
-            print(f"  {n:<14}{told}")
+            print(f"  {n:<13} {told}")
         if error:
             print(f"  ended by {error}")
         wrong += bool(error) or set(found.values()) != {"right"}
@@ -129,8 +157,9 @@ def main(part=""):
                 ratio = speed(pair)
                 print(f"\n{pair['name']}: {ratio:.3g} times as fast as the naive form, {pair['ratio']:g} times is wanted")
                 wrong += ratio < pair["ratio"]
-            except NotImplementedError as error:
-                print(f"\n{pair['name']}: {error} is not written yet")
+            except Exception as error:
+                print(f"\n{pair['name']}: not timed, ended by {where(error)}")
+                wrong += 1
     print("\nall right" if not wrong else f"\n{wrong} calls are not right yet")
     return int(wrong > 0)
 

@@ -5,7 +5,9 @@ import json
 import os
 import re
 import tempfile
+import textwrap
 import traceback
+import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -16,12 +18,15 @@ from lessons.assignments.cut import PACKAGE
 from lessons.assignments.declare import HIDDEN
 from lessons.assignments.submission import Refused, imports, unpack
 
+COLUMNS = 80  # of a table
+
 
 class Marked(NamedTuple):
     name: str
     rows: list
     said: list       # about the submission as a whole
     confined: str
+    path: str = ""   # as it was given, where the name does not say it
 
     @property
     def points(self):
@@ -32,11 +37,17 @@ def grade(assignment, paths, out, seed=HIDDEN):
     """Mark every submission of `paths` and write DIR `out`, absent or empty -> list of Marked"""
     marks.cases(assignment, seed)
     marks.predictions(assignment, seed)
-    names = unique([Path(path).name.removesuffix(".zip") for path in paths])
+    names = unique([_given(path) for path in paths])
     with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()) as pool:
         found = list(pool.map(lambda pair: _whatever_comes(assignment, *pair, seed), zip(names, paths, strict=True)))
+    found = [x if x.name == _given(path) else x._replace(path=str(path)) for x, path in zip(found, paths, strict=True)]
     _write(assignment, found, out)
     return found
+
+
+def _given(path):
+    """The name of a submission as it was handed in; some systems write an umlaut as two characters."""
+    return unicodedata.normalize("NFC", Path(path).name.removesuffix(".zip"))
 
 
 def _whatever_comes(assignment, name, path, seed):
@@ -87,9 +98,9 @@ def unique(names):
     """Names that can be folders, each once."""
     found = []
     for name in names:
-        plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._-")[:80] or "submission"
+        plain = re.sub(r"[^\w.-]+", "_", name).strip("._-")[:60] or "submission"
         fresh, k = plain, 2
-        while fresh.lower() in {x.lower() for x in found} | {"results.csv", "table.txt"}:
+        while fresh.casefold() in {x.casefold() for x in found} | {"results.csv", "table.txt"}:
             fresh, k = f"{plain}-{k}", k + 1
         found.append(fresh)
     return found
@@ -116,17 +127,26 @@ def kinds(row):
 
 
 def table(assignment, found):
-    """Who got what, a line a submission, and what was said about each."""
+    """Who got what, a line a submission, and what was said about each; the points of many tasks stand with the latter."""
     tasks, width = [task.name for task in assignment.tasks], max([10, *(len(x.name) for x in found)])
-    head = f"{'submission':<{width}}  {'points':>8}  " + "  ".join(f"{t:>{max(8, len(t))}}" for t in tasks)
+    wide = sum(2 + max(8, len(t)) for t in ["points", *tasks]) + width > COLUMNS
+    columns = [] if wide else tasks
+    head = f"{'submission':<{width}}" + "".join(f"  {t:>{max(8, len(t))}}" for t in ["points", *columns])
     lines = [f"{assignment.name}, {assignment.title}: {assignment.points} points", "", head]
-    for marked in found:
-        each = {t: sum(row.points for row in marked.rows if row.task == t) for t in tasks}
-        lines.append(f"{marked.name:<{width}}  {marked.points:>8.2f}  "
-                     + "  ".join(f"{each[t]:>{max(8, len(t))}.2f}" for t in tasks))  # fmt: skip
-    for marked in found:
-        lines += ["", f"{marked.name} ({marked.confined or 'not run'})", *(f"  {x}" for x in marked.said), *_remarks(marked)]
+    each = [{t: sum(row.points for row in marked.rows if row.task == t) for t in tasks} for marked in found]
+    for marked, points in zip(found, each, strict=True):
+        lines.append(f"{marked.name:<{width}}  {marked.points:>8.2f}"
+                     + "".join(f"  {points[t]:>{max(8, len(t))}.2f}" for t in columns))  # fmt: skip
+    for marked, points in zip(found, each, strict=True):
+        told = [", ".join(f"{t} {x:.4g}" for t, x in points.items())] if wide and marked.points else []
+        told = [f"  {x}" for x in [*told, *marked.said]] + _remarks(marked)
+        handed_in = f", handed in as {marked.path}" if marked.path else ""
+        lines += ["", f"{marked.name}{handed_in} ({marked.confined or 'not run'})", *(y for x in told for y in _folded(x))]
     return "\n".join(lines) + "\n"
+
+
+def _folded(line):
+    return textwrap.wrap(line, COLUMNS, subsequent_indent=6 * " ", break_long_words=False, break_on_hyphens=False)
 
 
 def _remarks(marked):
@@ -134,7 +154,7 @@ def _remarks(marked):
     arrays = {}
     for row in marked.rows:
         for told in [*row.groups.values(), *row.notes]:
-            if told.sentence != "right" and told.kind not in ("refused", "missing", "ended"):
+            if told.sentence != "right" and told.kind not in ("refused", "ended"):
                 same = arrays.setdefault((row.task, told.sentence.removeprefix(f"{row.array}: ")), {})
                 same[row.array] = told.sentence.startswith(f"{row.array}: ")
     return [f"  {task}: {', '.join(names) + ': ' if all(names.values()) else ''}{sentence}"
@@ -146,8 +166,8 @@ def _write(assignment, found, out):
         for marked in found:
             (made / marked.name).mkdir()
             (made / marked.name / "results.json").write_text(json.dumps(gradescope(assignment, marked), indent=1) + "\n")
-        (made / "table.txt").write_text(table(assignment, found))
-        with open(made / "results.csv", "w", newline="") as file:
+        (made / "table.txt").write_text(table(assignment, found), encoding="utf-8")
+        with open(made / "results.csv", "w", newline="", encoding="utf-8") as file:
             rows = csv.writer(file)
             arrays = [(task.name, n) for task in assignment.tasks for n in task.points]
             rows.writerow(["submission", "points", "of", *(f"{t}: {n}" for t, n in arrays), "said"])
