@@ -142,6 +142,31 @@ def test_public_checks_fail_on_the_starter_and_pass_with_the_solution(name, tmp_
     assert check("-m", "pytest", "-q", "check.py", "-p", "no:cacheprovider").returncode == 0
 
 
+def test_public_checks_tell_of_what_costs_points(tmp_path):
+    build(A2, tmp_path)
+    write(tmp_path, cut.package(A2))
+    lstm = tmp_path / "captioner/lstm.py"
+    right, wide = lstm.read_text(), "0 * gates.real.sum(dtype=float)"
+
+    def check(name, old="", new=""):
+        lstm.write_text(right.replace(old, new, 1))
+        return subprocess.run([sys.executable, "check.py", name], cwd=tmp_path, capture_output=True, text=True)
+
+    for told, old, new in (
+        ("float32 goes in and does not come out", "    H = c_prev", f"    gates = gates + {wide}\n    H = c_prev"),
+        ("the cache unchanged no: a second backward", "    return dgates", "    cache.f[:] = 0\n    return dgates"),
+        ("NameError: name 'heart' is not defined (captioner/lstm.py, line ", "    H = c_prev", "    H = heart"),
+        ("lstm_cell_forward is to return two things: (h, c), and the cache", "return (h, c), ", "return h, c, "),
+        ("dgates, dc_prev are to be returned, 2 in all; there came 1", "return dgates, dc_prev", "return dgates"),
+        ("with complex numbers it ended by TypeError", "    H = c_prev", "    float(gates[0, 0].item())\n    H = c_prev"),
+    ):
+        assert old in right
+        found = check("cell", old, new)
+        assert found.returncode == 1 and told in found.stdout and not found.stderr, (told, found)
+    found = check("sell")
+    assert found.returncode == 2 and not found.stdout and "there are cell, sentence" in found.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BUILT)
 def test_a_starter_works_with_nothing_but_its_requirements(name, tmp_path):
@@ -250,6 +275,12 @@ def test_what_follows_from_another_task_is_told_as_that(tmp_path):
     for (task, array), kind in kinds.items():
         assert kind == (["follows"] if task == "sentence" and array != "h" else [])
     assert "  sentence: dx, dW_x, dW_h, db, dh_0, dc_0: wrong, and so is cell, which it is made of" in said(found)
+
+
+def test_what_is_returned_in_another_order_is_told_as_that(tmp_path):
+    found = mark(hand_in(tmp_path, Edit(lstm_backward, "db, dh, dc", "db, dc, dh")), A2)
+    assert found.points == 86 and {kind for row in found.rows for kind in grade.kinds(row)} == {"order"}
+    assert "dc_0 has the numbers of dh_0" in said(found)
 
 
 def test_a_factor_that_is_a_size_is_told_as_that(tmp_path):
@@ -579,7 +610,7 @@ def test_reports_of_a_class_with_strange_names(tmp_path, capsys):
     assert [float(row["points"]) for row in rows] == [100, 100, 100, 0, 0, 100, 100]
     printed = capsys.readouterr().out
     assert (tmp_path / "out/table.txt").read_text("utf-8") == printed
-    assert f"ann-2, handed in as {tmp_path / 'two/ann'} (" in printed and "\nann (" in printed
+    assert f"ann-2, handed in as {tmp_path / 'two/ann'} (" in printed and "\nloop (" in printed
     assert sorted(x.name for x in (tmp_path / "out").iterdir()) == sorted(
         [*(row["submission"] for row in rows), "results.csv", "table.txt"]
     )

@@ -34,5 +34,5 @@ def _named(names, found):
     """{name: copy of the array}; None is left out. Raises TypeError where their number is another."""
     found = found if isinstance(found, (tuple, list)) else (found,)
     if len(found) != len(names):
-        raise TypeError(f"what was returned has {len(found)} parts, wanted {len(names)}: {', '.join(names)}")
+        raise TypeError(f"{', '.join(names)} are to be returned, {len(names)} in all; there came {len(found)}")
     return {n: np.array(x) for n, x in zip(names, found, strict=True) if x is not None}

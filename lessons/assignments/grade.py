@@ -8,6 +8,7 @@ import tempfile
 import textwrap
 import traceback
 import unicodedata
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -40,7 +41,8 @@ def grade(assignment, paths, out, seed=HIDDEN):
     names = unique([_given(path) for path in paths])
     with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()) as pool:
         found = list(pool.map(lambda pair: _whatever_comes(assignment, *pair, seed), zip(names, paths, strict=True)))
-    found = [x if x.name == _given(path) else x._replace(path=str(path)) for x, path in zip(found, paths, strict=True)]
+    given = Counter(_given(path) for path in paths)
+    found = [x if given[x.name] == 1 else x._replace(path=str(path)) for x, path in zip(found, paths, strict=True)]
     _write(assignment, found, out)
     return found
 

@@ -222,7 +222,7 @@ def mark(assignment, task, seed, planned, ran):
         if points:
             if _wrong_dtype(n, planned, ran):
                 points *= DTYPE
-                notes.append(Told(DTYPE, "dtype", f"{n} does not keep the dtype it is given (float32, or complex numbers)"))
+                notes.append(Told(DTYPE, "dtype", f"{n}: the dtype that goes in (float32, or complex) does not come out"))
             if changed := _changed(n, whole, ran):
                 points *= CHANGED
                 notes.append(Told(CHANGED, "mutation", f"a function of this task writes to what it is given ({changed})"))
@@ -308,6 +308,8 @@ def _told(task, n, k, case, planned, ran, named, ratio):
         finding = Finding("transposed", f"{finding.sentence.partition(';')[0]}; it looks transposed")
     elif finding.kind == "shape" and g.ndim > right.ndim:
         finding = finding._replace(kind="batch")
+    if guess and (other := _other(n, g, case)):
+        finding = Finding("order", f"{n} has the numbers of {other}: is what is returned in the order of the docstring?")
     finding = ratio or finding
     sentence = finding.sentence.partition("; worst at")[0]
     if n in task.blocks and (names := _blocks(g, right, task.blocks[n])):
@@ -323,6 +325,11 @@ def _told(task, n, k, case, planned, ran, named, ratio):
         sentence = f"{n} is the gradient of your own forward, which differs from the equation"
         return Told(OWN, named.kind, f"{sentence}: {named.sentence}") if known else Told(OWN, "forward", sentence)
     return Told(0, finding.kind, sentence, guess)
+
+
+def _other(n, g, case):
+    """The name of another array that `g` is; or ""."""
+    return next((m for m, x in case.right.items() if m != n and x.shape == g.shape and x.any() and same(g, x)), "")
 
 
 def _scale(case, n):
