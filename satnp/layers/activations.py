@@ -20,10 +20,10 @@ def relu_forward(x):
 
     x (N, H) -> out (N, H)
     """
-    if xp_of(x) is np and x.dtype.kind == "f" and x.flags.c_contiguous:
-        out = np.empty(x.shape, x.dtype)
-        rows, seen = out.reshape(-1), x.reshape(-1)
-        parallel(lambda part: np.maximum(seen[part], 0, out=rows[part]), shares(x.size, FORK))
+    if xp_of(x) is np and x.dtype.kind == "f" and x.ndim > 1:
+        # NumPy has no fast loop for the maximum with a scalar
+        out, zeros = np.empty(x.shape, x.dtype), np.zeros(x.shape[1:], x.dtype)
+        parallel(lambda rows: np.maximum(x[rows], zeros, out=out[rows]), shares(len(x), FORK // zeros.size))
     else:
         out = xp_of(x).maximum(x, 0)
     return out, OutputCache(out)

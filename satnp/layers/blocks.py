@@ -39,12 +39,22 @@ def region(x, photos, top, left, out):
     return out
 
 
-def finish(y, b, relu, out):
-    """out = y + b, or max(y + b, 0): the last touch of a convolution, while y is in the cache"""
-    xp = xp_of(y)
-    xp.add(y, b, out=out)
-    if relu:
-        xp.maximum(out, 0, out=out)
+def finishing(b, S, relu):
+    """finish(y, out): out = y + b, or max(y + b, 0), the last touch of a convolution, while y is in the cache
+
+    b (F,); y (..., S, F) -> out (..., S, F)
+    """
+    xp, zero = xp_of(b), 0
+    if xp is np:  # a whole row of cells at a time, and no maximum with a scalar: NumPy has no fast loop for either
+        b = b + np.zeros((S, 1), b.dtype)
+        zero = np.zeros_like(b)
+
+    def finish(y, out):
+        xp.add(y, b, out=out)
+        if relu:
+            xp.maximum(out, zero, out=out)
+
+    return finish
 
 
 def scratch(name, shape, dtype):

@@ -3,6 +3,7 @@
 Several formulations stand behind one pair; the plain sum, their definition, is in satnp/reference/conv.py.
 """
 
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from satnp.backend import xp_of
 from satnp.layers import winograd
 from satnp.layers.activations import OutputCache, relu_backward
-from satnp.layers.blocks import blocks, finish, parallel_blocks, region, scratch
+from satnp.layers.blocks import blocks, finishing, parallel_blocks, scratch
 from satnp.threads import parallel, shares
 
 PATCHES = 2**21  # bytes of patches at a time, so that they stay in the cache
@@ -178,8 +179,9 @@ def whole_correlate(x, W, b, stride, padding, relu=False):
     (N, R, S, C), (K, _, _, F) = x.shape, W.shape
     P, Q = output_size(R, K, stride, padding), output_size(S, K, stride, padding)
     out = _windows(pad(x, padding, padding), K, stride).reshape(N * P * Q, K * K * C) @ W.reshape(K * K * C, F)
-    finish(out, b, relu, out)
-    return out.reshape(N, P, Q, F)
+    out = out.reshape(N, P, Q, F)
+    finishing(b, Q, relu)(out, out)
+    return out
 
 
 def whole_weight_gradient(x, dout, W, stride, padding):
@@ -190,15 +192,16 @@ def whole_weight_gradient(x, dout, W, stride, padding):
 
 def pointwise_correlate(x, W, b, relu=False):
     """1 x 1: the cells are the rows."""
-    C, F = W.shape[2:]
-    rows, W = x.reshape(-1, C), W.reshape(C, F)
-    out = np.empty((len(rows), F), dtype=x.dtype)
+    (N, R, S, C), F = x.shape, W.shape[3]
+    rows, out, finish = x.reshape(N * R, S, C), np.empty((N * R, S, F), dtype=x.dtype), finishing(b, S, relu)
 
     def work(part):
-        finish(np.matmul(rows[part], W, out=out[part]), b, relu, out[part])
+        y = out[part]
+        np.matmul(rows[part].reshape(-1, C), W[0, 0], out=y.reshape(-1, F))
+        finish(y, y)
 
-    parallel(work, shares(len(rows), 2**24 // (C * F)))
-    return out.reshape(*x.shape[:3], F)
+    parallel(work, shares(N * R, 2**24 // (S * C * F)))
+    return out.reshape(N, R, S, F)
 
 
 def pointwise_weight_gradient(x, dout):
@@ -211,36 +214,33 @@ def patches_correlate(x, W, b, stride, padding, relu=False, middle=None):
 
     middle (C, G): filters that see the cell in the middle alone; out[..., :G] is theirs, b (G + F,)
     """
-    (N, R, S, C), (K, _, _, F) = x.shape, W.shape
-    P, Q = output_size(R, K, stride, padding), output_size(S, K, stride, padding)
+    K, _, C, F = W.shape
+    windows = _windows_on_host(x, K, stride, padding)
+    N, P, Q = windows.shape[:3]
     G = 0 if middle is None else middle.shape[1]
-    out, cell = np.empty((N, P, Q, G + F), dtype=x.dtype), K * K // 2 * C
+    W, cell = W.reshape(K * K * C, F), K * K // 2 * C
+    out, finish = np.empty((N, P, Q, G + F), dtype=x.dtype), finishing(b, Q, relu)
 
     def work(pieces):
-        for photos, rows in pieces:
-            patches, y = _patches(x, photos, rows, K, stride, padding, Q), out[photos, rows].reshape(-1, G + F)
-            np.matmul(patches, W.reshape(K * K * C, F), out=y[:, G:])
+        for piece in pieces:
+            patches, y = _patches(windows[piece]), out[piece]
+            sums = y.reshape(-1, G + F)
+            np.matmul(patches, W, out=sums[:, G:])
             if G:
-                np.matmul(patches[:, cell : cell + C], middle, out=y[:, :G])
-            finish(y, b, relu, y)
+                np.matmul(patches[:, cell : cell + C], middle, out=sums[:, :G])
+            finish(y, y)
 
-    parallel_blocks(work, _row_blocks(x, K, P, Q))
+    parallel_blocks(work, _pieces(windows))
     return out
 
 
 def patches_weight_gradient(x, dout, W, stride, padding):
-    (_, P, Q, F), K = dout.shape, W.shape[0]
+    F, windows = dout.shape[3], _windows_on_host(x, W.shape[0], stride, padding)
 
     def work(pieces):
-        return sum(
-            _patches(x, photos, rows, K, stride, padding, Q).T @ dout[photos, rows].reshape(-1, F) for photos, rows in pieces
-        )
+        return sum(_patches(windows[piece]).T @ dout[piece].reshape(-1, F) for piece in pieces)
 
-    return sum(parallel_blocks(work, _row_blocks(x, K, P, Q))).reshape(W.shape)
-
-
-def _row_blocks(x, K, P, Q):
-    return blocks(x.shape[0], P, PATCHES // (Q * K * K * x.shape[3] * x.itemsize))
+    return sum(parallel_blocks(work, _pieces(windows))).reshape(W.shape)
 
 
 def _windows(x, K, stride):
@@ -249,10 +249,19 @@ def _windows(x, K, stride):
     return windows[:, ::stride, ::stride].transpose(0, 1, 2, 4, 5, 3)
 
 
-def _patches(x, photos, rows, K, stride, padding, Q):
-    """The windows of these rows of outputs, Q in a row, as rows: (n * k * Q, K * K * C)"""
-    n, k, C = photos.stop - photos.start, rows.stop - rows.start, x.shape[3]
-    seen = scratch("seen", (n, (k - 1) * stride + K, (Q - 1) * stride + K, C), x.dtype)
-    out = scratch("patches", (n, k, Q, K, K, C), x.dtype)
-    out[...] = _windows(region(x, photos, rows.start * stride - padding, -padding, seen), K, stride)
-    return out.reshape(n * k * Q, K * K * C)
+def _windows_on_host(x, K, stride, padding):
+    """The same of x with zeros around it, all cells side by side in memory: they are copied a row of a window at a time."""
+    return _windows(np.ascontiguousarray(pad(x, padding, padding)), K, stride)
+
+
+def _pieces(windows):
+    """(photos, rows) whose patches are PATCHES bytes or fewer."""
+    N, P, *sizes = windows.shape
+    return blocks(N, P, PATCHES // (prod(sizes) * windows.itemsize))
+
+
+def _patches(windows):
+    """windows (n, k, Q, K, K, C) as rows: (n * k * Q, K * K * C)"""
+    out = scratch("patches", windows.shape, windows.dtype)
+    out[...] = windows
+    return out.reshape(-1, prod(windows.shape[3:]))

@@ -11,7 +11,7 @@ transposed: G^T [ (B^T d B) * (A dy A^T) ] G, summed over the tiles. Source: Lav
 import numpy as np
 
 from satnp import threads
-from satnp.layers.blocks import blocks, finish, parallel_blocks, region, scratch
+from satnp.layers.blocks import blocks, finishing, parallel_blocks, region, scratch
 
 A = np.array([[1, 0, 0, 0], [1, 1, 1, 1], [1, -1, 1, -1], [1, 2, 4, 8], [1, -2, 4, -8], [0, 0, 0, 1]])
 B = np.array([[4, 0, 0, 0, 0, 0], [0, -4, 4, -2, 2, 4], [-5, -4, -4, -1, -1, 0], [0, 1, -1, 2, -2, -5],
@@ -43,16 +43,17 @@ def correlate(x, W, b, padding, relu=False):
         everything = [(slice(0, N), slice(0, p))]
 
         def work(part):
-            _correlate(x, _transform_weights(W[..., part]), b[part], padding, relu, everything, out[..., part])
+            finish = finishing(b[part], Q, relu)
+            _correlate(x, _transform_weights(W[..., part]), finish, padding, everything, out[..., part])
 
         threads.parallel(work, threads.shares(W.shape[3]))
     else:
-        U = _transform_weights(W)
-        parallel_blocks(lambda pieces: _correlate(x, U, b, padding, relu, pieces, out), blocks(N, p, TILES // q))
+        U, finish = _transform_weights(W), finishing(b, Q, relu)
+        parallel_blocks(lambda pieces: _correlate(x, U, finish, padding, pieces, out), blocks(N, p, TILES // q))
     return out
 
 
-def _correlate(x, U, b, padding, relu, pieces, out):
+def _correlate(x, U, finish, padding, pieces, out):
     """The convolution of these pieces, of rows of tiles, into `out`."""
     _, C, F = U.shape
     Q, q = out.shape[2], -(-out.shape[2] // 4)
@@ -66,7 +67,7 @@ def _correlate(x, U, b, padding, relu, pieces, out):
         y = scratch("y", (n, k, 4, q, 4, F), x.dtype)
         y[...] = Y.reshape(4, 4, n, k, q, F).transpose(2, 3, 0, 4, 1, 5)
         seen = out[photos, 4 * rows.start : 4 * rows.stop]
-        finish(y.reshape(n, 4 * k, 4 * q, F)[:, : seen.shape[1], :Q], b, relu, seen)
+        finish(y.reshape(n, 4 * k, 4 * q, F)[:, : seen.shape[1], :Q], seen)
 
 
 def weight_gradient(x, dout, padding):
