@@ -115,8 +115,8 @@ def test_attention_sums_to_1_and_follows_the_state(xp, choices):
     alphas = to_host(cache.alphas)
     np.testing.assert_allclose(alphas.sum(axis=2), 1, rtol=1e-14)
     assert np.abs(np.diff(alphas, axis=0)).max(axis=2).min() > 1e-4
-    keys, h = sat.attention_keys(params, config, batch.annotations), cache.h_prev[0]
-    still, moved = (softmax(sat.attention_scores_forward(params, config, keys, h + d)[0]) for d in (0.0, 0.5))
+    (keys, F), h = sat.attention_keys(params, config, batch.annotations), cache.h_prev[0]
+    still, moved = (softmax(sat.attention_scores_forward(params, config, keys, h + d, F)[0]) for d in (0.0, 0.5))
     np.testing.assert_allclose(to_host(still), alphas[0], rtol=1e-13)
     assert np.abs(to_host(moved) - to_host(still)).max(axis=1).min() > 1e-3
 

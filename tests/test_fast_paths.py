@@ -46,9 +46,10 @@ def on_the_stand_in(*arrays):
 @pytest.mark.parametrize("ratio", [False, True])
 def test_the_scores_and_their_gradients_are_the_printed_ones(rng, blocks, two_threads, ratio):
     world = scores_world(rng)
-    F = layers.exponentials(world[0]) if ratio else None
-    for x, y in zip(scores_and_gradients(*world, F), on_the_stand_in(*world), strict=True):
-        np.testing.assert_allclose(x, y, rtol=1e-12, atol=1e-13)
+    F, wanted = layers.exponentials(world[0]) if ratio else None, on_the_stand_in(*world)
+    for keys in (world[0], None) if ratio else (world[0],):
+        for x, y in zip(scores_and_gradients(keys, *world[1:], F), wanted, strict=True):
+            np.testing.assert_allclose(x, y, rtol=1e-12, atol=1e-13)
 
 
 def test_float32_ratios_are_within_2e_7_of_tanh(rng):
@@ -67,8 +68,10 @@ def test_keys_and_queries_too_large_for_exponentials_get_a_tanh(rng, largest, wh
     world[which].flat[0], world[1 - which].flat[0] = largest, -largest / 2  # which cancel in part
     F = layers.exponentials(world[0])
     assert (attention.summands(*world[:2], F)[2]) == (largest < 20)
-    for x, y in zip(scores_and_gradients(*world, F), on_the_stand_in(*(x.astype(float) for x in world)), strict=True):
-        np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5 * max(1, np.abs(y).max()))
+    wanted = on_the_stand_in(*(x.astype(float) for x in world))
+    for keys in (world[0],) if F is None else (world[0], None):
+        for x, y in zip(scores_and_gradients(keys, *world[1:], F), wanted, strict=True):
+            np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5 * max(1, np.abs(y).max()))
 
 
 def test_the_steps_together_give_the_sum_of_each(rng, blocks, two_threads):

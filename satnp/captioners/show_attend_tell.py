@@ -321,8 +321,7 @@ def forward(params, config, batch, noise):
     word_gates = words @ p.W_x
     word_gates += p.b
     word_gates = word_gates.reshape(T, N, 4 * H)
-    keys = attention_keys(p, config, annotations)
-    F = exponentials(keys) if config.f_att == "additive" else None
+    keys, F = attention_keys(p, config, annotations)
     (h, c), start = initial_state_forward(annotations, p.W_h0, p.b_h0, p.W_c0, p.b_c0)
 
     # the loop: what depends on h_{t-1}; what all steps make of a kind lies side by side, and in hz h_{t-1} beside z_t
@@ -428,10 +427,11 @@ def backward(cache, grads, frozen=False):
     hz, dgates, dgate = _rows(cache.hz[:-1]), _rows(dgates), _rows(dgate)
     h_prev = hz[:, :H]
     dwords += dgates @ p.W_x.T
-    g.add(E=embedding_backward(dropout_backward(dwords, words_dropout), cache.embedding))
     g.add(W_x=cache.words.T @ dgates, b=dgates.sum(axis=0), W_beta=h_prev.T @ dgate, b_beta=dgate.sum(axis=0))
     dW_hz = g.stacked("W_h", "W_z")
     dW_hz += hz.T @ dgates
+    del dgates  # the largest of all
+    g.add(E=embedding_backward(dropout_backward(dwords, words_dropout), cache.embedding))
     dannotations_att = attention_keys_backward(p, config, cache, h_prev, dscores, dqueries, g, frozen)
     if frozen:
         return None
@@ -598,8 +598,7 @@ def decoding_noise(config, N, L, steps, rng):
 def start(params, config, annotations, gumbel=None):
     """State before the first word: annotations (N, L, D), gumbel from decoding_noise -> State of one caption a photo"""
     (h, c), _ = initial_state_forward(annotations, params.W_h0, params.b_h0, params.W_c0, params.b_c0)
-    keys = attention_keys(params, config, annotations)
-    F = exponentials(keys) if config.f_att == "additive" else None
+    keys, F = attention_keys(params, config, annotations)
     photo, captions = (annotations, keys, F), (h, c)
     if gumbel is not None:
         photo, captions = (*photo, gumbel), (*captions, xp_of(h).zeros(len(h), dtype=int))
@@ -637,14 +636,19 @@ def step(params, config, state, words, parents):
 
 
 def attention_keys(p, config, annotations):
-    """The part of f_att that depends on the photo alone: annotations (N, L, D) -> keys (N, L, A)"""
+    """The part of f_att that depends on the photo alone: annotations (N, L, D) -> keys (N, L, A), F
+
+    One of the two is None: F (N, L, A) from `exponentials` stands for additive keys, which are as large, where it can.
+    """
     if config.f_att == "dot":
-        return annotations
+        return annotations, None
     N, L, D = annotations.shape
-    keys = annotations.reshape(N * L, D) @ p.W_a
-    if config.f_att == "additive":
-        keys += p.b_a
-    return keys.reshape(N, L, -1)
+    keys = (annotations.reshape(N * L, D) @ p.W_a).reshape(N, L, -1)
+    if config.f_att == "general":
+        return keys, None
+    keys += p.b_a
+    F = exponentials(keys)
+    return (keys, None) if F is None else (None, F)
 
 
 def attention_keys_backward(p, config, cache, h_prev, dscores, dqueries, g, frozen):
@@ -668,7 +672,7 @@ def attention_keys_backward(p, config, cache, h_prev, dscores, dqueries, g, froz
 
 
 def attention_scores_forward(p, config, keys, h, F=None, out=None):
-    """e_t = f_att(a, h_{t-1}): keys (N, L, A), h (N, H), F from `exponentials` -> scores (N, L)
+    """e_t = f_att(a, h_{t-1}): keys (N, L, A), h (N, H), F (N, L, A) or None -> scores (N, L)
 
     Additive: `out` (N, A) is where h W_s is written.
     """

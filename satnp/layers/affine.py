@@ -49,7 +49,8 @@ def few_rows_product(x, W):
         parts = next((count for count in range(least, 2 * least + 1) if K % count == 0), None)
     if parts is None:
         return x @ W.T if W.flags.f_contiguous else (W @ x.T).T
-    rows = SMALL // (N * K // parts)
+    most = SMALL // (N * K // parts)
+    rows = next((count for count in range(most, most // 2, -1) if R % count == 0), most)  # none left over, where that can be
     whole = R // rows * rows
     xT, out = np.ascontiguousarray(x.T).reshape(parts, K // parts, N), np.empty((R, N), np.result_type(x, W))
     pieces = W[:whole].reshape(-1, rows, parts, K // parts).swapaxes(1, 2)

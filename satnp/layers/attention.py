@@ -19,10 +19,10 @@ from satnp.threads import parallel, shares
 
 
 class AdditiveCache(NamedTuple):
-    keys: object
+    keys: object  # None where F stands for them
     query: object
     v: object
-    F: object  # exp(-2 keys), or None
+    F: object     # exp(-2 keys), or None
 
 
 class DotCache(NamedTuple):
@@ -40,20 +40,20 @@ def additive_scores_forward(keys, query, v, c, F=None):
 
     keys (N, L, A), query (N, A), v (A,), c (1,), F from `exponentials` -> scores (N, L)
 
-    On the host a few photos at a time, in the cache, and with tanh = 1 - 2R. Nothing of size (N, L, A) is kept: the backward
-    makes it again.
+    keys may be None where F is given. On the host a few photos at a time, in the cache, and with tanh = 1 - 2R. Nothing of
+    size (N, L, A) is kept: the backward makes it again.
     """
     cache = AdditiveCache(keys, query, v, F)
     if not _on_host(keys, query, v):
         return kernels.scores(keys, query, v, c), cache
-    scores = np.empty(keys.shape[:2], keys.dtype)
     x, y, ratio = summands(keys, query, F)
+    scores = np.empty(x.shape[:2], x.dtype)
 
     def share(photos):
-        for rows, R in _blocks(photos, keys):
+        for rows, R in _blocks(photos, x):
             np.dot(saturation(x[rows], y[rows, None], ratio, R), v, out=scores[rows])
 
-    parallel(share, shares(len(keys), _least(keys)))
+    parallel(share, shares(len(x), _least(x)))
     scores *= -2
     scores += v.sum() + c
     return scores, cache
@@ -77,12 +77,12 @@ def additive_query_backward(dscores, cache, out=None):
     x, y, ratio = summands(keys, query, F)
 
     def share(photos):
-        for rows, slopes in _blocks(photos, keys):
+        for rows, slopes in _blocks(photos, x):
             slope(x[rows], y[rows, None], ratio, slopes)
             for n, of_photo in zip(range(rows.start, rows.stop), slopes, strict=True):
                 np.dot(dscores[n], of_photo, out=dquery[n])
 
-    parallel(share, shares(len(keys), _least(keys)))
+    parallel(share, shares(len(x), _least(x)))
     dquery *= 4 * v * y if ratio else v
     return dquery
 
@@ -107,12 +107,12 @@ def additive_keys_backward(dscores, queries, cache):
     if not _on_host(keys, queries, v):
         dkeys, dv = kernels.keys_gradient(dscores, keys, queries, v)
         return dkeys, dv.sum(axis=0), dc
-    dkeys = np.empty_like(keys)
     x, y, ratio = summands(keys, queries, F)
+    dkeys = np.empty_like(x)
     step = max(1, BLOCK // (T * A))
 
     def share(photos):
-        dR, memory = np.zeros_like(v), np.empty((min(step, L), T, A), keys.dtype)
+        dR, memory = np.zeros_like(v), np.empty((min(step, L), T, A), x.dtype)
         for n in range(photos.start, photos.stop):
             d, y_n = np.ascontiguousarray(dscores[:, n].T), np.ascontiguousarray(y[:, n])
             for start in range(0, L, step):
@@ -124,7 +124,7 @@ def additive_keys_backward(dscores, queries, cache):
             dkeys[n] *= 4 * v
         return dR
 
-    return dkeys, dc - 2 * sum(parallel(share, shares(N, _least(keys) // T))), dc
+    return dkeys, dc - 2 * sum(parallel(share, shares(N, _least(x) // T))), dc
 
 
 LARGEST = 20   # of keys and queries: (exp(2 * 20) + exp(2 * 20))^2 is a float32
@@ -149,7 +149,9 @@ def _exponentials(keys):
 def summands(keys, query, F):
     """(x, y, ratio) of saturation: exponentials where both can be had."""
     E = None if F is None else exponentials(-query)
-    return (keys, query, False) if E is None else (F, E, True)
+    if E is not None:
+        return F, E, True
+    return (np.log(F) / -2 if keys is None else keys), query, False
 
 
 def saturation(x, y, ratio, out):
@@ -190,7 +192,8 @@ def _least(keys):
 
 
 def _on_host(*arrays):
-    """Real NumPy arrays? A complex step goes through the equation as it is printed."""
+    """Real NumPy arrays, but for None? A complex step goes through the equation as it is printed."""
+    arrays = [x for x in arrays if x is not None]
     return xp_of(*arrays) is np and all(x.dtype.kind == "f" for x in arrays)
 
 

@@ -12,14 +12,15 @@ from satnp.layers.attention import BLOCK, saturation, summands
 def beam_additive_scores(keys, F, query, v, c, photos):
     """e_ri = v . tanh(keys_ni + query_r) + c for each row r of photo n
 
-    keys (N, L, A), F from `exponentials`, query (R, A), v (A,), c (1,), photos (R,) -> scores (R, L)
+    keys (N, L, A) or None, F from `exponentials` or None, query (R, A), v (A,), c (1,), photos (R,) -> scores (R, L)
     """
-    if xp_of(keys) is not np:
+    if xp_of(query) is not np:
         query, rows = _by_place(query, len(keys), photos)
         t = [xp_of(keys).tanh(keys + q[:, None, :]).reshape(-1, len(v)) @ v for q in query]
         return xp_of(keys).stack(t).reshape(len(query), *keys.shape[:2])[rows] + c
-    (_, L, A), scores = keys.shape, np.empty((len(query), keys.shape[1]), query.dtype)
     x, y, ratio = summands(keys, query, F)
+    _, L, A = x.shape
+    scores = np.empty((len(query), L), query.dtype)
     most = max(1, BLOCK // (L * A))
     R = np.empty((most, L, A), query.dtype)
     for n, start, end in _of_one_photo(photos):
