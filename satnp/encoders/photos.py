@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from satnp.backend import xp_of
 from satnp.errors import InputError
 
 MAX_PIXELS = 100_000_000
@@ -50,10 +51,9 @@ class Preprocessing:
 
         images (N, S, S, 3) RGB 0-255 -> x (N, S, S, 3)
         """
-        x = images.astype(dtype)
-        if self.channels == "BGR":
-            x = x[..., ::-1]
+        x = xp_of(images).empty(images.shape, dtype=dtype)
         for c, (mean, scale) in enumerate(zip(self.mean, self.scales, strict=True)):
+            x[..., c] = images[..., c if self.channels == "RGB" else 2 - c]
             x[..., c] -= mean
             x[..., c] *= scale
         return x
