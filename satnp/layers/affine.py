@@ -69,7 +69,11 @@ def few_rows_product(x, W):
 
 def for_few_rows(W, N):
     """W (R, K) as few_rows_product wants it for N rows, to be made once for many products."""
-    return np.ascontiguousarray(W) if _pays(N, W) else W
+    if W.flags.c_contiguous or not _pays(N, W):
+        return W
+    out = np.empty(W.shape, W.dtype)
+    parallel(lambda rows: np.copyto(out[rows], W[rows]), shares(len(W)))
+    return out
 
 
 def _pays(N, W):
