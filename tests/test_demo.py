@@ -53,6 +53,7 @@ def test_the_demo_learns_to_describe_and_to_look(tmp_path, capsys):
     assert {p.name for p in (tmp_path / "figures").iterdir()} == {scene.name for scene in scenes}
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_metrics(shrunken, tmp_path, capsys):
     found = []
     for seed in (3, 3, 4):  # into the same folder: a demo may be run again

@@ -56,6 +56,7 @@ def test_variance_falls_with_S_and_with_a_baseline(rows):
     assert find(rows, "reinforce_coin", S=32).variance > find(rows, "reinforce_coin", S=1).variance / 32
 
 
+@pytest.mark.slow
 def test_the_sampled_bias_has_an_honest_interval(rows, monkeypatch):
     row = find(rows, "gumbel_st")
     low, high = row.bias_ci
@@ -67,6 +68,7 @@ def test_the_sampled_bias_has_an_honest_interval(rows, monkeypatch):
     assert other.variance == pytest.approx(find(rows, "gumbel_st", S=1).variance, rel=0.2)
 
 
+@pytest.mark.slow
 def test_the_error_of_a_mean_falls_as_one_over_the_root_of_S():
     assert laboratory.convergence() == pytest.approx(-0.5, abs=0.05)
 

@@ -51,6 +51,7 @@ def test_training_lowers_the_loss_and_writes_what_it_promises(splits, tmp_path):
     np.testing.assert_allclose(said.alpha.sum(axis=(1, 2)), 1, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_hard_attention_learns_with_a_baseline_that_follows_its_reward(splits, tmp_path):
     t = trainer(splits, tmp_path, config=HARD, epochs=8, averaging=0.0, mirror=False)
     assert t.run()
@@ -221,6 +222,7 @@ def test_a_stopped_training_is_not_gone_on_with(splits, tmp_path):
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_sgd_and_rmsprop_learn_too(splits, tmp_path):
     for optimiser, rate in (("sgd", 0.05), ("rmsprop", 3e-3)):
         t = trainer(splits, tmp_path / optimiser, optimiser=optimiser, learning_rate=rate, epochs=4, clip=1.0)
