@@ -38,11 +38,11 @@ def main(base=PAPER, folder=RESULTS):
 
 def measure(base):
     """{symbol: (sizes, {who: seconds, or operations of the arithmetic})}"""
-    middle, found = once(base), {}
+    found = {}
     for symbol, size in base.items():
         sizes = [round(size * factor) for factor in FACTORS]
-        points = [middle if x == size else once(base | {symbol: x}) for x in sizes]
-        found[symbol] = sizes, {who: [point[who] for point in points] for who in middle}
+        points = [once(base | {symbol: x}) for x in sizes]  # the base anew each time, at the speed that the machine has then
+        found[symbol] = sizes, {who: [point[who] for point in points] for who in points[0]}
     return found
 
 
