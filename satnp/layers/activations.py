@@ -23,7 +23,7 @@ def relu_forward(x):
     if xp_of(x) is np and x.dtype.kind == "f" and x.ndim > 1:
         # NumPy has no fast loop for the maximum with a scalar
         out, zeros = np.empty(x.shape, x.dtype), np.zeros(x.shape[1:], x.dtype)
-        parallel(lambda rows: np.maximum(x[rows], zeros, out=out[rows]), shares(len(x), FORK // zeros.size))
+        parallel(lambda rows: np.maximum(x[rows], zeros, out=out[rows]), shares(len(x), FORK // max(1, zeros.size)))
     else:
         out = xp_of(x).maximum(x, 0)
     return out, OutputCache(out)
