@@ -78,8 +78,9 @@ print("cell 6 occurs", (patches == 6).sum(), "times")
 # %% [markdown]
 # Twelve rows of four, and each inner cell four times. With K = 3 the patches are nine times as large as the photo: the price
 # in memory. Here is the same for any channels and stride, and its numbers against the sum. An array's strides say how many
-# bytes on the next row, column or channel lies. `as_strided` gives the two axes inside a window the strides of rows and
-# columns again: a view, in which the same number stands in many windows and is stored once. Only `reshape` copies.
+# bytes further on the next row, column or channel lies. `as_strided` gives the two axes inside a window the strides of rows
+# and columns again: a view, in which the same number stands in many windows and is stored once. Only `reshape` copies.
+# (`finishing` adds b, and takes max(out, 0) where a ReLU follows.)
 
 # %%
 show(conv._windows)

@@ -56,8 +56,9 @@ show(additive_scores_forward)
 
 # %% [markdown]
 # The additive code looks unlike its formula because it saves memory and time: with tanh(x) = 1 - 2R, R = (1 - tanh x)/2, it
-# is e = sum(v) + c - 2 v . R, for a few photos at a time. R is between 0 and 1. The numbers are the same; the first check
-# below shows it. Complex numbers, as in a gradient check, always take the printed formula.
+# is e = sum(v) + c - 2 v . R, for a few photos at a time. R is between 0 and 1. (What F is, lesson 15 tells; here it is
+# None, and R is made by a tanh.) The numbers are the same; the first check below shows it. Complex numbers, as in a
+# gradient check, always take the printed formula.
 
 # %%
 keys, query = rng.standard_normal((N, L, A)), rng.standard_normal((N, A))

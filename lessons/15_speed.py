@@ -114,7 +114,7 @@ print(f"loss {loss:.4f} nats a caption, {len(grads.flat):,} gradients")
 
 # %%
 PARTS = {
-    "attention": ["attention_keys", "exponentials", "attention_scores_forward", "soft_attention", "attention_look_backward",
+    "attention": ["attention_keys", "attention_scores_forward", "soft_attention", "attention_look_backward",
                   "context_weights_backward", "attention_keys_backward"],
     "beta gate": ["gate_forward", "gate_backward_preactivation"],
     "LSTM cell": ["lstm_cell_forward", "lstm_cell_backward"],

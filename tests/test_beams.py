@@ -18,7 +18,8 @@ def test_scores_are_those_of_one_caption_a_photo(xp, rng, dtype, largest, of):
     x[of] *= largest / np.abs(x[of]).max()
     x = [*x.values(), rng.standard_normal(A), rng.standard_normal(1)]
     keys, query, v, c = (to_device(y.astype(dtype), xp) for y in x)
-    scores = beam_additive_scores(keys, exponentials(keys), query, v, c, PHOTOS)
+    F = exponentials(keys)
+    scores = beam_additive_scores(keys if F is None else None, F, query, v, c, PHOTOS)
     wanted = additive_scores_forward(keys[to_device(PHOTOS, xp)], query, v, c)[0]
     assert scores.dtype == dtype and scores.shape == (len(PHOTOS), L)
     np.testing.assert_allclose(to_host(scores), to_host(wanted), atol=1e-13 if dtype == np.float64 else 2e-6)

@@ -154,7 +154,9 @@ def test_a_product_of_few_rows_is_a_product(monkeypatch, rng, two_threads, N, K,
         monkeypatch.setattr(affine, "SMALL", small)
         for x_, W_ in ((x, W), (np.asfortranarray(x), W), (np.repeat(x, 2, axis=1)[:, ::2], W), (x, turned)):
             np.testing.assert_allclose(layers.few_rows_product(x_, W_), x @ W.T, rtol=1e-12, atol=1e-13)
-    assert layers.for_few_rows(turned, N).flags.c_contiguous and layers.for_few_rows(turned, 10) is turned
+    laid = layers.for_few_rows(turned, N)
+    np.testing.assert_array_equal(laid, W)
+    assert laid.flags.c_contiguous and layers.for_few_rows(turned, 10) is turned
 
 
 def test_a_row_that_has_no_even_parts_goes_the_plain_way(monkeypatch, rng):

@@ -40,6 +40,12 @@ def test_conv2d_is_the_plain_sum(xp, rng, K, stride, padding):
     np.testing.assert_allclose(to_host(out), to_host(conv2d(x, W, b, stride, padding)), **CLOSE)
 
 
+def test_a_window_that_is_larger_than_the_map_is_refused(xp):
+    x, W, b = (xp.zeros(shape) for shape in ((1, 4, 2, 1), (3, 3, 1, 1), (1,)))
+    with pytest.raises(ValueError, match="3 x 3 cells does not fit into a map of 4 x 2"):
+        layers.conv2d_forward(x, W, b)
+
+
 @pytest.mark.parametrize(
     ("size", "K", "stride", "ceil", "windows"),
     [

@@ -430,7 +430,7 @@ def backward(cache, grads, frozen=False):
     g.add(W_x=cache.words.T @ dgates, b=dgates.sum(axis=0), W_beta=h_prev.T @ dgate, b_beta=dgate.sum(axis=0))
     dW_hz = g.stacked("W_h", "W_z")
     dW_hz += hz.T @ dgates
-    del dgates  # the largest of all
+    del dgates  # the largest that the loop made
     g.add(E=embedding_backward(dropout_backward(dwords, words_dropout), cache.embedding))
     dannotations_att = attention_keys_backward(p, config, cache, h_prev, dscores, dqueries, g, frozen)
     if frozen:
@@ -638,7 +638,8 @@ def step(params, config, state, words, parents):
 def attention_keys(p, config, annotations):
     """The part of f_att that depends on the photo alone: annotations (N, L, D) -> keys (N, L, A), F
 
-    One of the two is None: F (N, L, A) from `exponentials` stands for additive keys, which are as large, where it can.
+    One of the two is None: of additive keys F from `exponentials`, of the same size, is kept in their place, unless they are
+    too large for it.
     """
     if config.f_att == "dot":
         return annotations, None
@@ -672,7 +673,7 @@ def attention_keys_backward(p, config, cache, h_prev, dscores, dqueries, g, froz
 
 
 def attention_scores_forward(p, config, keys, h, F=None, out=None):
-    """e_t = f_att(a, h_{t-1}): keys (N, L, A), h (N, H), F (N, L, A) or None -> scores (N, L)
+    """e_t = f_att(a, h_{t-1}): keys (N, L, A) and F from attention_keys, h (N, H) -> scores (N, L)
 
     Additive: `out` (N, A) is where h W_s is written.
     """

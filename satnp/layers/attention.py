@@ -147,11 +147,14 @@ def _exponentials(keys):
 
 
 def summands(keys, query, F):
-    """(x, y, ratio) of saturation: exponentials where both can be had."""
+    """(x, y, ratio) of saturation: exponentials where both can be had. Where only F can, the keys are made from it."""
     E = None if F is None else exponentials(-query)
     if E is not None:
         return F, E, True
-    return (np.log(F) / -2 if keys is None else keys), query, False
+    if keys is None:
+        keys = np.log(F)
+        keys *= -0.5
+    return keys, query, False
 
 
 def saturation(x, y, ratio, out):

@@ -42,12 +42,12 @@ def region(x, photos, top, left, out):
 def finishing(b, S, relu):
     """finish(y, out): out = y + b, or max(y + b, 0), the last touch of a convolution, while y is in the cache
 
-    b (F,); y (..., S, F) -> out (..., S, F)
+    b (F,); y (..., S, F), of S columns -> out (..., S, F)
     """
     xp, zero = xp_of(b), 0
-    if xp is np:  # a whole row of cells at a time, and no maximum with a scalar: NumPy has no fast loop for either
-        b = b + np.zeros((S, 1), b.dtype)
-        zero = np.zeros_like(b)
+    if xp is np:
+        b = b + np.zeros((S, 1), b.dtype)  # for a whole row of cells: each run of F numbers would cost as much as 500
+        zero = np.zeros_like(b)  # NumPy has no fast loop for the maximum with a scalar
 
     def finish(y, out):
         xp.add(y, b, out=out)

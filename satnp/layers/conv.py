@@ -200,7 +200,7 @@ def pointwise_correlate(x, W, b, relu=False):
         np.matmul(rows[part].reshape(-1, C), W[0, 0], out=y.reshape(-1, F))
         finish(y, y)
 
-    parallel(work, shares(N * R, 2**24 // (S * C * F)))
+    parallel(work, shares(N * R, 2**24 // max(1, S * C * F)))
     return out.reshape(N, R, S, F)
 
 
@@ -215,7 +215,7 @@ def patches_correlate(x, W, b, stride, padding, relu=False, middle=None):
     middle (C, G): filters that see the cell in the middle alone; out[..., :G] is theirs, b (G + F,)
     """
     K, _, C, F = W.shape
-    windows = _windows_on_host(x, K, stride, padding)
+    windows = _padded_windows(x, K, stride, padding)
     N, P, Q = windows.shape[:3]
     G = 0 if middle is None else middle.shape[1]
     W, cell = W.reshape(K * K * C, F), K * K // 2 * C
@@ -235,7 +235,7 @@ def patches_correlate(x, W, b, stride, padding, relu=False, middle=None):
 
 
 def patches_weight_gradient(x, dout, W, stride, padding):
-    F, windows = dout.shape[3], _windows_on_host(x, W.shape[0], stride, padding)
+    F, windows = dout.shape[3], _padded_windows(x, W.shape[0], stride, padding)
 
     def work(pieces):
         return sum(_patches(windows[piece]).T @ dout[piece].reshape(-1, F) for piece in pieces)
@@ -246,13 +246,15 @@ def patches_weight_gradient(x, dout, W, stride, padding):
 def _windows(x, K, stride):
     """Every K x K window of x: (N, P, Q, K, K, C), a view."""
     (N, R, S, C), (photo, row, column, channel) = x.shape, x.strides
+    if K > min(R, S):
+        raise ValueError(f"a window of {K} x {K} cells does not fit into a map of {R} x {S}")
     shape = N, output_size(R, K, stride), output_size(S, K, stride), K, K, C
     strides = photo, stride * row, stride * column, row, column, channel
     return xp_of(x).lib.stride_tricks.as_strided(x, shape, strides)
 
 
-def _windows_on_host(x, K, stride, padding):
-    """The same of x with zeros around it, all cells side by side in memory: they are copied a row of a window at a time."""
+def _padded_windows(x, K, stride, padding):
+    """The windows of x with zeros around it; its cells lie side by side, so a patch is copied in runs of K * C numbers."""
     return _windows(np.ascontiguousarray(pad(x, padding, padding)), K, stride)
 
 
@@ -263,7 +265,7 @@ def _pieces(windows):
 
 
 def _patches(windows):
-    """windows (n, k, Q, K, K, C) as rows: (n * k * Q, K * K * C)"""
+    """windows (n, k, Q, K, K, C) as rows (n * k * Q, K * K * C), in this thread's memory, which the next call overwrites"""
     out = scratch("patches", windows.shape, windows.dtype)
     out[...] = windows
     return out.reshape(-1, prod(windows.shape[3:]))
