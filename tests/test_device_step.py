@@ -46,6 +46,7 @@ def test_a_step_of_any_kind_transfers_nothing_and_never_waits(choices):
     used = training_step(launches=None, **choices)  # more launches, for which no bound was asked
     assert used.launches > 300 and used.h2d == used.d2h == used.syncs == 0
 
+
 def device_bug(function, old, new):
     return bugs.Bug(new, function, old, new, None, None)
 
