@@ -79,9 +79,9 @@ def _conv(K, stride, padding):
     )  # fmt: skip
 
 
-def _max_pool(K, stride, ceil):
-    name = f"max_pool K={K} stride={stride} {'ceil' if ceil else 'floor'}"
-    return _layer(name, (), {"K": K, "stride": stride, "ceil": ceil}, x=(2, 7, 6, 3))
+def _max_pool(K, stride, ceil, relu=False):
+    name = f"max_pool K={K} stride={stride} {'ceil' if ceil else 'floor'}{' relu' if relu else ''}"
+    return _layer(name, (), {"K": K, "stride": stride, "ceil": ceil, "relu": relu}, x=(2, 7, 6, 3))
 
 
 CONVOLUTIONS = (1, 1, 0), (1, 2, 0), (2, 2, 1), (3, 1, 0), (3, 1, 1), (3, 2, 0), (3, 2, 1), (5, 3, 2)
@@ -106,7 +106,7 @@ LAYERS = [
     *(_conv(*sizes) for sizes in CONVOLUTIONS),
     _layer("conv2d_relu", (), {"padding": 1}, x=(2, 7, 6, 3), W=(3, 3, 3, 4), b=(4,)),
     _layer("expand_relu", x=(2, 5, 6, 3), W1=(1, 1, 3, 4), b1=(4,), W3=(3, 3, 3, 4), b3=(4,)),
-    *(_max_pool(*sizes) for sizes in ((2, 2, False), (3, 2, False), (3, 2, True), (2, 3, True))),
+    *(_max_pool(*sizes) for sizes in ((2, 2, False), (3, 2, False), (3, 2, True), (2, 3, True), (2, 2, False, True))),
     _layer("average_pool K=2 stride=2", (), {"K": 2, "stride": 2}, x=(2, 7, 6, 3)),
     _layer("average_pool K=3 stride=2", (), {"K": 3, "stride": 2}, x=(2, 7, 6, 3)),
     _layer("lstm_cell", gates=(3, 20), c_prev=(3, 5)),

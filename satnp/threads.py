@@ -19,7 +19,7 @@ _here = threading.local()
 def parallel(work, parts):
     """[work(part) for part in parts], on as many threads as `cores`; parts within parts go one after another."""
     parts = list(parts)
-    if len(parts) < 2 or cores() == 1 or getattr(_here, "inside", False):
+    if len(parts) < 2 or on_one_core():
         return [work(part) for part in parts]
     mine, *theirs = (parts[share] for share in shares(len(parts)))
     with _blas().limit(limits=1):
@@ -59,11 +59,23 @@ def shares(size, least=1):
     return [slice(a, b) for a, b in zip(ends, ends[1:], strict=False)]
 
 
+def on_one_core():
+    """Is this thread to use no other core: inside `parallel` and `ahead`, or where there is none?"""
+    return cores() == 1 or getattr(_here, "inside", False)
+
+
 @cache
 def cores():
     """How many threads there are: as many as BLAS has, so OMP_NUM_THREADS and its like decide for both."""
     libraries = [found["num_threads"] for found in _blas().info()]
     return max(libraries) if libraries else os.cpu_count() or 1
+
+
+@cache
+def small_kernels():
+    """Has BLAS kernels that multiply small matrices as they lie? OpenBLAS has, for processors with AVX-512."""
+    found = {library.get("architecture") for library in _blas().info() if library["internal_api"] == "openblas"}
+    return bool(found & {"SkylakeX", "Cooperlake", "SapphireRapids"})
 
 
 @cache

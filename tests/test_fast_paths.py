@@ -8,7 +8,7 @@ import pytest
 from satnp import layers, optim, threads
 from satnp.captioners import show_attend_tell as sat
 from satnp.captioners.contract import Batch
-from satnp.layers import affine, attention, vocabulary
+from satnp.layers import attention, products, vocabulary
 from tests import strict
 
 
@@ -144,14 +144,62 @@ def test_the_logits_are_held_once():
     assert peak < 1.4 * 4 * N * V
 
 
+@pytest.fixture
+def small_kernels(monkeypatch):
+    """As on a processor with AVX-512, in products of a few numbers."""
+    monkeypatch.setattr(products, "small_kernels", lambda: True)
+    monkeypatch.setattr(products, "on_one_core", lambda: True)
+    for name, value in {"SMALL": 200, "ROWS": 2, "COLUMNS": 3, "SUMMED": 2, "LARGE": 1, "FEW": range(1, 10)}.items():
+        monkeypatch.setattr(products, name, value)
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """The products that NumPy was asked for, by the shapes of their factors."""
+    seen, matmul = [], np.matmul
+    monkeypatch.setattr(np, "matmul", lambda x, y, out=None: seen.append((x.shape, y.shape)) or matmul(x, y, out=out))
+    return seen
+
+
+# rows of x: fewer than a piece has, whole pieces, some left over
+@pytest.mark.parametrize("M", [3, 4, 20, 23])
+@pytest.mark.parametrize("lead", [(), (3,)])
+def test_a_product_in_pieces_is_a_product(rng, small_kernels, counted, M, lead):
+    x, W = rng.standard_normal((*lead, M, 5)), rng.standard_normal((*lead, 5, 9))
+    wanted = np.einsum("...mk,...kn->...mn", x, W)
+    turned, wide = np.ascontiguousarray(x.swapaxes(-1, -2)).swapaxes(-1, -2), np.zeros((*lead, M, 12))
+    for x_ in (x, turned):
+        np.testing.assert_allclose(products.tall_product(x_, W), wanted, rtol=1e-12, atol=1e-13)
+    assert products.tall_product(x, W, out=wide[..., 2:11]).base is wide
+    np.testing.assert_allclose(wide, np.pad(wanted, [(0, 0)] * (len(lead) + 1) + [(2, 1)]), rtol=1e-12, atol=1e-13)
+    assert (((*lead, M // 4, 4, 5), (*lead, 1, 5, 9)) in counted) == (M >= 4)
+    if not lead:
+        out = np.empty((9, M))
+        np.testing.assert_allclose(products.wide_product(W.T, x.T, out), wanted.T, rtol=1e-12, atol=1e-13)
+        assert ((9, 5), (M // 3, 5, 3)) in counted
+        y = rng.standard_normal((M, 9))
+        np.testing.assert_allclose(products.summed_product(x, y), np.einsum("mk,mn->kn", x, y), rtol=1e-12, atol=1e-13)
+        assert (((M // 4, 5, 4), (M // 4, 4, 9)) in counted) == (M >= 8)
+
+
+def test_numbers_of_another_kind_are_multiplied_whole(rng, small_kernels, counted):
+    x, W = rng.standard_normal((20, 5)), rng.standard_normal((5, 9))
+    for x_, W_ in ((x + 1j * x, W.astype(complex)), (x.astype(np.float32), W), (x, rng.standard_normal((5, 300)))):
+        wanted = np.einsum("mk,kn->mn", x_, W_)
+        np.testing.assert_allclose(products.tall_product(x_, W_), wanted, rtol=1e-12, atol=1e-13)
+        out = np.empty(wanted.T.shape, wanted.dtype)
+        np.testing.assert_allclose(products.wide_product(W_.T, x_.T, out), wanted.T, rtol=1e-12, atol=1e-13)
+        y = np.repeat(W_, 4, axis=0)
+        np.testing.assert_allclose(products.summed_product(x_, y), np.einsum("mk,mn->kn", x_, y), rtol=1e-12, atol=1e-13)
+    assert all(len(shape) == 2 for shapes in counted for shape in shapes)
+
+
 @pytest.mark.parametrize(("N", "K", "R"), [(5, 12, 31), (7, 40, 9), (1, 3, 2), (3, 37, 50)])
-def test_a_product_of_few_rows_is_a_product(monkeypatch, rng, two_threads, N, K, R):
+def test_a_product_of_few_rows_is_a_product(monkeypatch, rng, two_threads, small_kernels, N, K, R):
     x, W = rng.standard_normal((N, K)), rng.standard_normal((R, K))
-    monkeypatch.setattr(affine, "LARGE", 1)
-    monkeypatch.setattr(affine, "FEW", range(1, 10))
     turned = np.asfortranarray(W)
     for small in (N * 8, N * K * 2, N * K * 8, N * K * R * 2):  # a row in many parts, in some, whole, all rows at once
-        monkeypatch.setattr(affine, "SMALL", small)
+        monkeypatch.setattr(products, "SMALL", small)
         for x_, W_ in ((x, W), (np.asfortranarray(x), W), (np.repeat(x, 2, axis=1)[:, ::2], W), (x, turned)):
             np.testing.assert_allclose(layers.few_rows_product(x_, W_), x @ W.T, rtol=1e-12, atol=1e-13)
     laid = layers.for_few_rows(turned, N)
@@ -159,9 +207,12 @@ def test_a_product_of_few_rows_is_a_product(monkeypatch, rng, two_threads, N, K,
     assert laid.flags.c_contiguous and layers.for_few_rows(turned, 10) is turned
 
 
-def test_a_row_that_has_no_even_parts_goes_the_plain_way(monkeypatch, rng):
-    x, W = rng.standard_normal((20, 2003)), rng.standard_normal((30, 2003))  # a prime
-    monkeypatch.setattr(affine, "LARGE", 1)
-    monkeypatch.setattr(affine, "SMALL", 20 * 2003)
-    monkeypatch.setattr(affine, "parallel", None)
+@pytest.mark.parametrize("why", ["no even parts", "no kernels for it"])
+def test_a_product_of_few_rows_can_go_the_plain_way(monkeypatch, rng, small_kernels, why):
+    x, W = rng.standard_normal((8, 2003)), rng.standard_normal((30, 2003))  # a prime
+    monkeypatch.setattr(products, "SMALL", 8 * 2003)
+    if why == "no kernels for it":
+        x, W = x[:, :2000].copy(), W[:, :2000].copy()
+        monkeypatch.setattr(products, "small_kernels", lambda: False)
+    monkeypatch.setattr(products, "parallel", None)
     np.testing.assert_allclose(layers.few_rows_product(x, W), x @ W.T, rtol=1e-12, atol=1e-13)

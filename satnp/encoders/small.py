@@ -17,10 +17,10 @@ from satnp.layers import (
     conv2d_backward,
     conv2d_backward_weights,
     conv2d_forward,
+    conv2d_relu_forward,
     max_pool_backward,
     max_pool_forward,
     relu_backward,
-    relu_forward,
 )
 
 
@@ -56,8 +56,8 @@ class Config:
 
 class Stage(NamedTuple):
     conv: object
-    pool: object
     relu: object
+    pool: object
 
 
 def shapes(config):
@@ -90,12 +90,13 @@ def forward(params, config, images):
         if stage == last:
             x = xp.concatenate([x, coordinates(*x.shape[:3], xp, x.dtype)], axis=3)
         stride, padding = (2, 2) if stage == 0 else (1, 1)
-        x, conv = conv2d_forward(x, params[f"W{stage}"], params[f"b{stage}"], stride, padding)
-        pool = None
+        W, b, relu, pool = params[f"W{stage}"], params[f"b{stage}"], None, None
         if 0 < stage < last:
-            x, pool = max_pool_forward(x, 2, 2)
-        x, relu = relu_forward(x)
-        stages.append(Stage(conv, pool, relu))
+            x, conv = conv2d_forward(x, W, b, padding=1)
+            x, pool = max_pool_forward(x, 2, 2, relu=True)
+        else:
+            x, (conv, relu) = conv2d_relu_forward(x, W, b, stride, padding)
+        stages.append(Stage(conv, relu, pool))
     return x.reshape(x.shape[0], -1, config.D), (stages, x.shape)
 
 
@@ -104,10 +105,8 @@ def backward(dannotations, cache, grads):
     stages, shape = cache
     dx, last = dannotations.reshape(shape), len(stages) - 1
     for stage in range(last, -1, -1):
-        conv, pool, relu = stages[stage]
-        dx = relu_backward(dx, relu)
-        if pool is not None:
-            dx = max_pool_backward(dx, pool)
+        conv, relu, pool = stages[stage]
+        dx = relu_backward(dx, relu) if pool is None else max_pool_backward(dx, pool)
         if stage == 0:
             dW, db = conv2d_backward_weights(dx, conv)
         else:

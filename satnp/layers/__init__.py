@@ -9,7 +9,7 @@ from satnp.layers.activations import (
     tanh_backward,
     tanh_forward,
 )
-from satnp.layers.affine import affine_backward, affine_forward, few_rows_product, for_few_rows
+from satnp.layers.affine import affine_backward, affine_forward
 from satnp.layers.attention import (
     additive_keys_backward,
     additive_look_backward,
@@ -45,6 +45,7 @@ from satnp.layers.initial_state import initial_state_backward, initial_state_for
 from satnp.layers.lstm import lstm_cell_backward, lstm_cell_forward
 from satnp.layers.penalty import doubly_stochastic_backward, doubly_stochastic_forward
 from satnp.layers.pool import average_pool_backward, average_pool_forward, max_pool_backward, max_pool_forward
+from satnp.layers.products import few_rows_product, for_few_rows
 from satnp.layers.softmax import (
     SoftmaxCache,
     cross_entropy_backward,

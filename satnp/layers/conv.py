@@ -12,6 +12,7 @@ from satnp.backend import xp_of
 from satnp.layers import winograd
 from satnp.layers.activations import OutputCache, relu_backward
 from satnp.layers.blocks import blocks, finishing, parallel_blocks, scratch
+from satnp.layers.products import summed_product, tall_product
 from satnp.threads import parallel, shares
 
 PATCHES = 2**21  # bytes of patches at a time, so that they stay in the cache
@@ -130,18 +131,21 @@ def conv2d_backward_input(dout, cache):
     """dout (N, P, Q, F) -> dx (N, R, S, C): each cell hears, through each weight, from the output that it fed."""
     x, W, stride, padding = cache
     (N, R, S, C), (_, P, Q, F), K = x.shape, dout.shape, W.shape[0]
-    back = W[::-1, ::-1].swapaxes(2, 3)  # the sum over outputs is a convolution with the kernel turned around
+    WT = W.swapaxes(2, 3)
+    back = WT[::-1, ::-1]  # the sum over outputs is a convolution with the kernel turned around
     if _on_host(x, W, dout) and winograd.pays(dout.shape, back.shape, stride, K - 1 - padding):
         return winograd.correlate(dout, back, np.zeros(C, dout.dtype), K - 1 - padding)
     xp = xp_of(dout)
-    dx = xp.zeros((N, R + 2 * padding, S + 2 * padding, C), dtype=dout.dtype)
+    WT = xp.ascontiguousarray(WT)
+    dx = xp.empty((N, R + 2 * padding, S + 2 * padding, C), dtype=dout.dtype)
 
     def work(pieces):
         for photos, _ in pieces:
-            rows = dout[photos].reshape(-1, F)
+            dx[photos], rows = 0, dout[photos].reshape(-1, F)
             for i in range(K):
                 for j in range(K):
-                    dx[photos, window(i, stride, P), window(j, stride, Q)] += (rows @ W[i, j].T).reshape(-1, P, Q, C)
+                    cells = photos, window(i, stride, P), window(j, stride, Q)
+                    dx[cells] += tall_product(rows, WT[i, j]).reshape(-1, P, Q, C)
 
     a_photo = P * Q * max(C, F) * dout.itemsize
     parallel_blocks(work, blocks(N, 1, max(1, PATCHES // a_photo)) if xp is np else [(slice(0, N), None)])
@@ -197,7 +201,7 @@ def pointwise_correlate(x, W, b, relu=False):
 
     def work(part):
         y = out[part]
-        np.matmul(rows[part].reshape(-1, C), W[0, 0], out=y.reshape(-1, F))
+        tall_product(rows[part].reshape(-1, C), W[0, 0], out=y.reshape(-1, F))
         finish(y, y)
 
     parallel(work, shares(N * R, 2**24 // max(1, S * C * F)))
@@ -225,9 +229,9 @@ def patches_correlate(x, W, b, stride, padding, relu=False, middle=None):
         for piece in pieces:
             patches, y = _patches(windows[piece]), out[piece]
             sums = y.reshape(-1, G + F)
-            np.matmul(patches, W, out=sums[:, G:])
+            tall_product(patches, W, out=sums[:, G:])
             if G:
-                np.matmul(patches[:, cell : cell + C], middle, out=sums[:, :G])
+                tall_product(patches[:, cell : cell + C], middle, out=sums[:, :G])
             finish(y, y)
 
     parallel_blocks(work, _pieces(windows))
@@ -238,7 +242,7 @@ def patches_weight_gradient(x, dout, W, stride, padding):
     F, windows = dout.shape[3], _padded_windows(x, W.shape[0], stride, padding)
 
     def work(pieces):
-        return sum(_patches(windows[piece]).T @ dout[piece].reshape(-1, F) for piece in pieces)
+        return sum(summed_product(_patches(windows[piece]), dout[piece].reshape(-1, F)) for piece in pieces)
 
     return sum(parallel_blocks(work, _pieces(windows))).reshape(W.shape)
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from satnp.backend import xp_of
+from satnp.layers.activations import OutputCache, relu_backward
 from satnp.layers.blocks import blocks, parallel_blocks
 from satnp.layers.conv import output_size, pad, window
 
@@ -16,6 +17,7 @@ class MaxPoolCache(NamedTuple):
     out: object
     K: int
     stride: int
+    relu: bool
 
 
 class AveragePoolCache(NamedTuple):
@@ -24,39 +26,42 @@ class AveragePoolCache(NamedTuple):
     stride: int
 
 
-def max_pool_forward(x, K, stride, ceil=False):
+def max_pool_forward(x, K, stride, ceil=False, relu=False):
     """out[n, p, q] = max over i, j < K of x[n, p*stride + i, q*stride + j]
 
     x (N, R, S, C) -> out (N, P, Q, C)
 
-    ceil=True also takes the windows that stick out at the far edges (as the Caffe networks do).
+    ceil=True also takes the windows that stick out at the far edges (as the Caffe networks do); relu=True the maximum of
+    all that and 0, which is the pool of a ReLU.
     """
     xp, (N, R, S, C) = xp_of(x), x.shape
     P, Q = output_size(R, K, stride, ceil=ceil), output_size(S, K, stride, ceil=ceil)
     out = xp.empty((N, P, Q, C), dtype=x.dtype)
+    least = [xp.zeros((Q, C), dtype=x.dtype)] if relu else []
 
     def work(pieces):
         for photos, rows in pieces:
             top, bottom = rows.start * stride, (rows.stop - 1) * stride + K
             seen = _pad_far(x[photos, top:bottom], K, stride, rows.stop - rows.start, Q, -xp.inf)
             tall = _largest([seen[:, window(i, stride, rows.stop - rows.start)] for i in range(K)])
-            _largest([tall[:, :, window(j, stride, Q)] for j in range(K)], out[photos, rows])
+            _largest([tall[:, :, window(j, stride, Q)] for j in range(K)] + least, out[photos, rows])
 
     parallel_blocks(work, blocks(N, P, BLOCK // (stride * S * C)) if xp is np else [(slice(0, N), slice(0, P))])
-    return out, MaxPoolCache(x, out, K, stride)
+    return out, MaxPoolCache(x, out, K, stride, relu)
 
 
 def max_pool_backward(dout, cache):
     """dout (N, P, Q, C) -> dx (N, R, S, C); of equal maxima the first in reading order gets the gradient."""
-    x, out, K, stride = cache
+    x, out, K, stride, relu = cache
     xp = xp_of(x)
     _, P, Q, _ = out.shape
     padded = _pad_far(x, K, stride, P, Q, -xp.inf)
-    dx = xp.zeros(padded.shape, dtype=dout.dtype)
+    dx = xp.empty(padded.shape, dtype=dout.dtype)
 
     def work(pieces):
         for photos, _ in pieces:
-            left = dout[photos].copy()
+            dx[photos] = 0
+            left = relu_backward(dout[photos], OutputCache(out[photos])) if relu else dout[photos].copy()
             for i, j in _offsets(K):
                 cells = photos, window(i, stride, P), window(j, stride, Q)
                 taken = (padded[cells] == out[photos]).astype(dout.dtype)

@@ -12,6 +12,7 @@ import numpy as np
 
 from satnp import threads
 from satnp.layers.blocks import blocks, finishing, parallel_blocks, region, scratch
+from satnp.layers.products import tall_product, wide_product
 
 A = np.array([[1, 0, 0, 0], [1, 1, 1, 1], [1, -1, 1, -1], [1, 2, 4, 8], [1, -2, 4, -8], [0, 0, 0, 1]])
 B = np.array([[4, 0, 0, 0, 0, 0], [0, -4, 4, -2, 2, 4], [-5, -4, -4, -1, -1, 0], [0, 1, -1, 2, -2, -5],
@@ -61,9 +62,9 @@ def _correlate(x, U, finish, padding, pieces, out):
     for photos, rows in pieces:
         n, k = _size(photos), _size(rows)
         T = n * k * q
-        V = np.matmul(to_tiles, _tiles(x, photos, rows, q, padding), out=scratch("V", (36, T * C), x.dtype))
-        M = np.matmul(V.reshape(36, T, C), U, out=scratch("M", (36, T, F), x.dtype))
-        Y = np.matmul(to_outputs, M.reshape(36, T * F), out=scratch("Y", (16, T * F), x.dtype))
+        V = wide_product(to_tiles, _tiles(x, photos, rows, q, padding), out=scratch("V", (36, T * C), x.dtype))
+        M = tall_product(V.reshape(36, T, C), U, out=scratch("M", (36, T, F), x.dtype))
+        Y = wide_product(to_outputs, M.reshape(36, T * F), out=scratch("Y", (16, T * F), x.dtype))
         y = scratch("y", (n, k, 4, q, 4, F), x.dtype)
         y[...] = Y.reshape(4, 4, n, k, q, F).transpose(2, 3, 0, 4, 1, 5)
         seen = out[photos, 4 * rows.start : 4 * rows.stop]
@@ -87,11 +88,11 @@ def weight_gradient(x, dout, padding):
             n, k = _size(photos), _size(rows)
             T = n * k * q
             tiles = _tiles(x[..., channels], photos, rows, q, padding)
-            V = np.matmul(to_tiles, tiles, out=scratch("V", (36, T * c), x.dtype)).reshape(36, T, c)
+            V = wide_product(to_tiles, tiles, out=scratch("V", (36, T * c), x.dtype)).reshape(36, T, c)
             dy = region(dout, photos, 4 * rows.start, 0, scratch("y", (n, 4 * k, 4 * q, F), x.dtype))
             dY = scratch("Y", (4, 4, n, k, q, F), x.dtype)
             dY[...] = dy.reshape(n, k, 4, q, 4, F).transpose(2, 4, 0, 1, 3, 5)
-            dM = np.matmul(from_outputs, dY.reshape(16, T * F), out=scratch("M", (36, T * F), x.dtype)).reshape(36, T, F)
+            dM = wide_product(from_outputs, dY.reshape(16, T * F), out=scratch("M", (36, T * F), x.dtype)).reshape(36, T, F)
             dU += np.matmul(V.swapaxes(1, 2), dM, out=scratch("U", (36, c, F), x.dtype))
         return (WEIGHTS.T.astype(x.dtype) @ dU.reshape(36, c * F)).reshape(3, 3, c, F)
 
