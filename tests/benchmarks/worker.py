@@ -8,6 +8,7 @@ is {"seconds", "memory"}; SIZES, in JSON, replace those of the workload.
 
 import json
 import sys
+from statistics import median
 from time import perf_counter
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from satnp import threads
 from tests.benchmarks.workloads import WORKLOADS
 
-TURN = 0.3  # seconds at least: what is short is done again and again, or the caches and the threads would be cold
+TURN = 1  # seconds at least: what is short is done again and again, and its median told; threads wake slowly after a pause
 
 
 def main(name, peer, numbers, sizes="{}"):
@@ -26,14 +27,15 @@ def main(name, peer, numbers, sizes="{}"):
     run = make(given)
     del given  # a peer has its own tensors of it
     while True:
-        started, runs, seconds = perf_counter(), 0, 0.0
-        while runs == 0 or seconds < TURN:
+        seconds = []
+        while sum(seconds) < TURN:
+            started = perf_counter()
             found = run()
-            runs, seconds = runs + 1, perf_counter() - started
+            seconds.append(perf_counter() - started)
         if numbers:
             np.savez(numbers, **{name: np.asarray(x) for name, x in found.items()})
             numbers = None
-        print(json.dumps({"seconds": seconds / runs, "memory": memory(before)}), flush=True)
+        print(json.dumps({"seconds": median(seconds), "memory": memory(before)}), flush=True)
         if not sys.stdin.readline():
             return
 
