@@ -134,8 +134,8 @@ class Trainer:
         ) as bar:  # fmt: skip
             self.ranks.once(self._begin)
             while self.step < self.steps and not self.stopped:
-                cache, norm, count, N = self._train_step()
-                self.nats, self.words, seen = self.nats + cache.nll * N, self.words + count, seen + N
+                told, norm, count, N = self._train_step()
+                self.nats, self.words, seen = self.nats + told.nll * N, self.words + count, seen + N
                 self.step += 1
                 bar.update()
                 interrupted = self.ranks.any(signals)
@@ -151,7 +151,7 @@ class Trainer:
                             "start again in a new folder, with a lower learning_rate or clip"
                         )
                 if log:
-                    found = self._diagnostics(cache, N)
+                    found = self._diagnostics(told, N)
                     if self.ranks.rank == 0:
                         lr = recipe.learning_rate * self._schedule(self.step - 1)
                         self._log("train", loss=loss, grad_norm=norm, lr=lr, **found)
@@ -203,12 +203,13 @@ class Trainer:
 
         self.grads.flat[...] = 0
         annotations, encoder_cache = model.encode(photos)
-        _, cache = model.loss(annotations, captions, mask, noise)
-        dannotations = captioner.backward(cache, self.grads.part("decoder"), model.frozen)
+        _, *cache = model.loss(annotations, captions, mask, noise)  # in a list, from which backward takes it
+        told = cache[0].told
+        dannotations = captioner.backward(cache.pop(), self.grads.part("decoder"), model.frozen)
         if not model.frozen:
             ENCODERS[model.encoder].backward(dannotations, encoder_cache, self.grads.part("encoder"))
         if self.ranks.size > 1:
-            cache = self._sum(cache, n, N)
+            told = self._sum(told, n, N)
 
         norm, factor = optim.clip_factor(self.grads.flat, self.recipe.clip)
         update, _ = optim.OPTIMISERS[self.recipe.optimiser]
@@ -217,25 +218,25 @@ class Trainer:
             # a young average forgets faster, or it would remember the random start
             keep = min(self.recipe.averaging, (1 + self.step) / (10 + self.step))
             optim.average(self.average, self.params.flat, keep)
-        self.baseline = cache.baseline
-        return cache, norm, count, N
+        self.baseline = told.baseline
+        return told, norm, count, N
 
-    def _sum(self, cache, n, N):
-        """The gradient of all N captions, and `cache` with their nll and baseline, from those of this rank's n."""
+    def _sum(self, told, n, N):
+        """The gradient of all N captions, and `told` with their nll and baseline, from those of this rank's n."""
         grads, means = self.grads.flat, self.summed[self.params.flat.size :]
         grads *= n / N
-        means[0] = n / N * cache.nll
-        weight = CAPTIONERS[self.model.captioner].weights(cache).get("baseline")
+        means[0] = n / N * told.nll
+        weight = CAPTIONERS[self.model.captioner].weights(told).get("baseline")
         if weight is not None:
             means[2] = (n > 0) * weight
-            means[1] = means[2] * cache.baseline
+            means[1] = means[2] * told.baseline
         self.ranks.sum(self.summed)
-        return cache._replace(nll=means[0], baseline=cache.baseline if weight is None else means[1] / means[2])
+        return told._replace(nll=means[0], baseline=told.baseline if weight is None else means[1] / means[2])
 
-    def _diagnostics(self, cache, N):
+    def _diagnostics(self, told, N):
         """{name: mean over the N captions}, on rank 0."""
         captioner, (_, n) = CAPTIONERS[self.model.captioner], self.ranks.share(N)
-        found, weights = captioner.diagnostics(cache), captioner.weights(cache)
+        found, weights = captioner.diagnostics(told), captioner.weights(told)
         mine = {name: (float(to_host(x)), (n > 0) * float(to_host(weights[name]))) for name, x in found.items()}
         parts = list(self.ranks.gather(mine))
 

@@ -145,8 +145,8 @@ def _peak(model, N, T):
     before, _ = tracemalloc.get_traced_memory()
     noise = captioner.draw_noise(model.config, T, N, prod(model.grid), rng)
     annotations, encoder_cache = model.encode(photos)
-    _, cache = model.loss(annotations, captions, mask, noise)
-    dannotations = captioner.backward(cache, grads.part("decoder"), model.frozen)
+    _, *cache = model.loss(annotations, captions, mask, noise)  # as training does
+    dannotations = captioner.backward(cache.pop(), grads.part("decoder"), model.frozen)
     if not model.frozen:
         encoder.backward(dannotations, encoder_cache, grads.part("encoder"))
     _, peak = tracemalloc.get_traced_memory()

@@ -1,5 +1,6 @@
 """Show, Attend and Tell as a whole: equal to its step-by-step twin, to itself under padding, and on every device."""
 
+import weakref
 from itertools import product
 
 import numpy as np
@@ -177,7 +178,7 @@ def test_float32_is_float64_but_for_rounding(xp, choices):
     grads = params.zeros_like()
     dannotations = sat.backward(cache, grads)
     made = [loss, cache.nll, cache.alphas, cache.looks, cache.h_prev, cache.z, grads.flat, dannotations]
-    made += [cache.baseline, cache.hard.scores, *sat.diagnostics(cache).values()] if config.hard else []
+    made += [cache.baseline, cache.hard.scores, *sat.diagnostics(cache.told).values()] if config.hard else []
     assert {x.dtype for x in made} == {np.dtype("f4")}
     single = gradients(sat, params, config, batch, noise)
     params, batch, noise = world(config)
@@ -205,6 +206,18 @@ def test_gradients_are_added_and_a_frozen_encoder_gets_none(xp, choices):
     np.testing.assert_array_equal(to_host(twice.flat), to_host(once.flat))
     sat.backward(cache, twice)
     np.testing.assert_allclose(to_host(twice.flat), 2 * to_host(once.flat), rtol=1e-12)
+
+
+@each([SOFT[2], HARD[-1]])
+def test_a_cache_that_nobody_holds_is_let_go_on_the_way(monkeypatch, choices):
+    config = checks.sizes(**choices)
+    params, batch, noise = world(config)
+    _, *cache = sat.forward(params, config, batch, noise)
+    error, cell = weakref.ref(cache[0].vocabulary.error), weakref.ref(cache[0].steps[0].cell.i)
+    told, seen, deep_output_backward = cache[0].told, [], sat.deep_output_backward
+    monkeypatch.setattr(sat, "deep_output_backward", lambda *args: seen.append(error()) or deep_output_backward(*args))
+    sat.backward(cache.pop(), params.zeros_like(), frozen=True)
+    assert seen == [None] and cell() is None and sat.diagnostics(told)
 
 
 @each([{}, {"attention": "hard"}])
@@ -296,7 +309,7 @@ def training_step(xp, config, images, captions, mask, noise, encoder, decoder, m
     for name, p in params.items():
         norm, factor = optim.clip_factor(grads[name].flat, 0.5)
         optim.sgd(p.flat, grads[name].flat, memory[name], lr=0.01, factor=factor)
-    sat.diagnostics(cache)
+    sat.diagnostics(cache.told)
     return loss, norm, cache.baseline
 
 

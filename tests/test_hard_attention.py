@@ -142,7 +142,7 @@ def test_everything_stays_a_number_at_the_edges(xp, choices, edge):
             grads = params.zeros_like()
             dannotations = sat.backward(cache, grads)
             made = {"loss": loss, "gradients": grads.flat, "annotations": dannotations, "baseline": cache.baseline}
-            for name, x in (made | sat.diagnostics(cache)).items():
+            for name, x in (made | sat.diagnostics(cache.told)).items():
                 assert np.isfinite(to_host(x)).all() and x.dtype == np.float32, name
             assert to_host(grads.flat).any() and dannotations.shape == batch.annotations.shape
             assert (float(to_host(cache.baseline)) == -3) == (coins == [1])
@@ -230,7 +230,7 @@ def test_the_cost_and_the_diagnostics_are_what_they_are_called(xp, choices, rewa
         "alpha_entropy": entropy / (S * words), "beta": beta / (S * words), "reward": np.mean(rewards),
         "baseline": -3, "expected": np.mean(coins),
     }  # fmt: skip
-    found = {name: float(to_host(x)) for name, x in sat.diagnostics(cache).items()}
+    found = {name: float(to_host(x)) for name, x in sat.diagnostics(cache.told).items()}
     assert found == pytest.approx(wanted, rel=1e-12)
     assert float(to_host(loss)) == pytest.approx(cost, rel=1e-12)
     assert float(to_host(cache.nll)) == pytest.approx(nll, rel=1e-12)
@@ -241,4 +241,4 @@ def test_with_soft_attention_there_is_no_reward_to_log(xp):
     config = checks.sizes("additive", "scalar")
     params, batch, noise = world(config, xp)
     _, cache = sat.forward(params, config, batch, noise)
-    assert sat.diagnostics(cache).keys() == {"alpha_entropy", "beta"} and cache.baseline is None
+    assert sat.diagnostics(cache.told).keys() == {"alpha_entropy", "beta"} and cache.baseline is None

@@ -146,8 +146,8 @@ def test_a_minibatch_in_shares_has_the_gradient_of_the_whole(splits, tmp_path, c
     def step(ranks, captions=7):
         t = trainer(splits, tmp_path, ranks, config, clip=1e-3)
         t.order, t.baseline = [np.arange(captions)], np.array(-3.0)
-        cache, norm, count, N = t._train_step()
-        return t.grads.flat, t.params.flat, cache.nll, cache.baseline, norm, count, N, t._diagnostics(cache, N)
+        told, norm, count, N = t._train_step()
+        return t.grads.flat, t.params.flat, told.nll, told.baseline, norm, count, N, t._diagnostics(told, N)
 
     for captions in (7, 2):  # of 2 not each rank has one
         whole = step(ALONE, captions)
@@ -164,8 +164,8 @@ def test_a_baseline_is_kept_where_no_image_is_sampled(splits, tmp_path):
         t = trainer(splits, tmp_path, ranks, "hard")
         t.order, t.baseline = [np.arange(6)], np.array(-3.0)
         t.model.config = replace(t.model.config, coin_chance=1.0)
-        cache, *_ = t._train_step()
-        return t.baseline, t._diagnostics(cache, 6)
+        told, *_ = t._train_step()
+        return t.baseline, t._diagnostics(told, 6)
 
     (baseline, found), (other, _) = on_ranks(2, step)
     assert baseline == other == pytest.approx(-3, rel=1e-12)
@@ -177,8 +177,8 @@ def test_shares_on_the_strict_device_have_the_same_gradient_and_wait_for_nothing
     def step(ranks, xp):
         t = trainer(splits, tmp_path, ranks, config, xp=xp)
         t.order = [np.arange(7)]
-        cache, *_ = t._train_step()
-        return t.grads.flat, cache.nll, cache.baseline
+        told, *_ = t._train_step()
+        return t.grads.flat, told.nll, told.baseline
 
     with strict.no_sync():
         parts = on_ranks(2, lambda ranks: step(ranks, strict))

@@ -6,10 +6,11 @@
     shapes(config) -> {name: shape}           of its parameters
     init(config, rng) -> Parameters
     forward(params, config, batch, noise) -> loss, cache      cache.nll is the loss without penalties, nats a caption
-    backward(cache, grads, frozen) -> dannotations            adds into grads; None where the encoder is frozen
-    diagnostics(cache) -> {name: ()}                          means over a pass that a log should keep
-    weights(cache) -> {name: ()}                              of these means, and of the baseline if there is one, in those
-                                              of several passes as one
+    backward(cache, grads, frozen) -> dannotations            adds into grads; None where the encoder is frozen. It lets go
+                                              what it has used: give it a cache that you hold no more, and its memory is free
+    diagnostics(cache.told) -> {name: ()}                     means over a pass that a log should keep
+    weights(cache.told) -> {name: ()}                         of these means, and of the baseline if there is one, in those
+                                              of several passes as one; `told` is what is small in a cache
     decoding_noise(config, N, L, steps, rng)                  what is random in decoding, a host array, or None
     start(params, config, annotations, noise) -> State        decoding: N captions without a word, one a photo
     step(params, config, state, words, parents) -> log_probs (R, V), State, look (R, L)
@@ -17,7 +18,7 @@
                                               photo by photo; both on the host. look is where it looked
 
 What training remembers from one pass to the next (a moving baseline) comes in as noise.baseline and goes out as
-cache.baseline, both (); None where there is nothing yet.
+cache.baseline (and told.baseline), all (); None where there is nothing yet.
 """
 
 from typing import NamedTuple

@@ -220,6 +220,23 @@ class Cache(NamedTuple):
         """z_t (T, N, D)"""
         return self.hz[:-1, :, self.config.H :]
 
+    @property
+    def told(self):
+        betas = [step.gate.beta for step in self.steps]
+        return Told(self.config, self.nll, self.alphas, betas, self.doubly.mask, self.hard, self.baseline)
+
+
+class Told(NamedTuple):
+    """What a log tells of a pass. It holds nothing that only the way back needs."""
+
+    config: object
+    nll: object
+    alphas: object
+    betas: list         # T of (N, G)
+    mask: object        # (T, N)
+    hard: object
+    baseline: object
+
 
 class Hard(NamedTuple):
     """What hard attention keeps of a pass, N being S times the captions: scores (T, N, L), gumbel (T, N, L),
@@ -347,6 +364,7 @@ def forward(params, config, batch, noise):
         (h, c), cell_cache = lstm_cell_forward(few_rows_product(hz[t], W_hz), c, word_gates[t])
         hz[t + 1, :, :H] = h
         steps.append(Step(scores_cache, SoftmaxCache(alpha), gate_cache, cell_cache))
+    del W_hz  # as large as the weights
 
     # after the loop: the words that all states predict
     h_out, state_dropout = dropout_forward(_rows(hz[1:, :, :H]), _rows(noise.state))
@@ -374,7 +392,10 @@ def forward(params, config, batch, noise):
 
 
 def backward(cache, grads, frozen=False):
-    """Adds dloss/dparams into `grads` -> dannotations (N, L, D), or None where the encoder is frozen."""
+    """Adds dloss/dparams into `grads` -> dannotations (N, L, D), or None where the encoder is frozen.
+
+    Of a cache that nobody else holds, what is large is let go when it has been used.
+    """
     p, config, annotations, g = cache.params, cache.config, cache.annotations, grads
     words_dropout, state_dropout, hidden_dropout = cache.dropouts
     hard = cache.hard
@@ -386,6 +407,7 @@ def backward(cache, grads, frozen=False):
     dalphas = doubly_stochastic_backward(config.penalty, cache.doubly)
     dscores_hard = None if hard is None else score_gradients(config, cache)
     dhidden, dL_o, db_o = vocabulary_backward(1.0, cache.vocabulary)
+    cache = cache._replace(vocabulary=None)  # the largest of it, (T*N, V)
     g.add(L_o=dL_o, b_o=db_o)
     del dL_o  # a gradient as large as the vocabulary is not kept
     dhidden = dropout_backward(dhidden, hidden_dropout)
@@ -461,28 +483,28 @@ def _outer(dgate, W):
     return (dgate, W.T) if W.shape[1] == 1 else (dgate @ W.T, 1.0)
 
 
-def diagnostics(cache):
+def diagnostics(told):
     """{name: ()} of a pass: the entropy of alpha_t in nats and beta_t, means over the words. With hard attention also the
     share of the images at their expected value, the mean reward of the others in nats, and the baseline that it met."""
-    xp, hard, mask = xp_of(cache.alphas), cache.hard, cache.doubly.mask
+    xp, hard, mask = xp_of(told.alphas), told.hard, told.mask
     # a softmax forgets what is added to all scores, so log alpha does for them
-    scores = xp.log(xp.maximum(cache.alphas, 1e-30)) if hard is None else hard.scores
-    beta = xp.stack([step.gate.beta.mean(axis=1) for step in cache.steps])
+    scores = xp.log(xp.maximum(told.alphas, 1e-30)) if hard is None else hard.scores
+    beta = xp.stack([beta.mean(axis=1) for beta in told.betas])
     found = {
         "alpha_entropy": (mask * entropy(scores)).sum() / mask.sum(),
         "beta": (mask * beta).sum() / mask.sum(),
     }
     if hard is not None:
-        reward, sampled = _reward(cache.config, total, hard)[0], 1 - hard.expected
+        reward, sampled = _reward(told.config, total, hard)[0], 1 - hard.expected
         found["reward"] = (sampled * reward).sum() / xp.maximum(sampled.sum(), 1)
         found["baseline"] = hard.baseline
         found["expected"] = hard.expected.mean()
     return found
 
 
-def weights(cache):
+def weights(told):
     """{name: ()} of what the means in `diagnostics` and the baseline are over: they make one mean of several passes'."""
-    words, hard = cache.doubly.mask.sum(), cache.hard
+    words, hard = told.mask.sum(), told.hard
     found = {"alpha_entropy": words, "beta": words}
     if hard is not None:  # a pass where no image was sampled says next to nothing, and leaves b as it was
         sampled = xp_of(hard.mask).maximum((1 - hard.expected).sum(), 1e-20)

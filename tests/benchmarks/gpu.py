@@ -196,8 +196,8 @@ def sent_anew(xp):
     def step(batch):
         annotations, captions, mask, *noise = batch
         grads.flat[...] = 0
-        _, cache = sat.forward(params, config, Batch(annotations.astype(np.float32), captions, mask), sat.Noise(*noise))
-        sat.backward(cache, grads, frozen=True)
+        _, *cache = sat.forward(params, config, Batch(annotations.astype(np.float32), captions, mask), sat.Noise(*noise))
+        sat.backward(cache.pop(), grads, frozen=True)
         _, factor = optim.clip_factor(grads.flat, 5.0)
         optim.adam(params.flat, grads.flat, memory, 1e-4, factor)
 

@@ -54,8 +54,8 @@ def step(N, L, T, V, D=512, M=512, H=1000, A=512):
 
         def run():
             grads.flat[...] = 0
-            loss, cache = sat.forward(params, config, batch, noise)
-            sat.backward(cache, grads, frozen=True)
+            loss, *cache = sat.forward(params, config, batch, noise)
+            sat.backward(cache.pop(), grads, frozen=True)
             _, factor = optim.clip_factor(grads.flat, CLIP)
             optim.adam(params.flat, grads.flat, memory, RATE, factor)
             return {"loss": loss} | {name: grads[name] for name in COMPARED}
