@@ -128,7 +128,7 @@ def additive_keys_backward(dscores, queries, cache):
 
 
 LARGEST = 20   # of keys and queries: (exp(2 * 20) + exp(2 * 20))^2 is a float32
-BLOCK = 1 << 18  # numbers of R at a time: 1 MiB of float32
+BLOCK = 1 << 19  # numbers of R at a time: 2 MiB of float32; in smaller ones threads wait for each other
 
 
 def exponentials(keys):
