@@ -13,9 +13,10 @@ def xp_of(*arrays):
     The first array that is not NumPy's decides; Python numbers and None do not count.
     """
     for x in arrays:
-        module = type(x).__module__.partition(".")[0]
-        if module not in ("numpy", "builtins"):
-            return sys.modules["cupy" if module == "cupy" else type(x).__module__]
+        if type(x) is not np.ndarray:  # this is asked before each operation
+            module = type(x).__module__.partition(".")[0]
+            if module not in ("numpy", "builtins"):
+                return sys.modules["cupy" if module == "cupy" else type(x).__module__]
     return np
 
 

@@ -51,11 +51,14 @@ class Preprocessing:
 
         images (N, S, S, 3) RGB 0-255 -> x (N, S, S, 3)
         """
-        x = xp_of(images).empty(images.shape, dtype=dtype)
-        for c, (mean, scale) in enumerate(zip(self.mean, self.scales, strict=True)):
+        xp, S = xp_of(images), images.shape[2]
+        x = xp.empty(images.shape, dtype=dtype)
+        mean, scale = (xp.empty((S, 3), dtype=dtype) for _ in range(2))  # for a whole row of pixels, or NumPy goes by threes
+        for c in range(3):
             x[..., c] = images[..., c if self.channels == "RGB" else 2 - c]
-            x[..., c] -= mean
-            x[..., c] *= scale
+            mean[:, c], scale[:, c] = self.mean[c], self.scales[c]
+        x -= mean
+        x *= scale
         return x
 
 

@@ -46,8 +46,8 @@ def finishing(b, S, relu):
     """
     xp, zero = xp_of(b), 0
     if xp is np:
-        b = b + np.zeros((S, 1), b.dtype)  # for a whole row of cells: each run of F numbers would cost as much as 500
-        zero = np.zeros_like(b)  # NumPy has no fast loop for the maximum with a scalar
+        zero = np.zeros((S, len(b)), b.dtype)  # NumPy has no fast loop for the maximum with a scalar
+        b = b + zero  # for a whole row of cells: each run of F numbers would cost as much as 500
 
     def finish(y, out):
         xp.add(y, b, out=out)

@@ -9,7 +9,7 @@ from satnp.layers.activations import OutputCache, relu_backward
 from satnp.layers.blocks import blocks, parallel_blocks
 from satnp.layers.conv import output_size, pad, window
 
-BLOCK = 2**19  # numbers in the rows of x that are looked at at a time; in smaller ones threads wait for each other
+BLOCK = 2**20  # numbers in the rows of x that are looked at at a time; in smaller ones threads wait for each other
 
 
 class MaxPoolCache(NamedTuple):
