@@ -137,7 +137,7 @@ for stride, padding in ((1, 1), (2, 0), (2, 1)):
 # As products. out = patches @ W is an affine map, and lesson 01 has its gradients: dW = patches.T @ dout. For dx there would
 # be dpatches = dout @ W.T, and each cell collects from all the rows in which it occurs. satnp does that one weight place
 # (i, j) at a time: `dout @ W[i, j].T` is added to the cells that are the (i, j)-th of their window. No dpatches is ever
-# held in memory.
+# held in memory. (`tall_product` is that product, of many rows by a small matrix.)
 
 # %%
 show(conv.whole_weight_gradient)

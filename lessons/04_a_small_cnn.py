@@ -108,7 +108,8 @@ print(f"windows that are all zeros: {(pooled == 0).mean():.3f} (1/16 is {1 / 16:
 # %% [markdown]
 # What happens to the gradient of such a window? The pool gives it to the first zero, and there ReLU stops it: out > 0 is
 # False. So these ties do no harm. And since ReLU keeps the order of numbers, one may pool first: max(relu(x)) is
-# relu(max(x)). The same outputs, the same gradients, a quarter of the work for ReLU. The small encoder does it so:
+# relu(max(x)). The same outputs, the same gradients, a quarter of the work for ReLU. The small encoder does it so, by
+# `max_pool_forward(x, 2, 2, relu=True)`, and here it is in two:
 
 # %%
 pooled_first, pool_cache2 = max_pool_forward(x, 2, 2)

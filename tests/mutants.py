@@ -94,7 +94,7 @@ A1 = (
         Edit(conv2d_forward, "    return _corr", "    W = np.flip(W, axis=(0, 1))\n    return _corr"),
     ), ("forward",)),
     Mutant("dx with W as it is", "flipped", (
-        Edit(conv2d_backward_input, "    xp = xp_of(dout)\n", "    xp, W = xp_of(dout), W[::-1, ::-1]\n"),
+        Edit(conv2d_backward_input, "xp.ascontiguousarray(WT)", "xp.ascontiguousarray(back)"),
     )),
     Mutant("padding cut off at the far side only", "step", (
         Edit(conv2d_backward_input, "dx[:, padding : padding + R, padding : padding + S]",
@@ -103,7 +103,7 @@ A1 = (
     Mutant("overlaps of a pool lost", "overlap", (Edit(average_pool_backward, "+= dout / K**2", "= dout / K**2"),)),
     Mutant("overlaps of a maximum lost", "overlap", (
         body(max_pool_backward, """
-x, out, K, stride = cache
+x, out, K, stride, _ = cache
 P, Q = out.shape[1:3]
 padded = _pad_far(x, K, stride, P, Q, -np.inf)
 dx = np.zeros(padded.shape, dtype=dout.dtype)
@@ -133,7 +133,7 @@ return dx[:, : x.shape[1], : x.shape[2]]
     )),
     Mutant("every cell of the window", "spread", (
         body(max_pool_backward, """
-x, out, K, stride = cache
+x, out, K, stride, _ = cache
 P, Q = out.shape[1:3]
 dx = np.zeros_like(_pad_far(x, K, stride, P, Q, 0))
 for i, j in _offsets(K):
@@ -697,7 +697,7 @@ VARIANTS = {
     "A1": (
         (
             body(max_pool_backward, """
-x, out, K, stride = cache
+x, out, K, stride, _ = cache
 P, Q = out.shape[1:3]
 padded = _pad_far(x, K, stride, P, Q, -np.inf)
 dx = np.zeros(padded.shape, dtype=dout.dtype)

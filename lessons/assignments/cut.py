@@ -16,7 +16,7 @@ from lessons.assignments.declare import place
 PACKAGE = "captioner"
 OURS = "satnp", "lessons"
 SHARED = "lessons.assignments.support"
-SUPPORT = "satnp.backend", "satnp.elementwise", "satnp.threads"  # of these, what stands in SHARED
+SUPPORT = "satnp.backend", "satnp.elementwise", "satnp.threads", "satnp.layers.products"  # of these, what stands in SHARED
 TODO = "    # TODO: the docstring says what comes in and what goes out\n"
 
 

@@ -27,7 +27,7 @@ from satnp.layers.softmax import cross_entropy_backward, cross_entropy_forward
 A1 = (
     Mistake("flipped", "the kernel is turned around", (
         Edit(conv2d_forward, "_correlate(x, W, b", "_correlate(x, W[::-1, ::-1], b"),
-        Edit(conv2d_backward_input, "rows @ W[i, j].T", "rows @ W[K - 1 - i, K - 1 - j].T"),
+        Edit(conv2d_backward_input, "WT[i, j]", "WT[K - 1 - i, K - 1 - j]"),
         Edit(conv2d_backward_weights, "W, stride, padding)\n    dout",
              "W, stride, padding)[::-1, ::-1].copy()\n    dout")
     )),
@@ -44,7 +44,7 @@ A1 = (
              "x, W, stride, padding = cache\n    x, dout = x[:1], dout[:1]"),
     )),
     Mistake("overlap", "where windows overlap the last one wins, in place of a sum", (
-        Edit(conv2d_backward_input, "window(j, stride, Q)] += (rows", "window(j, stride, Q)] = (rows"),
+        Edit(conv2d_backward_input, "window(j, stride, Q)] += fed", "window(j, stride, Q)] = fed"),
         Edit(max_pool_backward, "taken += dx[cells]", "taken = np.where(taken != 0, taken, dx[cells])"),
         Edit(average_pool_backward, "window(j, stride, Q)] += dout", "window(j, stride, Q)] = dout")
     )),

@@ -41,3 +41,16 @@ def parallel(work, parts):
 def shares(size, least=1):
     """All of range(size), as one slice."""
     return [slice(0, size)]
+
+
+def tall_product(x, W, out=None):
+    """x W, in `out` where it is given"""
+    return np.matmul(x, W, out=out)
+
+
+wide_product = tall_product
+
+
+def summed_product(x, y):
+    """x^T y"""
+    return x.T @ y

@@ -144,8 +144,8 @@ def conv2d_backward_input(dout, cache):
             dx[photos], rows = 0, dout[photos].reshape(-1, F)
             for i in range(K):
                 for j in range(K):
-                    cells = photos, window(i, stride, P), window(j, stride, Q)
-                    dx[cells] += tall_product(rows, WT[i, j]).reshape(-1, P, Q, C)
+                    fed = tall_product(rows, WT[i, j]).reshape(-1, P, Q, C)
+                    dx[photos, window(i, stride, P), window(j, stride, Q)] += fed
 
     a_photo = P * Q * max(C, F) * dout.itemsize
     parallel_blocks(work, blocks(N, 1, max(1, PATCHES // a_photo)) if xp is np else [(slice(0, N), None)])
