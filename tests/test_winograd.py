@@ -16,6 +16,8 @@ from satnp.layers import (
     conv2d_relu_forward,
     expand_relu_backward,
     expand_relu_forward,
+    max_pool_backward,
+    max_pool_forward,
     winograd,
 )
 from satnp.layers.blocks import blocks, region
@@ -198,3 +200,13 @@ def test_a_region_is_0_outside_the_map(rng):
     for top, left, height, width in ((-1, -1, 5, 6), (0, 0, 3, 4), (1, 2, 5, 3), (-2, 1, 3, 2)):
         found = region(x, slice(0, 2), top, left, np.full((2, height, width, 1), np.nan))
         np.testing.assert_array_equal(found, padded[:, top + 5 : top + 5 + height, left + 5 : left + 5 + width])
+
+
+@pytest.mark.parametrize("channels", [(3, 4), (64, 64)])
+def test_no_photos_have_no_maps_and_gradients_of_zero(channels):
+    C, F = channels
+    out, cache = conv2d_forward(np.zeros((0, 8, 8, C)), np.zeros((3, 3, C, F)), np.zeros(F), padding=1)
+    dx, dW, db = conv2d_backward(out, cache)
+    assert out.shape == (0, 8, 8, F) and dx.shape == (0, 8, 8, C) and not dW.any() and not db.any()
+    pooled, cache = max_pool_forward(out, 2, 2, relu=True)
+    assert pooled.shape == (0, 4, 4, F) and max_pool_backward(pooled, cache).shape == (0, 8, 8, F)

@@ -67,5 +67,5 @@ def scratch(name, shape, dtype):
 
 
 def _cut(size, most):
-    count = min(size, 2 * -(-size // (2 * most)))
+    count = max(1, min(size, 2 * -(-size // (2 * most))))
     return [slice(a, b) for a, b in pairwise(size * k // count for k in range(count + 1))]

@@ -54,7 +54,7 @@ def max_pool_backward(dout, cache):
     """dout (N, P, Q, C) -> dx (N, R, S, C); of equal maxima the first in reading order gets the gradient."""
     x, out, K, stride, relu = cache
     xp = xp_of(x)
-    _, P, Q, _ = out.shape
+    _, P, Q, C = out.shape
     padded = _pad_far(x, K, stride, P, Q, -xp.inf)
     dx = xp.empty(padded.shape, dtype=dout.dtype)
 
@@ -71,7 +71,7 @@ def max_pool_backward(dout, cache):
                     taken += dx[cells]
                 dx[cells] = taken
 
-    parallel_blocks(work, blocks(len(x), 1, max(1, BLOCK // out[0].size)) if xp is np else [(slice(0, len(x)), None)])
+    parallel_blocks(work, blocks(len(x), 1, max(1, BLOCK // (P * Q * C))) if xp is np else [(slice(0, len(x)), None)])
     return dx[:, : x.shape[1], : x.shape[2]]
 
 

@@ -115,7 +115,7 @@ def _pays(N, W):
 def _fit(x, y, each, unit):
     """How many rows or columns of `each` multiplications make a SMALL product, by `unit`; 0 where it does not pay."""
     fits = xp_of(x, y) is np and x.dtype.kind == "f" and x.dtype == y.dtype
-    return SMALL // each // unit * unit if fits and on_one_core() and small_kernels() else 0
+    return SMALL // max(1, each) // unit * unit if fits and on_one_core() and small_kernels() else 0
 
 
 def _rows(x, rows):
