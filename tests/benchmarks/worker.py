@@ -1,4 +1,4 @@
-"""One side of a comparison in a process of its own: does the work once, then once more for each line it reads.
+"""One side of a comparison in a process of its own: does the work, then for TURN seconds more for each line it reads.
 
     python -m tests.benchmarks.worker NAME ours|eager|compile|port NUMBERS [SIZES]
 
@@ -26,15 +26,13 @@ def main(name, peer, numbers, sizes="{}"):
     given = workload.inputs()
     run = make(given)
     del given  # a peer has its own tensors of it
+    np.savez(numbers, **{name: np.asarray(x) for name, x in run().items()})  # a training step's next are others
     while True:
         seconds = []
         while sum(seconds) < TURN:
             started = perf_counter()
-            found = run()
+            run()
             seconds.append(perf_counter() - started)
-        if numbers:
-            np.savez(numbers, **{name: np.asarray(x) for name, x in found.items()})
-            numbers = None
         print(json.dumps({"seconds": median(seconds), "memory": memory(before)}), flush=True)
         if not sys.stdin.readline():
             return
