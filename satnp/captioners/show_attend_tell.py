@@ -363,6 +363,7 @@ def forward(params, config, batch, noise):
         _, gate_cache = gate_forward(h, context, p.W_beta, p.b_beta, out=hz[t, :, H:])  # z_t
         (h, c), cell_cache = lstm_cell_forward(few_rows_product(hz[t], W_hz), c, word_gates[t])
         hz[t + 1, :, :H] = h
+        gate_cache = gate_cache._replace(h=None)  # hz has it
         steps.append(Step(scores_cache, SoftmaxCache(alpha), gate_cache, cell_cache))
     del W_hz  # as large as the weights
 
