@@ -84,7 +84,7 @@ save(figure, "00_photo", "two triangles and a cross; the lines bound the 8 x 8 l
 annotations, (stages, _) = small.forward(encoder, model.encoder_config, photo[None])
 print("photo         ", photo[None].shape, photo.size, "numbers")
 for k, stage in enumerate(stages):
-    print(f"stage {k}        {stage.relu.out.shape}")
+    print(f"stage {k}        {(stage.pool or stage.relu).out.shape}")
 print("annotations   ", annotations.shape, annotations.size, "numbers")
 
 # %% [markdown]
