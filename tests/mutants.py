@@ -94,7 +94,7 @@ A1 = (
         Edit(conv2d_forward, "    return _corr", "    W = np.flip(W, axis=(0, 1))\n    return _corr"),
     ), ("forward",)),
     Mutant("dx with W as it is", "flipped", (
-        Edit(conv2d_backward_input, "xp.ascontiguousarray(WT)", "xp.ascontiguousarray(back)"),
+        Edit(conv2d_backward_input, "    xp = xp_of(dout)\n", "    xp, W = xp_of(dout), W[::-1, ::-1]\n"),
     )),
     Mutant("padding cut off at the far side only", "step", (
         Edit(conv2d_backward_input, "dx[:, padding : padding + R, padding : padding + S]",

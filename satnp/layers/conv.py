@@ -131,12 +131,11 @@ def conv2d_backward_input(dout, cache):
     """dout (N, P, Q, F) -> dx (N, R, S, C): each cell hears, through each weight, from the output that it fed."""
     x, W, stride, padding = cache
     (N, R, S, C), (_, P, Q, F), K = x.shape, dout.shape, W.shape[0]
-    WT = W.swapaxes(2, 3)
-    back = WT[::-1, ::-1]  # the sum over outputs is a convolution with the kernel turned around
+    back = W[::-1, ::-1].swapaxes(2, 3)  # the sum over outputs is a convolution with the kernel turned around
     if _on_host(x, W, dout) and winograd.pays(dout.shape, back.shape, stride, K - 1 - padding):
         return winograd.correlate(dout, back, np.zeros(C, dout.dtype), K - 1 - padding)
     xp = xp_of(dout)
-    WT = xp.ascontiguousarray(WT)
+    WT = xp.ascontiguousarray(W.swapaxes(2, 3))
     dx = xp.empty((N, R + 2 * padding, S + 2 * padding, C), dtype=dout.dtype)
 
     def work(pieces):
