@@ -318,14 +318,14 @@ for name, broken in (("blind", blind), ("gates i, f, g, o", misread)):
 #
 #     what                              in satnp.layers               lesson
 #     the derivative of a product       affine_backward                   01
-#     is a derivative right?            satnp.gradcheck                   02
+#     is a derivative right?            satnp.proof.gradcheck                   02
 #     photo to annotations              conv2d, max_pool, relu        03, 04
 #     eqs. 1-3, the LSTM                lstm_cell                     05, 06
 #     words in and words out            embedding, vocabulary             07
 #     eq. 4, scores                     additive_scores, dot_scores       08
 #     eqs. 5 and 13, look and mix       softmax, context                  09
 #     beta                              gate                              10
-#     learning, all together            satnp.training                    11
+#     learning, all together            satnp.training.trainer                    11
 #     looking at one place              satnp.estimators              12, 13
 #     the best sentence, and its marks  satnp.decoding, metrics           14
 #     fast on a processor, on a GPU     threads, kernels              15, 16

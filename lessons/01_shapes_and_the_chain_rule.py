@@ -48,10 +48,10 @@ from kit import near, save, show
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from satnp import bugs
-from satnp.gradcheck import numeric_gradient
 from satnp.layers import affine_backward, affine_forward, tanh_backward, tanh_forward
 from satnp.layers.activations import tanh_gradient
+from satnp.proof import bugs
+from satnp.proof.gradcheck import numeric_gradient
 
 x, w, b, y = 0.5, 1.2, -0.3, 0.9
 
@@ -275,8 +275,8 @@ square = rng.standard_normal((4, 4))
 print("but a square W lets it pass:", (rng.standard_normal((3, 4)) @ square).shape)
 
 # %% [markdown]
-# So a test with equal sizes is a weak test, and a test with different sizes cannot see everything either. `satnp.bugs` is a
-# zoo of real mistakes. Each is planted in the real source, and the gradient check says what is wrong, in words. What do
+# So a test with equal sizes is a weak test, and a test with different sizes cannot see everything either. `satnp.proof.bugs`
+# is a zoo of real mistakes. Each is planted in the real source, and the gradient check says what is wrong, in words. What do
 # you expect for each of these?
 
 # %%

@@ -5,7 +5,7 @@
 # cpu: 20 seconds
 # before: 01
 # equations: none of the paper's; Squire & Trapp 1998 for the complex step
-# about: satnp.gradcheck.check_gradients
+# about: satnp.proof.gradcheck.check_gradients
 #
 # A backward pass written by hand is wrong until shown to be right, and a wrong one often still trains, only worse. So we
 # need an instrument: numbers made from the forward pass alone, held against what the backward says. This lesson builds
@@ -34,9 +34,9 @@ import numpy as np
 from kit import near, save, show
 from matplotlib.figure import Figure
 
-from satnp import bugs, checks
-from satnp.gradcheck import Case, check_gradients, diagnose, numeric_gradient, relative_error
 from satnp.layers import relu_backward, relu_forward, softmax_backward, softmax_forward, tanh_backward, tanh_forward
+from satnp.proof import bugs, checks
+from satnp.proof.gradcheck import Case, check_gradients, diagnose, numeric_gradient, relative_error
 
 
 def one_sided(f, x, h):
@@ -494,9 +494,9 @@ except ValueError as error:
 # %% [markdown]
 # ## Predict
 #
-# Let us count. `satnp.bugs` is a zoo: real mistakes, each planted in the real source while a check runs. We try those in
-# single layers (some of which you will meet only later) with a common check: central differences, np.allclose, arrays that
-# may be written to. It is made weaker in one way at a time, then in all three. Last comes satnp's check. Which weakness
+# Let us count. `satnp.proof.bugs` is a zoo: real mistakes, each planted in the real source while a check runs. We try those
+# in single layers (some of which you will meet only later) with a common check: central differences, np.allclose, arrays
+# that may be written to. It is made weaker in one way at a time, then in all three. Last comes satnp's check. Which weakness
 # costs most?
 #
 #     strict         random upstream, tolerance 1e-6, the inputs of satnp's own cases

@@ -38,9 +38,9 @@ import numpy as np
 from kit import near, save, show
 from matplotlib.figure import Figure
 
-from satnp import bugs, checks
-from satnp.gradcheck import Case, check_gradients
 from satnp.layers import conv, conv2d_backward, conv2d_backward_input, conv2d_forward, winograd
+from satnp.proof import bugs, checks
+from satnp.proof.gradcheck import Case, check_gradients
 from satnp.reference.conv import conv2d
 
 show(conv2d)

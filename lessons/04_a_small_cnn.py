@@ -39,11 +39,10 @@ import numpy as np
 from kit import near, save, show
 from matplotlib.figure import Figure
 
-from satnp import bugs
+from satnp.arrays.parameters import Parameters
 from satnp.data.scenes import SHAPES, SIDE, make_scenes
 from satnp.encoders import small
 from satnp.encoders.photos import Preprocessing
-from satnp.gradcheck import Case, check_gradients, numeric_gradient
 from satnp.layers import (
     affine_backward,
     affine_forward,
@@ -54,8 +53,9 @@ from satnp.layers import (
     relu_backward,
     relu_forward,
 )
-from satnp.optim import adam, new_state
-from satnp.parameters import Parameters
+from satnp.proof import bugs
+from satnp.proof.gradcheck import Case, check_gradients, numeric_gradient
+from satnp.training.optim import adam, new_state
 
 cells = np.array([[3, 1, 4, 1, 5, 9], [2, 6, 5, 3, 5, 8], [9, 7, 9, 3, 2, 3], [8, 4, 6, 2, 6, 4.0]])
 x = cells[None, :, :, None]

@@ -16,8 +16,8 @@ import numpy as np
 from kit import near, save, show
 from matplotlib.figure import Figure
 
-from satnp.gradcheck import numeric_gradient
 from satnp.layers import lstm, lstm_cell_forward, sigmoid
+from satnp.proof.gradcheck import numeric_gradient
 
 np.set_printoptions(precision=4, suppress=True, linewidth=80)
 rng = np.random.default_rng(0)

@@ -16,9 +16,9 @@ import numpy as np
 from kit import near, save, show
 from matplotlib.figure import Figure
 
-from satnp import bugs
-from satnp.gradcheck import diagnose, numeric_gradient, relative_error
 from satnp.layers import lstm, lstm_cell_backward, lstm_cell_forward
+from satnp.proof import bugs
+from satnp.proof.gradcheck import diagnose, numeric_gradient, relative_error
 
 np.set_printoptions(precision=4, suppress=True, linewidth=80)
 rng = np.random.default_rng(0)
@@ -467,7 +467,7 @@ for mistake in ("i, g swapped", "no tanh'"):
 # Columns 0-3 and 12-15: the sentence names the two gates, i and g. Without tanh' all but the o block is wrong:
 # do = dh * tanh_c is the only one that does not need dc.
 #
-# satnp keeps such mistakes in a table, `satnp.bugs`, and plants them in its own source. Three of them live in
+# satnp keeps such mistakes in a table, `satnp.proof.bugs`, and plants them in its own source. Three of them live in
 # the LSTM (here H = 5, so a block has 5 columns):
 
 # %%

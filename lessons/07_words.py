@@ -16,9 +16,7 @@ import numpy as np
 from kit import near, save, show
 from matplotlib.figure import Figure
 
-from satnp import bugs
 from satnp.data.captions import Vocabulary, pad
-from satnp.gradcheck import numeric_gradient
 from satnp.layers import (
     affine_backward,
     affine_forward,
@@ -30,6 +28,8 @@ from satnp.layers import (
     vocabulary_backward,
     vocabulary_forward,
 )
+from satnp.proof import bugs
+from satnp.proof.gradcheck import numeric_gradient
 
 np.set_printoptions(precision=4, suppress=True, linewidth=80)
 rng = np.random.default_rng(0)
@@ -253,7 +253,7 @@ near("dW in one", vocabulary_backward(1.0, cache)[1], gradients[1], within=1e-14
 # %% [markdown]
 # ## Break it
 #
-# satnp.bugs plants these mistakes in the real source and runs the check of that layer. What does each check
+# satnp.proof.bugs plants these mistakes in the real source and runs the check of that layer. What does each check
 # say? Two of the checks are named after what makes them see: "repeated ids", "zero weights". With other inputs
 # they would be blind.
 

@@ -28,8 +28,6 @@ import numpy as np
 from kit import near, save, show
 from matplotlib.figure import Figure
 
-from satnp import bugs
-from satnp.gradcheck import diagnose, numeric_gradient
 from satnp.layers import (
     doubly_stochastic_backward,
     doubly_stochastic_forward,
@@ -39,6 +37,8 @@ from satnp.layers import (
     softmax_backward,
     softmax_forward,
 )
+from satnp.proof import bugs
+from satnp.proof.gradcheck import diagnose, numeric_gradient
 
 np.set_printoptions(precision=4, suppress=True, linewidth=78)
 rng = np.random.default_rng(0)

@@ -26,13 +26,14 @@ from kit import near, save, show
 from matplotlib.figure import Figure
 from threadpoolctl import threadpool_limits
 
-from satnp import bugs, optim
 from satnp.captioners import show_attend_tell as sat
 from satnp.captioners.contract import Batch
 from satnp.data.captions import END, START, Vocabulary, pad
 from satnp.data.scenes import make_scenes
 from satnp.encoders import small
-from satnp.gradcheck import numeric_gradient
+from satnp.proof import bugs
+from satnp.proof.gradcheck import numeric_gradient
+from satnp.training import optim
 
 np.set_printoptions(precision=4, suppress=True, linewidth=78)
 scenes = make_scenes(20, "train", seed=0)
@@ -303,7 +304,7 @@ assert all(PASSES[name](x) for name, x in table["right"].items())
 # - *photo lost*: every caption sees the mean of all photos
 # - *state cancels*: f_att does not hear h (lesson 08), so W_s might as well be 0
 # - *wrong photos*: the list of photos and the list of captions are out of step by one, from the beginning
-# - *attention's dh lost* and *c not carried*: two forgotten parts of the backward pass, from the zoo in `satnp.bugs`
+# - *attention's dh lost* and *c not carried*: two forgotten parts of the backward pass, from the zoo in `satnp.proof.bugs`
 
 # %%
 zoo = {bug.name: bug for bug in bugs.BUGS}
@@ -375,8 +376,8 @@ save(figure, "11_checks", "left, most bugs hardly show in the loss; right, with 
 # ## Exercises
 #
 # 1. The start check at V = 10,000: build such a Config, draw random captions. Check: 9.3 nats a word, log V = 9.21.
-# 2. Plant "h not carried to the step before" and "context's gradient from the output layer lost" from `satnp.bugs`. Check:
-#    the gradient is off by 0.032 and 0.0078; no other column notices.
+# 2. Plant "h not carried to the step before" and "context's gradient from the output layer lost" from `satnp.proof.bugs`.
+#    Check: the gradient is off by 0.032 and 0.0078; no other column notices.
 # 3. Set config.penalty to 5 and train. Check: "overfit" still passes. The spread over locations of sum_t alpha_ti (standard
 #    deviation, mean over captions) falls from 0.12 to 0.01.
 # 4. Write the loop of `backward` for one step, T = 1, on paper: which of the four parts of dh are there? Check with the

@@ -28,10 +28,11 @@ import numpy as np
 from kit import near, save, show
 from matplotlib.figure import Figure
 
-from satnp import bugs, enumeration, estimators
+from satnp import estimators
 from satnp.captioners import show_attend_tell as sat
-from satnp.gradcheck import numeric_gradient
 from satnp.layers import softmax, softmax_backward, softmax_forward
+from satnp.proof import bugs, enumeration
+from satnp.proof.gradcheck import numeric_gradient
 
 np.set_printoptions(precision=4, suppress=True, linewidth=78)
 rng = np.random.default_rng(0)

@@ -36,12 +36,12 @@ import numpy as np
 from kit import near, save, show
 from matplotlib.figure import Figure
 
-from satnp import bugs, enumeration
 from satnp.captioners import show_attend_tell as sat
-from satnp.enumeration import PATHS, L, T
 from satnp.estimators import entropy, entropy_gradient, leave_one_out, moving_average
-from satnp.gradcheck import diagnose, numeric_gradient
 from satnp.layers import softmax
+from satnp.proof import bugs, enumeration
+from satnp.proof.enumeration import PATHS, L, T
+from satnp.proof.gradcheck import diagnose, numeric_gradient
 
 np.set_printoptions(precision=4, suppress=True, linewidth=78)
 rng = np.random.default_rng(0)

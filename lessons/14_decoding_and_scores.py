@@ -26,7 +26,7 @@ from satnp.captioners import show_attend_tell
 from satnp.captioners.contract import State
 from satnp.data.scenes import is_true, make_scenes
 from satnp.decoding import beam_search
-from satnp.metrics import bleu, cider_d, score
+from satnp.scores.metrics import bleu, cider_d, score
 
 np.set_printoptions(precision=4, suppress=True, linewidth=78)
 END, START = 2, 1  # ids; 0 is padding, 3 the unknown word, and neither is ever said
@@ -368,8 +368,8 @@ assert unclipped > 1.9 * clipped
 # 1. On paper: BLEU-1 of "a a red cross" against "a red cross" and "a big red cross". Then ask `bleu`. (.75)
 # 2. Add a third photo with "a green cross" from people and captioner alike. What becomes of CIDEr-D of photo 1, and why does
 #    it rise? (2.908: "cross", which it missed, weighs less now that two photos have it.)
-# 3. ROUGE-L takes the longest common subsequence of words; its formula is in the docstring of `satnp.metrics.rouge_l`. Write
-#    it for one reference and mark the two photos. (.6667 and .7722)
+# 3. ROUGE-L takes the longest common subsequence of words; its formula is in the docstring of
+#    `satnp.scores.metrics.rouge_l`. Write it for one reference and mark the two photos. (.6667 and .7722)
 # 4. `satnp.decoding.sample` draws a sentence. Draw for the 200 scenes with default_rng(0) at temperatures .5, 1 and 2. How
 #    many are true? (.980, .915, .205)
 # 5. A wider beam can do worse. On how many of the 300 tables is the sentence of beam 2 less probable than the greedy one?

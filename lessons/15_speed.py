@@ -12,7 +12,10 @@
 # numbers against the plain form.
 
 # %%
-import satnp  # before NumPy: it sets how this process uses memory and threads
+import satnp
+from satnp.arrays import runtime
+
+runtime.tune()  # as the commands do, before NumPy is imported: how this process uses memory and threads
 
 # isort: split
 from contextlib import ExitStack
@@ -25,13 +28,13 @@ from kit import near, save, show
 from matplotlib.figure import Figure
 from threadpoolctl import threadpool_limits
 
-from satnp import optim
+from satnp.arrays.threads import cores
 from satnp.captioners import show_attend_tell as sat
 from satnp.captioners.contract import Batch
 from satnp.layers import attention, conv, embedding_backward, embedding_forward, lstm, winograd
 from satnp.reference import conv as plain
 from satnp.reference import show_attend_tell as reference
-from satnp.threads import cores
+from satnp.training import optim
 
 threadpool_limits(1)  # with more, the times would say how busy the other cores are
 rng = np.random.default_rng(0)

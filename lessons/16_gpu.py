@@ -5,7 +5,7 @@
 # cpu: 5 seconds
 # before: 05, 15
 # equations: none
-# about: satnp.formulas.kernel
+# about: satnp.arrays.formulas.kernel
 #
 # A GPU computes fast and starts slowly. Every operation on an array is a kernel that has to be launched, and
 # every look at a value stops the program until all of them are done. So: few launches, no looks. Both can be
@@ -23,14 +23,16 @@ from matplotlib.figure import Figure
 
 sys.path.insert(0, str(Path(kit.__file__).parents[1]))  # the clone: tests/ is no part of the package
 
-from satnp import bugs, elementwise, formulas, kernels, optim
-from satnp.backend import find_device, to_device, to_host
+from satnp.arrays import elementwise, formulas, kernels
+from satnp.arrays.backend import find_device, to_device, to_host
+from satnp.arrays.elementwise import elementwise as one_kernel
 from satnp.captioners import show_attend_tell as sat
 from satnp.captioners.contract import Batch
-from satnp.elementwise import elementwise as one_kernel
-from satnp.gradcheck import numeric_gradient
 from satnp.layers import lstm, sigmoid
+from satnp.proof import bugs
+from satnp.proof.gradcheck import numeric_gradient
 from satnp.reference import show_attend_tell as reference
+from satnp.training import optim
 from tests import strict
 
 rng = np.random.default_rng(0)
@@ -79,7 +81,7 @@ print(f"line by line {lines.launches} launches, with @elementwise {kernel.launch
 # register, not arrays.
 #
 # The kernel is made from those very lines. Python can give the source of a function, and a source can be read
-# as a tree of assignments, sums and products (`ast`). `satnp/formulas.py` walks that tree and writes C++:
+# as a tree of assignments, sums and products (`ast`). `satnp/arrays/formulas.py` walks that tree and writes C++:
 
 # %%
 print(lstm._cell.kernel)
@@ -181,7 +183,7 @@ show(elementwise.elementwise)
 # ### A kernel by hand
 #
 # A softmax needs the largest and the sum of a row: not elementwise. With CuPy's own operations it is a chain of
-# kernels. `satnp/kernels.py` has a dozen that are written in CUDA, each on top of the NumPy function that
+# kernels. `satnp/arrays/kernels.py` has a dozen that are written in CUDA, each on top of the NumPy function that
 # defines it. The definition runs on the host and in every gradient check, and tests hold the kernel to it.
 
 # %%
@@ -336,7 +338,7 @@ near("all gradients", to_host(gradients), wanted_gradients, within=1e-4)
 # ## Exercises
 #
 # 1. Write leaky ReLU, x where x > 0 and 0.1 x elsewhere, as a formula. Its first line is `xp = xp_of(x)`, from
-#    satnp.backend. Print its kernel. Check: one launch by `strict.budget()`, and equal to the NumPy lines on random
+#    satnp.arrays.backend. Print its kernel. Check: one launch by `strict.budget()`, and equal to the NumPy lines on random
 #    numbers.
 # 2. Which of these does `one_kernel` refuse: `x ** 2`, `xp.sqrt(x)` without a line `xp = xp_of(x)`, `a, b = x,
 #    2 * x`, `x @ x`, `-x`? Check: the first, second and fourth.

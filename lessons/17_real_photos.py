@@ -5,7 +5,7 @@
 # cpu: 55 seconds
 # before: 00, 11, 14
 # equations: Xu et al. 2015, section 5
-# about: satnp.evaluation.evaluate
+# about: satnp.scores.evaluation.evaluate
 #
 # The one idea: three commands train, mark and use a captioner on any photos, and none of them tells you whether it works.
 # You have to look: at the curve, at the marks beside those of a captioner who sees nothing, and at single photos.
@@ -38,9 +38,9 @@ from satnp.cli import main
 from satnp.data.datasets import load_split
 from satnp.data.scenes import is_true, make_scenes, parse
 from satnp.encoders.photos import read_photo
-from satnp.evaluation import evaluate
 from satnp.figures import overlay, upsample
-from satnp.metrics import score
+from satnp.scores.evaluation import evaluate
+from satnp.scores.metrics import score
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--root", type=Path, help="the folder of Flickr8k; default: 60 rendered scenes in its layout")

@@ -12,6 +12,12 @@ A lesson is a script of py:percent cells whose first cell is its header:
     # about: satnp.layers.lstm_cell_backward
 """
 
+from satnp.arrays.runtime import tune
+
+if __name__ == "__main__":
+    tune()  # before NumPy is imported
+
+# isort: split
 import argparse
 import ast
 import builtins
@@ -35,7 +41,7 @@ from pkgutil import resolve_name
 
 import numpy as np
 
-from satnp.parameters import Parameters
+from satnp.arrays.parameters import Parameters
 
 FOLDER = Path(__file__).parent
 FIELDS = {

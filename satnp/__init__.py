@@ -1,14 +1,7 @@
 """Show, Attend and Tell from scratch in NumPy: every forward and every backward pass by hand."""
 
-from satnp import runtime
-
 __version__ = "0.1.0"
 __all__ = ["load"]
-
-
-runtime.let_blas_rest()
-runtime.keep_freed_memory()
-runtime.share_cores()
 
 
 def load(path):

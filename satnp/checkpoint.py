@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
+from satnp.arrays.parameters import Parameters
 from satnp.errors import InputError
 from satnp.files import BROKEN, read_npz, replacing
 from satnp.model import Model
-from satnp.parameters import Parameters
 
 
 def save(path, model, training=None, **notes):

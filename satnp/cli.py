@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from satnp import __version__, ranks
+from satnp import __version__
+from satnp.arrays import ranks
 from satnp.captioners.show_attend_tell import CHOICES
 from satnp.data.datasets import KINDS
 from satnp.encoders import ENCODERS
@@ -183,8 +184,8 @@ def demo(args):
 
 def gradcheck(args):
     """Print a row a check."""
-    from satnp import checks
     from satnp.files import write_json
+    from satnp.proof import checks
 
     results = checks.run(args.names)
     if args.json:
@@ -197,7 +198,7 @@ def gradcheck(args):
 
 def estimators(args):
     """Measure each estimator of hard attention's gradient, then let each learn."""
-    from satnp.laboratory import run
+    from satnp.proof.laboratory import run
 
     return run(args.out, args.seed, _device(args))
 
@@ -219,7 +220,7 @@ def features(args):
 def train(args):
     """Train, or go on."""
     from satnp.figures import curves_figure, diagnostics_figure
-    from satnp.training import Photos, Trainer, read_log
+    from satnp.training.trainer import Photos, Trainer, read_log
 
     preset, last, folder = _preset(args), args.out / "last.npz", args.features or args.out / "features"
     recipe = preset.recipe
@@ -257,7 +258,7 @@ def train(args):
 
 def _preset(args):
     """The Preset, with what is said on the command line in place of it."""
-    from satnp.presets import find_preset
+    from satnp.training.presets import find_preset
 
     said = vars(args)
     preset = find_preset(args.data, said.get("attention"), args.config)
@@ -272,7 +273,7 @@ def _untrained(args, preset, folder):
     """(model on the host, {name: Split}, (photos that cannot be read, of how many))"""
     from satnp.data.datasets import load_split
     from satnp.data.split import readable
-    from satnp.presets import new_model
+    from satnp.training.presets import new_model
 
     def read():
         seed = preset.recipe.seed
@@ -366,9 +367,9 @@ def evaluate(args):
     """Scores of free-running captions."""
     from satnp.data.datasets import load_split
     from satnp.data.split import readable
-    from satnp.evaluation import evaluate as score
-    from satnp.evaluation import meteor_or_reason
     from satnp.files import write_json
+    from satnp.scores.evaluation import evaluate as score
+    from satnp.scores.evaluation import meteor_or_reason
 
     model, notes = _load(args)
     split = load_split(args.data, args.split, args.root, notes["recipe"].get("seed", 0), args.captions)
@@ -399,7 +400,7 @@ def evaluate(args):
 
 
 def _device(args):
-    from satnp.backend import find_device
+    from satnp.arrays.backend import find_device
 
     xp, sentence = find_device(args.device, args.world.place)
     if args.device != "numpy":

@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from satnp.backend import to_device, to_host, xp_of
+from satnp.arrays.backend import to_device, to_host, xp_of
+from satnp.arrays.threads import parallel, shares
 from satnp.data.captions import END, PAD, START, UNK
 from satnp.errors import InputError
-from satnp.threads import parallel, shares
 
 NEVER = [PAD, START, UNK]  # words that no caption says
 SHARE = 8  # photos at least, for a core of its own

@@ -13,11 +13,11 @@ from PIL import Image
 from satnp.checkpoint import load
 from satnp.data.datasets import load_split
 from satnp.errors import InputError
-from satnp.evaluation import evaluate
 from satnp.figures import attention_figure
 from satnp.files import replacing, write_json
-from satnp.presets import PRESETS, new_model
-from satnp.training import Trainer
+from satnp.scores.evaluation import evaluate
+from satnp.training.presets import PRESETS, new_model
+from satnp.training.trainer import Trainer
 
 SHOWN = {
     "true_captions": "captions that are true",

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from satnp.backend import to_device, to_host, xp_of
+from satnp.arrays.backend import to_device, to_host, xp_of
+from satnp.arrays.parameters import Parameters
 from satnp.captioners import CAPTIONERS
 from satnp.captioners.contract import Batch
 from satnp.data.captions import Vocabulary
@@ -15,7 +16,6 @@ from satnp.decoding import beam_search
 from satnp.encoders import ENCODERS
 from satnp.encoders.photos import Preprocessing, read_photo
 from satnp.errors import InputError
-from satnp.parameters import Parameters
 
 
 class Caption(NamedTuple):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from satnp.backend import find_device
+from satnp.arrays.backend import find_device
 
 
 def _cuda():

@@ -11,8 +11,8 @@ import subprocess
 
 import numpy as np
 
-from satnp.formulas import PREAMBLE
-from satnp.kernels import HEAD, THREADS
+from satnp.arrays.formulas import PREAMBLE
+from satnp.arrays.kernels import HEAD, THREADS
 
 FIBERS = """
 #include <cmath>

@@ -16,7 +16,7 @@ import types
 
 import numpy as np
 
-from satnp.elementwise import write
+from satnp.arrays.elementwise import write
 
 counts = types.SimpleNamespace(h2d=0, d2h=0, syncs=0, launches=0)
 _syncs_refused = False
@@ -181,7 +181,7 @@ class ufunc:
 
 
 class ElementwiseKernel:
-    """CuPy's, whose body is executed by NumPy, line by line: what satnp/formulas.py writes reads the same in Python."""
+    """CuPy's, whose body is executed by NumPy, line by line: what formulas.py writes reads the same in Python."""
 
     FUNCTIONS = {name: getattr(np, name) for name in "exp log sqrt tanh maximum minimum where".split()}
 
@@ -209,7 +209,7 @@ class ElementwiseKernel:
 
 
 def run_by_hand(definition, args, out=None):
-    """One of satnp/kernels.py: a launch, and one more for each array that must be laid out anew."""
+    """One of satnp/arrays/kernels.py: a launch, and one more for each array that must be laid out anew."""
     arrays = [x for x in args if isinstance(x, ndarray)]
     if len({x.dtype for x in arrays if x.dtype.kind == "f"}) != 1:
         raise TypeError(f"{definition.__name__} wants floats of one type, not {[x.dtype for x in arrays]}")

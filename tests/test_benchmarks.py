@@ -11,7 +11,7 @@ from unittest.mock import MagicMock
 import numpy as np
 import pytest
 
-from satnp.backend import find_device
+from satnp.arrays.backend import find_device
 from satnp.data.captions import END
 from tests import strict
 from tests.benchmarks import __main__ as benchmarks

@@ -12,14 +12,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from satnp import evaluation, figures, load
+from satnp import figures, load
 from satnp.captioners.show_attend_tell import CHOICES
 from satnp.cli import main
 from satnp.data.datasets import load_split
 from satnp.demo import peak_memory
 from satnp.errors import InputError
-from satnp.presets import find_preset
-from satnp.training import read_log
+from satnp.scores import evaluation
+from satnp.training.presets import find_preset
+from satnp.training.trainer import read_log
 from tests.small_world import write_flickr8k
 
 TINY = (

@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from satnp import threads
-from satnp.backend import to_device, xp_of
+from satnp.arrays import threads
+from satnp.arrays.backend import to_device, xp_of
+from satnp.arrays.parameters import Parameters
 from satnp.captioners import show_attend_tell as sat
 from satnp.captioners.contract import Batch
 from satnp.data.captions import END, START, pad, tokenise
@@ -16,8 +17,7 @@ from satnp.data.scenes import make_scenes
 from satnp.data.split import Split
 from satnp.decoding import NEVER, SHARE, _best, beam_search, sample
 from satnp.errors import InputError
-from satnp.parameters import Parameters
-from satnp.presets import PRESETS, new_model
+from satnp.training.presets import PRESETS, new_model
 
 CONFIG = sat.Config(V=7, D=5, M=4, H=6, A=3, dropout=0)
 WORDS = [word for word in range(CONFIG.V) if word not in (*NEVER, END)]

@@ -20,8 +20,8 @@ from satnp.figures import (
     upsample,
     variance_figure,
 )
-from satnp.laboratory import Row
-from satnp.nwgm import PAIRS, VARIANTS
+from satnp.proof.laboratory import Row
+from satnp.proof.nwgm import PAIRS, VARIANTS
 
 GRID = 3, 4
 

@@ -21,12 +21,31 @@ from satnp.checkpoint import load, save
 from satnp.cli import main
 from satnp.data.datasets import load_split
 from satnp.errors import InputError
-from satnp.presets import find_preset, new_model
-from satnp.training import Trainer
+from satnp.training.presets import find_preset, new_model
+from satnp.training.trainer import Trainer
+from tests.data.test_datasets import (
+    mangle,
+    write_coco,
+    write_karpathy,
+    write_names,
+    write_token,
+    write_tsv,
+    write_tsv_with_lists,
+)
+from tests.encoders.test_photos import write_chunks
+from tests.encoders.test_weights import (
+    call,
+    name,
+    say,
+    storage,
+    table,
+    tensor,
+    torch_arrays,
+    write,
+    write_arrays,
+    write_safetensors,
+)
 from tests.small_world import write_flickr8k
-from tests.test_datasets import mangle, write_coco, write_karpathy, write_names, write_token, write_tsv, write_tsv_with_lists
-from tests.test_photos import write_chunks
-from tests.test_weights import call, name, say, storage, table, tensor, torch_arrays, write, write_arrays, write_safetensors
 
 TINY = (
     "[config]\nM = 6\nH = 8\nA = 4\ndropout = 0.0\n"
@@ -619,8 +638,8 @@ from satnp import load
 from satnp.checkpoint import load_training
 from satnp.cli import main
 from satnp.data import features
-from satnp.training import Trainer
-from tests.test_weights import torch_arrays, write_safetensors
+from satnp.training.trainer import Trainer
+from tests.encoders.test_weights import torch_arrays, write_safetensors
 
 disk, w, features.CHUNK = Path(sys.argv[1]), Path(WORLD), 2
 ballast, found = disk / "ballast", {}

@@ -16,7 +16,8 @@ from lessons.assignments.declare import place
 PACKAGE = "captioner"
 OURS = "satnp", "lessons"
 SHARED = "lessons.assignments.support"
-SUPPORT = "satnp.backend", "satnp.elementwise", "satnp.threads", "satnp.layers.products"  # of these, what stands in SHARED
+# what SHARED has in place of these modules
+SUPPORT = "satnp.arrays.backend", "satnp.arrays.elementwise", "satnp.arrays.threads", "satnp.arrays.products"
 TODO = "    # TODO: the docstring says what comes in and what goes out\n"
 
 

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from satnp.backend import xp_of
+from satnp.arrays.backend import xp_of
 from satnp.layers.affine import affine_backward, affine_forward
 from satnp.layers.attention import additive_keys_backward, additive_query_backward, additive_scores_forward, exponentials
 

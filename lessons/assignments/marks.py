@@ -19,7 +19,7 @@ from lessons.assignments import calls
 from lessons.assignments.cut import package, short
 from lessons.assignments.declare import place
 from lessons.assignments.mistakes import MISTAKES
-from satnp.gradcheck import COMPLEX_STEP, STEP, Finding, diagnose, numeric_gradient, relative_error
+from satnp.proof.gradcheck import COMPLEX_STEP, STEP, Finding, diagnose, numeric_gradient, relative_error
 
 TOLERANCE = 1e-8
 SHARES = {"usual": 0.7, "edges": 0.3}

@@ -9,10 +9,10 @@ from lessons.assignments.fast import all_scores_backward
 from lessons.assignments.look import look_backward
 from lessons.assignments.through_time import lstm_backward, lstm_forward
 from lessons.assignments.whole import captioner_backward, captioner_forward, word_backward
+from satnp.arrays.kernels import gate_gradient, softmax_gradient
 from satnp.estimators.gumbel import draw
 from satnp.estimators.rewards import after, leave_one_out, moving_average, to_go, total
 from satnp.estimators.score_function import entropy_gradient, local_expectation, reinforce
-from satnp.kernels import gate_gradient, softmax_gradient
 from satnp.layers.attention import additive_query_backward, additive_scores_backward, context_forward
 from satnp.layers.conv import conv2d_backward_input, conv2d_backward_weights, conv2d_forward
 from satnp.layers.deep_output import deep_output_backward

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from satnp.backend import xp_of
+from satnp.arrays.backend import xp_of
 from satnp.layers.lstm import lstm_cell_backward, lstm_cell_forward
 
 

@@ -12,7 +12,7 @@ from satnp.layers.initial_state import initial_state_backward, initial_state_for
 from satnp.layers.lstm import lstm_cell_backward, lstm_cell_forward
 from satnp.layers.penalty import doubly_stochastic_backward, doubly_stochastic_forward
 from satnp.layers.softmax import cross_entropy_backward, cross_entropy_forward
-from satnp.optim import adam
+from satnp.training.optim import adam
 
 
 class Weights(NamedTuple):

@@ -1,4 +1,4 @@
-"""Floor 2: annotations become words. One file a paper; all keep the contract of captioners/contract.py."""
+"""Annotations become words. One file a paper; all keep the contract of captioners/contract.py."""
 
 from satnp.captioners import show_attend_tell
 

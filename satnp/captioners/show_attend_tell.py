@@ -48,9 +48,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from satnp.backend import to_device, xp_of
+from satnp.arrays.backend import to_device, xp_of
+from satnp.arrays.elementwise import elementwise
+from satnp.arrays.parameters import Parameters
+from satnp.arrays.products import few_rows_product, for_few_rows
 from satnp.captioners.contract import State
-from satnp.elementwise import elementwise
 from satnp.errors import InputError
 from satnp.estimators import (
     after,
@@ -89,8 +91,6 @@ from satnp.layers import (
     embedding_backward,
     embedding_forward,
     exponentials,
-    few_rows_product,
-    for_few_rows,
     gate_backward_preactivation,
     gate_forward,
     initial_state_backward,
@@ -104,7 +104,6 @@ from satnp.layers import (
     vocabulary_backward,
     vocabulary_forward,
 )
-from satnp.parameters import Parameters
 
 LARGEST = 1_000_000  # of the sizes below
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from satnp.backend import to_device, to_host, xp_of
+from satnp.arrays.backend import to_device, to_host, xp_of
+from satnp.arrays.ranks import ALONE
+from satnp.arrays.threads import ahead
 from satnp.encoders.photos import read_photo
 from satnp.files import naming, read_json, write_json
-from satnp.ranks import ALONE
-from satnp.threads import ahead
 
 CHUNK = 100  # photos between two notes of how far the store has come
 

@@ -1,4 +1,4 @@
-"""Floor 2: a photo becomes annotations. Each module has Config, shapes, init, forward and backward.
+"""A photo becomes annotations. Each module has Config, shapes, init, forward and backward.
 
 Those with public weights also have LAYERS, PREPROCESSING and load, and forward takes up at a layer.
 """

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from satnp.backend import xp_of
+from satnp.arrays.backend import xp_of
 from satnp.errors import InputError
 
 MAX_PIXELS = 100_000_000

@@ -9,7 +9,7 @@ written into the features themselves (Liu et al. 2018, CoordConv).
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from satnp.backend import xp_of
+from satnp.arrays.backend import xp_of
 from satnp.encoders.photos import Preprocessing
 from satnp.encoders.weights import he_normal
 from satnp.errors import InputError

@@ -11,7 +11,7 @@ root, scale * (sqrt(1 + x) - 1): a finite slope at 0, and vectors of a length ar
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from satnp.backend import xp_of
+from satnp.arrays.backend import xp_of
 from satnp.encoders.photos import TORCHVISION, Preprocessing
 from satnp.encoders.weights import he_normal, layers_between, load_convolutions
 from satnp.layers import (

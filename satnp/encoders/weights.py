@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from satnp.arrays.parameters import Parameters
 from satnp.encoders.pth import BFLOAT16, as_float32, read_pth
 from satnp.errors import InputError
 from satnp.files import BROKEN, read_npz
-from satnp.parameters import Parameters
 
 _DTYPES = {"F16": np.float16, "BF16": BFLOAT16, "F32": np.float32, "F64": np.float64, "I64": np.int64}
 

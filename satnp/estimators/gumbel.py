@@ -1,6 +1,6 @@
 """A choice from the softmax of scores as an argmax: s = argmax_i (e_i + g_i), g_i = -log(-log u_i), u_i uniform."""
 
-from satnp.backend import xp_of
+from satnp.arrays.backend import xp_of
 from satnp.layers import softmax
 
 

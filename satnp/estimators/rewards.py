@@ -4,7 +4,7 @@ A choice at step t may be paid with any part of the caption's log-likelihood tha
 baseline may depend on anything but the choice that it multiplies; then E[b (s - alpha)] = 0 and it costs no bias.
 """
 
-from satnp.backend import xp_of
+from satnp.arrays.backend import xp_of
 
 
 def total(log_p, mask):

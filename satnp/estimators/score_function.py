@@ -1,6 +1,6 @@
 """The score-function estimator in the space of the scores, where it is simple: d log softmax(e)[s] / de = s - alpha."""
 
-from satnp.backend import xp_of
+from satnp.arrays.backend import xp_of
 from satnp.layers import log_softmax
 
 

@@ -1,4 +1,4 @@
-"""Floor 1: one equation, one pair of plain functions, forward and backward."""
+"""One equation, one pair of plain functions, forward and backward."""
 
 from satnp.layers.activations import (
     relu_backward,
@@ -45,7 +45,6 @@ from satnp.layers.initial_state import initial_state_backward, initial_state_for
 from satnp.layers.lstm import lstm_cell_backward, lstm_cell_forward
 from satnp.layers.penalty import doubly_stochastic_backward, doubly_stochastic_forward
 from satnp.layers.pool import average_pool_backward, average_pool_forward, max_pool_backward, max_pool_forward
-from satnp.layers.products import few_rows_product, for_few_rows
 from satnp.layers.softmax import (
     SoftmaxCache,
     cross_entropy_backward,

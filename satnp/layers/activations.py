@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from satnp.backend import xp_of
-from satnp.elementwise import elementwise
-from satnp.threads import parallel, shares
+from satnp.arrays.backend import xp_of
+from satnp.arrays.elementwise import elementwise
+from satnp.arrays.threads import parallel, shares
 
 FORK = 2**18  # numbers a core, below which another thread costs more than it saves
 

@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from satnp import kernels
-from satnp.backend import xp_of
-from satnp.elementwise import elementwise
-from satnp.threads import parallel, shares
+from satnp.arrays import kernels
+from satnp.arrays.backend import xp_of
+from satnp.arrays.elementwise import elementwise
+from satnp.arrays.threads import parallel, shares
 
 
 class AdditiveCache(NamedTuple):

@@ -5,7 +5,7 @@ Rows r = 0 .. R-1 are captions, photos (R,) says whose, rising, on the host.
 
 import numpy as np
 
-from satnp.backend import to_device, xp_of
+from satnp.arrays.backend import to_device, xp_of
 from satnp.layers.attention import BLOCK, saturation, summands
 
 

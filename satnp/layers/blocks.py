@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from satnp import threads
-from satnp.backend import xp_of
+from satnp.arrays import threads
+from satnp.arrays.backend import xp_of
 
 _here = threading.local()
 

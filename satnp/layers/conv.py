@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from satnp.backend import xp_of
+from satnp.arrays.backend import xp_of
+from satnp.arrays.products import summed_product, tall_product
+from satnp.arrays.threads import parallel, shares
 from satnp.layers import winograd
 from satnp.layers.activations import OutputCache, relu_backward
 from satnp.layers.blocks import blocks, finishing, parallel_blocks, scratch
-from satnp.layers.products import summed_product, tall_product
-from satnp.threads import parallel, shares
 
 PATCHES = 2**21  # bytes of patches at a time, so that they stay in the cache
 

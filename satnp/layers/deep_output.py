@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-from satnp.backend import xp_of
-from satnp.elementwise import elementwise
+from satnp.arrays.backend import xp_of
+from satnp.arrays.elementwise import elementwise
 from satnp.layers.activations import tanh_gradient
 
 

@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from satnp.backend import xp_of
-from satnp.kernels import segment_sum
+from satnp.arrays.backend import xp_of
+from satnp.arrays.kernels import segment_sum
 
 
 class EmbeddingCache(NamedTuple):

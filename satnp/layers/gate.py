@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-from satnp.elementwise import elementwise
-from satnp.kernels import gate_gradient
+from satnp.arrays.elementwise import elementwise
+from satnp.arrays.kernels import gate_gradient
 from satnp.layers.activations import sigmoid, sigmoid_gradient
 
 

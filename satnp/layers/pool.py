@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from satnp.backend import xp_of
+from satnp.arrays.backend import xp_of
 from satnp.layers.activations import OutputCache, relu_backward
 from satnp.layers.blocks import blocks, parallel_blocks
 from satnp.layers.conv import output_size, pad, window

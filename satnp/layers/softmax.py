@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-from satnp.backend import xp_of
-from satnp.kernels import softmax, softmax_gradient
+from satnp.arrays.backend import xp_of
+from satnp.arrays.kernels import softmax, softmax_gradient
 
 
 class SoftmaxCache(NamedTuple):

@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from satnp.backend import xp_of
-from satnp.kernels import word_errors
-from satnp.threads import parallel, shares
+from satnp.arrays.backend import xp_of
+from satnp.arrays.kernels import word_errors
+from satnp.arrays.threads import parallel, shares
 
 BLOCK = 1 << 17  # logits at a time: 512 KiB of float32
 

@@ -10,9 +10,9 @@ transposed: G^T [ (B^T d B) * (A dy A^T) ] G, summed over the tiles. Source: Lav
 
 import numpy as np
 
-from satnp import threads
+from satnp.arrays import threads
+from satnp.arrays.products import tall_product, wide_product
 from satnp.layers.blocks import blocks, finishing, parallel_blocks, region, scratch
-from satnp.layers.products import tall_product, wide_product
 
 A = np.array([[1, 0, 0, 0], [1, 1, 1, 1], [1, -1, 1, -1], [1, 2, 4, 8], [1, -2, 4, -8], [0, 0, 0, 1]])
 B = np.array([[4, 0, 0, 0, 0, 0], [0, -4, 4, -2, 2, 4], [-5, -4, -4, -1, -1, 0], [0, 1, -1, 2, -2, -5],

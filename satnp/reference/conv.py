@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from satnp.backend import xp_of
+from satnp.arrays.backend import xp_of
 
 
 def conv2d(x, W, b, stride=1, padding=0):

@@ -8,7 +8,7 @@ was drawn has no derivative. Without noise.gumbel nothing is drawn and every ste
 
 from typing import NamedTuple
 
-from satnp.backend import xp_of
+from satnp.arrays.backend import xp_of
 from satnp.estimators import (
     draw,
     entropy,

@@ -1,3 +1,5 @@
 """Measures satnp; nothing here is needed to use it."""
 
-import satnp  # before NumPy, as a program of its own would: its settings of the process come first
+from satnp.arrays import runtime
+
+runtime.tune()  # as the commands do, before NumPy is imported

@@ -4,8 +4,8 @@
 
 Ours and a peer run in turn, A B A B ..., each in a process of its own with the same threads (OMP_NUM_THREADS, or all
 cores), after their numbers were compared. The peers are PyTorch (pip install "satnp[bench]"): eager, torch.compile
-(which wants g++), and the loop of a popular port. They too keep freed memory (satnp/runtime.py), which makes them faster
-than they are by themselves. A row:
+(which wants g++), and the loop of a popular port. They too keep freed memory (satnp/arrays/runtime.py), which makes
+them faster than they are by themselves. A row:
 
     ratio      median of ours / theirs over neighbours; below 1 satnp is faster
     spread     of the ratios, between their quartiles
@@ -35,7 +35,7 @@ from time import perf_counter, sleep
 
 import numpy as np
 
-from satnp import threads
+from satnp.arrays import threads
 from satnp.files import read_json, write_json
 from tests.benchmarks.workloads import WORKLOADS
 

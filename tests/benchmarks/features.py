@@ -21,7 +21,7 @@ from satnp.data.features import feature_store
 from satnp.data.split import Split
 from satnp.demo import peak_memory
 from satnp.files import read_json
-from satnp.presets import PRESETS, new_model
+from satnp.training.presets import PRESETS, new_model
 
 
 def extract(root, weights, folder):

@@ -22,15 +22,15 @@ from time import perf_counter
 
 import numpy as np
 
-from satnp import optim
-from satnp.backend import Uploads, find_device, to_device, to_host
+from satnp.arrays.backend import Uploads, find_device, to_device, to_host
+from satnp.arrays.parameters import Parameters
 from satnp.captioners import show_attend_tell as sat
 from satnp.captioners.contract import Batch
 from satnp.errors import InputError
 from satnp.files import replacing
-from satnp.parameters import Parameters
+from satnp.training import optim
 from tests.benchmarks.workloads import WORKLOADS
-from tests.test_device_step import training_step
+from tests.captioners.test_device_step import training_step
 
 NAMES = ("step_paper", "step_flickr8k", "vgg19_b8", "squeezenet_b8", "beam5")
 WARM, TIMES = 3, 20

@@ -15,12 +15,12 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter
 
-from satnp import ranks
+from satnp.arrays import ranks
+from satnp.arrays.threads import cores
 from satnp.data.datasets import load_split
 from satnp.data.features import feature_store
-from satnp.presets import PRESETS, new_model
-from satnp.threads import cores
-from satnp.training import Trainer
+from satnp.training.presets import PRESETS, new_model
+from satnp.training.trainer import Trainer
 
 STEPS = 15
 

@@ -13,7 +13,7 @@ from time import perf_counter
 
 import numpy as np
 
-from satnp import threads
+from satnp.arrays import threads
 from tests.benchmarks.workloads import WORKLOADS
 
 TURN = 1  # seconds at least: what is short is done again and again, and its median told; threads wake slowly after a pause

@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from satnp import optim
 from satnp.captioners import show_attend_tell as sat
 from satnp.captioners.contract import Batch
 from satnp.data.captions import END
 from satnp.decoding import beam_search
 from satnp.encoders import small, squeezenet, vgg
 from satnp.layers import conv2d_backward, conv2d_forward
-from satnp.metrics import score
+from satnp.scores.metrics import score
+from satnp.training import optim
 
 RATE = 1e-4  # of the training step
 CLIP = 100.0  # never reached: a float32 norm is off by 1e-4 in PyTorch, and would hide smaller differences of gradients

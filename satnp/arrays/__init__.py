@@ -1,0 +1,1 @@
+"""Where numbers live and how they are moved: NumPy or CuPy, parameters in one buffer, fused formulas, threads and ranks."""

@@ -1,0 +1,67 @@
+"""How good are the captions? Free-running captions of a split, their scores, and the likelihood of the references."""
+
+import numpy as np
+
+from satnp.arrays.backend import to_device, to_host, xp_of
+from satnp.captioners import CAPTIONERS
+from satnp.data import scenes
+from satnp.data.captions import pad
+from satnp.data.features import annotate
+from satnp.errors import InputError
+from satnp.scores.metrics import meteor, score
+
+CHUNK = 50
+
+
+def annotation_chunks(model, split, features=None):
+    """Yield (slice, annotations (n, L, D) in the model's memory) over a split, from the features (photos, ...) if given."""
+    xp = xp_of(model.params.flat)
+    for start in range(0, len(split.names), CHUNK):
+        rows = slice(start, min(start + CHUNK, len(split.names)))
+        if features is None:
+            yield rows, to_device(annotate(model, split.photos[rows]), xp)
+        else:
+            annotations, _ = model.encode(to_device(features[rows], xp))
+            yield rows, annotations
+
+
+def evaluate(model, split, beam, features=None, seed=0):
+    """Free-running captions with their scores: -> ({score: value}, [model.Caption])
+
+    Scores are coco-caption's; rendered scenes also have how many captions are true and where the model looked. `seed`
+    draws what is random in decoding.
+    """
+    captions, rng = [], np.random.default_rng(seed)
+    for _, annotations in annotation_chunks(model, split, features):
+        captions += [model.describe(decoded) for decoded in model.decode(annotations, beam, rng=rng)]
+    candidates = {name: str(caption) for name, caption in zip(split.names, captions, strict=True)}
+    references = {name: [" ".join(words) for words in c] for name, c in zip(split.names, split.captions, strict=True)}
+    scores = dict(score(candidates, references).corpus)
+    if split.scenes is not None:
+        alphas = [caption.alpha.reshape(len(caption.alpha), -1) for caption in captions]
+        scores |= scenes.score(split.scenes, list(candidates.values()), alphas, model.grid)
+    return scores, captions
+
+
+def meteor_or_reason(split, captions):
+    """METEOR of the captions of a split -> (value, None), or (None, why it is not computed)."""
+    references = [[" ".join(words) for words in sentences] for sentences in split.captions]
+    try:
+        return meteor([str(caption) for caption in captions], references)[0], None
+    except InputError as error:
+        return None, str(error)
+
+
+def nats_per_word(model, split, features=None):
+    """Mean -log p of the words of all reference captions, <end> included, under teacher forcing."""
+    xp, nats, words = xp_of(model.params.flat), 0.0, 0.0
+    no_noise = CAPTIONERS[model.captioner].Noise()
+    for rows, annotations in annotation_chunks(model, split, features):
+        for k in range(max(map(len, split.captions[rows]))):
+            owners = [n for n, captions in enumerate(split.captions[rows]) if len(captions) > k]
+            captions, mask = pad([model.vocabulary.encode(split.captions[rows][n][k]) for n in owners])
+            chosen = annotations[to_device(np.array(owners), xp)]
+            _, cache = model.loss(chosen, to_device(captions, xp), to_device(mask, xp), no_noise)
+            nats += float(to_host(cache.nll)) * len(owners)
+            words += float(mask.sum())
+    return nats / words

@@ -1,0 +1,1 @@
+"""One trainer for all captioners, its optimisers, its recipes, and the warnings that it prints."""

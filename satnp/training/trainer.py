@@ -1,0 +1,422 @@
+"""One trainer for every captioner: batches of one length, an optimiser, validation, early stopping, checkpoints.
+
+Everything that decides the next step is in the checkpoint (parameters, optimiser, averaged parameters, generator, batch
+order, early-stopping state), so a resumed run gives the same bits as an uninterrupted one on the same machine; with another
+number of ranks, which only share each minibatch, the same run within rounding.
+"""
+
+import hashlib
+import json
+import signal
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+from tqdm import tqdm
+
+from satnp.arrays.backend import Uploads, to_device, to_host, xp_of
+from satnp.arrays.ranks import ALONE
+from satnp.captioners import CAPTIONERS
+from satnp.checkpoint import load_training, save
+from satnp.data.captions import batches_of_one_length, pad
+from satnp.data.features import fingerprint, read_images
+from satnp.encoders import ENCODERS
+from satnp.errors import InputError
+from satnp.files import remove_leftovers, replacing
+from satnp.scores.evaluation import evaluate, nats_per_word
+from satnp.training import optim
+from satnp.training.warning_signs import Watch
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train. Steps are minibatches; one epoch sees every caption once."""
+
+    epochs: int = 10
+    batch_size: int = 64
+    optimiser: str = "adam"       # sgd, rmsprop or adam
+    learning_rate: float = 1e-3
+    encoder_learning_rate: float = 1e-4  # of the layers of a pretrained encoder that are fine-tuned
+    warmup: int = 200             # steps of linear rise
+    schedule: str = "cosine"      # cosine: falls to 0 at the last step; constant
+    clip: float = 5.0             # largest norm of the whole gradient
+    averaging: float = 0.0        # decay of the moving average of the parameters that is validated and kept; 0: none
+    mirror: bool = False          # half of the photos as a mirror shows them
+    min_count: int = 5            # a word of the vocabulary is seen so often
+    validate_every: int = 0       # steps; 0: once an epoch
+    patience: int = 0             # validations without a better BLEU-4 before stopping; 0: never
+    beam: int = 1                 # of the validation captions
+    length_power: float = 0.0     # captions are ranked by log p / T^length_power
+    log_every: int = 10           # steps
+    save_every: int = 200         # steps between two writes of last.npz
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.optimiser not in optim.OPTIMISERS:
+            raise InputError(f"optimiser is {self.optimiser!r}; choose {', '.join(optim.OPTIMISERS)}")
+        if self.schedule not in ("cosine", "constant"):
+            raise InputError(f"schedule is {self.schedule!r}; choose cosine or constant")
+        for name in ("epochs", "batch_size", "min_count", "beam", "log_every", "save_every"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; choose 1 or more")
+        for name in ("warmup", "validate_every", "patience", "length_power", "seed"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise InputError(f"{name} is {getattr(self, name)}; choose 0 or more")
+        for name in ("learning_rate", "encoder_learning_rate", "clip"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise InputError(f"{name} is {getattr(self, name)}; choose a number above 0")
+        if not 0 <= self.averaging < 1:
+            raise InputError(f"averaging is {self.averaging}; choose a decay from 0 to below 1")
+
+
+class Photos:
+    """Where a minibatch gets its photos: pixels where all of the encoder is trained, else the features (photos, ...) kept.
+
+    `mirrored` is the same for the photos as a mirror shows them, or None.
+    """
+
+    def __init__(self, model, split, recipe, features=None, mirrored=None):
+        self.plain, self.mirrored = features, mirrored
+        if not model.keeps_features:
+            self.plain = read_images(model, split.photos)
+            self.mirrored = self.plain[:, :, ::-1] if recipe.mirror else None
+
+    def batch(self, rows, rng, mine=slice(None)):
+        """Host array of the photos `rows` (N,), each mirrored with probability one half where that is asked for.
+
+        No more than those of the slice `mine` are read.
+        """
+        x = self.plain[rows[mine]]
+        if self.mirrored is not None:
+            turned = (rng.random(len(rows)) < 0.5)[mine]
+            x[turned] = self.mirrored[rows[mine][turned]]
+        return x
+
+
+class Trainer:
+    """A training in the folder `out`: last.npz to resume, best.npz to use, metrics.jsonl to plot.
+
+    Of several `ranks` each has a Trainer, and these take the same steps together.
+    """
+
+    def __init__(self, model, recipe, train, val, out, features=None, mirrored=None, val_features=None, ranks=ALONE):
+        self.model, self.recipe, self.val, self.val_features = model, recipe, val, val_features
+        self.out, self.ranks = Path(out), ranks
+        self.photos = Photos(model, train, recipe, features, mirrored)
+        self.captions = [(n, model.vocabulary.encode(c)) for n, captions in enumerate(train.captions) for c in captions]
+        self.rng = np.random.default_rng([recipe.seed, 1])
+        self.params = model.trainable
+        P = self.params.flat.size
+        # what the ranks sum at each step: the gradient and, beside it, three numbers of the pass
+        self.summed = xp_of(self.params.flat).zeros(P + 3, dtype=self.params.flat.dtype)
+        self.grads = self.params.on(self.summed[:P])
+        self.memory = optim.new_state(recipe.optimiser, self.params.flat)
+        self.average = self.params.flat.copy() if recipe.averaging else None
+        self.baseline = xp_of(self.params.flat).zeros((), dtype=self.params.flat.dtype)  # of rewards, if there are any
+        self.learning_rates = self._learning_rates()
+        self.upload = Uploads(xp_of(self.params.flat))
+        self.step, self.order, self.best, self.bad = 0, [], None, 0
+        self.nats = self.words = 0.0  # since the last line of the log
+        self.watch = Watch()
+        self.steps_per_epoch = len(self._draw_order(np.random.default_rng(0)))
+        self.steps = recipe.epochs * self.steps_per_epoch
+
+    def run(self):
+        """Train to the end, to early stopping or to Ctrl-C -> True unless it was interrupted."""
+        recipe = self.recipe
+        validate_every = recipe.validate_every or self.steps_per_epoch
+        seen, started = 0, perf_counter()
+        with self.ranks.lock(self.out / ".lock"), _interruptible(alone=self.ranks.size == 1) as signals, tqdm(
+            total=self.steps, initial=self.step, unit="batch", ncols=79, bar_format=BAR
+        ) as bar:  # fmt: skip
+            self.ranks.once(self._begin)
+            while self.step < self.steps and not self.stopped:
+                told, norm, count, N = self._train_step()
+                self.nats, self.words, seen = self.nats + told.nll * N, self.words + count, seen + N
+                self.step += 1
+                bar.update()
+                interrupted = self.ranks.any(signals)
+                last = self.step == self.steps
+                validate = last or self.step % validate_every == 0
+                save = last or interrupted or self.step % recipe.save_every == 0
+                log = last or self.step % recipe.log_every == 0
+                if log or validate or save:
+                    loss, norm = float(to_host(self.nats)) / self.words, float(to_host(norm))
+                    if not np.isfinite(loss + norm):
+                        raise InputError(
+                            f"the loss is not a number any more at step {self.step}; "
+                            "start again in a new folder, with a lower learning_rate or clip"
+                        )
+                if log:
+                    found = self._diagnostics(told, N)
+                    if self.ranks.rank == 0:
+                        lr = recipe.learning_rate * self._schedule(self.step - 1)
+                        self._log("train", loss=loss, grad_norm=norm, lr=lr, **found)
+                        self.watch.logged(norm)
+                    rate = seen / (perf_counter() - started)
+                    bar.set_postfix_str(f"{loss:.3f} nats/word, |g| {norm:.2f}, {rate:.0f} images/s")
+                    self.nats = self.words = 0.0
+                    seen, started = 0, perf_counter()
+                if validate:
+                    said, self.best, self.bad = self.ranks.once(self._validate)
+                    bar.write(said)
+                    seen, started = 0, perf_counter()
+                if save or self.stopped:
+                    self.ranks.once(self.save)
+                if interrupted and not last:
+                    bar.write(f"interrupted at step {self.step}; {self.out / 'last.npz'} is written, go on with --resume")
+                    return False
+        return True
+
+    def _begin(self):
+        """Tidy the folder, and say what can be said before the first step."""
+        remove_leftovers(self.out)
+        self._cut_log()
+        val = [self.model.vocabulary.encode(c) for captions in self.val.captions for c in captions]
+        photos = [self.photos.plain, self.photos.mirrored if self.model.keeps_features else None, self.val_features]
+        self.watch.before(
+            self.model, self.recipe, [ids for _, ids in self.captions], val, [x for x in photos if x is not None]
+        )  # fmt: skip
+
+    @property
+    def stopped(self):
+        return 0 < self.recipe.patience <= self.bad
+
+    def _train_step(self):
+        """One minibatch: encoder, captioner, and the same two backwards; then the optimiser."""
+        if not self.order:
+            self.order = self._draw_order(self.rng)
+        batch = self.order.pop(0)
+        rows = np.array([self.captions[i][0] for i in batch])
+        captions, mask = pad([self.captions[i][1] for i in batch])
+        N, count = len(rows), float(mask.sum())
+        mine, n = self.ranks.share(N)
+        photos = self.photos.batch(rows, self.rng, mine)
+        model, captioner = self.model, CAPTIONERS[self.model.captioner]
+        noise = _part(captioner.draw_noise(model.config, mask.shape[1], N, prod(model.grid), self.rng), mine, N)
+        mask = mask[mine].astype(self.params.flat.dtype)
+        photos, captions, mask, *drawn = self.upload(photos, captions[mine], mask, *noise)
+        noise = type(noise)(*drawn)._replace(baseline=self.baseline)
+
+        self.grads.flat[...] = 0
+        annotations, encoder_cache = model.encode(photos)
+        _, *cache = model.loss(annotations, captions, mask, noise)  # in a list, from which backward takes it
+        told = cache[0].told
+        dannotations = captioner.backward(cache.pop(), self.grads.part("decoder"), model.frozen)
+        if not model.frozen:
+            ENCODERS[model.encoder].backward(dannotations, encoder_cache, self.grads.part("encoder"))
+        if self.ranks.size > 1:
+            told = self._sum(told, n, N)
+
+        norm, factor = optim.clip_factor(self.grads.flat, self.recipe.clip)
+        update, _ = optim.OPTIMISERS[self.recipe.optimiser]
+        update(self.params.flat, self.grads.flat, self.memory, self.learning_rates * self._schedule(self.step), factor)
+        if self.average is not None:
+            # a young average forgets faster, or it would remember the random start
+            keep = min(self.recipe.averaging, (1 + self.step) / (10 + self.step))
+            optim.average(self.average, self.params.flat, keep)
+        self.baseline = told.baseline
+        return told, norm, count, N
+
+    def _sum(self, told, n, N):
+        """The gradient of all N captions, and `told` with their nll and baseline, from those of this rank's n."""
+        grads, means = self.grads.flat, self.summed[self.params.flat.size :]
+        grads *= n / N
+        means[0] = n / N * told.nll
+        weight = CAPTIONERS[self.model.captioner].weights(told).get("baseline")
+        if weight is not None:
+            means[2] = (n > 0) * weight
+            means[1] = means[2] * told.baseline
+        self.ranks.sum(self.summed)
+        return told._replace(nll=means[0], baseline=told.baseline if weight is None else means[1] / means[2])
+
+    def _diagnostics(self, told, N):
+        """{name: mean over the N captions}, on rank 0."""
+        captioner, (_, n) = CAPTIONERS[self.model.captioner], self.ranks.share(N)
+        found, weights = captioner.diagnostics(told), captioner.weights(told)
+        mine = {name: (float(to_host(x)), (n > 0) * float(to_host(weights[name]))) for name, x in found.items()}
+        parts = list(self.ranks.gather(mine))
+
+        def mean(name):
+            total = sum(part[name][1] for part in parts)
+            return sum(weight / total * x for x, weight in (part[name] for part in parts))
+
+        return {name: round(mean(name), 6) for name in found}
+
+    def _learning_rates(self):
+        """One number, or (P,) where layers of a pretrained encoder have their own."""
+        recipe, flat, model = self.recipe, self.params.flat, self.model
+        if model.frozen or not hasattr(ENCODERS[model.encoder], "load"):
+            return recipe.learning_rate
+        rates = self.params.on(xp_of(flat).full_like(flat, recipe.learning_rate))
+        rates.part("encoder").flat[...] = recipe.encoder_learning_rate
+        return rates.flat
+
+    def _schedule(self, step):
+        """What the learning rates are multiplied by at a step: 0 to 1."""
+        rise = min(1.0, (step + 1) / max(1, self.recipe.warmup))
+        fall = 0.5 * (1 + np.cos(np.pi * step / self.steps)) if self.recipe.schedule == "cosine" else 1.0
+        return float(rise * fall)
+
+    def _draw_order(self, rng):
+        return batches_of_one_length([len(ids) for _, ids in self.captions], self.recipe.batch_size, rng)
+
+    def _validate(self):
+        """Score the (averaged) model on the validation split; keep it as best.npz if its BLEU-4 is the best so far.
+
+        -> a line to print, the best BLEU-4, validations since
+        """
+        with self._averaged():
+            scores, captions = evaluate(self.model, self.val, self.recipe.beam, self.val_features)
+            self.watch.validated(captions)
+            scores["nll"] = nats_per_word(self.model, self.val, self.val_features)
+            better = self.best is None or scores["Bleu_4"] > self.best
+            self.bad = 0 if better else self.bad + 1
+            if better:
+                self.best = scores["Bleu_4"]
+                save(self.out / "best.npz", self.model.on(np), step=self.step, val=scores, recipe=vars(self.recipe))
+        self._log("val", **scores, split="val", beam=self.recipe.beam, tokeniser="coco-caption rule")
+        shown = {name: scores[name] for name in SHOWN if name in scores}
+        line = f"step {self.step}, val, beam {self.recipe.beam}: " + " ".join(f"{k} {v:.3f}" for k, v in shown.items())
+        return line, self.best, self.bad
+
+    @contextmanager
+    def _averaged(self):
+        """The model wears its averaged parameters inside."""
+        if self.average is None:
+            yield
+            return
+        own = self.params.flat.copy()
+        self.params.flat[...] = self.average
+        try:
+            yield
+        finally:
+            self.params.flat[...] = own
+
+    def save(self):
+        """Write last.npz: all that the next step depends on."""
+        arrays = {f"optimiser/{name}": to_host(x) for name, x in self.memory.items() if name != "step"}
+        if self.average is not None:
+            arrays["average"] = to_host(self.average)
+        arrays["order"] = np.concatenate(self.order) if self.order else np.zeros(0, np.int64)
+        header = {
+            "step": self.step, "optimiser_step": self.memory["step"], "rng": self.rng.bit_generator.state,
+            "order_lengths": [len(batch) for batch in self.order], "best": self.best, "bad": self.bad,
+            "nats": float(to_host(self.nats)), "words": self.words, "baseline": float(to_host(self.baseline)),
+            "recipe": vars(self.recipe), "captions": self._digest(),
+        }  # fmt: skip
+        training = {"header": header, "arrays": arrays}
+        save(self.out / "last.npz", self.model.on(np), training, step=self.step, recipe=vars(self.recipe))
+
+    def resume(self):
+        """Go on from last.npz; raises InputError where it is from another training."""
+        model, training, _ = load_training(self.out / "last.npz")
+        if training is None:
+            raise InputError(f"{self.out / 'last.npz'} has no training to resume; give the folder that a training wrote")
+        header, arrays = training["header"], training["arrays"]
+        here = {"captions": self._digest(), **vars(self.recipe), **_flat(self.model.header())}
+        there = {"captions": header["captions"], **header["recipe"], **_flat(model.header())}
+        if self.model.keeps_features:
+            here["encoder weights"], there["encoder weights"] = fingerprint(self.model), fingerprint(model)
+        for what in here | there:
+            if json.dumps(here.get(what)) != json.dumps(there.get(what)):
+                raise InputError(f"{self.out / 'last.npz'} does not fit: {what} differ; resume with the same options")
+        xp = xp_of(self.params.flat)
+        self.model.params.flat[...] = to_device(model.params.flat, xp)
+        for name in self.memory:
+            if name != "step":
+                self.memory[name][...] = to_device(arrays[f"optimiser/{name}"], xp)
+        self.memory["step"] = header["optimiser_step"]
+        if self.average is not None:
+            self.average[...] = to_device(arrays["average"], xp)
+        self.order = np.split(arrays["order"], np.cumsum(header["order_lengths"])[:-1]) if len(arrays["order"]) else []
+        self.step, self.best, self.bad = header["step"], header["best"], header["bad"]
+        self.nats, self.words = header["nats"], header["words"]
+        self.baseline = to_device(np.array(header["baseline"], self.params.flat.dtype), xp)
+        self.rng.bit_generator.state = header["rng"]
+
+    def _digest(self):
+        """A name for exactly these captions of these photos."""
+        return hashlib.sha256(json.dumps(self.captions).encode()).hexdigest()[:16]
+
+    def _log(self, kind, **values):
+        record = {"kind": kind, "step": self.step, "epoch": round(self.step / self.steps_per_epoch, 4), **values}
+        with open(self.out / "metrics.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def _cut_log(self):
+        """Forget what metrics.jsonl says of steps after this one: they are done again."""
+        path = self.out / "metrics.jsonl"
+        kept = [json.dumps(record) + "\n" for record in read_log(path) if record["step"] <= self.step]
+        with replacing(path) as temporary:
+            temporary.write_text("".join(kept), encoding="utf-8")
+
+
+BAR = "{percentage:3.0f}% {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}"
+SHOWN = ("nll", "Bleu_4", "CIDEr", "true_captions", "pointing_accuracy")
+
+
+def _flat(header):
+    """The captioner's config among the rest, so that each of its fields has its name."""
+    return {name: x for name, x in header.items() if name != "config"} | header["config"]
+
+
+def read_log(path):
+    """The records of a metrics.jsonl; a last line cut short by a kill is dropped.
+
+    Raises: InputError for another line that is no record.
+    """
+    records, path = [], Path(path)
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            record = None
+        match record:
+            case {"kind": str(), "step": int()}:
+                records.append(record)
+            case _ if number < len(lines):
+                raise InputError(f"line {number} of {path} is no record of a training; mend it, or take the line out")
+    return records
+
+
+def _part(noise, rows, N):
+    """The noise of the captions in the slice `rows` of all N; arrays have time first, then N captions once a sample."""
+
+    def part(x):
+        if x is None:
+            return None
+        if x.ndim == 1:
+            return x[rows]
+        samples = x.reshape(len(x), -1, N, x.shape[2])
+        return samples[:, :, rows].reshape(len(x), -1, x.shape[2])
+
+    return type(noise)(*map(part, noise))
+
+
+@contextmanager
+def _interruptible(alone=True):
+    """Yields a list that the first Ctrl-C fills, so that a step is not cut in two; the second one stops at once.
+
+    Of several ranks it is mpiexec that sees to a second one.
+    """
+    signals = []
+
+    def note(number, frame):
+        if signals and alone:
+            raise KeyboardInterrupt
+        signals.append(number)
+
+    try:
+        before = signal.signal(signal.SIGINT, note)
+    except ValueError:  # not in the main thread: Ctrl-C does not come here
+        yield signals
+        return
+    try:
+        yield signals
+    finally:
+        signal.signal(signal.SIGINT, before)

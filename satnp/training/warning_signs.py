@@ -1,0 +1,175 @@
+"""Signs that a training goes wrong: each rule is a pure function of what was seen -> a sentence, or None.
+
+Nothing here draws from a training's generator or writes to what it learns, so a training has the same bits without it.
+"""
+
+import os
+import sys
+import tracemalloc
+from collections import Counter
+from math import prod
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+from tqdm import tqdm
+
+from satnp.arrays.backend import xp_of
+from satnp.captioners import CAPTIONERS
+from satnp.data.captions import END, UNK
+from satnp.data.features import kept_shape
+from satnp.encoders import ENCODERS
+from satnp.training.optim import OPTIMISERS
+
+STILL = 0.01      # total variation distance (0 to 1) of weights that are called the same
+UNKNOWN = 0.1     # share of the words
+STRETCH = 5       # norms in the log that must all stand out ...
+WINDOW = 50       # ... from the median of so many before them, by these factors
+EXPLODING, VANISHING = 5, 0.05
+LEAST = 10        # norms to form a median of
+
+
+class Watch:
+    """Says a sign when it comes up, and again only where it was gone in between."""
+
+    def __init__(self):
+        self.up, self.norms = set(), []
+
+    def before(self, model, recipe, train, val, photos):
+        """What can be said before the first step: of the captions as ids, and of the host arrays that hold the photos."""
+        self._see("unknown in training", unknown_words(train, "training"))
+        self._see("unknown in validation", unknown_words(val, "validation"))
+        need = memory_needed(model, recipe, train, photos)
+        parts = ", ".join(f"{size / 2**20:.0f} for {part}" for part, size in need.items())
+        total = sum(need.values()) / 2**20
+        tqdm.write(f"this training takes about {total:.0f} MiB of memory besides what Python has: {parts}")
+        if xp_of(model.params.flat) is np:
+            held = sum(x.nbytes for x in photos if not isinstance(x, np.memmap))
+            self._see("memory", short_of_memory(need, held, free_memory()))
+
+    def logged(self, norm):
+        """The norm of the gradient in a new line of the log."""
+        self.norms = [*self.norms, norm][-STRETCH - WINDOW :]
+        self._see("norm", standing_out(self.norms))
+
+    def validated(self, captions):
+        """The model.Captions of the validation photos."""
+        self._see("captions", same_caption(captions))
+        self._see("attention", still_attention([caption.alpha for caption in captions]))
+
+    def _see(self, sign, sentence):
+        if sentence and sign not in self.up:
+            tqdm.write(f"warning: {sentence}", file=sys.stderr)
+        (self.up.add if sentence else self.up.discard)(sign)
+
+
+def same_caption(captions):
+    """Do most photos get the same caption?"""
+    said, count = Counter(map(str, captions)).most_common(1)[0]
+    if count > max(2, len(captions) / 2):
+        return (
+            f"{count} of the {len(captions)} validation photos get the same caption, {said[:60]!r}; if that stays so, "
+            "the photos are not seen: look whether captions and photos belong together, then at learning_rate"
+        )
+
+
+def still_attention(alphas):
+    """Does attention look everywhere alike, or the same way for each word? alphas: a (T, rows, columns) a caption"""
+    alphas = [alpha.reshape(len(alpha), -1) for alpha in alphas]
+    uniform = np.mean([_distance(alpha, 1 / alpha.shape[1]) for alpha in alphas])
+    moved = [_distance(alpha[1:], alpha[0]) for alpha in alphas if len(alpha) > 1]
+    if uniform < STILL:
+        seen = "looks everywhere alike"
+    elif moved and np.mean(moved) < STILL:
+        seen = "looks at the same places for every word"
+    else:
+        return None
+    return f"attention {seen} in the validation captions; if that stays so, lower penalty, or give it more steps"
+
+
+def _distance(p, q):
+    """Mean total variation distance of the rows of p (T, L) from q."""
+    return 0.5 * np.abs(p - q).sum(axis=1).mean()
+
+
+def standing_out(norms):
+    """Have the last norms of the gradient been far above or below those before?"""
+    before, last = norms[-STRETCH - WINDOW : -STRETCH], norms[-STRETCH:]
+    if len(before) < LEAST:
+        return None
+    usual = median(before)
+    if min(last) > EXPLODING * usual:
+        seen, todo = "explodes", "lower learning_rate, or make warmup longer"
+    elif max(last) < VANISHING * usual:
+        seen, todo = "vanishes", "if the loss is still high, start again with a lower learning_rate"
+    else:
+        return None
+    return f"the gradient {seen}: its norm is {median(last):.3g} in the last {STRETCH} log lines, was {usual:.3g}; {todo}"
+
+
+def unknown_words(captions, split):
+    """Are many words of the captions, lists of ids, not in the vocabulary?"""
+    share = sum(ids.count(UNK) for ids in captions) / max(1, sum(len(ids) - 2 for ids in captions))  # less <start> and <end>
+    if share > UNKNOWN:
+        return f"{share:.0%} of the words of the {split} captions are not in the vocabulary; lower min_count or add captions"
+
+
+def memory_needed(model, recipe, captions, photos):
+    """{part: bytes} of a training on `captions`, lists of ids; the host arrays `photos` hold what the encoder gets."""
+    copies = 1 + len(OPTIMISERS[recipe.optimiser][1]) + 2 * (recipe.averaging > 0)  # validation sets one aside
+    lengths = Counter(len(ids) - 1 for ids in captions)
+    N, T = max(((min(count, recipe.batch_size), T) for T, count in lengths.items()), key=prod)
+    return {
+        "parameters": model.params.flat.nbytes + copies * model.trainable.flat.nbytes,
+        "photos": sum(x.nbytes for x in photos),
+        "a minibatch": minibatch_memory(model.on(np), N, T),
+    }
+
+
+def minibatch_memory(model, N, T):
+    """Bytes for N captions of T words, forward and backward, by what two smaller minibatches of blank photos take."""
+    few = min(N, 2)
+    one, two = _peak(model, few, T), _peak(model, 2 * few, T)
+    return one + (two - one) * (N - few) // few
+
+
+def _peak(model, N, T):
+    encoder, captioner, rng = ENCODERS[model.encoder], CAPTIONERS[model.captioner], np.random.default_rng(0)
+    captions, mask, grads = np.full((N, T + 1), END), np.ones((N, T), np.float32), model.trainable.zeros_like()
+    size = model.encoder_config.preprocessing.size
+    shape, dtype = (kept_shape(model), np.float16) if model.keeps_features else ((size, size, 3), np.uint8)
+    photos = np.zeros((N, *shape), dtype)
+    tracing = tracemalloc.is_tracing()
+    tracemalloc.start()
+    tracemalloc.reset_peak()
+    before, _ = tracemalloc.get_traced_memory()
+    noise = captioner.draw_noise(model.config, T, N, prod(model.grid), rng)
+    annotations, encoder_cache = model.encode(photos)
+    _, *cache = model.loss(annotations, captions, mask, noise)  # as training does
+    dannotations = captioner.backward(cache.pop(), grads.part("decoder"), model.frozen)
+    if not model.frozen:
+        encoder.backward(dannotations, encoder_cache, grads.part("encoder"))
+    _, peak = tracemalloc.get_traced_memory()
+    if not tracing:
+        tracemalloc.stop()
+    return peak - before
+
+
+def short_of_memory(need, held, free):
+    """Is there less memory free (bytes, or None) than memory_needed says, of which `held` bytes are taken already?"""
+    if free is None or sum(need.values()) - held <= free:
+        return None
+    most = max(need, key=need.get)
+    lower = {"parameters": "M, H and A", "photos": "the number of photos", "a minibatch": "batch_size"}[most]
+    return f"only {free / 2**20:.0f} MiB of memory are free, and {most} takes the most of what is needed; lower {lower}"
+
+
+def free_memory():
+    """Bytes that the machine can still give; None where the system does not say."""
+    meminfo = Path("/proc/meminfo")
+    if meminfo.is_file():  # what the file cache would give back counts as free there
+        return int(meminfo.read_text().partition("MemAvailable:")[2].split()[0]) * 1024
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError):
+        return None

@@ -1,0 +1,66 @@
+"""One flat buffer with named views."""
+
+import numpy as np
+import pytest
+
+from satnp.arrays.backend import to_device, to_host
+from satnp.arrays.parameters import Parameters
+
+SHAPES = {"W": (2, 3), "b": (3,), "scale": ()}
+
+
+def test_views_and_buffer_are_the_same_memory(xp):
+    params = Parameters(SHAPES, xp, dtype=xp.float64)
+    assert params.flat.shape == (10,) and list(params) == ["W", "b", "scale"] and len(params) == 3
+    params.W[1, 2] = 5.0
+    params["b"][...] += 2.0
+    params.scale[...] = 7.0
+    np.testing.assert_array_equal(to_host(params.flat), [0, 0, 0, 0, 0, 5, 2, 2, 2, 7])
+    params.flat[...] = 1.0
+    assert all((to_host(x) == 1).all() and x.shape == SHAPES[name] for name, x in params.items())
+
+
+def test_zeros_like_and_on_keep_the_names(xp):
+    params = Parameters(SHAPES, flat=to_device(np.arange(10.0), xp))
+    zeros = params.zeros_like()
+    assert zeros.shapes == params.shapes and zeros.flat.dtype == np.float64 and not to_host(zeros.flat).any()
+    zeros.W[...] = 1.0
+    np.testing.assert_array_equal(to_host(params.flat), np.arange(10))
+    np.testing.assert_array_equal(to_host(zeros.on(params.flat).b), [6, 7, 8])
+
+
+def test_of_copies():
+    W = np.ones((2, 3), np.float32)
+    params = Parameters.of({"W": W, "b": np.zeros(3, np.float32)})
+    params.W[...] = 5
+    assert params.flat.dtype == np.float32 and (W == 1).all()
+    assert Parameters.of({}).flat.shape == (0,)
+
+
+def test_parts_of_a_whole_share_its_memory(xp):
+    encoder, decoder = (Parameters(SHAPES, dtype=np.float64) for _ in range(2))
+    encoder.flat[...], decoder.flat[...] = 1, 2
+    whole = Parameters.join(encoder=encoder, decoder=decoder)
+    whole = whole.on(to_device(whole.flat, xp))
+    assert list(whole)[:4] == ["encoder.W", "encoder.b", "encoder.scale", "decoder.W"]
+    part = whole.part("decoder")
+    assert part.shapes == SHAPES and (to_host(part.flat) == 2).all()
+    part.W[...] = 3.0
+    part.flat[9:] = 4.0
+    assert (to_host(whole["decoder.W"]) == 3).all() and float(to_host(whole["decoder.scale"])) == 4
+    assert (to_host(whole.part("encoder").flat) == 1).all()
+    assert len(whole.part("nothing")) == 0
+
+
+def test_a_buffer_of_another_size_is_refused():
+    with pytest.raises(ValueError, match=r"flat has shape \(9,\), the named arrays need \(10,\)"):
+        Parameters(SHAPES, flat=np.zeros(9))
+
+
+def test_an_unknown_name_says_which_there_are():
+    params = Parameters(SHAPES)
+    with pytest.raises(AttributeError, match="no parameter 'V'; there are W, b, scale"):
+        _ = params.V
+    with pytest.raises(KeyError):
+        _ = params["V"]
+    assert repr(params) == "Parameters(W (2, 3), b (3,), scale ())"

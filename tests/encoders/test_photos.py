@@ -1,0 +1,261 @@
+"""Photo files of every kind are read as a person would see them, or refused in one sentence."""
+
+import os
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from satnp.checkpoint import save
+from satnp.cli import main
+from satnp.data.datasets import load_split
+from satnp.encoders.photos import read_photo
+from satnp.errors import InputError
+from satnp.training.presets import PRESETS, new_model
+from tests.small_world import write_flickr8k
+
+RED, GREEN, BLUE, WHITE, GREY = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (128, 128, 128)
+LOSSY = ("jpg", "webp")
+
+
+def blocks(*rows, side=16):
+    """A picture of one-coloured squares: rows of pixels -> uint8 (rows * side, columns * side, channels)."""
+    return np.kron(np.array(rows, np.uint8), np.ones((side, side, 1), np.uint8))
+
+
+PICTURE = blocks([RED, GREEN, BLUE], [WHITE, GREY, RED])
+
+
+def assert_shows(path, wanted):
+    seen = read_photo(path)
+    assert seen.dtype == np.uint8 and seen.shape == wanted.shape
+    inner = np.s_[4:-4, 4:-4] if path.suffix[1:] in LOSSY else np.s_[:]
+    difference = np.abs(seen.astype(int) - wanted)[inner]
+    assert np.median(difference) <= 2 and (path.suffix[1:] in LOSSY or difference.max() <= 1)
+
+
+def write_png(path, x):
+    """16 bits a channel, which Pillow reads and does not write: x (R, S, channels) uint16"""
+    rows, columns, channels = x.shape
+    kind = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    header = struct.pack(">IIBBBBB", columns, rows, 16, kind, 0, 0, 0)
+    data = b"".join(b"\0" + row.astype(">u2").tobytes() for row in x)
+    write_chunks(path, (b"IHDR", header), (b"IDAT", zlib.compress(data)), (b"IEND", b""))
+
+
+def write_chunks(path, *chunks):
+    framed = (struct.pack(">I", len(x)) + name + x + struct.pack(">I", zlib.crc32(name + x)) for name, x in chunks)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(framed))
+
+
+@pytest.mark.parametrize("kind", ["jpg", "tif"])
+def test_inks_are_read_as_light(tmp_path, kind):
+    path = tmp_path / f"inks.{kind}"
+    inks = blocks([(0, 255, 255, 0), (255, 0, 255, 0), (255, 255, 0, 0)], [(0, 0, 0, 0), (0, 0, 0, 127), (0, 255, 255, 0)])
+    Image.fromarray(inks, "CMYK").save(path, **({"quality": 95} if kind == "jpg" else {}))
+    if kind == "jpg":
+        assert b"Adobe" in path.read_bytes()[:200]  # its inks are stored inverted
+    assert_shows(path, PICTURE)
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg", "tif", "bmp", "gif", "webp"])
+def test_grey_is_grey(tmp_path, kind):
+    grey = blocks([[0], [90], [255]])
+    Image.fromarray(grey[..., 0]).save(tmp_path / f"grey.{kind}")
+    assert_shows(tmp_path / f"grey.{kind}", grey.repeat(3, 2))
+
+
+def test_one_bit_is_black_and_white(tmp_path):
+    bits = blocks([[0], [255], [0]])
+    for kind in ("png", "tif", "bmp"):
+        Image.fromarray(bits[..., 0]).convert("1").save(tmp_path / f"bits.{kind}")
+        assert_shows(tmp_path / f"bits.{kind}", bits.repeat(3, 2))
+
+
+def test_16_bits_a_channel_keep_their_brightness(tmp_path, rng):
+    wanted = rng.integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    grey = wanted[..., :1].repeat(3, 2)
+    deep = wanted.astype(np.uint16) * 257
+    opaque = np.full((30, 40, 1), 65535, np.uint16)
+    write_png(tmp_path / "grey.png", deep[..., :1])
+    write_png(tmp_path / "rgb.png", deep)
+    write_png(tmp_path / "grey-alpha.png", np.dstack([deep[..., :1], opaque]))
+    write_png(tmp_path / "rgb-alpha.png", np.dstack([deep, opaque]))
+    Image.fromarray(deep[..., 0]).save(tmp_path / "grey.tif")
+    for name, shown in (("grey.png", grey), ("rgb.png", wanted), ("grey-alpha.png", grey), ("rgb-alpha.png", wanted)):
+        assert_shows(tmp_path / name, shown)
+    assert_shows(tmp_path / "grey.tif", grey)
+
+
+def test_what_is_transparent_shows_white_paper(tmp_path):
+    shown = blocks([RED, WHITE, (255, 127, 127)])
+    clear = blocks([(*RED, 255), (*BLUE, 0), (*RED, 128)])
+    Image.fromarray(clear).save(tmp_path / "rgba.png")
+    Image.fromarray(clear).save(tmp_path / "rgba.webp", lossless=True)
+    write_png(tmp_path / "deep.png", clear.astype(np.uint16) * 257)
+    for name in ("rgba.png", "rgba.webp", "deep.png"):
+        assert_shows(tmp_path / name, shown)
+    Image.fromarray(blocks([(10, 255), (10, 0), (10, 128)]), "LA").save(tmp_path / "la.png")
+    assert_shows(tmp_path / "la.png", blocks([[10] * 3, WHITE, [132] * 3]))
+
+
+def test_a_palette_with_transparency_shows_white_paper(tmp_path):
+    photo = Image.fromarray(blocks([[0], [1], [2]])[..., 0], "P")
+    photo.putpalette([*RED, *BLUE, *GREEN])
+    photo.save(tmp_path / "plain.png")
+    assert_shows(tmp_path / "plain.png", blocks([RED, BLUE, GREEN]))
+    for kind in ("png", "gif"):
+        photo.save(tmp_path / f"one.{kind}", transparency=1)
+        assert_shows(tmp_path / f"one.{kind}", blocks([RED, WHITE, GREEN]))
+    photo.save(tmp_path / "many.png", transparency=bytes([255, 0, 128]))
+    assert_shows(tmp_path / "many.png", blocks([RED, WHITE, (127, 255, 127)]))
+    Image.fromarray(blocks([RED, BLUE, GREEN])).save(tmp_path / "colour.png", transparency=BLUE)
+    assert_shows(tmp_path / "colour.png", blocks([RED, WHITE, GREEN]))
+
+
+@pytest.mark.parametrize("kind", ["gif", "png", "webp", "tif"])
+def test_of_what_moves_the_first_frame_is_taken(tmp_path, kind):
+    frames = [Image.fromarray(blocks(row)) for row in ([RED, GREEN], [BLUE, WHITE], [GREY, BLUE])]
+    frames[0].save(tmp_path / f"film.{kind}", save_all=True, append_images=frames[1:], duration=100)
+    with Image.open(tmp_path / f"film.{kind}") as film:
+        assert film.n_frames == 3
+    assert_shows(tmp_path / f"film.{kind}", blocks([RED, GREEN]))
+
+
+STORED = {  # EXIF 2.3, table 6: which side of the photo the first row and the first column are
+    1: PICTURE,
+    2: PICTURE[:, ::-1],
+    3: PICTURE[::-1, ::-1],
+    4: PICTURE[::-1],
+    5: PICTURE.transpose(1, 0, 2),
+    6: PICTURE.transpose(1, 0, 2)[::-1],
+    7: PICTURE.transpose(1, 0, 2)[::-1, ::-1],
+    8: PICTURE.transpose(1, 0, 2)[:, ::-1],
+}
+
+
+@pytest.mark.parametrize("orientation", STORED)
+@pytest.mark.parametrize("kind", ["jpg", "png", "tif", "webp"])
+def test_a_photo_is_turned_upright(tmp_path, kind, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    photo = Image.fromarray(np.ascontiguousarray(STORED[orientation]))
+    photo.save(tmp_path / f"turned.{kind}", exif=exif, **({"quality": 95} if kind == "jpg" else {}))
+    assert_shows(tmp_path / f"turned.{kind}", PICTURE)
+
+
+@pytest.mark.parametrize("tags", [b"", b"\x10\x01\x02\0\x05\0\0\0\x63\0\0\0", b"\x1a\x01\x02\0\x02\0\0\0ab\0\0"])
+def test_a_photo_with_mangled_tags_is_still_turned(tmp_path, tags):
+    tags = b"\x12\x01\x03\0\x01\0\0\0\x06\0\0\0" + tags
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", len(tags) // 12) + tags + b"\0\0"
+    Image.fromarray(np.ascontiguousarray(STORED[6])).save(tmp_path / "tags.jpg", exif=exif, quality=95)
+    assert_shows(tmp_path / "tags.jpg", PICTURE)
+    Image.fromarray(PICTURE).save(tmp_path / "none.jpg", exif=b"Exif\0\0nonsense", quality=95)
+    assert_shows(tmp_path / "none.jpg", PICTURE)
+
+
+@pytest.mark.parametrize("white", [1.0, 255.0])
+def test_a_photo_of_fractions_is_as_bright_as_one_of_bytes(tmp_path, white):
+    Image.fromarray(np.array([[0.0, white / 2, white]], np.float32)).save(tmp_path / "float.tif")
+    assert read_photo(tmp_path / "float.tif")[0, :, 0].tolist() == [0, 127, 255]
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
+def test_one_pixel_is_a_photo(tmp_path, mode):
+    path = tmp_path / ("one.tif" if mode == "CMYK" else "one.png")
+    Image.new(mode, (1, 1)).save(path)
+    shown = 255 if mode in ("LA", "RGBA", "CMYK") else 0
+    assert (read_photo(path, 7) == np.full((7, 7, 3), shown)).all()
+
+
+def photo_bytes(folder, kind, rng):
+    path = folder / f"whole.{kind}"
+    Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png", "gif", "tif", "webp", "bmp"])
+@pytest.mark.parametrize("part", [0.001, 0.01, 0.1, 0.5, 0.9])
+def test_a_truncated_photo_is_refused(tmp_path, rng, kind, part):
+    whole = photo_bytes(tmp_path, kind, rng)
+    (tmp_path / f"cut.{kind}").write_bytes(whole[: int(part * len(whole)) + 1])
+    with pytest.raises(InputError, match=rf"cut\.{kind} cannot be read as a photo \(.+\); give a whole, readable JPEG"):
+        read_photo(tmp_path / f"cut.{kind}")
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png", "gif", "tif", "webp", "bmp"])
+def test_a_mangled_photo_is_read_or_refused(tmp_path, rng, kind):
+    whole, refused = np.frombuffer(photo_bytes(tmp_path, kind, rng), np.uint8), 0
+    for _ in range(100):
+        mangled = whole.copy()
+        mangled[rng.integers(0, min(400, len(whole)), 4)] = rng.integers(0, 256, 4)
+        (tmp_path / f"mangled.{kind}").write_bytes(mangled.tobytes())
+        try:
+            assert read_photo(tmp_path / f"mangled.{kind}").shape[2] == 3
+        except InputError as error:
+            assert "\n" not in str(error)
+            refused += 1
+    assert refused
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(10001, 10000), (50000, 50000), (2**31 - 1, 2**31 - 1)])
+def test_more_than_100_megapixels_are_refused_before_decoding(tmp_path, columns, rows):
+    header = struct.pack(">IIBBBBB", columns, rows, 8, 2, 0, 0, 0)
+    write_chunks(tmp_path / "huge.png", (b"IHDR", header), (b"IDAT", b"no pixels"))
+    with pytest.raises(InputError, match=r"huge\.png .*pixels.*; at most 100 megapixels are read; give a smaller copy$"):
+        read_photo(tmp_path / "huge.png")
+
+
+def test_100_megapixels_are_not_too_many(tmp_path, recwarn):
+    header = struct.pack(">IIBBBBB", 10000, 10000, 8, 2, 0, 0, 0)
+    write_chunks(tmp_path / "large.png", (b"IHDR", header), (b"IDAT", b"no pixels"))
+    with pytest.raises(InputError, match="cannot be read as a photo"):  # there are none to decode
+        read_photo(tmp_path / "large.png")
+    assert not recwarn
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    split = load_split("flickr8k", "test", write_flickr8k(folder / "data", 1, 1, 1))
+    save(folder / "untrained.npz", new_model(PRESETS["scenes"], split))
+    return folder / "untrained.npz"
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("none", "there is no photo {path}; check the name"),
+        ("folder", "{path} is a folder; give the photos in it"),
+        ("empty", "{path} cannot be read as a photo (it is empty); give a whole, readable JPEG or PNG file"),
+        ("text", "{path} cannot be read as a photo (it is no image); give a whole, readable JPEG or PNG file"),
+        ("pipe", "there is no photo {path}; check the name"),
+    ],
+)
+def test_what_is_no_photo_gets_one_sentence(tmp_path, checkpoint, capsys, what, words):
+    path = tmp_path / f"{what}.jpg"
+    {
+        "none": lambda: None,
+        "folder": path.mkdir,
+        "empty": path.touch,
+        "text": lambda: path.write_text("hello"),
+        "pipe": lambda: os.mkfifo(path),
+    }[what]()
+    assert main(["caption", str(checkpoint), str(path)]) == 2
+    out, err = capsys.readouterr()
+    assert not out and err == f"satnp: {words.format(path=path)}\n"
+
+
+def test_a_photo_that_may_not_be_read_is_refused(tmp_path):
+    path, user = tmp_path / "secret.png", os.geteuid()
+    Image.new("RGB", (4, 4)).save(path)
+    path.chmod(0)
+    if user == 0:  # root may read everything
+        os.seteuid(65534)
+    try:
+        with pytest.raises(InputError, match=r"secret\.png cannot be read as a photo \(Permission denied\); give a whole"):
+            read_photo(path)
+    finally:
+        os.seteuid(user)

@@ -1,0 +1,220 @@
+"""What runs differently on the host for speed: the same numbers as the plain formula, with one thread and with two."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from satnp import layers
+from satnp.arrays import products, threads
+from satnp.captioners import show_attend_tell as sat
+from satnp.captioners.contract import Batch
+from satnp.layers import attention, vocabulary
+from satnp.training import optim
+from tests import strict
+
+
+@pytest.fixture(params=["one block", "many blocks"])
+def blocks(request, monkeypatch):
+    if request.param == "many blocks":
+        monkeypatch.setattr(attention, "BLOCK", 30)
+        monkeypatch.setattr(vocabulary, "BLOCK", 30)
+
+
+@pytest.fixture
+def two_threads(monkeypatch):
+    """A share for each of two threads, however small."""
+    monkeypatch.setattr(threads, "cores", lambda: 2)
+    monkeypatch.setattr(attention, "_least", lambda keys: 1)
+    threads._pool.cache_clear()
+    yield
+    threads._pool.cache_clear()
+
+
+def scores_world(rng, dtype=float):
+    """keys, query, v, c and dscores of additive scores."""
+    return [rng.standard_normal(shape).astype(dtype) for shape in ((5, 7, 4), (5, 4), (4,), (1,), (5, 7))]
+
+
+def scores_and_gradients(keys, query, v, c, dscores, F=None):
+    scores, cache = layers.additive_scores_forward(keys, query, v, c, F)
+    return scores, *layers.additive_scores_backward(dscores, cache)
+
+
+def on_the_stand_in(*arrays):
+    return [x.get() for x in scores_and_gradients(*map(strict.asarray, arrays))]
+
+
+@pytest.mark.parametrize("ratio", [False, True])
+def test_the_scores_and_their_gradients_are_the_printed_ones(rng, blocks, two_threads, ratio):
+    world = scores_world(rng)
+    F, wanted = layers.exponentials(world[0]) if ratio else None, on_the_stand_in(*world)
+    for keys in (world[0], None) if ratio else (world[0],):
+        for x, y in zip(scores_and_gradients(keys, *world[1:], F), wanted, strict=True):
+            np.testing.assert_allclose(x, y, rtol=1e-12, atol=1e-13)
+
+
+def test_float32_ratios_are_within_2e_7_of_tanh(rng):
+    k = np.linspace(-20, 20, 2001, dtype=np.float32)
+    for q in np.float32([-20, -3, 0, 0.1, 20]):
+        x, y, ratio = attention.summands(k, q[None], layers.exponentials(k))
+        R = attention.saturation(x, y, ratio, np.empty_like(k))
+        assert ratio and np.abs(1 - 2 * R - np.tanh(k.astype(float) + float(q))).max() < 3e-7
+
+
+@pytest.mark.parametrize("largest", [19.9, 20.1, 1e4])
+@pytest.mark.parametrize("which", [0, 1])
+def test_keys_and_queries_too_large_for_exponentials_get_a_tanh(rng, largest, which):
+    world = scores_world(rng, dtype=np.float32)
+    world[which] *= largest / np.abs(world[which]).max()
+    world[which].flat[0], world[1 - which].flat[0] = largest, -largest / 2  # which cancel in part
+    F = layers.exponentials(world[0])
+    assert (attention.summands(*world[:2], F)[2]) == (largest < 20)
+    wanted = on_the_stand_in(*(x.astype(float) for x in world))
+    for keys in (world[0],) if F is None else (world[0], None):
+        for x, y in zip(scores_and_gradients(keys, *world[1:], F), wanted, strict=True):
+            np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5 * max(1, np.abs(y).max()))
+
+
+def test_the_steps_together_give_the_sum_of_each(rng, blocks, two_threads):
+    keys, query, v, c, dscores = scores_world(rng)
+    _, cache = layers.additive_scores_forward(keys, query, v, c, layers.exponentials(keys))
+    queries, d = rng.standard_normal((3, *query.shape)), rng.standard_normal((3, *dscores.shape))
+    together = layers.additive_keys_backward(d, queries, cache)
+    each = [layers.additive_keys_backward(d[t : t + 1], queries[t : t + 1], cache) for t in range(3)]
+    for x, parts in zip(together, zip(*each, strict=True), strict=True):
+        np.testing.assert_allclose(x, sum(parts), rtol=1e-12, atol=1e-12)
+
+
+def test_the_vocabulary_is_an_affine_map_and_its_cross_entropy(xp, rng, blocks):
+    hidden, W, b, weights = (xp.asarray(rng.standard_normal(s)) for s in ((9, 3), (3, 20), (20,), (9,)))
+    targets = xp.asarray(rng.integers(0, 20, 9))
+    loss, cache = layers.vocabulary_forward(hidden, W, b, targets, weights)
+    logits, affine = layers.affine_forward(hidden, W, b)
+    wanted, entropy = layers.cross_entropy_forward(logits, targets, weights)
+    grads = layers.vocabulary_backward(xp.ones(()), cache)
+    wanted_grads = layers.affine_backward(layers.cross_entropy_backward(xp.ones(()), entropy), affine)
+    for x, y in zip((loss, cache.log_p, *grads), (wanted, entropy.log_p, *wanted_grads), strict=True):
+        np.testing.assert_allclose(*(getattr(z, "get", lambda z=z: z)() for z in (x, y)), rtol=1e-12, atol=1e-13)
+
+
+def test_logits_of_any_size_stay_numbers(rng):
+    hidden, W = np.float32([[1e4], [-1e4], [0]]), np.float32([[1, -1, 0.5]])
+    loss, cache = layers.vocabulary_forward(hidden, W, np.zeros(3, np.float32), np.array([1, 1, 2]), np.ones(3, np.float32))
+    assert float(loss) == pytest.approx(2e4 + np.log(3)) and np.isfinite(cache.error).all()
+
+
+def training_step(dtype=np.float32):
+    """Loss, gradients and parameters after one step of a captioner large enough for threads."""
+    config, (N, L, T), rng = sat.Config(V=300, D=32, M=24, H=40, A=16), (6, 20, 5), np.random.default_rng(0)
+    params, noise = sat.init(config, rng), sat.draw_noise(config, T, N, L, rng)
+    annotations = rng.standard_normal((N, L, config.D)).astype(dtype)
+    batch = Batch(annotations, rng.integers(4, config.V, (N, T + 1)), np.ones((N, T), dtype))
+    grads = params.zeros_like()
+    loss, cache = sat.forward(params, config, batch, noise)
+    dannotations = sat.backward(cache, grads)
+    norm, factor = optim.clip_factor(grads.flat, 0.1)
+    optim.adam(params.flat, grads.flat, optim.new_state("adam", params.flat), 1e-3, factor)
+    return loss, norm, grads.flat, dannotations, params.flat
+
+
+def test_the_same_step_twice_has_the_same_bits(two_threads):
+    for x, y in pairwise((training_step(), training_step())):
+        for a, b in zip(x, y, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_one_thread_and_two_agree(two_threads, monkeypatch):
+    two = training_step()
+    monkeypatch.setattr(threads, "cores", lambda: 1)
+    for a, b in zip(training_step(), two, strict=True):
+        assert np.linalg.norm(a - b) <= 1e-6 * np.linalg.norm(a)
+
+
+def test_the_logits_are_held_once():
+    """Of a pass whose logits are by far the largest: one array of them, and the weights' gradient."""
+    import tracemalloc
+
+    rng, (N, M, V) = np.random.default_rng(0), (400, 2, 5000)
+    hidden, W, b = (rng.standard_normal(s, dtype=np.float32) for s in ((N, M), (M, V), (V,)))
+    targets, weights = rng.integers(0, V, N), np.ones(N, np.float32)
+    tracemalloc.start()
+    _, cache = layers.vocabulary_forward(hidden, W, b, targets, weights)
+    layers.vocabulary_backward(np.float32(1), cache)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.4 * 4 * N * V
+
+
+@pytest.fixture
+def small_kernels(monkeypatch):
+    """As on a processor with AVX-512, in products of a few numbers."""
+    monkeypatch.setattr(products, "small_kernels", lambda: True)
+    monkeypatch.setattr(products, "on_one_core", lambda: True)
+    for name, value in {"SMALL": 200, "ROWS": 2, "COLUMNS": 3, "SUMMED": 2, "LARGE": 1, "FEW": range(1, 10)}.items():
+        monkeypatch.setattr(products, name, value)
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """The products that NumPy was asked for, by the shapes of their factors."""
+    seen, matmul = [], np.matmul
+    monkeypatch.setattr(np, "matmul", lambda x, y, out=None: seen.append((x.shape, y.shape)) or matmul(x, y, out=out))
+    return seen
+
+
+# rows of x: fewer than a piece has, whole pieces, some left over
+@pytest.mark.parametrize("M", [3, 4, 20, 23])
+@pytest.mark.parametrize("lead", [(), (3,)])
+def test_a_product_in_pieces_is_a_product(rng, small_kernels, counted, M, lead):
+    x, W = rng.standard_normal((*lead, M, 5)), rng.standard_normal((*lead, 5, 9))
+    wanted = np.einsum("...mk,...kn->...mn", x, W)
+    turned, wide = np.ascontiguousarray(x.swapaxes(-1, -2)).swapaxes(-1, -2), np.zeros((*lead, M, 12))
+    for x_ in (x, turned):
+        np.testing.assert_allclose(products.tall_product(x_, W), wanted, rtol=1e-12, atol=1e-13)
+    assert products.tall_product(x, W, out=wide[..., 2:11]).base is wide
+    np.testing.assert_allclose(wide, np.pad(wanted, [(0, 0)] * (len(lead) + 1) + [(2, 1)]), rtol=1e-12, atol=1e-13)
+    assert (((*lead, M // 4, 4, 5), (*lead, 1, 5, 9)) in counted) == (M >= 4)
+    if not lead:
+        out = np.empty((9, M))
+        np.testing.assert_allclose(products.wide_product(W.T, x.T, out), wanted.T, rtol=1e-12, atol=1e-13)
+        assert ((9, 5), (M // 3, 5, 3)) in counted
+        y = rng.standard_normal((M, 9))
+        np.testing.assert_allclose(products.summed_product(x, y), np.einsum("mk,mn->kn", x, y), rtol=1e-12, atol=1e-13)
+        assert (((M // 4, 5, 4), (M // 4, 4, 9)) in counted) == (M >= 8)
+
+
+def test_numbers_of_another_kind_are_multiplied_whole(rng, small_kernels, counted):
+    x, W = rng.standard_normal((20, 5)), rng.standard_normal((5, 9))
+    for x_, W_ in ((x + 1j * x, W.astype(complex)), (x.astype(np.float32), W), (x, rng.standard_normal((5, 300)))):
+        wanted = np.einsum("mk,kn->mn", x_, W_)
+        np.testing.assert_allclose(products.tall_product(x_, W_), wanted, rtol=1e-12, atol=1e-13)
+        out = np.empty(wanted.T.shape, wanted.dtype)
+        np.testing.assert_allclose(products.wide_product(W_.T, x_.T, out), wanted.T, rtol=1e-12, atol=1e-13)
+        y = np.repeat(W_, 4, axis=0)
+        np.testing.assert_allclose(products.summed_product(x_, y), np.einsum("mk,mn->kn", x_, y), rtol=1e-12, atol=1e-13)
+    assert all(len(shape) == 2 for shapes in counted for shape in shapes)
+
+
+@pytest.mark.parametrize(("N", "K", "R"), [(5, 12, 31), (7, 40, 9), (1, 3, 2), (3, 37, 50)])
+def test_a_product_of_few_rows_is_a_product(monkeypatch, rng, two_threads, small_kernels, N, K, R):
+    x, W = rng.standard_normal((N, K)), rng.standard_normal((R, K))
+    turned = np.asfortranarray(W)
+    for small in (N * 8, N * K * 2, N * K * 8, N * K * R * 2):  # a row in many parts, in some, whole, all rows at once
+        monkeypatch.setattr(products, "SMALL", small)
+        for x_, W_ in ((x, W), (np.asfortranarray(x), W), (np.repeat(x, 2, axis=1)[:, ::2], W), (x, turned)):
+            np.testing.assert_allclose(products.few_rows_product(x_, W_), x @ W.T, rtol=1e-12, atol=1e-13)
+    laid = products.for_few_rows(turned, N)
+    np.testing.assert_array_equal(laid, W)
+    assert laid.flags.c_contiguous and products.for_few_rows(turned, 10) is turned
+
+
+@pytest.mark.parametrize("why", ["no even parts", "no kernels for it"])
+def test_a_product_of_few_rows_can_go_the_plain_way(monkeypatch, rng, small_kernels, why):
+    x, W = rng.standard_normal((8, 2003)), rng.standard_normal((30, 2003))  # a prime
+    monkeypatch.setattr(products, "SMALL", 8 * 2003)
+    if why == "no kernels for it":
+        x, W = x[:, :2000].copy(), W[:, :2000].copy()
+        monkeypatch.setattr(products, "small_kernels", lambda: False)
+    monkeypatch.setattr(products, "parallel", None)
+    np.testing.assert_allclose(products.few_rows_product(x, W), x @ W.T, rtol=1e-12, atol=1e-13)

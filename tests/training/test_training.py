@@ -1,0 +1,264 @@
+"""Training: it learns, it stops, it is killed and goes on to the same bits."""
+
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from satnp.arrays.backend import to_device, to_host
+from satnp.checkpoint import load, load_training, save
+from satnp.data.datasets import load_split
+from satnp.errors import InputError
+from satnp.training.presets import PRESETS, new_model
+from satnp.training.trainer import Recipe, Trainer, read_log
+from tests.small_world import write_flickr8k
+
+CONFIG = {"M": 12, "H": 16, "A": 8, "penalty": 0.1, "dropout": 0.3}
+HARD = {"attention": "hard", "estimator": "reward_to_go", "reward": "mean"}
+RECIPE = Recipe(
+    epochs=2, batch_size=8, learning_rate=1e-2, warmup=5, min_count=1, averaging=0.9, mirror=True, save_every=4,
+    log_every=3, validate_every=11,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def splits(tmp_path_factory):
+    root = write_flickr8k(tmp_path_factory.mktemp("world") / "data")
+    return {split: load_split("flickr8k", split, root) for split in ("train", "val")}
+
+
+def trainer(splits, out, xp=np, config=None, **changes):
+    recipe = replace(RECIPE, **changes)
+    preset = replace(PRESETS["scenes"], config=CONFIG | (config or {}), recipe=recipe)
+    model = new_model(preset, splits["train"]).on(xp)
+    return Trainer(model, recipe, splits["train"], splits["val"], out)
+
+
+def test_training_lowers_the_loss_and_writes_what_it_promises(splits, tmp_path):
+    t = trainer(splits, tmp_path, epochs=8, averaging=0.0, mirror=False)
+    assert t.run()
+    records = read_log(tmp_path / "metrics.jsonl")
+    losses = [r["loss"] for r in records if r["kind"] == "train"]
+    assert losses[-1] < 0.6 * losses[0]
+    last_val = [r for r in records if r["kind"] == "val"][-1]
+    assert {"nll", "Bleu_4", "CIDEr", "ROUGE_L"} <= last_val.keys() and last_val["step"] == t.steps
+    best = load(tmp_path / "best.npz")
+    assert best.vocabulary.words == t.model.vocabulary.words
+    said = best.caption(splits["val"].photos[0], beam=2)
+    assert said.alpha.shape[1:] == (8, 8) and said.log_prob < 0
+    np.testing.assert_allclose(said.alpha.sum(axis=(1, 2)), 1, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_hard_attention_learns_with_a_baseline_that_follows_its_reward(splits, tmp_path):
+    t = trainer(splits, tmp_path, config=HARD, epochs=8, averaging=0.0, mirror=False)
+    assert t.run()
+    records = [r for r in read_log(tmp_path / "metrics.jsonl") if r["kind"] == "train"]
+    assert records[-1]["loss"] < 0.6 * records[0]["loss"]
+    assert records[0]["baseline"] > records[0]["reward"]  # it starts from 0
+    late = np.array([[r["reward"], r["baseline"]] for r in records[len(records) // 2 :]])
+    assert late.mean(axis=0)[0] == pytest.approx(late.mean(axis=0)[1], rel=0.2)
+    assert all(0 <= r["expected"] <= 1 and 0 < r["beta"] < 1 and r["alpha_entropy"] <= np.log(64) for r in records)
+
+
+def test_every_caption_is_seen_once_an_epoch(splits, tmp_path):
+    t = trainer(splits, tmp_path)
+    seen = np.concatenate(t._draw_order(np.random.default_rng(3)))
+    assert sorted(seen) == list(range(len(t.captions)))
+
+
+@pytest.fixture(scope="module")
+def uncut(splits, tmp_path_factory):
+    found = []
+    for config in (None, HARD):
+        t = trainer(splits, tmp_path_factory.mktemp("uncut"), config=config)
+        assert t.run()
+        found.append((t, read_log(t.out / "metrics.jsonl")))
+    return found
+
+
+@pytest.mark.parametrize(("cut", "config"), [(3, None), (11, None), (17, None), (3, HARD), (17, HARD)])
+def test_a_resumed_training_has_the_same_bits(splits, uncut, tmp_path, cut, config):
+    whole, log = uncut[config is HARD]
+    first = trainer(splits, tmp_path / "parts", config=config)
+    run_until(first, cut)
+    second = trainer(splits, tmp_path / "parts", config=config)
+    second.resume()
+    assert second.step == cut
+    assert second.run()
+    np.testing.assert_array_equal(second.params.flat, whole.params.flat)
+    np.testing.assert_array_equal(second.average, whole.average)
+    assert second.best == whole.best and second.baseline == whole.baseline != (0 if config else None)
+    assert read_log(tmp_path / "parts/metrics.jsonl") == log
+
+
+def run_until(t, step):
+    """Run as if Ctrl-C came in step `step`."""
+    train_step = t._train_step
+
+    def stepping():
+        if t.step + 1 == step:
+            signal.raise_signal(signal.SIGINT)
+        return train_step()
+
+    t._train_step = stepping
+    assert not t.run()
+
+
+def test_the_second_ctrl_c_stops_at_once(splits, tmp_path):
+    t, handler = trainer(splits, tmp_path), signal.getsignal(signal.SIGINT)
+
+    def impatient():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    t._train_step = impatient
+    with pytest.raises(KeyboardInterrupt):
+        t.run()
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert not (tmp_path / "last.npz").exists()
+
+
+def test_a_start_after_a_kill_has_a_clean_log(splits, tmp_path):
+    assert trainer(splits, tmp_path / "whole", epochs=1).run()
+    whole = (tmp_path / "whole/metrics.jsonl").read_text()
+    (tmp_path / "killed").mkdir()
+    (tmp_path / "killed/metrics.jsonl").write_text(whole[: len(whole) // 2 + 7])  # before the first last.npz
+    assert trainer(splits, tmp_path / "killed", epochs=1).run()
+    assert (tmp_path / "killed/metrics.jsonl").read_text() == whole
+
+
+def test_what_was_logged_after_the_last_checkpoint_is_logged_once(splits, tmp_path):
+    class Killed(BaseException):
+        pass
+
+    def killed_at_12():
+        if t.step == 12:  # which is logged by now
+            raise Killed
+        save_it()
+
+    assert trainer(splits, tmp_path / "whole", epochs=2).run()
+    t = trainer(splits, tmp_path / "killed", epochs=2)
+    save_it, t.save = t.save, killed_at_12
+    with pytest.raises(Killed):
+        t.run()
+    assert read_log(tmp_path / "killed/metrics.jsonl")[-1]["step"] == 12
+    (tmp_path / "killed/.older.npz.tmp.npz").write_bytes(b"half")
+    again = trainer(splits, tmp_path / "killed", epochs=2)
+    again.resume()
+    assert again.step == 8
+    assert again.run()
+    assert (tmp_path / "killed/metrics.jsonl").read_text() == (tmp_path / "whole/metrics.jsonl").read_text()
+    assert {p.name for p in (tmp_path / "killed").iterdir()} == {"last.npz", "best.npz", "metrics.jsonl"}
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_diverging_training_says_so_and_leaves_the_last_checkpoint(splits, tmp_path):
+    t = trainer(splits, tmp_path, learning_rate=1e30, save_every=1)
+    with pytest.raises(InputError, match=r"^the loss is not a number any more at step (\d+); [^\n]+$") as stop:
+        t.run()
+    model, training, _ = load_training(tmp_path / "last.npz")
+    assert 0 < training["header"]["step"] < t.step and f"step {t.step};" in str(stop.value)
+    assert np.isfinite(model.params.flat).all()
+    assert not any(np.isnan(record["loss"]) for record in read_log(tmp_path / "metrics.jsonl"))
+
+
+@pytest.mark.parametrize("config", [None, HARD], ids=["soft", "hard"])
+def test_the_strict_device_trains_to_the_same_numbers(splits, tmp_path, config):
+    from tests import strict
+
+    changes = {"epochs": 1, "optimiser": "sgd", "learning_rate": 1e-2}  # Adam makes whole steps of rounding errors
+    host, device = (trainer(splits, tmp_path / name, xp, config, **changes) for name, xp in (("a", np), ("b", strict)))
+    start = host.params.flat.copy()
+    assert host.run() and device.run()
+    moved, apart = host.params.flat - start, host.params.flat - device.params.flat.get()
+    assert np.linalg.norm(apart) < 1e-3 * np.linalg.norm(moved)
+    device.resume()
+    assert isinstance(device.params.flat, strict.ndarray)
+
+
+@pytest.mark.parametrize("config", [None, HARD])
+def test_a_device_step_waits_for_nothing(splits, tmp_path, config):
+    from tests import strict
+
+    t = trainer(splits, tmp_path, strict, config)
+    t._train_step()
+    before = t.params.flat.get()
+    with strict.no_sync():
+        t._train_step()
+    assert (t.params.flat.get() != before).mean() > 0.5
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("config", [None, HARD])
+def test_uploads_beside_the_step_change_no_bit(splits, tmp_path, cuda, config):
+    def trained(out, uploads):
+        t = trainer(splits, out, cuda, config)
+        t.upload = uploads or t.upload
+        assert t.run()
+        return to_host(t.params.flat)
+
+    in_line = trained(tmp_path / "a", lambda *arrays: [None if x is None else to_device(x, cuda) for x in arrays])
+    np.testing.assert_array_equal(trained(tmp_path / "b", None), in_line)
+
+
+def test_early_stopping_keeps_the_best(splits, tmp_path):
+    t = trainer(splits, tmp_path, epochs=50, learning_rate=1e-12, validate_every=3, patience=2, averaging=0.0)
+    assert t.run()
+    assert t.step == 9 and t.bad == 2
+    assert load_training(tmp_path / "best.npz")[2]["step"] == 3
+
+
+def test_a_stopped_training_is_not_gone_on_with(splits, tmp_path):
+    changes = {"epochs": 50, "learning_rate": 1e-12, "validate_every": 3, "patience": 2, "averaging": 0.0}
+    assert trainer(splits, tmp_path, **changes).run()
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    again = trainer(splits, tmp_path, **changes)
+    again.resume()
+    assert again.run() is True
+    assert again.step == 9
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+@pytest.mark.slow
+def test_sgd_and_rmsprop_learn_too(splits, tmp_path):
+    for optimiser, rate in (("sgd", 0.05), ("rmsprop", 3e-3)):
+        t = trainer(splits, tmp_path / optimiser, optimiser=optimiser, learning_rate=rate, epochs=4, clip=1.0)
+        assert t.run()
+        losses = [r["loss"] for r in read_log(tmp_path / optimiser / "metrics.jsonl") if r["kind"] == "train"]
+        assert losses[-1] < 0.85 * losses[0], optimiser
+
+
+def test_resume_refuses_another_recipe_and_a_broken_file(splits, tmp_path):
+    t = trainer(splits, tmp_path)
+    t.save()
+    with pytest.raises(InputError, match="learning_rate differ"):
+        trainer(splits, tmp_path, learning_rate=0.5).resume()
+    blob = (tmp_path / "last.npz").read_bytes()
+    (tmp_path / "last.npz").write_bytes(blob[: len(blob) // 2])
+    with pytest.raises(InputError, match="not a whole checkpoint"):
+        trainer(splits, tmp_path).resume()
+
+
+def test_a_failed_write_leaves_the_old_checkpoint(splits, tmp_path, monkeypatch):
+    t = trainer(splits, tmp_path)
+    t.save()
+    before = (tmp_path / "last.npz").read_bytes()
+
+    def full_disk(file, **arrays):
+        Path(file).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full_disk)
+    with pytest.raises(OSError):
+        save(tmp_path / "last.npz", t.model)
+    assert (tmp_path / "last.npz").read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["last.npz"]
+
+
+@pytest.mark.parametrize("bad", [{"optimiser": "adem"}, {"schedule": "x"}, {"epochs": 0}, {"learning_rate": -1.0}])
+def test_a_bad_recipe_is_refused(bad):
+    with pytest.raises(InputError):
+        Recipe(**bad)
