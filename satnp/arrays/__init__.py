@@ -1,1 +1,1 @@
-"""Where numbers live and how they are moved: NumPy or CuPy, parameters in one buffer, fused formulas, threads and ranks."""
+"""Arrays on the host and on a device: NumPy or CuPy, parameters in one buffer, fused formulas, threads and MPI ranks."""

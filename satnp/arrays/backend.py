@@ -1,4 +1,4 @@
-"""Which array library an array belongs to, and how arrays come and go. Nothing else in satnp knows."""
+"""Select NumPy or CuPy, and copy arrays between host and device."""
 
 import sys
 
@@ -8,12 +8,12 @@ from satnp.errors import InputError
 
 
 def xp_of(*arrays):
-    """The array module (numpy, cupy, or a stand-in) that the given arrays live in.
+    """Return the array module (numpy, cupy, or the stand-in of the tests) of the given arrays.
 
-    The first array that is not NumPy's decides; Python numbers and None do not count.
+    The first array that is not a NumPy array decides; Python numbers and None are ignored.
     """
     for x in arrays:
-        if type(x) is not np.ndarray:  # this is asked before each operation
+        if type(x) is not np.ndarray:  # the fast path: xp_of is called before each operation
             module = type(x).__module__.partition(".")[0]
             if module not in ("numpy", "builtins"):
                 return sys.modules["cupy" if module == "cupy" else type(x).__module__]
@@ -21,29 +21,30 @@ def xp_of(*arrays):
 
 
 def to_device(x, xp):
-    """`x` (a host array or nested sequence) as an array of `xp`; a copy except where xp is numpy."""
+    """Return `x` (a host array or nested sequence) as an array of `xp`. It is a copy unless xp is numpy."""
     return xp.asarray(x)
 
 
 def to_host(x):
-    """`x` as a NumPy array; waits for the device."""
+    """Return `x` as a NumPy array. Waits until the device has computed it."""
     return x if isinstance(x, np.ndarray) else x.get() if hasattr(x, "get") else np.asarray(x)
 
 
 class Uploads:
-    """How minibatches come to the device of `xp`: uploads(*arrays), each a host array or None -> the same on the device.
+    """Copy minibatches to the device of `xp`: uploads(*arrays), each a host array or None, returns the device arrays.
 
-    On CUDA by a stream of their own: the host calls this while the GPU is still at the step before, and the copies need not
-    stand in line behind it. CuPy stages them in pinned memory, and keeps that until they are sent. But the memory of a freed
-    array goes to the next upload, whoever still reads it. So the last arrays are held here, and those freed before them are
-    overwritten after the step that read them. Read what this gives before it is called again.
+    On CUDA the copies run on a separate stream, so that they do not wait for the training step that the GPU still computes.
+    CuPy stages each copy in pinned memory and keeps this memory until the copy is done. But it gives the memory of a freed
+    device array to the next upload, even if a kernel of another stream still reads it. So this object holds the arrays of
+    the last call, and the memory of the call before is overwritten only after the step that read it. Use the returned
+    arrays before the next call.
     """
 
     def __init__(self, xp):
         self.xp, self.stream = xp, None
         if hasattr(xp, "cuda"):
             self.stream, self.held = xp.cuda.Stream(non_blocking=True), ()
-            self.read = xp.cuda.get_current_stream().record()  # all that was sent before `held`
+            self.read = xp.cuda.get_current_stream().record()  # all work that was enqueued before `held`
 
     def __call__(self, *arrays):
         if self.stream is None:
@@ -61,11 +62,11 @@ class Uploads:
 
 
 def find_device(name, place=0):
-    """Array module for `name`, one of numpy, cuda, auto -> (xp, sentence saying what was taken and why).
+    """Return the array module for `name` (numpy, cuda or auto), and a sentence that names the choice and its reason.
 
-    The process that is number `place` on its machine takes the GPUs there in turn, and touches no other one.
+    Process number `place` of a machine uses only GPU number `place` modulo the number of GPUs.
 
-    Raises InputError when `cuda` is asked for and cannot be had.
+    Raises InputError if `name` is cuda and CUDA does not work.
     """
     if name == "numpy":
         return np, "device: numpy (the default)"
@@ -73,12 +74,12 @@ def find_device(name, place=0):
     if cupy is not None:
         return cupy, f"device: cuda ({reason})"
     if name == "cuda":
-        raise InputError(f"--device cuda was asked for, but {reason}; use --device numpy, or mend that first")
+        raise InputError(f"--device cuda was asked for, but {reason}; use --device numpy, or fix that first")
     return np, f"device: numpy, because {reason}"
 
 
 def _probe_cuda(place):
-    """(cupy, device name) if a kernel and a product really run, else (None, the reason)."""
+    """Return (cupy, device name) if a test kernel and a test product run, else (None, the reason)."""
     try:
         import cupy
     except ModuleNotFoundError:
@@ -92,6 +93,6 @@ def _probe_cuda(place):
         if float((cupy.tanh(x) @ x).sum()) <= 0:
             return None, "a test product on the GPU gave a wrong result"
         return cupy, cupy.cuda.runtime.getDeviceProperties(device.id)["name"].decode()
-    except Exception as error:  # whatever the driver or the toolkit lacks, the reason is the answer
+    except Exception as error:  # report any error of the driver or the toolkit as the reason
         message = (str(error).splitlines() or ["no message"])[0][:120]
         return None, f"CUDA does not work here ({type(error).__name__}: {message})"

@@ -1,12 +1,12 @@
-"""A chain of elementwise operations as one straight-line formula, run where it is fast.
+"""A chain of elementwise operations as one straight-line formula: blocks of rows on the host, one kernel on a device.
 
     @elementwise
     def tanh_gradient(dout, out):
         return dout * (1 - out * out)
 
-On large host arrays the formula is called on blocks of rows, on all cores: what it makes on the way stays in the cache.
-Small and complex arrays go through it in one call. Either way each line is plain NumPy: step into it. On a device it is one
-kernel, made from the same lines (satnp/arrays/formulas.py): print(tanh_gradient.kernel).
+On large host arrays the formula is called on blocks of rows, on all cores, so that its temporaries stay in the cache.
+Small and complex arrays take one call. In both cases each line is plain NumPy, and a debugger can step into it. On a device
+the same lines become one kernel (satnp/arrays/formulas.py); print(tanh_gradient.kernel) shows it.
 """
 
 from functools import cache, wraps
@@ -18,15 +18,15 @@ from satnp.arrays import formulas
 from satnp.arrays.backend import xp_of
 from satnp.arrays.threads import parallel, shares
 
-BLOCK = 1 << 18  # numbers: 1 MiB of float32
-LEAST = 1 << 20  # numbers of a result, below which one call of NumPy was measured to be as fast
+BLOCK = 1 << 18  # elements: 1 MiB of float32
+LEAST = 1 << 20  # elements of the result; for fewer, one NumPy call was measured to be as fast
 
 
 def elementwise(formula):
-    """`formula` of broadcast arrays of one dtype -> an array or a tuple of arrays, each of the broadcast shape.
+    """Decorate a `formula` of arrays of one dtype. It returns an array or a tuple of arrays, of the broadcast shape.
 
-    out: arrays to write to, also those that are read; None in place of one makes it anew. Raises formulas.NotElementwise,
-    at once, for a line that no kernel can be made from.
+    The decorated function takes `out`, the arrays to write to: an input may be one of them, and None allocates a new array.
+    Raises formulas.NotElementwise, when decorating, for a line that cannot be translated to a kernel.
     """
 
     @wraps(formula)
@@ -46,7 +46,7 @@ def elementwise(formula):
 
 
 def _complete(xp, arrays, outs):
-    """`outs` with an array in place of each None: a kernel is given all that it writes, or nothing."""
+    """Return `outs` with a new array for each None, because CuPy takes either all outputs or none."""
     if all(x is not None for x in outs):
         return outs
     shape = np.broadcast_shapes(*(x.shape for x in arrays))
@@ -54,7 +54,7 @@ def _complete(xp, arrays, outs):
 
 
 def write(found, outs, rows=...):
-    """What was found, in the arrays that are given for it."""
+    """Copy each result to its array in `outs`, at `rows`, and return these arrays; for None, return the result itself."""
     single, kept = not isinstance(found, tuple), []
     for x, out in zip((found,) if single else found, outs, strict=True):
         if out is not None:

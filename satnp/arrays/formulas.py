@@ -1,9 +1,9 @@
-"""A straight-line NumPy formula as the body of a CUDA kernel, made from its syntax tree.
+"""Translate a straight-line NumPy formula, by its syntax tree, to the body of a CUDA kernel.
 
     return 0.5 * xp_of(x).tanh(0.5 * x) + 0.5     becomes     ((T(0.5) * tanh((T(0.5) * x_))) + T(0.5))
 
-Assignments, + - * /, comparisons, numbers, `xp.exp` and its like, and functions that are such formulas themselves: each
-array element goes through it alone, so nothing else may be in it.
+A formula may contain assignments, + - * /, comparisons, numbers, the functions in FUNCTIONS (`xp.exp`) and calls of other
+formulas. Nothing else is allowed, because the kernel computes each array element independently.
 """
 
 import ast
@@ -16,9 +16,9 @@ OPERATORS = {
     ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/",
     ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "==", ast.NotEq: "!=",
 }  # fmt: skip
-FUNCTIONS = ("exp", "log", "sqrt", "tanh", "maximum", "minimum", "where")  # of NumPy, under the same name in CUDA
+FUNCTIONS = ("exp", "log", "sqrt", "tanh", "maximum", "minimum", "where")  # NumPy functions with the same name in CUDA
 
-# what C++ has not, or not as NumPy has it: a NaN stays one
+# functions that C++ lacks, or that do not propagate NaN there as in NumPy
 PREAMBLE = """\
 template<typename T> __device__ T maximum(T a, T b) { return a > b || a != a ? a : b; }
 template<typename T> __device__ T minimum(T a, T b) { return a < b || a != a ? a : b; }
@@ -27,7 +27,7 @@ template<typename T> __device__ T where(bool c, T a, T b) { return c ? a : b; }
 
 
 class Kernel(NamedTuple):
-    """What an elementwise kernel consists of; all numbers are of one type T."""
+    """The parts of an elementwise kernel. All its variables have one type T."""
 
     name: str
     inputs: tuple
@@ -40,28 +40,28 @@ class Kernel(NamedTuple):
 
 
 class NotElementwise(SyntaxError):
-    """A line that no elementwise kernel can be made from."""
+    """Raised for a line that cannot be translated to an elementwise kernel."""
 
 
 def kernel(formula):
-    """The Kernel of a formula. Raises NotElementwise with file and line of what is no elementwise arithmetic."""
+    """Return the Kernel of a formula. Raises NotElementwise, with file and line, if it is not elementwise arithmetic."""
     body = _Body()
     inputs = tuple(body.new(x) for x in inspect.signature(formula).parameters)
     results = body.inline(formula, inputs)
-    # all are known before one is written: an output may be an input too
+    # compute all results before writing one: an output may also be an input
     results = [x if x in body.names else body.assign("result", x) for x in results]
     outputs = tuple(f"out{k}" for k in range(len(results)))
     return Kernel(formula.__name__, inputs, outputs, "\n".join([*body.lines, *map("{} = {};".format, outputs, results)]))
 
 
 class _Body:
-    """The lines of a kernel so far; each assignment is a constant with a name of its own."""
+    """The lines of a kernel so far. Each assignment becomes a constant with a unique name."""
 
     def __init__(self):
         self.lines, self.names = [], set()
 
     def new(self, name):
-        """`name`, made into one that no other constant has, nor C++ (`do`) or CuPy (`i`)."""
+        """Return a unique constant name made from `name`, also different from names of C++ (`do`) and CuPy (`i`)."""
         found, k = f"{name}_", 2
         while found in self.names:
             found, k = f"{name}_{k}", k + 1
@@ -74,7 +74,7 @@ class _Body:
         return found
 
     def inline(self, function, arguments):
-        """The expressions that `function` returns, its assignments written as lines."""
+        """Append the assignments of `function` to the lines, and return the expressions that it returns."""
         reader = _Reader(self, function, arguments)
         for statement in reader.tree.body:
             match statement:
@@ -100,7 +100,7 @@ def _is_number(x):
 
 
 class _Reader:
-    """The expressions of one function in C++."""
+    """Translates the expressions of one function to C++."""
 
     def __init__(self, body, function, arguments):
         self.body, self.function = body, inspect.unwrap(function)
@@ -116,12 +116,12 @@ class _Reader:
     def refuse(self, node):
         what = ast.unparse(node).splitlines()[0]
         raise NotElementwise(
-            f"{self.file}, line {node.lineno}: `{what}` is no elementwise arithmetic; "
+            f"{self.file}, line {node.lineno}: `{what}` is not elementwise arithmetic; "
             f"write {self.function.__name__} as assignments of + - * /, comparisons and xp.{', xp.'.join(FUNCTIONS)}"
         )
 
     def is_library(self, node):
-        """Is it xp, or xp_of(x)?"""
+        """Return whether the node is `xp` or `xp_of(x)`."""
         match node:
             case ast.Name(name):
                 return name in self.libraries
@@ -130,7 +130,7 @@ class _Reader:
         return False
 
     def values(self, node):
-        """The expressions of a tuple, or of what returns one."""
+        """Return the expressions of a tuple or of a call of a formula, else a list of one expression."""
         if isinstance(node, ast.Tuple):
             return [self.value(x) for x in node.elts]
         match node:

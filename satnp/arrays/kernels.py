@@ -1,9 +1,9 @@
-"""CUDA kernels written by hand, each on top of the NumPy function that defines it.
+"""CUDA kernels written by hand, each above the NumPy function that defines its result.
 
-Only where one kernel a NumPy operation costs too much: the (N, L, A) tanh of attention need not exist in memory, a softmax
-is one launch in place of four, and a sum by atomics comes out in another order each time. On the host, and for the complex
-numbers of a gradient check, the definition runs. T in a source is float or double. Every thread writes what no other one
-does, so that the same numbers come out each time. A warp is 32 threads that share their sums.
+They exist only where one kernel per NumPy operation is too slow or not deterministic: the (N, L, A) tanh of attention is
+never stored in memory, a softmax is one launch instead of four, and a sum with atomics adds in a different order each time.
+Exactly one thread writes each output element, so results are deterministic. On the host, and for the complex numbers of a
+gradient check, the NumPy function runs. In the sources, T is float or double; a warp is 32 threads that add up their sums.
 """
 
 from functools import cache, wraps
@@ -14,7 +14,7 @@ import numpy as np
 from satnp.arrays.backend import xp_of
 from satnp.arrays.elementwise import write
 
-THREADS = 128  # of a block
+THREADS = 128  # per block
 WARP = 32
 
 HEAD = """\
@@ -48,11 +48,11 @@ template<typename N> __device__ N tanh_slope(N x)
 
 
 def by_hand(outputs, sizes, threads, source):
-    """The decorated NumPy function is the definition of the kernel in `source`, which has its name.
+    """Attach the CUDA kernel in `source` to the decorated NumPy function of the same name, which defines its result.
 
-    Of the same arguments, outputs(*args) gives the shapes of what it returns, sizes(*args) the integers that the kernel is
-    given after its arrays, and threads(*args) how many threads it wants. `out` is a contiguous array for each thing that it
-    returns, None for one that is to be made.
+    Called with the arguments of the function, outputs(*args) returns the shapes of the results, sizes(*args) the integer
+    arguments that follow the kernel's arrays, and threads(*args) the number of threads. The decorated function takes `out`:
+    for each result a contiguous array, or None to allocate one.
     """
 
     def decorate(definition):
@@ -65,8 +65,8 @@ def by_hand(outputs, sizes, threads, source):
             T, *others = {x.dtype.char for x in arrays if x.dtype.kind == "f"}
             if others or T not in "fd" or any(x.dtype != np.int64 for x in arrays if x.dtype.kind != "f"):
                 kinds = ", ".join(str(x.dtype) for x in arrays)
-                raise TypeError(f"{definition.__name__} wants float32 or float64 and int64 on a device, not {kinds}")
-            if hasattr(xp, "run_by_hand"):  # a stand-in for CuPy
+                raise TypeError(f"{definition.__name__} needs float32 or float64 and int64 arrays on a device, not {kinds}")
+            if hasattr(xp, "run_by_hand"):  # the tests' stand-in for CuPy
                 return xp.run_by_hand(definition, args, out)
             arrays = [xp.ascontiguousarray(x) for x in arrays]
             shapes = outputs(*args)
@@ -86,7 +86,7 @@ def by_hand(outputs, sizes, threads, source):
 
 
 def code(kernel, T):
-    """The whole source of a kernel for numbers of type T, "float" or "double"."""
+    """Return the complete CUDA source of a kernel for type T, "float" or "double"."""
     return f"typedef {T} T;\n{HEAD}{kernel.source}"
 
 
@@ -134,7 +134,7 @@ extern "C" __global__ void query_gradient(const T* dscores, const T* keys, const
 """,
 )
 def query_gradient(dscores, keys, query, v):
-    """Of `scores`: dscores (N, L), keys (N, L, A), query (N, A), v (A,) -> dquery (N, A)"""
+    """Gradient of `scores` with respect to query: dscores (N, L), keys (N, L, A), query (N, A), v (A,) -> dquery (N, A)"""
     t = xp_of(keys).tanh(keys + query[:, None, :])
     return (dscores[:, :, None] * (1 - t * t)).sum(axis=1) * v
 
@@ -146,7 +146,7 @@ def query_gradient(dscores, keys, query, v):
     """
 extern "C" __global__ void look_gradient(const T* dalpha, const T* alpha, const T* keys, const T* query, const T* v,
                                          T* dscores, T* dquery, int N, int L, int A)
-{   // a thread for each feature of the query; each forms the gradient of the scores anew, and writes its share of it
+{   // a thread for each feature of the query; each recomputes the gradient of the scores and writes a part of it
     long long na = THREAD, n = na / A, a = na % A;
     if (n >= N) return;
     T q = query[na], mean = 0, sum = 0;
@@ -161,7 +161,7 @@ extern "C" __global__ void look_gradient(const T* dalpha, const T* alpha, const 
 """,
 )
 def look_gradient(dalpha, alpha, keys, query, v):
-    """`softmax_gradient`, then `query_gradient`
+    """`softmax_gradient` followed by `query_gradient`
 
     dalpha (N, L), alpha (N, L), keys (N, L, A), query (N, A), v (A,) -> dscores (N, L), dquery (N, A)
     """
@@ -176,7 +176,7 @@ def look_gradient(dalpha, alpha, keys, query, v):
     """
 extern "C" __global__ void keys_gradient(const T* dscores, const T* keys, const T* queries, const T* v, T* dkeys, T* dv,
                                          int S, int N, int L, int A)
-{   // a thread for each feature of a photo's keys; S steps
+{   // a thread for each feature of the keys of a photo; S steps
     long long na = THREAD, n = na / A, a = na % A;
     if (n >= N) return;
     T dv_n = 0;
@@ -194,7 +194,7 @@ extern "C" __global__ void keys_gradient(const T* dscores, const T* keys, const 
 """,
 )
 def keys_gradient(dscores, keys, queries, v):
-    """Of `scores`, summed over T steps, dv for each photo.
+    """Gradients of `scores` with respect to keys and v, summed over T steps; dv is not summed over photos.
 
     dscores (T, N, L), keys (N, L, A), queries (T, N, A), v (A,) -> dkeys (N, L, A), dv (N, A)
     """
@@ -271,7 +271,7 @@ def weighted_sum(alpha, vectors):
     lambda scores, annotations: len(scores) * annotations.shape[2],
     """
 extern "C" __global__ void soft_attention(const T* scores, const T* annotations, T* alpha, T* context, int N, int L, int D)
-{   // a thread for each feature of the context; each forms the softmax anew, and writes its share of it
+{   // a thread for each feature of the context; each recomputes the softmax and writes a part of it
     long long nd = THREAD, n = nd / D, d = nd % D;
     if (n >= N) return;
     T largest = scores[n * L], total = 0, sum = 0;
@@ -353,7 +353,10 @@ extern "C" __global__ void gate_gradient(const T* dz, const T* context, const T*
 """,
 )
 def gate_gradient(dz, context, beta):
-    """Of the one gate of each row before its sigmoid: dz (N, D), context (N, D), beta (N, 1 or more alike) -> (N, 1)"""
+    """Gradient with respect to the scalar gate before its sigmoid
+
+    dz (N, D), context (N, D), beta (N, 1 or more equal columns) -> (N, 1)
+    """
     beta = beta[:, :1]
     return (dz * context).sum(axis=1, keepdims=True) * beta * (1 - beta)
 
@@ -365,7 +368,7 @@ def gate_gradient(dz, context, beta):
     """
 extern "C" __global__ void segment_sum(const T* rows, const long long* words, const long long* order, T* out,
                                        int K, int M, int V)
-{   // a thread for each number of the result, which looks for its word
+{   // a thread for each element of the result; a binary search finds the rows of its word
     long long vm = THREAD, v = vm / M, m = vm % M;
     if (v >= V) return;
     int k = 0, end = K;
@@ -380,7 +383,10 @@ extern "C" __global__ void segment_sum(const T* rows, const long long* words, co
 """,
 )
 def segment_sum(rows, words, order, V):
-    """out_v = sum of rows_order[k] where words_k is v, rising: rows (K, M), words (K,), order (K,) -> (V, M)"""
+    """out_v = sum of rows[order[k]] over all k with words[k] = v; words is sorted
+
+    rows (K, M), words (K,), order (K,) -> (V, M)
+    """
     xp = xp_of(rows)
     out = xp.zeros((V, rows.shape[1]), dtype=rows.dtype)
     xp.add.at(out, words, rows[order])
@@ -409,7 +415,7 @@ extern "C" __global__ void word_errors(const T* logits, const T* b, const long l
 """,
 )
 def word_errors(logits, b, targets):
-    """error = softmax(logits + b) - onehot(targets), log_p of the targets
+    """error = softmax(logits + b) - onehot(targets),  log_p = log softmax(logits + b)[targets]
 
     logits (N, V), b (V,), targets (N,) -> error (N, V), log_p (N,)
     """

@@ -1,9 +1,9 @@
-"""Products of matrices on the host, in pieces that BLAS multiplies as they lie.
+"""Matrix products on the host, cut into pieces that BLAS multiplies without packing.
 
-BLAS copies matrices into the order of its kernel first, and what is copied for a small or a narrow one is used too seldom.
-OpenBLAS has, where there is AVX-512, kernels for SMALL products that read them where they are: 105 to 115 GF/s a core, where
-others make 35 to 100. NumPy takes a stack of such pieces in one call. Without such kernels these are plain products, and so
-are the first three where all cores work on one product.
+BLAS first packs its matrices: it copies them to the memory layout of its kernel. For a small or narrow matrix the copy is
+not reused often enough. On AVX-512 processors OpenBLAS has kernels for SMALL products that read the matrices in place: 105
+to 115 GF/s per core, where other products reach 35 to 100. One NumPy call multiplies a stack of such pieces. Without these
+kernels the functions are plain products. So are the first three where BLAS uses all cores for one product.
 """
 
 import numpy as np
@@ -11,15 +11,15 @@ import numpy as np
 from satnp.arrays.backend import xp_of
 from satnp.arrays.threads import on_one_core, parallel, shares, small_kernels
 
-SMALL = 10**6  # multiplications of a product that OpenBLAS does without copying its matrices first
-ROWS, COLUMNS = 4, 64  # of which its kernel takes whole multiples
-SUMMED = 64  # rows of a piece, below which to add up the pieces costs more than they save
-LARGE = 2**22  # numbers in a matrix that does not stay in the cache from step to step
-FEW = range(17, 97)  # rows
+SMALL = 10**6  # largest number of multiplications of a product that OpenBLAS computes without packing
+ROWS, COLUMNS = 4, 64  # the kernel works on multiples of these
+SUMMED = 64  # rows of a piece; with fewer rows, adding up the pieces costs more than they save
+LARGE = 2**22  # elements of a matrix that does not stay in the cache from step to step
+FEW = range(17, 97)  # rows of x in few_rows_product
 
 
 def tall_product(x, W, out=None):
-    """out = x W, of many rows by a small matrix
+    """out = x W, for x with many rows and a small W
 
     x (..., M, K), W (..., K, N) -> out (..., M, N)
     """
@@ -37,7 +37,7 @@ def tall_product(x, W, out=None):
 
 
 def wide_product(W, x, out):
-    """out = W x, of a small matrix by many columns
+    """out = W x, for a small W and x with many columns
 
     W (M, K), x (K, N) -> out (M, N)
     """
@@ -69,20 +69,20 @@ def summed_product(x, y):
 
 
 def few_rows_product(x, W):
-    """out = x W^T, as in each step of a recurrence
+    """out = x W^T, for x with few rows and W with many, as in each step of a recurrence
 
-    x (N, K) of few rows, W (R, K) of many -> out (N, R)
+    x (N, K), W (R, K) -> out (N, R)
 
-    To lay W out anew for BLAS's kernel takes half as long as to multiply 64 rows by it: 3.9 ms in place of 6.0.
+    Packing W takes half as long as the multiplication of 64 rows: without it a product takes 3.9 ms instead of 6.0.
     """
     (N, K), R, parts = x.shape, len(W), None
     if _pays(N, W) and W.flags.c_contiguous:
-        least = -(-K * N * 8 // SMALL)  # for pieces of 8 rows of W or more
+        least = -(-K * N * 8 // SMALL)  # so that a piece has 8 rows of W or more
         parts = next((count for count in range(least, 2 * least + 1) if K % count == 0), None)
     if parts is None:
         return x @ W.T if W.flags.f_contiguous else (W @ x.T).T
     most = max(1, SMALL // (N * K // parts) // ROWS) * ROWS
-    rows = next((count for count in range(most, most // 2, -ROWS) if R % count == 0), most)  # if it can be, none left over
+    rows = next((count for count in range(most, most // 2, -ROWS) if R % count == 0), most)  # preferably a divisor of R
     whole = R // rows * rows
     xT, out = np.ascontiguousarray(x.T).reshape(parts, K // parts, N), np.empty((R, N), np.result_type(x, W))
     pieces = W[:whole].reshape(-1, rows, parts, K // parts).swapaxes(1, 2)
@@ -100,7 +100,7 @@ def few_rows_product(x, W):
 
 
 def for_few_rows(W, N):
-    """W (R, K) as few_rows_product wants it for N rows, to be made once for many products."""
+    """Return W (R, K) in the memory layout that few_rows_product needs for N rows. Call it once for many products."""
     if W.flags.c_contiguous or not _pays(N, W):
         return W
     out = np.empty(W.shape, W.dtype)
@@ -113,7 +113,7 @@ def _pays(N, W):
 
 
 def _fit(x, y, each, unit):
-    """How many rows or columns of `each` multiplications make a SMALL product, by `unit`; 0 where it does not pay."""
+    """Return how many rows or columns, of `each` multiplications, make a SMALL product: a multiple of `unit`, 0 for none."""
     fits = xp_of(x, y) is np and x.dtype.kind == "f" and x.dtype == y.dtype
     return SMALL // max(1, each) // unit * unit if fits and on_one_core() and small_kernels() else 0
 

@@ -1,8 +1,9 @@
-"""Several processes at one job, under MPI; nothing else in satnp knows mpi4py.
+"""Data parallelism over several processes with MPI. No other module imports mpi4py.
 
-All ranks run the same program on the same random numbers: each draws a whole minibatch and takes its slice of it, and one
-Allreduce of the flat gradient makes them alike again. So one rank and many give the same run within rounding, and a
-checkpoint does not say how many there were. Rank 0 alone writes, into folders that all of them can read.
+All ranks run the same program with the same random numbers. Each rank draws the whole minibatch and computes the gradient of
+its slice; one Allreduce sums the flat gradient, so that all ranks make the same update. The result does not depend on the
+number of ranks, except for rounding, and a checkpoint does not store this number. Only rank 0 writes files, to folders that
+all ranks can read.
 """
 
 import os
@@ -22,56 +23,56 @@ from satnp.arrays.backend import to_device, to_host, xp_of
 from satnp.errors import InputError
 from satnp.files import lock
 
-PATIENCE = 2  # seconds in which rank 0 ends the job for an error that all ranks have
-SAID = (0, 1, 2, 130, 141)  # statuses of a rank that has said why it ended
+PATIENCE = 2  # seconds that the other ranks wait, so that rank 0 reports an error of all ranks and ends the job
+SAID = (0, 1, 2, 130, 141)  # exit statuses of a rank that has printed why it ended
 
 
 class Ranks:
-    """One rank, which is alone."""
+    """A job of one rank, without MPI."""
 
     rank, size = 0, 1
-    place = 0  # among the ranks on this machine
+    place = 0  # number of this rank among the ranks on this machine
 
     def share(self, count):
-        """This rank's part of `count` rows -> slice, how many; where there is none for it, a row that counts for none."""
+        """Return this rank's slice of `count` rows and its number of rows; for no rows, the slice of the first row and 0."""
         start, stop = (count * k // self.size for k in (self.rank, self.rank + 1))
         return slice(start, stop) if start < stop else slice(0, 1), stop - start
 
     def sum(self, x):
-        """Each number of x (P,) becomes its sum over the ranks."""
+        """Sum x (P,) over the ranks, in place."""
 
     def any(self, flag):
-        """Is it so on one of the ranks?"""
+        """Return whether `flag` is true on at least one rank."""
         found = np.array([bool(flag)], np.float32)
         self.sum(found)
         return bool(found[0])
 
     def once(self, work):
-        """What work() gives, done by rank 0; the others wait for it."""
+        """Call work() on rank 0 only, and return its result on all ranks."""
         return work()
 
     def gather(self, value):
-        """The value of each rank, in their order, on rank 0; none on the others."""
+        """Return the values of all ranks, in order of rank, on rank 0; an empty sequence on the others."""
         return [value]
 
     def lock(self, path, wait=False):
-        """files.lock, for who writes."""
+        """files.lock on rank 0, which writes; no lock on the others."""
         return nullcontext() if self.rank else lock(path, wait)
 
     def sum_on(self, xp):
-        """From now on the sums are of arrays of `xp`."""
+        """Prepare `sum` for arrays of `xp`."""
 
     @contextmanager
     def ending(self):
-        """Leave the job together at the end in here; an error that all ranks have is rank 0's to say."""
+        """All ranks leave the job together when this block ends. Rank 0 reports an error that all ranks raise."""
         yield
 
     def expect(self, size):
-        """Raises InputError where there are not so many ranks."""
+        """Raise InputError if the number of ranks is not `size`."""
         if size != self.size:
             raise InputError(
-                f"--ranks {size} was asked for, but mpiexec and mpi4py make it {self.size}; under mpiexec leave out "
-                "--ranks, else let mpiexec be that of mpi4py's MPI"
+                f"--ranks {size} was asked for, but mpiexec and mpi4py started {self.size}; under mpiexec leave out "
+                "--ranks, otherwise use the mpiexec of the MPI that mpi4py was built for"
             )
 
 
@@ -79,13 +80,13 @@ ALONE = Ranks()
 
 
 class Mpi(Ranks):
-    """A rank among those that mpiexec started."""
+    """One of the ranks that mpiexec started."""
 
     def __init__(self):
         try:
             from mpi4py import MPI
         except (ImportError, RuntimeError) as error:
-            raise InputError(f'mpiexec started this, but {error}; pip install "satnp[mpi]"') from None
+            raise InputError(f'mpiexec started this process, but {error}; pip install "satnp[mpi]"') from None
         self.MPI, self.comm, self.nccl = MPI, MPI.COMM_WORLD, None
         self.rank, self.size = self.comm.rank, self.comm.size
         self.here = self.comm.Split_type(MPI.COMM_TYPE_SHARED)
@@ -111,13 +112,13 @@ class Mpi(Ranks):
         return chain([value], (self.comm.recv(source=rank) for rank in range(1, self.size)))
 
     def sum_on(self, xp):
-        """NCCL sums where each rank has a GPU of its own; it refuses two on one, so these sum on the host."""
+        """Use NCCL if each rank has a GPU to itself. NCCL refuses two ranks on one GPU; such ranks sum on the host."""
         own = False
         if xp is not np:
             from cupy.cuda import nccl
 
             own = nccl.available and self.here.size <= xp.cuda.runtime.getDeviceCount()
-        if self.comm.allreduce(own, self.MPI.LAND):  # asked of all, or those without a GPU would be waited for
+        if self.comm.allreduce(own, self.MPI.LAND):  # all ranks must agree: init_process_group waits for all of them
             from cupyx.distributed import init_process_group
 
             self.nccl = init_process_group(self.size, self.rank, use_mpi=True)
@@ -126,7 +127,7 @@ class Mpi(Ranks):
     def ending(self):
         try:
             yield
-        except BaseException:  # mpi4py ends the job with the first rank that leaves by one
+        except BaseException:  # mpi4py ends the job when the first rank exits with an exception
             if self.rank:
                 sleep(PATIENCE)
             raise
@@ -134,13 +135,13 @@ class Mpi(Ranks):
 
 
 def inside():
-    """Is this process one of a job's, started by mpiexec or as python -m mpi4py?"""
+    """Return whether this process was started by mpiexec or as python -m mpi4py."""
     sizes = (os.environ.get(name, "1") for name in ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE"))
     return "mpi4py" in sys.modules or any(size != "1" for size in sizes)
 
 
 def world():
-    """The Ranks of this process, of which all but rank 0 are mute."""
+    """Return the Ranks of this process. All ranks but rank 0 print nothing from now on."""
     if not inside():
         return ALONE
     ranks = Mpi()
@@ -151,7 +152,7 @@ def world():
 
 
 def command(count, arguments):
-    """The command line that runs Python with `arguments` on `count` ranks of this machine."""
+    """Return the command line that runs Python with `arguments` on `count` ranks of this machine."""
     places = [sysconfig.get_path("scripts"), *os.get_exec_path()]
     mpiexec = which("mpiexec", path=os.pathsep.join(places))
     for name, found in (("mpi4py", find_spec("mpi4py")), ("mpiexec", mpiexec)):
@@ -163,7 +164,7 @@ def command(count, arguments):
 def start(count, arguments):
     """Run satnp with `arguments` on `count` ranks -> its exit status"""
     line = command(count, ["-m", "satnp", *arguments])
-    # a session of its own, or Ctrl-C would reach mpiexec twice: from the terminal and from here
+    # in a new session, because otherwise Ctrl-C reaches mpiexec twice: from the terminal and from this process
     job = subprocess.Popen(
         line, stdin=subprocess.DEVNULL, env=os.environ | {"PYTHONUNBUFFERED": "1"}, start_new_session=True
     )  # fmt: skip
@@ -175,7 +176,7 @@ def start(count, arguments):
             signal.signal(n, handler)
     if status not in SAID:
         print(
-            f"satnp: a rank was lost, and the job ended with it (status {status}); what is written is whole: "
-            "run the same again, with --resume if it is a training", file=sys.stderr,
+            f"satnp: a rank was lost, and the job ended with it (status {status}); the files written so far are "
+            "complete: run the same command again, with --resume if it is a training", file=sys.stderr,
         )  # fmt: skip
     return status

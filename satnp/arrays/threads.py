@@ -1,7 +1,7 @@
-"""All cores at once, without NumPy's BLAS and our own threads in each other's way.
+"""Run work on all cores, without competition between the threads of BLAS and the threads of satnp.
 
-NumPy lets other threads run inside its loops and products, so parts of a batch can be computed at the same time. BLAS has
-threads of its own, which would then fight for the same cores: inside `parallel` it has one in each part.
+NumPy releases the GIL in its loops and products, so threads can compute the parts of a batch at the same time. BLAS starts
+threads too, which would compete for the same cores: inside `parallel` and `ahead` BLAS uses one thread per call.
 """
 
 import os
@@ -17,25 +17,25 @@ _here = threading.local()
 
 
 def parallel(work, parts):
-    """[work(part) for part in parts], on as many threads as `cores`; parts within parts go one after another."""
+    """[work(part) for part in parts], on `cores()` threads. A nested call runs its parts one after another."""
     parts = list(parts)
     if len(parts) < 2 or on_one_core():
         return [work(part) for part in parts]
     mine, *theirs = (parts[share] for share in shares(len(parts)))
     with _blas().limit(limits=1):
         others = [_pool().submit(lambda share: [work(part) for part in share], share) for share in theirs]
-        _here.inside = True  # this thread works too: the fewer are woken, the better
+        _here.inside = True  # this thread works too, because waking a thread takes time
         try:
             done = [work(part) for part in mine]
         finally:
             _here.inside = False
             for other in others:
-                other.exception()  # nobody goes on before all have ended
+                other.exception()  # wait for all threads, even if this one raised
         return done + [result for other in others for result in other.result()]
 
 
 def ahead(work, parts):
-    """Yield work(part) of each part, in order, computed on all cores; a few more than were asked for are under way."""
+    """Yield work(part) for each part, in order, computed on all cores. Up to 2 * cores() parts are computed in advance."""
     parts = iter(parts)
     with _blas().limit(limits=1), ThreadPoolExecutor(cores(), "satnp", initializer=_enter) as pool:
 
@@ -53,27 +53,27 @@ def ahead(work, parts):
 
 
 def shares(size, least=1):
-    """Slices that cut range(size) into equal shares, one a core, of `least` or more each."""
+    """Return slices that cut range(size) into equal shares, at most one per core, of `least` or more items each."""
     count = max(1, min(cores(), size // max(1, least)))
     ends = [size * k // count for k in range(count + 1)]
     return [slice(a, b) for a, b in zip(ends, ends[1:], strict=False)]
 
 
 def on_one_core():
-    """Is this thread to use no other core: inside `parallel` and `ahead`, or where there is none?"""
+    """Return whether this thread must use one core only: inside `parallel` and `ahead`, or if there is no other."""
     return cores() == 1 or getattr(_here, "inside", False)
 
 
 @cache
 def cores():
-    """How many threads there are: as many as BLAS has, so OMP_NUM_THREADS and its like decide for both."""
+    """Return the number of threads. It equals the number of BLAS threads, so that OMP_NUM_THREADS sets both."""
     libraries = [found["num_threads"] for found in _blas().info()]
     return max(libraries) if libraries else os.cpu_count() or 1
 
 
 @cache
 def small_kernels():
-    """Has BLAS kernels that multiply small matrices as they lie? OpenBLAS has, for processors with AVX-512."""
+    """Return whether BLAS has kernels that multiply small matrices without packing: OpenBLAS on AVX-512 processors."""
     found = {library.get("architecture") for library in _blas().info() if library["internal_api"] == "openblas"}
     return bool(found & {"SkylakeX", "Cooperlake", "SapphireRapids"})
 

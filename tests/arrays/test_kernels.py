@@ -197,7 +197,7 @@ def test_what_cannot_become_a_kernel_is_refused_with_its_line(formula, line):
     with pytest.raises(NotElementwise) as error:
         elementwise(formula)
     number = formula.__code__.co_firstlineno + 1
-    assert str(error.value).startswith(f"{__file__}, line {number}: `{line}` is no elementwise arithmetic; write")
+    assert str(error.value).startswith(f"{__file__}, line {number}: `{line}` is not elementwise arithmetic; write")
 
 
 @pytest.mark.parametrize("formula", FORMULAS, ids=lambda formula: formula.__name__)

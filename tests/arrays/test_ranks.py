@@ -358,7 +358,7 @@ def test_a_job_of_another_size_is_refused_in_one_sentence(tmp_path, capsys, monk
     monkeypatch.setattr(ranks, "inside", lambda: True)
     monkeypatch.setattr(ranks, "Mpi", Ranks)  # what an mpiexec of another MPI starts: each is alone
     assert main(["train", "--data", "scenes", "--out", str(tmp_path / "out"), "--ranks", "2"]) == 2
-    assert capsys.readouterr().err.startswith("satnp: --ranks 2 was asked for, but mpiexec and mpi4py make it 1;")
+    assert capsys.readouterr().err.startswith("satnp: --ranks 2 was asked for, but mpiexec and mpi4py started 1;")
     assert list(tmp_path.iterdir()) == []
 
 
