@@ -8,7 +8,7 @@ from satnp.arrays.backend import xp_of
 from satnp.arrays.elementwise import elementwise
 from satnp.arrays.threads import parallel, shares
 
-FORK = 2**18  # numbers a core, below which another thread costs more than it saves
+FORK = 2**18  # elements per core; for fewer, another thread costs more than it saves
 
 
 class OutputCache(NamedTuple):
@@ -23,7 +23,7 @@ def relu_forward(x):
     if xp_of(x) is np and x.dtype.kind == "f" and x.ndim == 4 and x.flags.c_contiguous:
         (N, R, S, C), out = x.shape, np.empty(x.shape, x.dtype)
         seen, rows = (y.reshape(N * R, S * C) for y in (x, out))
-        zeros = np.zeros(S * C, x.dtype)  # NumPy has no fast loop for the maximum with a scalar
+        zeros = np.zeros(S * C, x.dtype)  # NumPy's maximum of an array and a scalar is slow
         parallel(lambda part: np.maximum(seen[part], zeros, out=rows[part]), shares(N * R, FORK // max(1, S * C)))
     else:
         out = xp_of(x).maximum(x, 0)
@@ -58,7 +58,7 @@ def tanh_gradient(dout, out):
 
 @elementwise
 def sigmoid(x):
-    """1 / (1 + exp(-x)), written so that no x overflows."""
+    """1 / (1 + exp(-x)), computed from tanh, which does not overflow for any x."""
     return 0.5 * xp_of(x).tanh(0.5 * x) + 0.5
 
 

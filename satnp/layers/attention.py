@@ -1,6 +1,6 @@
-"""Where to look: three scores e_ti = f_att(a_i, h_{t-1}), and the context that the weights pick out.
+"""Attention: three score functions e_ti = f_att(a_i, h_{t-1}), and the context, the weighted sum of the annotations.
 
-What depends on the photo alone (`keys`) is formed once a caption by the caller:
+The caller computes `keys`, which depend on the photo only, once per caption, and `query` at every step:
 
     additive   keys = annotations W_a + b, query = h W_s      Bahdanau et al. 2015; Xu et al. 2015, eq. 4
     general    keys = annotations W_a,     query = h          Luong et al. 2015
@@ -19,7 +19,7 @@ from satnp.arrays.threads import parallel, shares
 
 
 class AdditiveCache(NamedTuple):
-    keys: object  # None where F stands for them
+    keys: object  # None if F is used instead
     query: object
     v: object
     F: object     # exp(-2 keys), or None
@@ -40,8 +40,8 @@ def additive_scores_forward(keys, query, v, c, F=None):
 
     keys (N, L, A), query (N, A), v (A,), c (1,), F from `exponentials` -> scores (N, L)
 
-    keys may be None where F is given. On the host a few photos at a time, in the cache, and with tanh = 1 - 2R. Nothing of
-    size (N, L, A) is kept: the backward makes it again.
+    keys may be None if F is given. On the host, tanh is computed as 1 - 2R, for a few photos at a time, so that R stays in
+    the cache. No array of shape (N, L, A) is kept: the backward pass recomputes it.
     """
     cache = AdditiveCache(keys, query, v, F)
     if not _on_host(keys, query, v):
@@ -62,14 +62,17 @@ def additive_scores_forward(keys, query, v, c, F=None):
 def additive_scores_backward(dscores, cache):
     """dscores (N, L) -> dkeys (N, L, A), dquery (N, A), dv (A,), dc (1,)
 
-    dc is zero behind a softmax, which no constant moves.
+    dc is zero if a softmax follows, because adding a constant to all scores does not change the softmax.
     """
     dkeys, dv, dc = additive_keys_backward(dscores[None], cache.query[None], cache)
     return dkeys, additive_query_backward(dscores, cache), dv, dc
 
 
 def additive_query_backward(dscores, cache, out=None):
-    """dscores (N, L) -> dquery (N, A), written to `out` where it is given: the part that a step back in time waits for"""
+    """dscores (N, L) -> dquery (N, A), written to `out` if given
+
+    This is the only part of the backward pass that the gradient of the previous step depends on.
+    """
     keys, query, v, F = cache
     if not _on_host(keys, query, v):
         return kernels.query_gradient(dscores, keys, query, v, out=(out,))
@@ -88,9 +91,9 @@ def additive_query_backward(dscores, cache, out=None):
 
 
 def additive_look_backward(dalpha, alpha, cache, out=(None, None)):
-    """softmax_backward, then additive_query_backward
+    """softmax_backward followed by additive_query_backward
 
-    dalpha (N, L), alpha (N, L) -> dscores (N, L), dquery (N, A), written to the two of `out` where they are given
+    dalpha (N, L), alpha (N, L) -> dscores (N, L), dquery (N, A), written to the two arrays of `out` if given
     """
     keys, query, v, _ = cache
     if not _on_host(keys, query, v):
@@ -100,7 +103,7 @@ def additive_look_backward(dalpha, alpha, cache, out=(None, None)):
 
 
 def additive_keys_backward(dscores, queries, cache):
-    """The sums over T steps: dscores (T, N, L), queries (T, N, A), cache of any step -> dkeys (N, L, A), dv (A,), dc (1,)"""
+    """dscores (T, N, L), queries (T, N, A), cache of any step -> dkeys (N, L, A), dv (A,), dc (1,), summed over T steps"""
     keys, _, v, F = cache
     (T, N, L), A = dscores.shape, len(v)
     dc = dscores.sum().reshape(1)
@@ -127,14 +130,15 @@ def additive_keys_backward(dscores, queries, cache):
     return dkeys, dc - 2 * sum(parallel(share, shares(N, _least(x) // T))), dc
 
 
-LARGEST = 20   # of keys and queries: (exp(2 * 20) + exp(2 * 20))^2 is a float32
-BLOCK = 1 << 19  # numbers of R at a time: 2 MiB of float32; in smaller ones threads wait for each other
+LARGEST = 20   # bound of |keys| and |query| for the use of F and E: (exp(2 * 20) + exp(2 * 20))^2 fits in a float32
+BLOCK = 1 << 19  # elements of R at a time: 2 MiB of float32; with smaller blocks threads wait for each other
 
 
 def exponentials(keys):
-    """F = exp(-2 keys), or None where a float32 might not hold it, and on a device.
+    """F = exp(-2 keys), or None if it might overflow in float32 or if keys is on a device.
 
-    With E = exp(2 query):  tanh(keys + query) = 1 - 2R,  R = F / (F + E). An addition and a division a step for a tanh.
+    With E = exp(2 query):  tanh(keys + query) = 1 - 2R,  R = F / (F + E). At each step an addition and a division replace
+    the tanh.
     """
     if not _on_host(keys) or max(keys.max(initial=0), -keys.min(initial=0)) > LARGEST:
         return None
@@ -147,7 +151,10 @@ def _exponentials(keys):
 
 
 def summands(keys, query, F):
-    """(x, y, ratio) of saturation: exponentials where both can be had. Where only F can, the keys are made from it."""
+    """Return (x, y, ratio) for `saturation`: F, E, True if both exist, else keys, query, False.
+
+    If keys is None, the keys are computed from F.
+    """
     E = None if F is None else exponentials(-query)
     if E is not None:
         return F, E, True
@@ -158,7 +165,7 @@ def summands(keys, query, F):
 
 
 def saturation(x, y, ratio, out):
-    """R = (1 - tanh(keys + query)) / 2, written to `out`; x, y are keys, query or their exponentials"""
+    """R = (1 - tanh(keys + query)) / 2, written to `out`; x, y are F, E if `ratio`, else keys, query"""
     np.add(x, y, out=out)
     if ratio:
         return np.divide(x, out, out=out)
@@ -169,7 +176,7 @@ def saturation(x, y, ratio, out):
 
 
 def slope(x, y, ratio, out):
-    """1 - tanh(keys + query)^2 = 4 E F / (F + E)^2, written to `out`; of exponentials without 4 E, left to the caller"""
+    """1 - tanh(keys + query)^2 = 4 E F / (F + E)^2, written to `out`; if `ratio`, the caller multiplies by 4 E"""
     np.add(x, y, out=out)
     if ratio:
         np.multiply(out, out, out=out)
@@ -180,7 +187,7 @@ def slope(x, y, ratio, out):
 
 
 def _blocks(photos, keys):
-    """Yield (rows, memory (G, L, A)) for a few photos at a time; the memory, always the same, stays in the cache."""
+    """Yield (rows, buffer (G, L, A)) for a few photos at a time. The buffer is reused, so that it stays in the cache."""
     _, L, A = keys.shape
     step = max(1, BLOCK // (L * A))
     memory = np.empty((min(step, len(keys)), L, A), keys.dtype)
@@ -190,12 +197,12 @@ def _blocks(photos, keys):
 
 
 def _least(keys):
-    """How many photos (N, L, A) are worth a thread of their own."""
+    """Return the smallest number of photos, each of shape keys.shape[1:], that is worth a thread."""
     return (1 << 20) // prod(keys.shape[1:])
 
 
 def _on_host(*arrays):
-    """Real NumPy arrays, but for None? A complex step goes through the equation as it is printed."""
+    """Return whether all arrays, except None, are real NumPy arrays. Complex arrays use the plain equation."""
     arrays = [x for x in arrays if x is not None]
     return xp_of(*arrays) is np and all(x.dtype.kind == "f" for x in arrays)
 
@@ -224,9 +231,9 @@ def dot_keys_backward(dscores, queries):
 
 
 def soft_attention(scores, annotations, out=None):
-    """softmax_forward and context_forward in one, soft attention
+    """Soft attention: softmax_forward followed by context_forward
 
-    scores (N, L), annotations (N, L, D) -> alpha (N, L), written to `out` where it is given, context (N, D)
+    scores (N, L), annotations (N, L, D) -> alpha (N, L), context (N, D); alpha is written to `out` if given
     """
     if not _on_host(scores, annotations):
         return kernels.soft_attention(scores, annotations, out=(out, None))
@@ -252,7 +259,7 @@ def context_backward(dcontext, cache):
 
 
 def context_weights_backward(dcontext, annotations, dalpha=None):
-    """dcontext (N, D), annotations (N, L, D), dalpha (N, L) of what else was made of alpha -> dalpha (N, L), all of it"""
+    """dcontext (N, D), annotations (N, L, D) -> dalpha (N, L); adds the `dalpha` (N, L) of other uses of alpha, if given"""
     if dalpha is None:
         return _vector_products(dcontext, annotations)
     if _on_host(dcontext, annotations):
@@ -271,7 +278,7 @@ def _vector_products(x, vectors):
 
 
 def _one_by_one(x, A):
-    """out_n = x_n A_n: x (N, K), A (N, K, J) -> out (N, J); three times as fast as all in one matmul"""
+    """out_n = x_n A_n: x (N, K), A (N, K, J) -> out (N, J); three times as fast as one matmul of all"""
     out = np.empty((len(x), A.shape[2]), x.dtype)
 
     def share(photos):

@@ -1,6 +1,6 @@
-"""Attention for several captions of a photo at once: its keys and annotations are read where they are, never copied.
+"""Attention for several captions per photo, without a copy of the photo's keys and annotations for each caption.
 
-Rows r = 0 .. R-1 are captions, photos (R,) says whose, rising, on the host.
+Each row r = 0 .. R-1 is a caption of photo photos[r]. photos (R,) is sorted and lies on the host.
 """
 
 import numpy as np
@@ -43,13 +43,13 @@ def beam_products(x, A, photos):
 
 
 def _of_one_photo(photos):
-    """Yield (photo, its first row, the one after its last)."""
+    """Yield (photo, start, stop): the rows of the photo are start : stop."""
     starts = np.flatnonzero(np.diff(photos, prepend=-1))
     yield from zip(photos[starts], starts, [*starts[1:], len(photos)], strict=True)
 
 
 def _by_place(x, N, photos):
-    """x (R, K) -> one row a photo for each of its captions (B, N, K), zeros where it has fewer; and where each row went."""
+    """Copy x (R, K) to (B, N, K): caption b of photo n, or zeros if there is none. Also return the index of each row."""
     xp, place = xp_of(x), np.arange(len(photos)) - np.searchsorted(photos, photos)
     rows = to_device(place, xp), to_device(photos, xp)
     dense = xp.zeros((place.max() + 1, N, x.shape[1]), dtype=x.dtype)

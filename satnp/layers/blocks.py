@@ -1,4 +1,4 @@
-"""Cutting maps (N, R, S, C) into pieces that fit the cache and occupy all cores."""
+"""Cut maps (N, R, S, C) into pieces that fit in the cache and keep all cores busy."""
 
 import math
 import threading
@@ -13,10 +13,10 @@ _here = threading.local()
 
 
 def blocks(N, rows, most):
-    """[(photos, rows)] as slices that cover N maps of `rows` rows, `most` rows at a time: of whole maps, or parts of one.
+    """Return slices [(photos, rows)] that cover N maps of `rows` rows: whole maps or part of one, `most` rows or fewer each.
 
-    They are of about one size, an even number of them where that can be, and the same whatever the cores: another cut
-    would round differently.
+    The pieces have nearly equal sizes, and their number is even if possible. They do not depend on the number of cores,
+    because sums over other pieces round differently.
     """
     if rows <= most:
         return [(photos, slice(0, rows)) for photos in _cut(N, most // rows)]
@@ -24,12 +24,12 @@ def blocks(N, rows, most):
 
 
 def parallel_blocks(work, pieces):
-    """[work(pieces of one core), ...], all cores at once."""
+    """Call work(share of pieces) on each core, in parallel, and return the list of results."""
     return threads.parallel(work, [pieces[part] for part in threads.shares(len(pieces))])
 
 
 def region(x, photos, top, left, out):
-    """`out` (n, r, s, C) = x[photos, top : top + r, left : left + s], and 0 where that lies outside x."""
+    """`out` (n, r, s, C) = x[photos, top : top + r, left : left + s], and 0 outside x."""
     _, R, S, _ = x.shape
     rows, columns = range(top, top + out.shape[1]), range(left, left + out.shape[2])
     r, s = (slice(max(seen.start, 0), min(seen.stop, size)) for seen, size in ((rows, R), (columns, S)))
@@ -40,14 +40,14 @@ def region(x, photos, top, left, out):
 
 
 def finishing(b, S, relu):
-    """finish(y, out): out = y + b, or max(y + b, 0), the last touch of a convolution, while y is in the cache
+    """Return finish(y, out), the last step of a convolution, run while y is in the cache: out = y + b, or max(y + b, 0)
 
-    b (F,); y (..., S, F), of S columns -> out (..., S, F)
+    b (F,); y (..., S, F), with S columns -> out (..., S, F)
     """
     xp, zero = xp_of(b), 0
     if xp is np:
-        zero = np.zeros((S, len(b)), b.dtype)  # NumPy has no fast loop for the maximum with a scalar
-        b = b + zero  # for a whole row of cells: each run of F numbers would cost as much as 500
+        zero = np.zeros((S, len(b)), b.dtype)  # NumPy's maximum of an array and a scalar is slow
+        b = b + zero  # a whole row of cells: a NumPy loop over only F numbers would cost as much as one over 500
 
     def finish(y, out):
         xp.add(y, b, out=out)
@@ -58,7 +58,7 @@ def finishing(b, S, relu):
 
 
 def scratch(name, shape, dtype):
-    """This thread's array of that name, kept from call to call (a fresh one costs more than what is computed in it)."""
+    """Return this thread's buffer `name`. Calls reuse its memory, because allocating it costs more than the computation."""
     kept = _here.__dict__.setdefault(name, np.empty(0, np.uint8))
     size = math.prod(shape) * np.dtype(dtype).itemsize
     if kept.size < size:

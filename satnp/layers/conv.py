@@ -1,6 +1,6 @@
-"""Convolution as products of matrices. Images are (N, R, S, C): photos, rows, columns, channels.
+"""Convolution as matrix products. Images are (N, R, S, C): photos, rows, columns, channels.
 
-Several formulations stand behind one pair; the plain sum, their definition, is in satnp/reference/conv.py.
+One pair of functions selects among several algorithms. Their definition, a plain sum, is in satnp/reference/conv.py.
 """
 
 from math import prod
@@ -37,7 +37,7 @@ class ExpandCache(NamedTuple):
 
 
 def output_size(size, K, stride, padding=0, ceil=False):
-    """How many windows of K cells fit, `stride` apart, into `size` cells with `padding` on both sides."""
+    """Return how many windows of K cells, `stride` apart, fit into `size` cells with `padding` on both sides."""
     room = size + 2 * padding - K
     if not ceil:
         return room // stride + 1
@@ -47,12 +47,12 @@ def output_size(size, K, stride, padding=0, ceil=False):
 
 
 def window(k, stride, count):
-    """Slice of the cells that are the k-th of their window."""
+    """Return the slice that selects cell k of each of `count` windows."""
     return slice(k, k + stride * (count - 1) + 1, stride)
 
 
 def pad(x, before, after, value=0):
-    """`x` (N, R, S, C) with `value` around its rows and columns; `before`, `after` in cells, or (rows, columns)."""
+    """Pad rows and columns of `x` (N, R, S, C) with `value`: `before` and `after` cells; `after` may be (rows, columns)."""
     if before == 0 and after in (0, (0, 0)):
         return x
     after_rows, after_columns = after if isinstance(after, tuple) else (after, after)
@@ -67,18 +67,18 @@ def conv2d_forward(x, W, b, stride=1, padding=0):
 
     x (N, R, S, C), W (K, K, C, F), b (F,) -> out (N, P, Q, F)
 
-    A cross-correlation, as everywhere in deep learning. Real numbers in NumPy take the fastest formulation for their
-    sizes, all others a product over all patches at once. Relative error in float32:
+    A cross-correlation, as everywhere in deep learning. Real NumPy arrays use the fastest algorithm for their sizes; all
+    other arrays use one product over all patches. Relative error in float32:
 
-        pointwise_correlate   < 1e-6    1x1: the cells times W
+        pointwise_correlate   < 1e-6    1x1: one product of the cells and W
         winograd.correlate    < 3e-6    3x3, stride 1, many channels: a quarter of the multiplications
-        patches_correlate     < 1e-6    what remains: a product over the patches of some rows at a time
+        patches_correlate     < 1e-6    all other sizes: a product over the patches of a few rows at a time
     """
     return _correlate(x, W, b, stride, padding), ConvCache(x, W, stride, padding)
 
 
 def conv2d_relu_forward(x, W, b, stride=1, padding=0):
-    """out = max(conv2d(x), 0), taken while the sum is still in the processor's cache
+    """out = max(conv2d(x), 0), with the maximum taken while the sum is still in the processor's cache
 
     x (N, R, S, C), W (K, K, C, F), b (F,) -> out (N, P, Q, F)
     """
@@ -92,9 +92,11 @@ def conv2d_relu_backward(dout, cache):
 
 
 def expand_relu_forward(x, W1, b1, W3, b3):
-    """out = [max(conv2d(x; W1), 0) ; max(conv2d(x; W3), 0)], side by side: what W1 wants is the middle of W3's windows
+    """out = [max(conv2d(x; W1), 0) ; max(conv2d(x; W3), 0)], concatenated along the channels
 
     x (N, R, S, C), W1 (1, 1, C, F), b1 (F,), W3 (3, 3, C, G), b3 (G,) -> out (N, R, S, F + G)
+
+    Both use the same patches: W1 reads the center cell of each 3 x 3 window of W3.
     """
     xp = xp_of(x)
     if _on_host(x, W1, b1, W3, b3):
@@ -128,10 +130,13 @@ def conv2d_backward_weights(dout, cache):
 
 
 def conv2d_backward_input(dout, cache):
-    """dout (N, P, Q, F) -> dx (N, R, S, C): each cell hears, through each weight, from the output that it fed."""
+    """dout (N, P, Q, F) -> dx (N, R, S, C)
+
+    For each weight, the gradient of an output, times the weight, is added to the cell that this output read.
+    """
     x, W, stride, padding = cache
     (N, R, S, C), (_, P, Q, F), K = x.shape, dout.shape, W.shape[0]
-    back = W[::-1, ::-1].swapaxes(2, 3)  # the sum over outputs is a convolution with the kernel turned around
+    back = W[::-1, ::-1].swapaxes(2, 3)  # for stride 1, dx is a convolution of dout with the kernel rotated by 180 degrees
     if _on_host(x, W, dout) and winograd.pays(dout.shape, back.shape, stride, K - 1 - padding):
         return winograd.correlate(dout, back, np.zeros(C, dout.dtype), K - 1 - padding)
     xp = xp_of(dout)
@@ -152,12 +157,12 @@ def conv2d_backward_input(dout, cache):
 
 
 def _on_host(*arrays):
-    """Are all of them real arrays of one dtype of NumPy's? All others go the plain way."""
+    """Return whether all arrays are real NumPy arrays of one dtype. Other arrays use the plain algorithm."""
     return xp_of(*arrays) is np and arrays[0].dtype.kind == "f" and len({x.dtype for x in arrays}) == 1
 
 
 def _correlate(x, W, b, stride, padding, relu=False):
-    """The best formulation for these sizes, of those below."""
+    """Run the fastest of the algorithms below for these sizes."""
     if not _on_host(x, W, b):
         return whole_correlate(x, W, b, stride, padding, relu)
     if W.shape[0] == 1 and stride == 1 and padding == 0:
@@ -178,7 +183,7 @@ def _weight_gradient(x, dout, W, stride, padding):
 
 
 def whole_correlate(x, W, b, stride, padding, relu=False):
-    """Every window of x as a row, times W."""
+    """One product: the windows of x, each as a row, times W."""
     (N, R, S, C), (K, _, _, F) = x.shape, W.shape
     P, Q = output_size(R, K, stride, padding), output_size(S, K, stride, padding)
     out = _windows(pad(x, padding, padding), K, stride).reshape(N * P * Q, K * K * C) @ W.reshape(K * K * C, F)
@@ -194,7 +199,7 @@ def whole_weight_gradient(x, dout, W, stride, padding):
 
 
 def pointwise_correlate(x, W, b, relu=False):
-    """1 x 1: the cells are the rows."""
+    """1 x 1 convolution: each cell is a row of the product."""
     (N, R, S, C), F = x.shape, W.shape[3]
     rows, out, finish = x.reshape(N * R, S, C), np.empty((N * R, S, F), dtype=x.dtype), finishing(b, S, relu)
 
@@ -213,9 +218,9 @@ def pointwise_weight_gradient(x, dout):
 
 
 def patches_correlate(x, W, b, stride, padding, relu=False, middle=None):
-    """As the whole, some rows at a time, whose patches stay in the cache.
+    """Like whole_correlate, but for a few rows at a time, so that their patches stay in the cache.
 
-    middle (C, G): filters that see the cell in the middle alone; out[..., :G] is theirs, b (G + F,)
+    middle (C, G) holds 1 x 1 filters for the center cell of each window; their result is out[..., :G], and b is (G + F,).
     """
     K, _, C, F = W.shape
     windows = _padded_windows(x, K, stride, padding)
@@ -257,18 +262,18 @@ def _windows(x, K, stride):
 
 
 def _padded_windows(x, K, stride, padding):
-    """The windows of x with zeros around it; its cells lie side by side, so a patch is copied in runs of K * C numbers."""
+    """Return the windows of zero-padded x, which is made contiguous, so that a patch is copied in runs of K * C numbers."""
     return _windows(np.ascontiguousarray(pad(x, padding, padding)), K, stride)
 
 
 def _pieces(windows):
-    """(photos, rows) whose patches are PATCHES bytes or fewer."""
+    """Return pieces (photos, rows) whose patches take PATCHES bytes or fewer."""
     N, P, *sizes = windows.shape
     return blocks(N, P, PATCHES // (prod(sizes) * windows.itemsize))
 
 
 def _patches(windows):
-    """windows (n, k, Q, K, K, C) as rows (n * k * Q, K * K * C), in this thread's memory, which the next call overwrites"""
+    """Copy windows (n, k, Q, K, K, C) to rows (n * k * Q, K * K * C) of a buffer that this thread's next call overwrites."""
     out = scratch("patches", windows.shape, windows.dtype)
     out[...] = windows
     return out.reshape(-1, prod(windows.shape[3:]))

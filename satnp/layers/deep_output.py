@@ -1,4 +1,4 @@
-"""The deep output layer up to its tanh; the last affine map to the vocabulary follows it."""
+"""The deep output layer up to its tanh. The affine layer to the vocabulary follows it."""
 
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ def deep_output_forward(words, h, z, L_h, L_z, b):
 
     words (N, M), h (N, H), z (N, D), L_h (H, M), L_z (D, M), b (M,) -> out (N, M)
 
-    Source: Xu et al. 2015, eq. 7; the tanh is missing in the printed equation, a typo by its authors' word.
+    Source: Xu et al. 2015, eq. 7; the tanh is missing in the printed equation, which the authors call a typo.
     """
     out = _tanh_of_sum(words, h @ L_h, z @ L_z, b)
     return out, DeepOutputCache(h, z, L_h, L_z, out)

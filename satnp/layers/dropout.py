@@ -1,4 +1,4 @@
-"""Dropout with the mask drawn by the caller, so that every run can be repeated and every pass checked."""
+"""Dropout. The caller draws the mask, so that a run can be repeated and a pass can be checked."""
 
 from typing import NamedTuple
 
@@ -10,16 +10,16 @@ class DropoutCache(NamedTuple):
 
 
 def dropout_mask(rng, shape, rate, dtype=np.float32):
-    """0 with probability `rate`, else 1 / (1 - rate), so that its mean is 1; a host array of `shape`."""
+    """Return a random host array of `shape`: 0 with probability `rate`, else 1 / (1 - rate), so that its mean is 1."""
     return (rng.random(shape, dtype=np.float32) >= rate).astype(dtype) / dtype(1 - rate)
 
 
 def dropout_forward(x, mask):
-    """out = x * mask; mask None keeps everything.
+    """out = x * mask; out = x if mask is None.
 
     x (N, H), mask (N, H) -> out (N, H)
 
-    Source: Srivastava et al. 2014, in the inverted form (nothing to rescale when captioning).
+    Source: Srivastava et al. 2014; inverted, so that captioning needs no rescaling.
     """
     return (x if mask is None else x * mask), DropoutCache(mask)
 

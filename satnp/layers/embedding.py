@@ -1,4 +1,4 @@
-"""Word embeddings: one row of E a word."""
+"""Word embeddings: E has one row per word."""
 
 from typing import NamedTuple
 
@@ -24,7 +24,7 @@ def embedding_forward(ids, E):
 def embedding_backward(dout, cache):
     """dout (N, M) -> dE (V, M)
 
-    Pitfall: `dE[ids] += dout` keeps only one of the occurrences of a repeated word.
+    Pitfall: `dE[ids] += dout` adds only one of the occurrences of a repeated word.
     """
     ids, shape = cache
     xp = xp_of(dout)

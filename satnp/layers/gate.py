@@ -1,4 +1,4 @@
-"""The gate beta: how much of the picture this word needs."""
+"""The gate beta, which says how much of the context each word uses."""
 
 from typing import NamedTuple
 
@@ -11,15 +11,15 @@ class GateCache(NamedTuple):
     h: object
     context: object
     W: object
-    beta: object  # (N, G); a device has one gate D times
+    beta: object  # (N, G); on a device (N, D), with a scalar gate repeated
 
 
 def gate_forward(h, context, W, b, out=None):
     """z = beta * context,  beta = sigmoid(h W + b)
 
-    h (N, H), context (N, D), W (H, G), b (G,) -> z (N, D), written to `out` where it is given
+    h (N, H), context (N, D), W (H, G), b (G,) -> z (N, D), written to `out` if given
 
-    G = 1 is the paper's scalar (Xu et al. 2015, section 4.2.1); G = D gates every feature by itself, as popular ports do.
+    G = 1 is the paper's scalar gate (Xu et al. 2015, section 4.2.1); G = D is one gate per feature, as in popular ports.
     """
     z, beta = _gated(h @ W, b, context, out=(out, None))
     return z, GateCache(h, context, W, beta)
@@ -41,7 +41,7 @@ def gate_backward(dz, cache):
 
 
 def gate_backward_preactivation(dz, cache, out=None):
-    """dz (N, D) -> gradient at h W + b (N, G), written to `out` where it is given"""
+    """dz (N, D) -> gradient with respect to h W + b (N, G), written to `out` if given"""
     if cache.W.shape[1] == 1:
         return gate_gradient(dz, cache.context, cache.beta, out=(out,))
     return sigmoid_gradient(dz * cache.context, cache.beta, out=(out,))

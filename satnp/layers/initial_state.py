@@ -1,4 +1,4 @@
-"""The first state of the decoder, made from the mean annotation."""
+"""The initial state of the decoder, computed from the mean annotation."""
 
 from typing import NamedTuple
 

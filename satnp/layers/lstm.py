@@ -1,4 +1,4 @@
-"""The LSTM cell. Gate columns in the order i, f, o, g."""
+"""The LSTM cell. The columns of its gates are in the order i, f, o, g."""
 
 from typing import NamedTuple
 
@@ -21,9 +21,9 @@ def lstm_cell_forward(gates, c_prev, more=None):
 
     gates (N, 4H), c_prev (N, H) -> h (N, H), c (N, H)
 
-    more (N, 4H): added to gates first; here, so that it takes no kernel of its own.
+    more (N, 4H) is added to gates first; the addition is done here to save a kernel launch.
 
-    Source: Xu et al. 2015, eqs. 1-3; the affine part of eq. 1 is formed by the caller.
+    Source: Xu et al. 2015, eqs. 1-3; the caller computes the affine part of eq. 1.
     """
     H = c_prev.shape[1]
     parts = [slice(k * H, (k + 1) * H) for k in range(4)]
@@ -44,7 +44,7 @@ def _cell(pre_i, pre_f, pre_o, pre_g, more_i, more_f, more_o, more_g, c_prev):
 def lstm_cell_backward(dout, cache, out=None):
     """dh (N, H), dc (N, H) -> dgates (N, 4H), dc_prev (N, H)
 
-    dc is what comes from the next step; the part through h is added here. dgates are written to `out` where it is given.
+    dc is the gradient from the next step; the part through h is added here. dgates is written to `out` if given.
     """
     (dh, dc), (N, H) = dout, cache.i.shape
     dgates = xp_of(dc).empty((N, 4 * H), dtype=cache.i.dtype) if out is None else out

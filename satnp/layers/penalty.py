@@ -1,4 +1,4 @@
-"""The doubly stochastic penalty: over a whole caption every location should be looked at about once."""
+"""The doubly stochastic penalty: the weights of each location should sum to about 1 over a caption."""
 
 from typing import NamedTuple
 
@@ -16,8 +16,8 @@ def doubly_stochastic_forward(alphas, mask):
 
     alphas (T, N, L), mask (T, N) -> penalty ()
 
-    Source: Xu et al. 2015, eq. 14, second term, without lambda. Ports with a target of T/L in place of 1 print another
-    loss and have the same gradient, because the weights of a step sum to 1.
+    Source: Xu et al. 2015, eq. 14, second term, without lambda. Ports with a target of T/L instead of 1 report
+    another loss but have the same gradient, because the weights of a step sum to 1.
     """
     excess = (mask[:, :, None] * alphas).sum(axis=0) - 1
     squares = xp_of(excess).dot(excess.ravel(), excess.ravel())
@@ -25,7 +25,7 @@ def doubly_stochastic_forward(alphas, mask):
 
 
 def doubly_stochastic_backward(dpenalty, cache):
-    """dpenalty () -> dalphas (T, N, L); it needs the sum over ALL steps, so it is formed before the loop runs back."""
+    """dpenalty () -> dalphas (T, N, L); it needs the sum over all steps, so call it before the backward loop over steps."""
     excess, mask = cache
     return _spread(mask[:, :, None], excess, dpenalty, 2 / excess.shape[0])
 

@@ -9,7 +9,7 @@ from satnp.layers.activations import OutputCache, relu_backward
 from satnp.layers.blocks import blocks, parallel_blocks
 from satnp.layers.conv import output_size, pad, window
 
-BLOCK = 2**20  # numbers in the rows of x that are looked at at a time; in smaller ones threads wait for each other
+BLOCK = 2**20  # elements of x at a time; with smaller blocks threads wait for each other
 
 
 class MaxPoolCache(NamedTuple):
@@ -31,8 +31,8 @@ def max_pool_forward(x, K, stride, ceil=False, relu=False):
 
     x (N, R, S, C) -> out (N, P, Q, C)
 
-    ceil=True also takes the windows that stick out at the far edges (as the Caffe networks do); relu=True the maximum of
-    all that and 0, which is the pool of a ReLU.
+    ceil=True also uses windows that extend past the last row or column, as Caffe does. relu=True returns max(out, 0), which
+    is the pool of max(x, 0).
     """
     xp, (N, R, S, C) = xp_of(x), x.shape
     P, Q = output_size(R, K, stride, ceil=ceil), output_size(S, K, stride, ceil=ceil)
@@ -51,7 +51,7 @@ def max_pool_forward(x, K, stride, ceil=False, relu=False):
 
 
 def max_pool_backward(dout, cache):
-    """dout (N, P, Q, C) -> dx (N, R, S, C); of equal maxima the first in reading order gets the gradient."""
+    """dout (N, P, Q, C) -> dx (N, R, S, C); of equal maxima in a window, the first in row-major order gets the gradient."""
     x, out, K, stride, relu = cache
     xp = xp_of(x)
     _, P, Q, C = out.shape
@@ -96,7 +96,7 @@ def average_pool_backward(dout, cache):
 
 
 def _largest(arrays, out=None):
-    """Elementwise; of K x K cells, first that of the rows and then that of the columns takes 2K steps and not K * K."""
+    """Elementwise maximum of arrays. Pooling over rows, then over columns takes 2K steps instead of K * K."""
     xp = xp_of(arrays[0])
     if len(arrays) == 1:
         arrays = arrays * 2
@@ -111,6 +111,6 @@ def _offsets(K):
 
 
 def _pad_far(x, K, stride, P, Q, value):
-    """x with `value` after its last rows and columns, as far as the last windows reach."""
+    """Pad x with `value` after its last row and column, as far as the last windows reach."""
     far = tuple(max(0, (n - 1) * stride + K - size) for n, size in zip((P, Q), x.shape[1:3], strict=True))
     return pad(x, 0, far, value)

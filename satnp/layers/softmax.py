@@ -14,11 +14,11 @@ class CrossEntropyCache(NamedTuple):
     p: object
     targets: object
     weights: object
-    log_p: object  # (N,), of the targets
+    log_p: object  # (N,), log p of the targets
 
 
 def log_softmax(scores):
-    """log softmax over the last axis, never as a log of a rounded probability."""
+    """log softmax over the last axis, without the logarithm of a rounded probability."""
     xp = xp_of(scores)
     shifted = scores - scores.max(axis=-1, keepdims=True)
     return shifted - xp.log(xp.exp(shifted).sum(axis=-1, keepdims=True))

@@ -1,4 +1,4 @@
-"""The last affine map and the cross-entropy in one, so that a host holds the (N, V) numbers once."""
+"""The last affine layer and the cross-entropy in one function, so that the host stores only one (N, V) array."""
 
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ class VocabularyCache(NamedTuple):
     W: object
     error: object    # (N, V), p - onehot(targets)
     weights: object
-    log_p: object    # (N,), of the targets
+    log_p: object    # (N,), log p of the targets
 
 
 def vocabulary_forward(hidden, W, b, targets, weights):
@@ -24,10 +24,10 @@ def vocabulary_forward(hidden, W, b, targets, weights):
 
     hidden (N, M), W (M, V), b (V,), targets (N,), weights (N,) -> loss ()
 
-    Units: nats. Source: Xu et al. 2015, eqs. 7 and 14. The same as affine and cross_entropy, one after the other.
+    Units: nats. Source: Xu et al. 2015, eqs. 7 and 14. Equal to affine followed by cross_entropy.
     """
     logits = hidden @ W
-    if xp_of(logits) is np and logits.dtype.kind == "f":  # some rows at a time, in their place
+    if xp_of(logits) is np and logits.dtype.kind == "f":  # a few rows at a time, in place
         error, log_p = logits, np.empty(len(targets), logits.dtype)
         step = max(1, BLOCK // W.shape[1])
 

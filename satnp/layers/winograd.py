@@ -1,11 +1,11 @@
-"""3x3 convolutions with 36 products where the plain sum has 144: Winograd's F(4x4, 3x3), for NumPy.
+"""3x3 convolution with 36 multiplications instead of 144 per tile: Winograd's F(4x4, 3x3), for NumPy.
 
 A tile of 4 x 4 outputs y needs 6 x 6 inputs d and the 3 x 3 weights g:
 
-    y = A^T [ (G g G^T) * (B^T d B) ] A         * is elementwise; over channels it is a product of matrices
+    y = A^T [ (G g G^T) * (B^T d B) ] A         * is elementwise; over channels it is a matrix product
 
-With tiles written as vectors, G g G^T is kron(G, G) g: each transform is one product too. The gradient of g is the same line
-transposed: G^T [ (B^T d B) * (A dy A^T) ] G, summed over the tiles. Source: Lavin & Gray 2016.
+With tiles as vectors, G g G^T is kron(G, G) g, so each transform is also one matrix product. The gradient with respect to g
+is G^T [ (B^T d B) * (A dy A^T) ] G, summed over the tiles. Source: Lavin & Gray 2016.
 """
 
 import numpy as np
@@ -19,12 +19,12 @@ B = np.array([[4, 0, 0, 0, 0, 0], [0, -4, 4, -2, 2, 4], [-5, -4, -4, -1, -1, 0],
               [1, 1, 1, 1, 1, 0], [0, 0, 0, 0, 0, 1]])  # fmt: skip
 G = np.array([[1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6],
               [1 / 24, 1 / 12, 1 / 6], [1 / 24, -1 / 12, 1 / 6], [0, 0, 1]])  # fmt: skip
-TILES = 224  # at a time
+TILES = 224  # per piece
 OUTPUT, INPUT, WEIGHTS = (np.kron(m, m) for m in (A.T, B.T, G))
 
 
 def pays(x_shape, W_shape, stride, padding):
-    """Is it faster than a product over patches?"""
+    """Return whether Winograd is faster than a product over patches for these sizes."""
     (N, R, S, C), (K, _, _, F) = x_shape, W_shape
     P, Q = R + 2 * padding - 2, S + 2 * padding - 2
     tiles = N * -(-P // 4) * -(-Q // 4)
@@ -40,7 +40,7 @@ def correlate(x, W, b, padding, relu=False):
     N, P, Q = _outputs(x, padding)
     p, q = -(-P // 4), -(-Q // 4)
     out = np.empty((N, P, Q, W.shape[3]), dtype=x.dtype)
-    if N * p * q <= TILES // 2:  # the weights are most of the work: each core takes some of the filters
+    if N * p * q <= TILES // 2:  # transforming W is most of the work: each core takes some filters
         everything = [(slice(0, N), slice(0, p))]
 
         def work(part):
@@ -55,7 +55,7 @@ def correlate(x, W, b, padding, relu=False):
 
 
 def _correlate(x, U, finish, padding, pieces, out):
-    """The convolution of these pieces, of rows of tiles, into `out`."""
+    """Compute the convolution for `pieces` (photos, rows of tiles), and write it to `out`."""
     _, C, F = U.shape
     Q, q = out.shape[2], -(-out.shape[2] // 4)
     to_tiles, to_outputs = INPUT.astype(x.dtype), OUTPUT.astype(x.dtype)
@@ -109,7 +109,7 @@ def _size(part):
 
 
 def _tiles(x, photos, rows, q, padding):
-    """The 6 x 6 inputs of each tile of these rows of tiles, q in a row; they overlap by two -> (36, T * C)"""
+    """Return the 6 x 6 inputs of the tiles, q in each of `rows`, as (36, T * C). Neighbours overlap by two cells."""
     n, k, C = _size(photos), _size(rows), x.shape[3]
     seen = region(x, photos, 4 * rows.start - padding, -padding, scratch("x", (n, 4 * k + 2, 4 * q + 2, C), x.dtype))
     windows = np.lib.stride_tricks.sliding_window_view(seen, (6, 6), axis=(1, 2))[:, ::4, ::4]
