@@ -1,7 +1,7 @@
-"""Gradients through random choices: plain functions that return the gradient of the scores a choice was drawn from.
+"""Gradient estimators for random choices: each returns a gradient with respect to the scores of the choice.
 
-The choice is made with numbers that the caller draws on the host (`gumbel`), so a run can be repeated and a pass checked.
-Every cost is minimised: C = -log-likelihood. A reward is a log-likelihood, or any number that is better when larger.
+The caller draws the random numbers (`gumbel`) on the host, so that a run can be repeated and a pass can be checked.
+Costs are minimised: C = -log-likelihood. A reward is a log-likelihood, or any number that is better when larger.
 """
 
 from satnp.estimators.gumbel import draw, straight_through

@@ -1,7 +1,7 @@
-"""What a choice is worth, and what it is compared with.
+"""Rewards of choices, and the baselines that are subtracted from them.
 
-A choice at step t may be paid with any part of the caption's log-likelihood that comes from words it can change. A
-baseline may depend on anything but the choice that it multiplies; then E[b (s - alpha)] = 0 and it costs no bias.
+A choice at step t cannot change the words before step t, so its reward may leave them out. A baseline may depend on
+everything except the choice s that it multiplies; then E[b (s - alpha)] = 0, and the baseline adds no bias.
 """
 
 from satnp.arrays.backend import xp_of
@@ -21,8 +21,6 @@ def to_go(log_p, mask):
     """R_t = sum from step t on of mask log p
 
     log_p (T, N), mask (T, N) -> rewards (T, N)
-
-    The words before step t do not depend on the choice of step t.
     """
     return (mask * log_p)[::-1].cumsum(axis=0)[::-1]
 
@@ -40,8 +38,8 @@ def moving_average(baseline, reward, sampled, decay=0.9):
 
     baseline (), reward (N,), sampled (N,) -> baseline ()
 
-    `sampled` is 1 or 0; where no image was sampled, b stays. The gradient of step k uses b_{k-1}: a baseline that has
-    already seen the reward it is subtracted from is biased. Source: Xu et al. 2015, section 4.1.
+    `sampled` is 1 or 0; if no image was sampled, b does not change. The gradient of step k uses b_{k-1}: a baseline that
+    contains the reward it is subtracted from adds bias. Source: Xu et al. 2015, section 4.1.
     """
     count = sampled.sum()
     mean = (sampled * reward).sum() / xp_of(reward).maximum(count, 1)
@@ -49,7 +47,7 @@ def moving_average(baseline, reward, sampled, decay=0.9):
 
 
 def leave_one_out(rewards):
-    """b of a sample = the mean over the OTHER samples of the same image and caption; S is 2 or more
+    """b_s = mean of the rewards of the other samples of the same image and caption; S must be 2 or more
 
     rewards (S, ...) -> baselines (S, ...)
 

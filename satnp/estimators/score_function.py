@@ -1,11 +1,11 @@
-"""The score-function estimator in the space of the scores, where it is simple: d log softmax(e)[s] / de = s - alpha."""
+"""The score-function estimator with respect to the scores e, where d log softmax(e)[s] / de = s - alpha."""
 
 from satnp.arrays.backend import xp_of
 from satnp.layers import log_softmax
 
 
 def reinforce(sample, alpha, advantage):
-    """de = -(r - b) (s - alpha), the gradient of the cost -E[r] through the choice; r - b is its advantage.
+    """de = -(r - b) (s - alpha), an estimate of the gradient of the cost -E[r]; r - b is the advantage.
 
     sample (..., L), alpha (..., L), advantage (...,) -> dscores (..., L)
 
@@ -15,12 +15,12 @@ def reinforce(sample, alpha, advantage):
 
 
 def local_expectation(ahead, sample, alpha, advantage):
-    """de = -[alpha * (l - alpha . l) + (R - b) (s - alpha)]: the word said now by its expectation, the rest by the sample.
+    """de = -[alpha * (l - alpha . l) + (R - b) (s - alpha)]
 
     ahead (..., L), sample (..., L), alpha (..., L), advantage (...,) -> dscores (..., L)
 
-    ahead is l_i = log p of this word had the choice been i; the advantage is that of the reward AFTER this word.
-    Rao-Blackwellised: what this word is worth is averaged over the choice instead of sampled.
+    ahead is l_i = log p of this word if the choice is i; advantage is R - b, where R is the reward of the words after this
+    one. Rao-Blackwellised: the reward of this word is averaged over all choices, the reward R is sampled.
     Source: Titsias & Lazaro-Gredilla 2015, local expectation gradients.
     """
     return reinforce(sample, alpha, advantage) - alpha * (ahead - (alpha * ahead).sum(axis=-1, keepdims=True))
@@ -35,7 +35,7 @@ def entropy(scores):
 
 
 def entropy_gradient(scores, alpha, weight):
-    """de = weight alpha * (log alpha + H), the gradient of the cost -weight H: it spreads alpha.
+    """de = weight alpha * (log alpha + H), the gradient of the cost -weight H, which makes alpha more uniform.
 
     scores (..., L), alpha (..., L), weight (...,) -> dscores (..., L)
 
@@ -46,7 +46,7 @@ def entropy_gradient(scores, alpha, weight):
 
 
 def _alpha_log_alpha(scores):
-    """log alpha is the log-softmax, never log(alpha); where alpha is 0 the product is 0, not 0 times infinity."""
+    """alpha * log alpha, with log alpha from log_softmax; where alpha is 0 the result is 0 and not 0 times infinity."""
     xp, log_alpha = xp_of(scores), log_softmax(scores)
     alpha = xp.exp(log_alpha)
     return alpha * xp.where(alpha == 0, 0, log_alpha)

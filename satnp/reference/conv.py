@@ -1,4 +1,4 @@
-"""Convolution as the plain sum, the definition of what satnp/layers/conv.py does as one product."""
+"""The definition of convolution, a plain sum. satnp/layers/conv.py computes it by matrix products."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from satnp.arrays.backend import xp_of
 def conv2d(x, W, b, stride=1, padding=0):
     """out[n, p, q] = sum_ij x[n, p*stride + i - padding, q*stride + j - padding] W[i, j] + b
 
-    x (N, R, S, C), W (K, K, C, F), b (F,) -> out (N, P, Q, F); what lies outside x is 0.
+    x (N, R, S, C), W (K, K, C, F), b (F,) -> out (N, P, Q, F); cells outside x are 0.
     """
     N, R, S, _ = x.shape
     K, _, _, F = W.shape
