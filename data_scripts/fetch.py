@@ -1,8 +1,8 @@
-"""Fetch and prepare data sets and pretrained weights, laid out as satnp reads them.
+"""Download data sets and pretrained weights, and unpack them in the layout that satnp reads.
 
-    python data_scripts/fetch.py flickr8k                    fetch into data/flickr8k; run it again to go on
-    python data_scripts/fetch.py coco --from ~/Downloads     of archives that are there already; nothing is downloaded
-    python data_scripts/fetch.py coco --check                say what is missing; exit status 1 if anything is
+    python data_scripts/fetch.py flickr8k                    download into data/flickr8k; run it again to continue
+    python data_scripts/fetch.py coco --from ~/Downloads     unpack the archives in this folder, without a download
+    python data_scripts/fetch.py coco --check                list what is missing; exit status 1 if anything is missing
 """
 
 import argparse
@@ -19,12 +19,12 @@ from satnp.errors import InputError
 
 @dataclass(frozen=True)
 class Thing:
-    """Something that can be fetched: what to know of it, its files, and how satnp is told to read it."""
+    """A data set or weights: the licence terms, the published files, and the satnp command that uses them."""
 
     terms: str
     sources: tuple
     use: str
-    kinds: tuple = ()  # pairs of a kind of data and its captions file, None the usual one
+    kinds: tuple = ()  # pairs (kind of data, captions file or None for the usual one) that --check loads
     folder: str = ""
 
 
@@ -36,10 +36,10 @@ CAPTION_DATASETS = {
 }
 FLICKR8K = "https://github.com/jbrownlee/Datasets/releases/download/Flickr8k"
 FLICKR30K = "shannon.cs.illinois.edu/DenotationGraph"
-COCO = "http://images.cocodataset.org"  # its certificate is not its own; the checksums stand in for it
+COCO = "http://images.cocodataset.org"  # no https, because its certificate names another host; the checksums protect it
 
-# The checksums of COCO are TensorFlow Datasets', those of Flickr8k torchvision for R's; of the weights, the first eight
-# digits are in their names. Those of Flickr30k are not known.
+# COCO's checksums are from TensorFlow Datasets, Flickr8k's from torchvision for R. The names of the weights contain the
+# first eight digits of theirs. No checksums of Flickr30k are known.
 THINGS = {
     "flickr8k": Thing(
         "Flickr8k (Hodosh, Young and Hockenmaier 2013) is for non-commercial research and education.",
@@ -81,7 +81,7 @@ THINGS = {
         kinds=(("flickr30k", None), ("flickr30k", "dataset_flickr30k.json")),
     ),
     "coco": Thing(
-        "COCO 2014 (Lin et al. 2014): captions CC BY 4.0, photos under their Flickr licences; 20 GB, twice that on the way.",
+        "COCO 2014 (Lin et al. 2014): captions CC BY 4.0, photos under their Flickr licences; 20 GB, twice that to unpack.",
         (
             Source(**CAPTION_DATASETS, members=("dataset_coco.json",)),
             Source(
@@ -146,8 +146,8 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("thing", choices=THINGS)
     parser.add_argument("--out", type=Path, default=Path("data"), metavar="DIR", help="default: data")
-    parser.add_argument("--from", type=Path, dest="given", metavar="DIR", help="folder of archives that are there already")
-    parser.add_argument("--check", action="store_true", help="fetch nothing, say what is missing")
+    parser.add_argument("--from", type=Path, dest="given", metavar="DIR", help="use the archives in this folder")
+    parser.add_argument("--check", action="store_true", help="download nothing, list what is missing")
     args = parser.parse_args(arguments)
     thing = THINGS[args.thing]
     root = args.out / (thing.folder or args.thing)
@@ -161,22 +161,22 @@ def main(arguments=None):
         print(f"fetch: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"fetch: cannot write or read under {root} ({error.strerror or error}): mend that, run again", file=sys.stderr)
+        print(f"fetch: cannot write or read under {root} ({error.strerror or error}): fix that, run again", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("fetch: interrupted; run again to go on", file=sys.stderr)
+        print("fetch: interrupted; run again to continue", file=sys.stderr)
         return 130
     for sentence in missing:
         print(f"missing: {sentence}")
     if missing:
-        print("fetching again brings what is not there; a folder that lacks something must be removed before")
+        print("run again without --check to fetch what is missing; first remove each folder that is incomplete")
         return 1
     print(f"complete: {thing.use.format(root=root)}")
     return 0
 
 
 def check(thing, root):
-    """Yield a sentence for each thing that satnp would not find under `root`."""
+    """Yield a sentence for each file or folder that is missing or wrong under `root`."""
     absent = [place for source in thing.sources for place in source.places if not (root / place).exists()]
     for place in absent:
         yield f"there is no {root / place}"

@@ -1,4 +1,4 @@
-"""How a file is fetched, checked and unpacked: whole under its last name, or not there at all."""
+"""Download, check and unpack files. A file or folder gets its final name only when it is complete."""
 
 import hashlib
 import lzma
@@ -22,8 +22,8 @@ from satnp.errors import InputError
 from satnp.files import replacing, write_json
 
 BLOCK = 1 << 18
-BY_HAND = "or get it by other means and give its folder with --from DIR"
-# what the readers raise on bytes that follow no format
+BY_HAND = "or get it another way and give its folder with --from DIR"
+# the exceptions that readers raise for damaged files
 _BROKEN = (
     zipfile.BadZipFile, tarfile.TarError, BadGzipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, LookupError,
     ArithmeticError, RuntimeError,
@@ -32,25 +32,25 @@ _BROKEN = (
 
 @dataclass(frozen=True)
 class Source:
-    """A published file and what is wanted of it."""
+    """A published file, and what to take from it."""
 
     name: str
     url: str | None = None
-    form: str | None = None      # the page that gives it out to people, where there is no address
+    form: str | None = None      # page with a request form, for a file without a url
     size: int | None = None      # bytes
-    checksum: str | None = None  # "sha256:..." or "md5:...", where a public one is known
-    members: tuple = ()          # patterns of the names taken out of an archive; (): the file itself is wanted
-    folder: str = ""             # of the members, made all at once
-    also: tuple = ()             # other names it goes by
+    checksum: str | None = None  # "sha256:..." or "md5:...", if a public one is known
+    members: tuple = ()          # patterns of the names to unpack from an archive; (): keep the file itself
+    folder: str = ""             # folder of the members, which appears when all are unpacked
+    also: tuple = ()             # other names of the file
 
     @property
     def places(self):
-        """What is in the folder of the data set when this is done."""
+        """The files or folders in the data set's folder that exist when the source is prepared."""
         return (self.folder,) if self.folder else self.members or (self.name,)
 
 
 def prepare(source, root, given=None):
-    """Bring a source into its places under `root`, from the folder `given` or else from its address."""
+    """Put the files of a source under `root`, from the folder `given` or by download."""
     if all((root / place).exists() for place in source.places):
         return
     root.mkdir(parents=True, exist_ok=True)
@@ -82,10 +82,10 @@ def _find(source, folder):
 
 
 def download(source, path):
-    """Fetch a source to `path`; what comes before an interruption stays in `path`.part, and the next call goes on there."""
+    """Download a source to `path`. After an interruption, `path`.part has the first bytes and the next call continues it."""
     if source.url is None:
         raise InputError(
-            f"{source.name} is given out on a form: fill in the one at {source.form}, then give the folder of the file "
+            f"{source.name} has no direct download: fill in the form at {source.form}, then give the folder of the file "
             "with --from DIR"
         )
     part = path.with_name(f"{path.name}.part")
@@ -93,23 +93,23 @@ def download(source, path):
     if have != source.size:
         have, total = _fetch(source, part, have)
         if total is not None and have < total:
-            raise InputError(f"{source.url} broke off after {have:,} of {total:,} bytes: run again to go on from there")
+            raise InputError(f"{source.url} broke off after {have:,} of {total:,} bytes: run again to continue")
     try:
         verify(part, source, path.parent)
     except InputError:
-        part.unlink()  # going on from there would not help
+        part.unlink()  # all bytes are there and wrong, so the next call must start again
         raise
     os.replace(part, path)
 
 
 def _fetch(source, part, have):
-    """Append to the first `have` bytes of a source -> bytes there are now, bytes there should be (None: not said)"""
+    """Download the bytes after the first `have` -> (bytes in `part`, bytes of the whole file or None if unknown)"""
     response = _open(source.url, have)
     if response is None:
         return have, have
     with response:
         if response.status != 206 or not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-            have = 0  # the server sends all of it
+            have = 0  # the server sends the file from its first byte
         total = source.size if response.length is None else have + response.length
         if source.size not in (None, total):
             raise InputError(f"{source.url} has {total:,} bytes, not the {source.size:,} published: try later, {BY_HAND}")
@@ -123,7 +123,7 @@ def _fetch(source, part, have):
 
 
 def _open(url, have):
-    """The response from byte `have` on; None where there is no more."""
+    """Request the bytes from `have` on -> response; None if there are no more bytes."""
     headers = {"User-Agent": "satnp", "Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     try:
         return urlopen(Request(url, headers=headers), timeout=60)
@@ -141,17 +141,17 @@ def _blocks(response, url):
         try:
             block = response.read(BLOCK)
         except (OSError, HTTPException) as error:
-            raise InputError(f"the connection to {url} broke ({error}): run again to go on from there") from None
+            raise InputError(f"the connection to {url} broke ({error}): run again to continue") from None
         if not block:
             return
         yield block
 
 
 def verify(path, source, root):
-    """Raise InputError unless the file has the published size and checksum; where none is public, record the one seen."""
+    """Raise InputError unless the file has the published size and checksum; if none is public, record the computed one."""
     size = path.stat().st_size
     if source.size not in (None, size):
-        raise InputError(f"{path} has {size:,} bytes, not the {source.size:,} published: get a whole one")
+        raise InputError(f"{path} has {size:,} bytes, not the {source.size:,} published: get it again")
     kind, _, wanted = (source.checksum or "sha256:").partition(":")
     digest = hashlib.new(kind)
     with open(path, "rb") as file, _bar(f"checking {source.name}", size) as bar:
@@ -171,7 +171,7 @@ def verify(path, source, root):
 
 @dataclass(frozen=True)
 class _Member:
-    """A file in an archive: its name, the size that the archive says, and how to open it."""
+    """A file in an archive: its name, its size according to the archive, and a function that opens it."""
 
     name: str
     size: int
@@ -179,10 +179,10 @@ class _Member:
 
 
 def extract(path, source, root):
-    """Take a source's members out of the archive at `path` into its place under `root`.
+    """Unpack the members of a source from the archive at `path` into `root`, without the folders in their names.
 
-    Names lose their folders. Every member is looked at before anything is written.
-    Raises: InputError when the archive is cut or broken, has not what is wanted, or has a member that could lead out of it.
+    All members are checked before anything is written.
+    Raises: InputError when the archive is damaged, lacks a member, or has a member that could be written outside `root`.
     """
     temporary = root / f".{source.places[0]}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
@@ -190,7 +190,7 @@ def extract(path, source, root):
         with zipfile.ZipFile(path) if path.suffix == ".zip" else tarfile.open(path, tarinfo=_TarInfo) as archive:
             read = _zip_members if path.suffix == ".zip" else _tar_members
             chosen = _choose(list(read(archive, path)), source, path)
-            _need(root, sum(member.size for member in chosen.values()), f"what is in {path.name}")
+            _need(root, sum(member.size for member in chosen.values()), f"the content of {path.name}")
             temporary.mkdir()
             for name, member in tqdm(chosen.items(), f"unpacking {path.name}", unit=" files", disable=None):
                 with member.open() as file, open(temporary / name, "wb") as out:
@@ -204,26 +204,26 @@ def extract(path, source, root):
         raise
     except _BROKEN as error:
         seen = str(error).partition("\n")[0].rstrip(":")
-        raise InputError(f"{path} is cut or no whole archive ({seen}): get it again") from None
+        raise InputError(f"{path} is not a complete archive ({seen}): get it again") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _choose(members, source, path):
-    """{name: member} of what the source wants."""
+    """Choose the members that the source needs -> {name: member}"""
     chosen = {}
     for member in members:
-        name = PureWindowsPath(member.name)  # it splits at / and \ and knows drives
+        name = PureWindowsPath(member.name)  # splits at / and \ and knows drives
         if name.anchor or ".." in name.parts:
-            raise InputError(f"{path} has the member {member.name!r}, which leads out of its folder: get the published one")
+            raise InputError(f"{path} has the member {member.name!r}, which leads out of its folder: get the published file")
         if "__MACOSX" in name.parts or name.name.startswith("._") or not any(map(name.match, source.members)):
             continue
         if name.name in chosen:
-            raise InputError(f"{path} has {name.name} twice: get the published one")
+            raise InputError(f"{path} has {name.name} twice: get the published file")
         chosen[name.name] = member
     for pattern in source.members:
         if not any(PureWindowsPath(name).match(pattern) for name in chosen):
-            raise InputError(f"{path} has no {pattern}: get the published one")
+            raise InputError(f"{path} has no {pattern}: get the published file")
     return chosen
 
 
@@ -232,7 +232,9 @@ def _zip_members(archive, path):
         if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
             _refuse(info.filename, path)
         if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise InputError(f"{path} has {info.filename!r} encrypted or oddly compressed: get the published one")
+            raise InputError(
+                f"{path} has the member {info.filename!r}, encrypted or in an unknown compression: get the published file"
+            )
         if not info.is_dir():
             yield _Member(info.filename, info.file_size, partial(archive.open, info))
 
@@ -243,16 +245,16 @@ def _tar_members(archive, path):
             _refuse(info.name, path)
         if info.isreg():
             yield _Member(info.name, info.size, partial(archive.extractfile, info))
-    while archive.fileobj.read(BLOCK):  # up to the checksum of what is compressed
+    while archive.fileobj.read(BLOCK):  # read to the end, because gzip checks its checksum there
         pass
 
 
 def _refuse(name, path):
-    raise InputError(f"{path} has the member {name!r}, which is a link or a device: get the published one")
+    raise InputError(f"{path} has the member {name!r}, which is a link or a device: get the published file")
 
 
 class _TarInfo(tarfile.TarInfo):
-    """tarfile takes a mangled or missing header for the end of the archive; only its end mark is."""
+    """Raise ReadError for a damaged or missing header; tarfile takes it for the end of the archive."""
 
     @classmethod
     def frombuf(cls, buf, encoding, errors):
@@ -272,13 +274,13 @@ def _copy(file, out, member, path):
             break
         out.write(block)
     if left:
-        raise InputError(f"{path} says that {member.name!r} has {member.size:,} bytes, but it has not: get it again")
+        raise InputError(f"{path} says that {member.name!r} has {member.size:,} bytes, but this is wrong: get it again")
 
 
 def _need(folder, size, what):
     free = shutil.disk_usage(folder).free
     if free < size:
-        raise InputError(f"{folder} has room for {free:,} bytes, {what} needs {size:,}: make room, or give another --out")
+        raise InputError(f"{folder} has {free:,} bytes free, but {what} needs {size:,}: free space, or give another --out")
 
 
 def _bar(what, total, done=0):

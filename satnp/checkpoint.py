@@ -1,4 +1,4 @@
-"""Checkpoints: one .npz, no pickle. Arrays by name, everything else as JSON under `header`."""
+"""Checkpoints: one .npz file without pickles, with arrays by name and everything else as JSON under `header`."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from satnp.model import Model
 
 
 def save(path, model, training=None, **notes):
-    """Write the model, with `notes` (JSON values), and the state of its training if given, whole or not at all.
+    """Write a checkpoint of the model, with `notes` (JSON values) and, if given, the state of its training. Atomic.
 
     training is {"header": JSON values, "arrays": {name: host array}}.
     """
@@ -25,12 +25,12 @@ def save(path, model, training=None, **notes):
 
 
 def load(path):
-    """The Model in checkpoint `path`, on the host; raises InputError if it is not a whole checkpoint of satnp."""
+    """Load the Model in checkpoint `path`, on the host; raises InputError if it is not a complete checkpoint of satnp."""
     return load_training(path)[0]
 
 
 def load_training(path):
-    """(Model, training as given to `save`, or None, notes)"""
+    """Load checkpoint `path` -> (Model, training as given to `save` or None, notes)"""
     path = Path(path)
     if not path.is_file():
         raise InputError(f"there is no checkpoint {path}; give the best.npz or last.npz that a training wrote")
@@ -45,12 +45,12 @@ def load_training(path):
         notes["recipe"] = dict(notes.get("recipe", {}))
         params = Parameters.of(groups["params"])
     except BROKEN as error:
-        raise InputError(f"{path} is not a whole checkpoint ({error}); take another, or train again") from None
+        raise InputError(f"{path} is not a complete checkpoint ({error}); use another, or train again") from None
     for name, x in params.items():
         if x.dtype.kind != "f" or not np.isfinite(x).all():
-            raise InputError(f"{path} has in {name} what is no finite number; take another checkpoint, or train again")
+            raise InputError(f"{path} has a value in {name} that is not a finite number; use another, or train again")
     try:
         model = Model.from_header(model_header, params)
     except InputError as refusal:
-        raise InputError(f"{path} {refusal}; take another checkpoint, or train again") from None
+        raise InputError(f"{path} {refusal}; use another checkpoint, or train again") from None
     return model, training and {"header": training, "arrays": groups["training"]}, notes

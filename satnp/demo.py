@@ -1,4 +1,4 @@
-"""The demo: encoder and decoder learn to describe rendered scenes from nothing, and to look at what they name."""
+"""The demo: train an encoder and a decoder from scratch to caption rendered scenes, and score where attention looks."""
 
 import re
 import shlex
@@ -22,16 +22,16 @@ from satnp.training.trainer import Trainer
 SHOWN = {
     "true_captions": "captions that are true",
     "constant_caption_true": "  the best constant caption",
-    "pointing_accuracy": "nouns said while looking at them",
-    "pointing_uniform": "  looking anywhere",
-    "pointing_centre": "  looking at the centre",
+    "pointing_accuracy": "nouns with attention on the object",
+    "pointing_uniform": "  attention on a random cell",
+    "pointing_centre": "  attention on the central cell",
     "Bleu_4": "BLEU-4",
     "CIDEr": "CIDEr-D",
 }
 
 
 def run(out, seed=0, xp=np):
-    """Train, then score 500 unseen scenes; writes best.npz, metrics.json, attention.png and ten scenes into `out`."""
+    """Train, then score 500 unseen scenes; write best.npz, metrics.json, attention.png and ten scenes into `out`."""
     started, out = perf_counter(), Path(out)
     preset = PRESETS["scenes"]
     preset = replace(preset, recipe=replace(preset.recipe, seed=seed))
@@ -39,7 +39,7 @@ def run(out, seed=0, xp=np):
     model = new_model(preset, train).on(xp)
     photos = [out / f"{scene.name}.png" for scene in test.scenes[:10]]
     if (out / "last.npz").exists() and not photos[0].exists():
-        raise InputError(f"{out} holds a training that is no demo; give another folder with --out")
+        raise InputError(f"{out} holds a training that is not a demo; give another folder with --out")
     (out / "last.npz").unlink(missing_ok=True)
     for photo, scene in zip(photos, test.scenes, strict=False):
         with replacing(photo) as temporary:
@@ -55,7 +55,7 @@ def run(out, seed=0, xp=np):
     metrics = scores | {"seconds": perf_counter() - started, "peak_memory_bytes": peak_memory(), "seed": seed}
     write_json(out / "metrics.json", metrics)
 
-    print(f"\non {len(test.names)} scenes it has never seen, greedy captions:")
+    print(f"\non {len(test.names)} unseen scenes, greedy captions:")
     for name, what in SHOWN.items():
         print(f"  {what:34} {scores[name]:.3f}")
     for scene, said in list(zip(test.scenes, captions, strict=True))[:3]:
@@ -67,10 +67,10 @@ def run(out, seed=0, xp=np):
 
 
 def peak_memory():
-    """The most memory this process has held, in bytes; 0 where the system does not say."""
+    """Peak memory of this process in bytes; 0 where the system does not report it."""
     status = Path("/proc/self/status")
     if status.is_file() and (held := re.search(r"VmHWM:\s+(\d+)", status.read_text())):
-        return int(held[1]) * 1024  # getrusage would begin at what the parent process has held
+        return int(held[1]) * 1024  # getrusage would start from the peak of the parent process
     try:
         import resource
     except ImportError:

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, by one process at a time, and read as far as they are whole."""
+"""Atomic file writes, file locks between processes, and readers of files that may be damaged."""
 
 import json
 import os
@@ -20,7 +20,7 @@ except ImportError:  # Windows
 
     fcntl = None
 
-# what a reader raises on bytes that follow no format
+# the exceptions that readers raise for damaged files
 BROKEN = (
     OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError, RuntimeError, EOFError,
     zipfile.BadZipFile, zlib.error,
@@ -29,7 +29,7 @@ BROKEN = (
 
 @contextmanager
 def naming(path):
-    """An error of the system in here is about `path`: a write to a full disk does not say where."""
+    """Context manager: an OSError raised inside gets `path` as its filename; a write to a full disk sets none."""
     try:
         yield
     except OSError as error:
@@ -39,7 +39,7 @@ def naming(path):
 
 @contextmanager
 def replacing(path):
-    """Yield a temporary path beside `path`; on success it takes `path`'s place, on any error it is removed."""
+    """Context manager: yield a temporary path beside `path`, which replaces `path` on success and is removed on an error."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp{path.suffix}")
@@ -55,7 +55,7 @@ def replacing(path):
 
 
 def _sync_folder(folder):
-    """The new name reaches the disk too; Windows opens no folders."""
+    """Flush the folder to disk, so that a new name in it is not lost. Windows cannot open folders."""
     if os.name == "posix":
         opened = os.open(folder, os.O_RDONLY)
         try:
@@ -65,7 +65,7 @@ def _sync_folder(folder):
 
 
 def remove_leftovers(folder):
-    """Remove what a killed process was still writing into `folder`, which only one process may write."""
+    """Remove the temporary files of a killed process from `folder`. No other process may be writing into it."""
     for temporary in Path(folder).glob(".*.tmp.*"):
         temporary.unlink()
 
@@ -77,7 +77,7 @@ def write_json(path, value):
 
 
 def read_json(path):
-    """The value in the JSON file at `path`; None where there is none, or none that is whole."""
+    """Return the value in the JSON file at `path`; None if the file is missing or is not valid JSON."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -85,28 +85,28 @@ def read_json(path):
 
 
 def read_npz(path, names=None):
-    """{name: array} of the .npz file at `path`, no more than `names` where they are given, without pickles.
+    """Read the .npz file at `path` -> {name: array}; only the arrays in `names` if given. Pickles are not read.
 
-    Raises: one of BROKEN where it is none.
+    Raises: one of BROKEN when the file is not a valid .npz file.
     """
     if not zipfile.is_zipfile(path):
-        raise ValueError("it is no zip file, or cut short")
+        raise ValueError("it is not a zip file, or is truncated")
     with zipfile.ZipFile(path) as archive:
         declared, size = sum(entry.file_size for entry in archive.infolist()), Path(path).stat().st_size
     if declared > 100 * size:
-        raise ValueError(f"its entries declare {declared} bytes, the file has {size}")
+        raise ValueError(f"its entries declare {declared} bytes, but the file has {size}")
     with np.load(path, allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files if names is None or name in names}
 
 
-_held = set()  # locks of this process, which may ask for them again
+_held = set()  # locks that this process holds; it may acquire them again
 
 
 @contextmanager
 def lock(path, wait=False):
-    """Keep other processes out of the lock file `path`; where one is inside, wait until it is gone, or raise InputError.
+    """Context manager: hold the lock file `path`. If another process holds it, wait, or raise InputError unless `wait`.
 
-    The file is locked by being open, so the lock goes with a killed process; inside is the number of the one that holds it.
+    The lock belongs to the open file, so it ends with its process. The file contains the process id of the holder.
     """
     path = Path(path)
     key, made = path.resolve(), not path.parent.exists()
@@ -127,34 +127,34 @@ def lock(path, wait=False):
         yield
     finally:
         _held.remove(key)
-        with suppress(OSError):  # Windows keeps what is open
+        with suppress(OSError):  # Windows cannot remove an open file
             path.unlink()
         file.close()
         if made:
-            with suppress(OSError):  # it is empty only where nothing came of it
+            with suppress(OSError):  # fails if the folder is not empty
                 path.parent.rmdir()
 
 
 def _locked(path):
-    """The file `path`, open and locked; None where another process has it."""
-    path.parent.mkdir(parents=True, exist_ok=True)  # the holder may have removed that too
+    """Open and lock the file `path`; return None if another process holds it."""
+    path.parent.mkdir(parents=True, exist_ok=True)  # the last holder may have removed the folder too
     file = open(path, "a", encoding="utf-8")
     try:
         if fcntl:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         else:
-            file.seek(1 << 20)  # what is locked there nobody may read
+            file.seek(1 << 20)  # Windows makes the locked bytes unreadable, so lock one behind the process id
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
     except (BlockingIOError, PermissionError):
         file.close()
         return None
-    except OSError:  # a file system without locks
+    except OSError:  # the file system has no locks
         pass
     try:
         removed = not os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:
         removed = True
-    if removed:  # by the holder, just now
+    if removed:  # the last holder removed the file after it was opened here
         file.close()
         return _locked(path)
     file.truncate(0)
@@ -166,5 +166,5 @@ def _locked(path):
 def _holder(path):
     try:
         return f"process {int(path.read_text(encoding='utf-8'))}"
-    except (OSError, ValueError):  # it has just come, or gone
+    except (OSError, ValueError):  # the holder has just started or ended
         return "another process"

@@ -69,7 +69,7 @@ def test_the_same_seed_gives_the_same_metrics(shrunken, tmp_path, capsys):
 
 def test_the_folder_of_another_training_is_refused(shrunken, tmp_path):
     (tmp_path / "last.npz").write_bytes(b"days of work")
-    with pytest.raises(InputError, match="holds a training that is no demo; give another folder"):
+    with pytest.raises(InputError, match="holds a training that is not a demo; give another folder"):
         demo.run(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["last.npz"]
     assert (tmp_path / "last.npz").read_bytes() == b"days of work"

@@ -250,7 +250,7 @@ LAST = {"source": "run/last.npz", "file": "run/last.npz"}
 KARPATHY, TEXT = "dataset_coco.json", "Flickr8k_text/Flickr8k.token.txt"
 HUGE = "x.jpg ", "at most 100 megapixels are read; give a smaller"
 NO_PHOTO = "x.jpg cannot be read as a photo (", "; give a whole, readable JPEG or PNG file"
-BROKEN = "c.npz is not a whole checkpoint ("
+BROKEN = "c.npz is not a complete checkpoint ("
 
 # what is mangled: (how, the command line, words of the sentence)
 MANGLED = {
@@ -262,7 +262,7 @@ MANGLED = {
     "a GIF cut short": (cut_photo("gif", 0.5), CAPTION, *NO_PHOTO),
     "a BMP cut short": (cut_photo("bmp", 0.5), CAPTION, *NO_PHOTO),
     "a JPEG cut in its header": (cut_photo("jpeg", 0.02), CAPTION, *NO_PHOTO),
-    "a text for a photo": (content("x.jpg", "hello"), CAPTION, "cannot be read as a photo (it is no image)"),
+    "a text for a photo": (content("x.jpg", "hello"), CAPTION, "cannot be read as a photo (it is not an image)"),
     "an empty photo": (content("x.jpg", ""), CAPTION, "cannot be read as a photo (it is empty)"),
     "a folder for a photo": (folder("x.jpg"), CAPTION, "x.jpg is a folder; give the photos in it"),
     "no photo": (nothing, CAPTION, "there is no photo ", "x.jpg; check the name"),
@@ -272,12 +272,12 @@ MANGLED = {
     "a photo as broad as it is flat": (png_of(2**31 - 1, 1), CAPTION, *HUGE),
     "a bad photo after a good one": (
         content("x.jpg", "hello"), "caption {w}/best.npz {w}/photo.jpg {t}/x.jpg --beam 1 --json {t}/out.json",
-        "x.jpg cannot be read as a photo (it is no image)",
+        "x.jpg cannot be read as a photo (it is not an image)",
     ),
     "a bad photo in the split": (
         flickr8k("Flicker8k_Dataset/test-00001.jpg", "hello"),
         "evaluate {w}/best.npz --data flickr8k --root {t}/data --split test --beam 1 --json {t}/out.json",
-        "test-00001.jpg cannot be read as a photo (it is no image)",
+        "test-00001.jpg cannot be read as a photo (it is not an image)",
     ),
     "a bad photo in a training": (
         flickr8k("Flicker8k_Dataset/train-00003.jpg", ""), data("flickr8k"),
@@ -285,41 +285,41 @@ MANGLED = {
     ),
     # captions
     "an empty captions file": (*form(write_tsv, TSV, b""), "captions.tsv has no captions: give a file"),
-    "a captions file of dots": (*form(write_tsv, TSV, "0.jpg\t.\n"), "(the first is 0.jpg) are without captions"),
+    "a captions file of dots": (*form(write_tsv, TSV, "0.jpg\t.\n"), "(the first is 0.jpg) have no captions"),
     "200 words": (*form(write_tsv, TSV, "00.jpg\t" + 200 * "dog "), "caption 1 of 00.jpg", "has 200 words"),
     "captions in Latin-1": (*form(write_tsv, TSV, b"00.jpg\tcaf\xe9"), "is not UTF-8 text (byte 10): save it"),
     "captions in UTF-16": (*form(write_tsv, TSV, "00.jpg\ta".encode("utf-16")), "is not UTF-8 text (byte 0)"),
-    "a photo that is not there": (*form(write_tsv, "05.jpg", None), "(the first is 05.jpg) are without a photo"),
+    "a photo that is not there": (*form(write_tsv, "05.jpg", None), "(the first is 05.jpg) have no file"),
     "a TSV without a tab": (*form(write_tsv, TSV, ("01.jpg\t", "01.jpg ")), "line 6 of ", "it must be a photo's"),
     "a TSV of zeros": (*form(write_tsv, TSV, bytes(100)), "line 1 of ", "it must be a photo's name, a tab"),
-    "a photo's name with a zero": (*form(write_tsv, TSV, ("01.jpg", "0\0.jpg")), "are without a photo in"),
+    "a photo's name with a zero": (*form(write_tsv, TSV, ("01.jpg", "0\0.jpg")), "have no file in"),
     "a photo's name of 300 letters": (*form(write_tsv, TSV, ("01.jpg", 300 * "x")), "File name too long"),
     "half of a JSON": (*form(write_names, JSON, '{"00.jpg": ["a'), "captions.json is not JSON ("),
     "a JSON of a number": (*form(write_names, JSON, "3"), "captions.json is JSON of another form"),
     "a JSON that is deep": (*form(write_names, JSON, 10**5 * "["), "captions.json is not JSON ("),
-    "a JSON of half a letter": (*form(write_names, JSON, ('["', r'["\ud800')), "that is no text: give strings"),
+    "a JSON of half a letter": (*form(write_names, JSON, ('["', r'["\ud800')), "that is not text, at"),
     "a token file without #k": (*form(write_token, "results_20130124.token", "0.jpg\ta dog"), "NAME.jpg#k"),
     "COCO without image ids": (*form(write_coco, VAL, ('"image_id"', '"photo"')), "an entry has no 'image_id'"),
-    "COCO with a list for an id": (*form(write_coco, VAL, ('"image_id": 119', '"image_id": []')), "of another type"),
-    "COCO without its images": (*form(write_coco, VAL, ('"images"', '"photos"')), "has for 'photos' a caption"),
-    "COCO of annotations that are none": (*form(write_coco, VAL, '{"images": [], "annotations": 3}'), "of another"),
+    "COCO with a list for an id": (*form(write_coco, VAL, ('"image_id": 119', '"image_id": []')), "the wrong type"),
+    "COCO without its images": (*form(write_coco, VAL, ('"images"', '"photos"')), "not text, at 'photos'"),
+    "COCO of annotations that are none": (*form(write_coco, VAL, '{"images": [], "annotations": 3}'), "the wrong type"),
     "Karpathy without splits": (*form(write_karpathy, KARPATHY, ('"split"', '"part"')), "entry has no 'split'"),
     "Karpathy without file names": (*form(write_karpathy, KARPATHY, ('"filename"', '"f"')), "no 'filename'"),
     "Karpathy with a number for a name": (
-        *form(write_karpathy, KARPATHY, ('"filename": "00.jpg"', '"filename": 7')), "an entry is of another type"
+        *form(write_karpathy, KARPATHY, ('"filename": "00.jpg"', '"filename": 7')), "an entry has the wrong type"
     ),
     "Karpathy with a number for a split": (
-        *form(write_karpathy, KARPATHY, ('"split": "train"', '"split": 1')), "an entry is of another type"
+        *form(write_karpathy, KARPATHY, ('"split": "train"', '"split": 1')), "an entry has the wrong type"
     ),
     "Karpathy with a text for sentences": (
         *form(write_karpathy, KARPATHY, '{"images": [{"filename": "0.jpg", "split": "val", "sentences": "a dog"}]}'),
-        "an entry is of another type",
+        "an entry has the wrong type",
     ),
     "Karpathy with a number for a caption": (
         *form(write_karpathy, KARPATHY, '{"images": [{"filename": "0.jpg", "split": "val", "sentences": [{"raw": 1}]}]}'),
-        "has for '0.jpg' a caption that is no text: give strings",
+        "has a name or a caption that is not text, at '0.jpg': give strings",
     ),
-    "a list with an unknown name": (*form(write_tsv_with_lists, LIST, "x.jpg"), "(the first is x.jpg) are"),
+    "a list with an unknown name": (*form(write_tsv_with_lists, LIST, "x.jpg"), "(the first is x.jpg) have no"),
     "a list with a name twice": (*form(write_tsv_with_lists, LIST, "22.jpg\n22.jpg"), "names a photo twice"),
     "an empty list": (*form(write_tsv_with_lists, LIST, "\n"), "val.txt is empty or names a photo twice"),
     "captions of Flickr8k cut short": (flickr8k(TEXT, "train-00000.jpg#0\ta dog"), data("flickr8k"), "7 of the 8 photos"),
@@ -338,9 +338,9 @@ MANGLED = {
     "a checkpoint of 5,000 bytes": (cut(5000), CHECKPOINT, BROKEN),
     "a checkpoint without its last byte": (cut(-1), CHECKPOINT, BROKEN),
     "a checkpoint without its directory": (cut(-2000), CHECKPOINT, BROKEN),
-    "a text for a checkpoint": (content("c.npz", "hello"), CHECKPOINT, BROKEN + "it is no zip file"),
+    "a text for a checkpoint": (content("c.npz", "hello"), CHECKPOINT, BROKEN + "it is not a zip file"),
     "a folder for a checkpoint": (folder("c.npz"), CHECKPOINT, "there is no checkpoint ", "give the best.npz or last.npz"),
-    "a pickle for a checkpoint": (content("c.npz", pickle.dumps(print)), CHECKPOINT, BROKEN + "it is no zip file"),
+    "a pickle for a checkpoint": (content("c.npz", pickle.dumps(print)), CHECKPOINT, BROKEN + "it is not a zip file"),
     "one array for a checkpoint": (content("c.npz", npy_header((2,)) + bytes(8)), CHECKPOINT, BROKEN),
     "a checkpoint with a pickle in it": (
         checkpoint(lambda arrays: {"params/decoder.b_o": np.array([{}], object)}), CHECKPOINT, BROKEN
@@ -392,11 +392,11 @@ MANGLED = {
     # weights
     "a weight missing": (
         *weights("w.npz", lambda x: x.pop("features.0.bias")),
-        "w.npz does not hold the weights wanted: features.0.bias is missing",
+        "w.npz does not have the weights of this encoder: features.0.bias is missing",
     ),
     "a weight misshapen": (
         *weights("w.safetensors", lambda x: x.update({"features.0.bias": np.zeros(3, np.float32)})),
-        "features.0.bias has shape (3,), here (3,), not (64,)",
+        "features.0.bias has shape (3,) ((3,) in satnp's layout), not (64,)",
     ),
     "all weights of other names": (
         *weights("w.pth", lambda x: [x.update({"x" + key: x.pop(key)}) for key in list(x)]),
@@ -412,17 +412,17 @@ MANGLED = {
     "weights of a huge shape": (*pth(tensor(ONE, 0, (2**40, 2**40), (2**40, 1))), "does not fit its storage"),
     "weights that overlap": (*pth(tensor(ONE, 0, (2**40,), (0,))), "tensor 'a' overlaps itself"),
     "weights without a storage": (*pth(tensor(say("0"), 0, (2,), (1,))), "tensor 'a' has no storage"),
-    "weights of another model": (*pth(GOOD), "does not hold the weights wanted: features.0.weight is missing"),
-    "weights in a zip cut short": (*cut_weights("w.pth", "zip", 0.6), "is not a whole .pth file ("),
-    "old weights cut short": (*cut_weights("w.pth", "legacy", 0.6), "is not a whole .pth file ("),
-    "safetensors cut short": (*cut_weights("w.safetensors", None, 0.6), "does not fit its place"),
-    "safetensors cut in their header": (*cut_weights("w.safetensors", None, 1e-4), "is not a whole"),
-    "safetensors that point outside": (*safetensors(4, 12), "tensor a does not fit its place"),
-    "safetensors that point before": (*safetensors(-8, 0), "tensor a does not fit its place"),
-    "safetensors of a list": (content("w.safetensors", b"\2" + bytes(7) + b"[]"), WEIGHTS + "w.safetensors", "not a whole"),
-    "weights in a text": (content("w.npz", "hello"), WEIGHTS + "w.npz", "not a whole .npz file (it is no zip file"),
-    "weights in one array": (content("w.npz", npy_header((2,)) + bytes(8)), WEIGHTS + "w.npz", "is not a whole .npz file ("),
-    "weights of another kind": (content("w.onnx", "hello"), WEIGHTS + "w.onnx", "ends in '.onnx'; weights are read from"),
+    "weights of another model": (*pth(GOOD), "does not have the weights of this encoder: features.0.weight is missing"),
+    "weights in a zip cut short": (*cut_weights("w.pth", "zip", 0.6), "is not a complete .pth file ("),
+    "old weights cut short": (*cut_weights("w.pth", "legacy", 0.6), "is not a complete .pth file ("),
+    "safetensors cut short": (*cut_weights("w.safetensors", None, 0.6), "does not fit its data_offsets"),
+    "safetensors cut in their header": (*cut_weights("w.safetensors", None, 1e-4), "is not a complete"),
+    "safetensors that point outside": (*safetensors(4, 12), "tensor a does not fit its data_offsets"),
+    "safetensors that point before": (*safetensors(-8, 0), "tensor a does not fit its data_offsets"),
+    "safetensors of a list": (content("w.safetensors", b"\2" + bytes(7) + b"[]"), WEIGHTS + "w.safetensors", "a complete"),
+    "weights in a text": (content("w.npz", "hello"), WEIGHTS + "w.npz", "not a complete .npz file (it is not a zip file"),
+    "weights in one array": (content("w.npz", npy_header((2,)) + bytes(8)), WEIGHTS + "w.npz", "not a complete .npz file ("),
+    "weights of another kind": (content("w.onnx", "hello"), WEIGHTS + "w.onnx", "ends in '.onnx'; give a .pth"),
     "a folder for weights": (folder("w.pth"), WEIGHTS + "w.pth", "there is no weights file ", "w.pth; give a"),
     # configs
     "a config that is no TOML": (content("c.toml", "epochs 3"), CONFIG, "c.toml is not TOML (", "; mend that line"),
@@ -466,7 +466,7 @@ MANGLED = {
     ),
     "resuming half a checkpoint": (
         run(lambda t: (t / "run/last.npz").write_bytes((t / "run/last.npz").read_bytes()[:9999])), RESUME,
-        "last.npz is not a whole checkpoint (",
+        "last.npz is not a complete checkpoint (",
     ),
     "resuming with a log of something else": (
         run(lambda t: (t / "run/metrics.jsonl").write_bytes(b'{"kind": "train", "step": 1}\n\xff [5]\n{}\n')), RESUME,

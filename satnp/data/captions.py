@@ -9,9 +9,9 @@ from satnp.errors import InputError
 
 PAD, START, END, UNK = range(4)
 SPECIALS = ("<pad>", "<start>", "<end>", "<unk>")
-MAX_WORDS = 100  # of a caption in a file; Flickr8k's longest has 36
+MAX_WORDS = 100  # limit for a caption in a file; Flickr8k's longest caption has 36
 
-_PUNCTUATION = ".?!,:;-'`\""  # a word of nothing else is dropped
+_PUNCTUATION = ".?!,:;-'`\""  # tokenise drops words that consist only of these
 _BRACKETS = {"(": "-lrb-", ")": "-rrb-", "{": "-lcb-", "}": "-rcb-", "[": "-lsb-", "]": "-rsb-"}
 _TYPED = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', "–": "--", "—": "--", "…": "..."})
 _CLITICS = re.compile(r"(?<=\w)n't\b|'(?:s|m|d|ll|re|ve)\b|'n'|\bcan(?=not\b)")
@@ -28,20 +28,20 @@ _SIGNS = re.compile(
 
 
 def tokenise(sentence):
-    """The words of a sentence: lower case, without punctuation, brackets as -lrb- and the like, "don't" as do n't.
+    """Split a sentence into lower-case words without punctuation; "(" becomes -lrb-, "don't" becomes do n't.
 
-    Equal to coco-caption's tokeniser (the Penn Treebank's rules, Stanford CoreNLP 3.4.1) on the 35,000 captions of
-    Flickr8k's training and validation photos, as they are and without the spaces around their punctuation.
-    Differs: from it in rare abbreviations, and where it keeps "!!" as a word.
+    Gives the same words as coco-caption's tokeniser (the Penn Treebank's rules, Stanford CoreNLP 3.4.1) on the 35,000
+    captions of Flickr8k's training and validation photos, with and without the spaces around their punctuation.
+    Differs: in rare abbreviations; coco-caption's tokeniser keeps "!!" as a word.
     """
     text = _SIGNS.sub(r" \g<0> ", _CLITICS.sub(r" \g<0> ", sentence.lower().translate(_TYPED)))
     return [_BRACKETS.get(word, word) for word in text.split() if word.strip(_PUNCTUATION)]
 
 
 class Vocabulary:
-    """The words a model knows; a word's id is its place in `words`, where <pad> <start> <end> <unk> come first.
+    """The words that a model knows. The id of a word is its index in `words`, which starts with <pad> <start> <end> <unk>.
 
-    Raises: InputError when `words` do not start with these four, or are not different strings.
+    Raises: InputError when `words` does not start with these four, or has an entry twice or one that is not a string.
     """
 
     def __init__(self, words):
@@ -49,15 +49,16 @@ class Vocabulary:
         if tuple(self.words[:4]) != SPECIALS:
             raise InputError(f"the vocabulary starts with {self.words[:4]}: it must start with {list(SPECIALS)}")
         if not all(isinstance(word, str) for word in self.words) or len(set(self.words)) < len(self.words):
-            raise InputError("the vocabulary has a word twice or something that is no word: give different strings")
-        # without the specials: "<end>" written inside a caption is an unknown word, not its end
+            raise InputError("the vocabulary has a word twice, or an entry that is not a string: give different strings")
+        # the specials are left out, so the text "<end>" inside a caption is an unknown word and not the end
         self._ids = {word: i for i, word in enumerate(self.words) if i >= len(SPECIALS)}
 
     @classmethod
     def build(cls, captions, min_count=5, max_words=None):
-        """The words seen at least `min_count` times in `captions` (lists of words), at most the `max_words` commonest.
+        """Build a vocabulary of the words that occur at least `min_count` times in `captions` (lists of words).
 
-        In falling order of their counts, equally common ones by the alphabet; the specials are not counted.
+        It keeps at most the `max_words` most frequent words, in falling order of frequency; equally frequent words are in
+        alphabetical order. Specials in the captions are ignored.
         """
         for name, limit in (("min_count", min_count), ("max_words", 1 if max_words is None else max_words)):
             if limit < 1:
@@ -70,18 +71,18 @@ class Vocabulary:
         return len(self.words)
 
     def encode(self, words):
-        """The ids of a caption's words between <start> and <end>; a word that is not in the vocabulary is <unk>."""
+        """Return the ids of <start>, the words and <end>; a word that is not in the vocabulary becomes <unk>."""
         return [START, *(self._ids.get(word, UNK) for word in words), END]
 
     def decode(self, ids):
-        """The words of a caption's ids up to the first <end>, without specials.
+        """Return the words of `ids` up to the first <end>, without specials.
 
-        Raises: InputError for an id that the vocabulary does not have.
+        Raises: InputError for an id that is not in the vocabulary.
         """
         words = []
         for i in ids:
             if not 0 <= i < len(self.words):
-                raise InputError(f"word id {i} is not in this vocabulary of {len(self)} words: use the model's own one")
+                raise InputError(f"word id {i} is not in this vocabulary of {len(self)} words: use the model's vocabulary")
             if i == END:
                 break
             if i >= len(SPECIALS):
@@ -90,10 +91,11 @@ class Vocabulary:
 
 
 def pad(captions):
-    """Captions of different lengths as one batch: lists of ids -> captions (N, T+1) int64, mask (N, T) float32.
+    """Pad captions of different lengths to one batch: lists of ids -> captions (N, T+1) int64, mask (N, T) float32.
 
-    T is the largest number of words to predict, <end> included; mask[:, t] is 1 where captions[:, t+1] is such a word.
-    Raises: InputError when there is no caption, or one is not at least two ids that are 0 or more.
+    T is the largest number of words to predict, including <end>. mask[n, t] is 1 where captions[n, t+1] is a word to
+    predict, and 0 where it is padding.
+    Raises: InputError when there is no caption, or when a caption has fewer than two ids or a negative id.
     """
     if not captions:
         raise InputError("there is no caption in the batch: give at least one")
@@ -110,10 +112,11 @@ def pad(captions):
 
 
 def batches_of_one_length(lengths, batch_size, rng):
-    """One epoch as index arrays: every caption once, at most `batch_size` of one length together, in random order.
+    """Draw the minibatches of one epoch in random order: index arrays of at most `batch_size` captions of equal length.
 
-    lengths (N,). Shuffling the batches draws each length in proportion to its captions.
-    Source: Xu et al. (2015), section 4.3, which draws a length, then captions of it.
+    lengths (N,); every caption is in one minibatch. Because the minibatches are shuffled, each length is drawn in
+    proportion to its number of captions.
+    Source: Xu et al. (2015), section 4.3, which draws a length, then captions of that length.
     """
     lengths = np.asarray(lengths)
     if batch_size < 1:

@@ -1,18 +1,18 @@
-"""Every kind of data that --data can name, and where its files are in the folder --root.
+"""The kinds of data that --data can name, and where each kind has its files in the folder --root.
 
-    scenes      no files: rendered
+    scenes      no files: the scenes are rendered
     flickr8k    Flickr8k_text/Flickr8k.token.txt, Flickr8k_text/Flickr_8k.{trainImages,devImages,testImages}.txt,
                 Flicker8k_Dataset/
     flickr30k   results_20130124.token or results.csv, flickr30k-images/ (or flickr30k_images/)
-    coco        annotations/captions_{train,val}*.json, the photos of captions_X.json in X/
-    karpathy    dataset_*.json, the photos at the filepath and filename that it says
-    folder      captions.tsv or captions.json, the photos at the names that it says
+    coco        annotations/captions_{train,val}*.json; the photos of captions_X.json are in X/
+    karpathy    dataset_*.json; the photos are at the filepath and filename that it gives
+    folder      captions.tsv or captions.json; the photos are at the names that it gives
 
---captions FILE names another captions file, in any of the forms of data.forms. The splits are what the file says, or lists
-train.txt, val.txt and test.txt in the folder, with a name on a line. Where there are none, the names are dealt out in the
-order of their SHA-256: the first tenth (at most 5,000) is val, the next tenth test, all others train. COCO, whose test
-captions are not public, has all of captions_train as train, and of captions_val one half (at most 5,000) as val, the other
-as test.
+--captions FILE names another captions file, in any form that data.forms reads. The splits come from the captions file, or
+from the lists train.txt, val.txt and test.txt in the folder, with one photo name per line. Without either, the names are
+sorted by their SHA-256: the first tenth (at most 5,000) is val, the next tenth is test, and all others are train. COCO's
+test captions are not public, so all of captions_train is train, one half of captions_val (at most 5,000) is val, and the
+other half is test.
 """
 
 from hashlib import sha256
@@ -25,16 +25,16 @@ from satnp.data.split import Split
 from satnp.errors import InputError
 
 SCENES = {"train": 5500, "val": 500, "test": 500}
-HELD_OUT = 5000  # photos of val or test, where they are dealt out
+HELD_OUT = 5000  # largest number of photos in val or test, where _deal chooses them
 
 
 def load_split(kind, split, root=None, seed=0, captions=None):
-    """The `split` (train, val or test) of data of `kind` (one of KINDS), as a Split.
+    """Load the `split` (train, val or test) of the data of `kind` (one of KINDS) -> Split.
 
-    `root` is the folder with the files of a kind that has files, `captions` a captions file in place of the usual one;
-    `seed` draws the scenes. Of a split that has its own list, only its own captions and photos need to be there. A caption
-    of punctuation alone is left out.
-    Raises: InputError when a file or a photo is missing, or what is in a file is not what it should be.
+    `root` is the folder with the files of the data set, `captions` a captions file that replaces the usual one; `seed` is
+    the seed of the scenes. If the split has a list of its own, only the captions and photos of that list must exist. A
+    caption that consists of punctuation only is left out.
+    Raises: InputError when a file or a photo is missing, or a file has invalid content.
     """
     if kind not in KINDS:
         raise InputError(f"there is no data of kind {kind!r}: choose one of {', '.join(KINDS)}")
@@ -61,16 +61,16 @@ def load_split(kind, split, root=None, seed=0, captions=None):
         names = [name for name in sentences if splits[name] == split]
     elif kind == "karpathy":
         raise InputError(f"{path} does not say which photos are {split}: give a dataset_*.json, or choose --data folder")
-    elif names is not None:  # Flickr30k's lists leave .jpg out
+    elif names is not None:  # Flickr30k's lists name the photos without .jpg
         names = [f"{name}.jpg" if f"{name}.jpg" in sentences else name for name in names]
-    checked = list(sentences) if names is None else names  # to deal out names takes all of them
+    checked = list(sentences) if names is None else names  # _deal chooses among all names
     words = {name: _words(name, sentences.get(name, ()), path) for name in checked}
-    _require(checked, {name for name in checked if words[name]}, f"captions in {path}")
-    _require(checked, {name for name in checked if (folder / name).is_file()}, f"a photo in {folder}")
+    _require(checked, {name for name in checked if words[name]}, f"no captions in {path}")
+    _require(checked, {name for name in checked if (folder / name).is_file()}, f"no file in {folder}")
     if names is None:
         names = _deal(checked, split, parts)
     if not names:
-        raise InputError(f"{path} has no photos for {split}: give at least three, or other lists")
+        raise InputError(f"{path} has no photos for {split}: give captions of at least three photos, or a list for {split}")
     return Split(
         tuple(names),
         tuple(words[name] for name in names),
@@ -84,7 +84,7 @@ def _words(name, sentences, path):
     for k, (sentence, words) in enumerate(zip(sentences, captions, strict=True), 1):
         if not sentence.strip() or len(words) > MAX_WORDS:
             seen = f"has {len(words)} words" if words else "is empty"
-            raise InputError(f"caption {k} of {name} in {path} {seen}: give 1 to {MAX_WORDS} words, or take it out")
+            raise InputError(f"caption {k} of {name} in {path} {seen}: give 1 to {MAX_WORDS} words, or remove the caption")
     return [words for words in captions if words]
 
 
@@ -92,12 +92,12 @@ def _require(names, present, what):
     missing = [name for name in names if name not in present]
     if missing:
         raise InputError(
-            f"{len(missing)} of the {len(names)} photos (the first is {missing[0]}) are without {what}: add what is missing"
+            f"{len(missing)} of the {len(names)} photos (the first is {missing[0]}) have {what}: add what is missing"
         )
 
 
 def _deal(names, split, parts):
-    """The names of `split` in their order, where one of `parts` is held out for val and one for test."""
+    """Choose the names of `split`, in their order: of `parts` equal parts, one is val, one is test, the others are train."""
     held = min(HELD_OUT, -(-len(names) // parts)) if parts > 1 else 0
     dealt = sorted(names, key=lambda name: sha256(name.encode()).digest())
     chosen = set({"val": dealt[:held], "test": dealt[held : 2 * held], "train": dealt[2 * held :]}[split])
@@ -105,25 +105,24 @@ def _deal(names, split, parts):
 
 
 def _listed(root, split):
-    """The names in the list of `split`, or None where the folder has no such lists."""
+    """Read the list of names of `split`; None if the folder has no lists."""
     if any((root / f"{name}.txt").exists() for name in SPLITS):
         return read_names(root / f"{split}.txt")
     return None
 
 
 def _find(root, *patterns):
-    """The one file in the folder that fits the first of the patterns that any fits."""
+    """Find the file in `root` that matches the first pattern with a match; two matches are an error."""
     for pattern in patterns:
         found = sorted(root.glob(pattern))
         if len(found) > 1:
-            raise InputError(f"{root} has {found[0].name} and {found[1].name}: name one with --captions FILE")
+            raise InputError(f"{root} has {found[0].name} and {found[1].name}: choose one with --captions FILE")
         if found:
             return found[0]
     raise InputError(f"there is no {' or '.join(patterns)} in {root}: put it there, or name one with --captions FILE")
 
 
-# the files of each kind: -> captions file, folder of the photos, names in the list of the split if there is one, and
-# of how many parts one is val and one is test otherwise
+# one function per kind -> (captions file, folder of the photos, names in the list of the split or None, `parts` of _deal)
 
 
 def _flickr8k(root, split, path):

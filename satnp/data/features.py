@@ -1,4 +1,4 @@
-"""What training leaves alone of an encoder's work, computed once and kept on disk: float16, memory-mapped, a row a photo."""
+"""Features that training does not change, computed once and kept on disk: memory-mapped, float16, one row per photo."""
 
 import hashlib
 import io
@@ -18,11 +18,11 @@ from satnp.arrays.threads import ahead
 from satnp.encoders.photos import read_photo
 from satnp.files import naming, read_json, write_json
 
-CHUNK = 100  # photos between two notes of how far the store has come
+CHUNK = 100  # photos between two updates of the note that counts the finished rows
 
 
 def fingerprint(model):
-    """A name for exactly these features: encoder, its config, and the weights and layers that training leaves alone."""
+    """Hash of all that determines the features: the encoder, its config, and the layers that are not trained."""
     digest = hashlib.sha256(json.dumps([model.encoder, asdict(model.encoder_config), model.finetune_from]).encode())
     weights = model.params.part("encoder")
     digest.update(to_host((weights.before(model.finetune_from) if model.finetune_from else weights).flat).tobytes())
@@ -30,12 +30,12 @@ def fingerprint(model):
 
 
 def feature_store(folder, model, split, mirrored=False, ranks=ALONE):
-    """The memory-mapped features (photos, ...) float16 of a split, in its order, computed as far as they are missing.
+    """Compute the missing features of a split -> memory-mapped array (photos, ...) float16, in the order of the split.
 
-    They are `model.keepable`: annotations (L, D) of a frozen encoder, or the map before its first layer in training.
+    The features are `model.keepable`: the annotations (L, D) of a frozen encoder, or the input of its first trained layer.
 
-    `folder` gets features-FINGERPRINT.npy and a .json that says which photos and how many rows are done, so an
-    interrupted run goes on where it stopped. mirrored: of the photos seen in a mirror. Several `ranks` share the work.
+    `folder` gets features-FINGERPRINT.npy and a note (.json) with the numbers of photos and of finished rows, so an
+    interrupted run continues where it stopped. mirrored: mirror the photos first. Several `ranks` share the work.
     """
     stem = Path(folder) / f"features-{fingerprint(model)}-{split.contents}{'-mirrored' if mirrored else ''}"
     path, note = stem.with_suffix(".npy"), stem.with_suffix(".json")
@@ -51,12 +51,12 @@ def feature_store(folder, model, split, mirrored=False, ranks=ALONE):
             rows = _shared(model, split.photos[done:], mirrored, ranks)
             if ranks.rank == 0:
                 _fill(path, note, shape, said, rows, done, mirrored)
-            list(rows)  # none: to its end, where all ranks meet
-    return np.load(ranks.once(lambda: path), mmap_mode="r")  # not before it is whole
+            list(rows)  # run the generator to its end: gather needs every rank
+    return np.load(ranks.once(lambda: path), mmap_mode="r")  # the other ranks wait until the file is complete
 
 
 def _shared(model, photos, mirrored, ranks):
-    """`keep` by all ranks, each CHUNK photos of its own at a time: rank 0 yields the rows in order, the others none."""
+    """Share `keep` among the ranks, CHUNK photos at a time; rank 0 yields all rows in order, the other ranks nothing."""
     if ranks.size == 1:
         yield from keep(model, photos, mirrored)
         return
@@ -70,8 +70,8 @@ def _shared(model, photos, mirrored, ranks):
 
 
 def _fill(path, note, shape, said, rows, done, mirrored):
-    """Write the rows (photos, ...) that are missing from the store, those after the first `done`."""
-    # ordinary writes: the changed pages of a memory map would count as this process's memory
+    """Write the missing rows (photos, ...) of the store: all after the first `done`."""
+    # written as a file, because changed pages of a memory map count as memory of this process
     with naming(path), open(path, "r+b" if path.exists() else "w+b") as file, tqdm(
         total=shape[0], initial=done, desc="features" + " mirrored" * mirrored, unit="photo"
     ) as bar:  # fmt: skip
@@ -83,14 +83,14 @@ def _fill(path, note, shape, said, rows, done, mirrored):
                 file.write(kept.astype("<f2").tobytes())
                 bar.update()
             if stop == shape[0]:
-                file.truncate()  # it may have been another file, and longer
+                file.truncate()  # an older file of this name may be longer
             file.flush()
             os.fsync(file.fileno())
             write_json(note, said | {"done": stop})
 
 
 def _rows_done(path, shape, note, said):
-    """How many rows of the store can be trusted: none, unless its note is one of this store's and the file fits both."""
+    """Number of finished rows; 0 unless the note belongs to this store and the file has the right header and size."""
     done = note.pop("done", None) if isinstance(note, dict) else None
     if note != said or type(done) is not int or not 0 <= done <= shape[0] or not path.is_file():
         return 0
@@ -107,40 +107,40 @@ def _npy_header(shape):
 
 
 def _size(shape, rows):
-    """Bytes of a store of this shape up to its first `rows` rows."""
+    """Bytes of the header and the first `rows` rows of a store of this shape."""
     return len(_npy_header(shape)) + 2 * rows * prod(shape[1:])
 
 
 def read_image(model, photo, mirrored=False):
-    """The pixels that the model's encoder wants: (1, S, S, 3) uint8"""
+    """Read a photo at the size that the model's encoder needs -> (1, S, S, 3) uint8"""
     image = read_photo(photo, model.encoder_config.preprocessing.size)[None]
     return np.ascontiguousarray(image[:, :, ::-1]) if mirrored else image
 
 
 def read_images(model, photos):
-    """The pixels of all of them: (N, S, S, 3) uint8"""
+    """Read all photos -> (N, S, S, 3) uint8"""
     return np.concatenate(list(ahead(lambda photo: read_image(model, photo), photos)))
 
 
 def kept_shape(model):
-    """The shape of what is kept of one photo."""
+    """Shape of the features of one photo."""
     size = model.encoder_config.preprocessing.size
     black = to_device(np.zeros((1, size, size, 3), np.uint8), xp_of(model.params.flat))
     return model.keepable(black).shape[1:]
 
 
 def keep(model, photos, mirrored=False):
-    """Yield what `model.keepable` gives of each photo, on the host."""
+    """Yield `model.keepable` of each photo, as a host array."""
     return _each(model, model.keepable, photos, mirrored)
 
 
 def annotate(model, photos):
-    """The annotations (N, L, D) of photos, on the host."""
+    """Compute the annotations (N, L, D) of photos, as a host array."""
     return np.stack(list(_each(model, model.annotate, photos)))
 
 
 def _each(model, function, photos, mirrored=False):
-    """Yield function(image) of each photo, on the host. A core takes a photo from its file on; for a device it reads it."""
+    """Yield function(image) of each photo as a host array. Threads read the photos and, with NumPy, also call `function`."""
     xp = xp_of(model.params.flat)
     if xp is np:
         yield from ahead(lambda photo: function(read_image(model, photo, mirrored))[0], photos)

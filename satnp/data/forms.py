@@ -1,4 +1,4 @@
-"""Captions files, in every form that they come in.
+"""Read captions files, in these forms:
 
     *.json                {name: [captions]}, Karpathy's dataset_*.json or COCO's captions_*.json, told apart by their keys
     *.token, *.token.txt  name#k <tab> sentence, as in Flickr8k and Flickr30k
@@ -15,10 +15,10 @@ SPLITS = ("train", "val", "test")
 
 
 def read_captions(path):
-    """The captions file at `path` -> ({photo's name: [sentence]} in its order, {name: split} or None, {name: id} or None)
+    """Read a captions file -> ({photo name: [sentence]} in file order, {name: split} or None, {name: id} or None)
 
-    Splits and ids are None where the file says none; the ids are COCO's, which name a photo in coco-caption's files.
-    Raises: InputError when the file cannot be read, is not in a form above, or has no captions.
+    Splits and ids are None if the file has none; the ids are COCO's image ids, which coco-caption's files use.
+    Raises: InputError when the file cannot be read, has none of the forms above, or has no captions.
     """
     text = read_text(path)
     captions, splits, ids = _from_json(text, path) if path.suffix == ".json" else (_from_lines(text, path), None, None)
@@ -28,15 +28,15 @@ def read_captions(path):
 
 
 def read_names(path):
-    """The photos' names in a split list, one a line."""
+    """Read the photo names in a split list, one per line."""
     names = [line.strip() for line in read_text(path).split("\n") if line.strip()]
     if not names or len(set(names)) < len(names):
-        raise InputError(f"{path} is empty or names a photo twice: it must have each photo's name on a line")
+        raise InputError(f"{path} is empty or names a photo twice: write one photo name per line, each name once")
     return names
 
 
 def read_text(path):
-    """The UTF-8 text of a file, with or without a byte order mark."""
+    """Read a UTF-8 text file, with or without a byte order mark."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -68,7 +68,7 @@ def _from_json(text, path):
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not JSON ({error}): give a whole file") from None
+        raise InputError(f"{path} is not JSON ({error}): give a complete file") from None
     if isinstance(data, dict) and isinstance(data.get("images"), list):
         form = _from_coco if "annotations" in data else _from_karpathy
     elif isinstance(data, dict) and all(isinstance(sentences, list) for sentences in data.values()):
@@ -80,11 +80,11 @@ def _from_json(text, path):
     try:
         captions, splits, ids = form(data, path)
     except (KeyError, TypeError, AttributeError) as error:
-        seen = f"an entry has no {error}" if isinstance(error, KeyError) else "an entry is of another type"
-        raise InputError(f"{path} is not in the form of {form.__doc__} ({seen}): give a whole file") from None
+        seen = f"an entry has no {error}" if isinstance(error, KeyError) else "an entry has the wrong type"
+        raise InputError(f"{path} does not have the form of {form.__doc__} ({seen}): give a complete file") from None
     for name, sentences in captions.items():
         if not all(isinstance(x, str) and x.encode(errors="ignore").decode() == x for x in (name, *sentences)):
-            raise InputError(f"{path} has for {name!r} a caption that is no text: give strings")
+            raise InputError(f"{path} has a name or a caption that is not text, at {name!r}: give strings")
     return captions, splits, ids
 
 
@@ -103,7 +103,7 @@ def _from_karpathy(data, path):
             ids[name] = image["cocoid"]
         splits[name] = image["split"].replace("restval", "train")
         if splits[name] not in SPLITS:
-            raise InputError(f"{path} has {name} in the split {image['split']!r}: say train, restval, val or test")
+            raise InputError(f"{path} has {name} in the split {image['split']!r}: give train, restval, val or test")
     return captions, splits, ids if len(ids) == len(captions) else None
 
 
@@ -113,6 +113,6 @@ def _from_coco(data, path):
     captions = {name: [] for name in names.values()}
     for annotation in data["annotations"]:
         if annotation["image_id"] not in names:
-            raise InputError(f"{path} has a caption for image {annotation['image_id']}, which it does not list: add it")
+            raise InputError(f"{path} has a caption for image {annotation['image_id']}, which it does not list: list it")
         captions[names[annotation["image_id"]]].append(annotation["caption"])
     return captions, None, {name: i for i, name in names.items()}

@@ -1,4 +1,4 @@
-"""One split of any data set, as training, evaluation and the feature store see it."""
+"""The split of a data set, as training, evaluation and the feature store use it."""
 
 import sys
 from contextlib import nullcontext
@@ -14,10 +14,10 @@ from satnp.files import lock, read_json, write_json
 
 
 class Split(NamedTuple):
-    """Photos in a fixed order: their names, each one's captions (lists of words), and each photo as read_photo takes it.
+    """Photos in a fixed order: names, captions of each photo (lists of words), and the photos as `read_photo` takes them.
 
-    `scenes` holds the data.scenes.Scene of each photo where there is one, so that looking can be scored; `ids` COCO's
-    number of each photo where the captions file has them.
+    `scenes` has the data.scenes.Scene of each photo, for the scores of attention, or is None. `ids` has COCO's image ids,
+    or is None if the captions file has none.
     """
 
     names: tuple
@@ -28,12 +28,12 @@ class Split(NamedTuple):
 
     @property
     def digest(self):
-        """A name for exactly these photos in this order, whatever is in them."""
+        """Hash of the photo names in their order."""
         return sha256("\n".join(self.names).encode()).hexdigest()[:8]
 
     @property
     def contents(self):
-        """The same, with how large each photo's file is, or its pixels where it is no file."""
+        """Hash of `digest` and of the size of each photo's file, or of the pixels if the photo is an array."""
         digest = sha256(self.digest.encode())
         for photo in self.photos:
             digest.update(photo.tobytes() if isinstance(photo, np.ndarray) else b"%d " % Path(photo).stat().st_size)
@@ -41,11 +41,11 @@ class Split(NamedTuple):
 
 
 def readable(split, folder=None):
-    """The split without the photos that cannot be read; stderr gets a line about each.
+    """Return the split without the photos that cannot be read, and print a line about each of those to stderr.
 
-    With a `folder`, its photos-DIGEST.json remembers them, so that a training that is resumed, or is run once more on
-    the features kept there, leaves out the same.
-    Raises: InputError when none can be read.
+    With a `folder`, its file photos-DIGEST.json records them, so that a resumed training, or another training with the
+    features in this folder, leaves out the same photos.
+    Raises: InputError when no photo can be read.
     """
     note = folder and Path(folder) / f"photos-{split.digest}.json"
     bad = note and _noted(read_json(note), split)
@@ -61,13 +61,13 @@ def readable(split, folder=None):
         print(f"satnp: skipped: {reason}{where}", file=sys.stderr)
     rows = [row for row, name in enumerate(split.names) if name not in bad]
     if not rows:
-        raise InputError(f"none of the {len(bad)} photos from {split.names[0]} on can be read; give whole photos")
+        raise InputError(f"none of the {len(bad)} photos can be read (the first is {split.names[0]}); give undamaged photos")
     return Split(*(field and tuple(field[row] for row in rows) for field in split))
 
 
 def _unreadable(split):
-    """{name: reason} of the photos that cannot be read."""
-    from tqdm import tqdm  # a quarter of the time of `satnp --help`
+    """Read all photos -> {name: reason} of those that cannot be read."""
+    from tqdm import tqdm  # imported here, because the import takes a quarter of the time of `satnp --help`
 
     bad = {}
     for name, photo in zip(split.names, tqdm(split.photos, desc="reading", unit="photo"), strict=True):
@@ -79,7 +79,7 @@ def _unreadable(split):
 
 
 def _noted(note, split):
-    """{name: reason} of a note that is whole and about these photos, else None."""
+    """The {name: reason} in a note, or None if the note is not valid for these photos."""
     match note:
         case {"photos": int(photos), "bad": dict(bad)} if photos == len(split.names) and bad.keys() <= set(split.names):
             return bad

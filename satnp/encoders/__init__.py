@@ -1,6 +1,6 @@
-"""A photo becomes annotations. Each module has Config, shapes, init, forward and backward.
+"""Encoders compute the annotations of photos. Each module has Config, shapes, init, forward and backward.
 
-Those with public weights also have LAYERS, PREPROCESSING and load, and forward takes up at a layer.
+Encoders with public weights also have LAYERS, PREPROCESSING, feature_map and load; their forward can start at any layer.
 """
 
 from satnp.encoders import small, squeezenet, vgg

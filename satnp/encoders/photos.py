@@ -1,4 +1,4 @@
-"""From a photo file to the pixels that an encoder wants: the whole frame squashed to a square, nothing cropped."""
+"""Read photo files as the pixels that an encoder needs: the whole frame is resized to a square, nothing is cropped."""
 
 import warnings
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from satnp.arrays.backend import xp_of
 from satnp.errors import InputError
 
 MAX_PIXELS = 100_000_000
-_UPRIGHT = {  # by EXIF's orientation; exif_transpose does the same, but fails on other tags that are mangled
+_UPRIGHT = {  # by EXIF orientation; Pillow's exif_transpose does the same, but fails if other tags are damaged
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -25,12 +25,12 @@ _UPRIGHT = {  # by EXIF's orientation; exif_transpose does the same, but fails o
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What is done to 8-bit RGB pixels before the first layer; it travels with the weights and the checkpoint."""
+    """The transformation of 8-bit RGB pixels before the first layer. It belongs to the weights; checkpoints contain it."""
 
     size: int                           # side of the square, pixels
-    channels: str = "RGB"               # the order the weights were trained with, RGB or BGR
+    channels: str = "RGB"               # RGB or BGR, the order that the weights were trained with
     mean: tuple = (127.5, 127.5, 127.5) # subtracted, in the order of `channels`, 0-255
-    scale: float | tuple = 1 / 64       # multiplied afterwards; one for all, or one a channel
+    scale: float | tuple = 1 / 64       # factor after the subtraction: one for all channels, or one per channel
 
     def __post_init__(self):
         numbers = [*self.mean, *self.scales]
@@ -43,7 +43,7 @@ class Preprocessing:
 
     @property
     def scales(self):
-        """One for each channel."""
+        """The scale of each channel."""
         return self.scale if isinstance(self.scale, tuple) else (self.scale,) * 3
 
     def __call__(self, images, dtype):
@@ -53,7 +53,7 @@ class Preprocessing:
         """
         xp, S = xp_of(images), images.shape[2]
         x = xp.empty(images.shape, dtype=dtype)
-        mean, scale = (xp.empty((S, 3), dtype=dtype) for _ in range(2))  # for a whole row of pixels, or NumPy goes by threes
+        mean, scale = (xp.empty((S, 3), dtype=dtype) for _ in range(2))  # whole rows: NumPy is slow over an axis of 3
         for c in range(3):
             x[..., c] = images[..., c if self.channels == "RGB" else 2 - c]
             mean[:, c], scale[:, c] = self.mean[c], self.scales[c]
@@ -62,22 +62,24 @@ class Preprocessing:
         return x
 
 
-# What torchvision's own weights were trained with: RGB in [0, 1], minus ImageNet's mean, over its standard deviation.
+# The preprocessing of torchvision's weights: RGB in [0, 1], minus ImageNet's mean, divided by its standard deviation.
 TORCHVISION = Preprocessing(
     224, "RGB", tuple(255 * x for x in (0.485, 0.456, 0.406)), tuple(1 / (255 * x) for x in (0.229, 0.224, 0.225))
 )
 
 
 def read_photo(photo, size=None):
-    """A photo as (size, size, 3) RGB uint8, the whole frame squashed; size None keeps its own shape.
+    """Read a photo -> (size, size, 3) RGB uint8, the whole frame resized to a square; size None keeps its shape.
 
-    photo: a path, or an (R, S, 3) RGB uint8 array. A file is read as a person would see it: the first frame, upright as
-    its EXIF says, over white where it is transparent.
-    Raises: InputError for an array of another form, and for a file that is no whole image of at most 100 megapixels.
+    photo: a path, or an (R, S, 3) RGB uint8 array. From a file, the first frame is read, turned upright by its EXIF
+    orientation, and put on white where it is transparent.
+    Raises: InputError for another array, and for a file that is not a readable image of at most 100 megapixels.
     """
     if isinstance(photo, np.ndarray):
         if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8 or not photo.size:
-            raise InputError(f"the photo is an array {photo.shape} of {photo.dtype}; give (rows, columns, 3) of uint8, RGB")
+            raise InputError(
+                f"the photo is an array {photo.shape} of {photo.dtype}; give an RGB array (rows, columns, 3) of uint8"
+            )
         image = Image.fromarray(photo)
     else:
         image = _open(Path(photo))
@@ -87,17 +89,17 @@ def read_photo(photo, size=None):
 
 
 def _open(path):
-    """The file as an upright RGB image; the size in its header is looked at before any pixel is."""
+    """Open a file as an upright RGB image; the size in its header is checked before the pixels are decoded."""
     too_large = f"at most {MAX_PIXELS // 10**6} megapixels are read; give a smaller copy"
     try:
         if path.is_dir():
             raise InputError(f"{path} is a folder; give the photos in it")
         if not path.is_file():
             raise InputError(f"there is no photo {path}; check the name")
-        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:  # of odd metadata and large sizes
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:  # odd metadata, large sizes
             if image.width * image.height > MAX_PIXELS:
                 raise InputError(f"{path} has {image.width} x {image.height} pixels; {too_large}")
-            image.load()  # what a file says of its orientation may come last
+            image.load()  # the orientation may be at the end of the file
             upright = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation))
             image = _rgb(image)
             return image if upright is None else image.transpose(upright)
@@ -106,17 +108,17 @@ def _open(path):
     except Image.DecompressionBombError as error:
         raise InputError(f"{path} is too large: {str(error).partition(' exceeds')[0]}; {too_large}") from None
     except UnidentifiedImageError:
-        seen = "it is no image" if path.stat().st_size else "it is empty"
-    except Exception as error:  # Pillow's readers fall over mangled files in every way there is
+        seen = "it is not an image" if path.stat().st_size else "it is empty"
+    except Exception as error:  # for a damaged file, Pillow's readers may raise any exception
         seen = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
     raise InputError(f"{path} cannot be read as a photo ({seen}); give a whole, readable JPEG or PNG file")
 
 
 def _rgb(image):
-    """8-bit RGB, over white where the image is transparent."""
-    if image.mode.startswith("I"):  # 16 bits a pixel: Pillow would clip them to 8
+    """Convert an image to 8-bit RGB, on white where it is transparent."""
+    if image.mode.startswith("I"):  # 16 bits per pixel: Pillow would clip the values to 255
         image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
-    if image.mode == "F":  # 0 to 1, or 0 to 255
+    if image.mode == "F":  # values from 0 to 1, or from 0 to 255
         x = np.nan_to_num(image)
         image = Image.fromarray((x * (255 if x.max() <= 1 else 1)).clip(0, 255).astype(np.uint8))
     if not image.has_transparency_data:

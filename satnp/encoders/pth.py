@@ -1,8 +1,8 @@
-"""Weights as PyTorch writes them (`.pth`), read without PyTorch and without running anything.
+"""Read PyTorch weight files (`.pth`) without PyTorch and without running any code in them.
 
-A pickle is a program: its instructions fetch any function of any module and call it. The machine here knows the instructions
-and the names that a dictionary of tensors needs, imports nothing and calls nothing that the file names. Whatever else a file
-asks for is refused by name. An InputError raised here is the rest of a sentence that starts with the file's path.
+A pickle is a program: its instructions can import any function of any module and call it. The interpreter here knows only
+the instructions and names that a dictionary of tensors needs. It imports nothing and calls nothing that the file names; if
+the file asks for anything else, the error names it. The caller puts the file's path before the message of an InputError.
 """
 
 import io
@@ -16,7 +16,7 @@ import numpy as np
 
 from satnp.errors import InputError
 
-BFLOAT16 = np.dtype([("bits", "<u2")])  # NumPy has none: the upper half of a float32
+BFLOAT16 = np.dtype([("bits", "<u2")])  # NumPy has no bfloat16, which is the upper half of a float32
 STORAGES = {"Half": "<f2", "BFloat16": BFLOAT16, "Float": "<f4", "Double": "<f8", "Long": "<i8"}
 DTYPES = {f"{place}.{kind}Storage": np.dtype(x) for kind, x in STORAGES.items() for place in ("torch", "torch.cuda")}
 CALLS = {
@@ -30,7 +30,7 @@ LEGACY_MAGIC, LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
 
 class Global(str):
-    """A name from DTYPES or CALLS, never the thing that it names."""
+    """A name from DTYPES or CALLS; the object that it names is never imported."""
 
 
 class Storage(NamedTuple):
@@ -40,7 +40,7 @@ class Storage(NamedTuple):
 
 
 class Tensor(NamedTuple):
-    """The elements offset + sum(index * strides) of a storage; unchecked until `view`."""
+    """The elements offset + sum(index * strides) of a storage; not validated before `_check`."""
 
     storage: Storage
     offset: int
@@ -49,7 +49,7 @@ class Tensor(NamedTuple):
 
 
 def read_pth(path, names=None):
-    """{name: float32 array} of the state dict in a `.pth` file of either form; no more than `names` where they are given."""
+    """Read the state dict in a `.pth` file of either format -> {name: float32 array}; only `names` if given."""
     with path.open("rb") as file:
         if file.read(4) == b"PK\3\4":
             with zipfile.ZipFile(file) as archive:
@@ -58,10 +58,10 @@ def read_pth(path, names=None):
 
 
 def _read_zip(archive, size, names):
-    """Since 2020: FOLDER/data.pkl is the pickle, FOLDER/data/KEY a storage, none of them compressed."""
+    """The format since 2020, an uncompressed zip file: FOLDER/data.pkl is the pickle, each FOLDER/data/KEY is a storage."""
     declared = sum(entry.file_size for entry in archive.infolist())
     if declared > size:
-        raise ValueError(f"its entries declare {declared} bytes, the file has {size}")
+        raise ValueError(f"its entries declare {declared} bytes, but the file has {size}")
     folders = [name.removesuffix("data.pkl") for name in archive.namelist() if name.endswith("/data.pkl")]
     if len(folders) != 1:
         raise ValueError(f"it holds {len(folders)} entries data.pkl, not one")
@@ -72,8 +72,8 @@ def _read_zip(archive, size, names):
 
 
 def _read_legacy(blob, names):
-    """Before 2020: pickles of a magic number, a version, the writer's system, the state dict and the keys of the storages,
-    then each storage in that order as 8 bytes number of elements and the elements."""
+    """The format before 2020: pickles of a magic number, a version, the writer's system, the state dict and the storage
+    keys; then, in the order of the keys, each storage: 8 bytes with the number of elements, then the elements."""
     if unpickle(blob)[0] != LEGACY_MAGIC or unpickle(blob)[0] != LEGACY_PROTOCOL:
         raise ValueError("it starts with neither a zip entry nor PyTorch's magic number")
     if unpickle(blob)[0]["little_endian"] is not True:
@@ -87,14 +87,14 @@ def _read_legacy(blob, names):
         start = blob.tell()
         end = start + size * storages[key].dtype.itemsize
         if end > len(blob):
-            raise ValueError(f"storage {len(records)} needs {end - start} bytes, {len(blob) - start} are left")
+            raise ValueError(f"storage {len(records)} needs {end - start} bytes, but {len(blob) - start} are left")
         records[key] = memoryview(blob)[start:end]
         blob.seek(end)
     return _arrays(state, records.__getitem__, names)
 
 
 def unpickle(stream):
-    """The value of the pickle that `stream` stands at, and the storages {key: Storage} that it names."""
+    """Read the pickle at the position of `stream` -> (its value, the storages {key: Storage} that it names)."""
     stack, marks, memo, storages = [], [], {}, {}
 
     def since_mark():
@@ -155,15 +155,15 @@ def unpickle(stream):
             case "BINPERSID":
                 storage = _storage(stack.pop())
                 if storages.setdefault(storage.key, storage) != storage:
-                    raise ValueError(f"storage {storage.key[:80]!r} is of two types or sizes")
+                    raise ValueError(f"storage {storage.key[:80]!r} has two types or sizes")
                 stack.append(storage)
             case "REDUCE":
                 args, call = stack.pop(), stack.pop()
                 stack.append(_build(call, args))
-            case "BUILD":  # the versions of a state dict's modules, the hooks of a parameter: left out
+            case "BUILD":  # ignore the versions of a state dict's modules and the hooks of a parameter
                 stack.pop()
                 if type(stack[-1]) not in (dict, Tensor):
-                    raise ValueError("its pickle sets the state of what has none")
+                    raise ValueError("its pickle sets the state of an object that has no state")
             case "STOP":
                 return stack.pop(), storages
             case _:
@@ -172,14 +172,14 @@ def unpickle(stream):
 
 def _refusal(what):
     return InputError(
-        f"asks for {what}, and nothing of it was run: only tensors by name are read, of float16, bfloat16, float32, float64 "
-        "or int64; take the file from its publisher, or save the model's state_dict() alone"
+        f"asks for {what}, which was not run: only named tensors of float16, bfloat16, float32, float64 or int64 are read; "
+        "download the file from its publisher, or save only the model's state_dict()"
     )
 
 
 def _global(module, name):
     if type(module) is not str or type(name) is not str:
-        raise ValueError("its pickle names a function by what is no text")
+        raise ValueError("its pickle names a function with a value that is not text")
     whole = f"{module}.{name}"
     if whole not in DTYPES and whole not in CALLS:
         raise _refusal(repr(whole[:80]))
@@ -192,11 +192,11 @@ def _storage(pid):
             return Storage(key, DTYPES[kind], size)
         case (str(kind), *_):
             raise _refusal(f"an object of the kind {kind[:80]!r} from outside the pickle")
-    raise ValueError("its pickle asks for an object from outside by what is no storage's id")
+    raise ValueError("its pickle asks for an object from outside the pickle with an id that is not a storage id")
 
 
 def _build(call, args):
-    """What the call of a Global means: a dict, a Tensor, or the tensor in a Parameter."""
+    """Return what a call of a Global stands for: a dict, a Tensor, or the tensor of a Parameter."""
     if type(call) is Global and type(args) is tuple:
         match call:
             case "collections.OrderedDict":
@@ -205,28 +205,28 @@ def _build(call, args):
                 return Tensor(*args[:4])
             case "torch._utils._rebuild_parameter" | "torch.nn.parameter.Parameter":
                 return args[0]
-    raise ValueError("its pickle calls what is no function")
+    raise ValueError("its pickle calls an object that is not a function")
 
 
 def _put(target, items):
     if type(target) is not dict:
-        raise ValueError("its pickle sets items of what is no dictionary")
+        raise ValueError("its pickle sets items of an object that is not a dictionary")
     for key, value in items:
-        if type(key) not in (str, int):  # the hash of nested tuples can take for ever
-            raise ValueError("its pickle has a dictionary with keys other than names and numbers")
+        if type(key) not in (str, int):  # hashing nested tuples can take forever
+            raise ValueError("its pickle has a dictionary with keys other than strings and integers")
         target[key] = value
     return target
 
 
 def _arrays(state, record, names):
-    """{name: float32 array} of a state dict, bare or under "state_dict" or "model"; record(key) gives a storage's bytes."""
+    """Read a state dict, bare or under "state_dict" or "model" -> {name: float32 array}. record(key): bytes of a storage."""
     for wrapper in ("state_dict", "model"):
         if type(state) is dict and type(state.get(wrapper)) is dict:
             state = state[wrapper]
     items = state.items() if type(state) is dict else ()
     tensors = {name: x for name, x in items if type(name) is str and type(x) is Tensor}
     if not tensors:
-        raise InputError("holds no tensors by name, where a model's state dict was wanted; save its state_dict()")
+        raise InputError("has no named tensors, but the state dict of a model is needed; save the model's state_dict()")
     prefix = "module." if all(name.startswith("module.") for name in tensors) else ""
     for name, x in tensors.items():
         _check(repr(name[:80]), x)
@@ -245,10 +245,10 @@ def _arrays(state, record, names):
 
 
 def _check(name, tensor):
-    """ValueError for a tensor that leaves its storage or holds an element twice: it could be of any size."""
+    """Raise ValueError if a tensor exceeds its storage or has an element twice, because its size would have no limit."""
     storage, offset, shape, strides = tensor
     if type(storage) is not Storage or not all(type(n) is int and n >= 0 for n in (storage.size, offset, *shape, *strides)):
-        raise ValueError(f"tensor {name} has no storage, or an offset, shape or stride that is no count")
+        raise ValueError(f"tensor {name} has no storage, or an offset, shape or stride that is not an integer of 0 or more")
     extent = 1
     for stride, size in sorted(zip(strides, shape, strict=True)):
         if size > 1:
@@ -260,7 +260,7 @@ def _check(name, tensor):
 
 
 def as_float32(x):
-    """Any numbers, BFLOAT16 included, in float32."""
+    """Convert numbers of any dtype, including BFLOAT16, to float32."""
     if x.dtype == BFLOAT16:
         x = (x["bits"].astype("<u4") << 16).view("<f4")
     return np.asarray(x, np.float32)

@@ -1,9 +1,9 @@
 """A small CNN, trained from scratch together with the decoder.
 
-A 5x5 convolution with stride 2, then 3x3 convolutions with a 2x2 max-pool after each but the last; ReLU everywhere (after
-the pool, where it has a quarter of the work: it commutes with the maximum). Before the last convolution two planes are
-joined on that say where a cell is (its column and its row, -1 to 1): attention is blind to order, so "left of" must be
-written into the features themselves (Liu et al. 2018, CoordConv).
+A 5x5 convolution with stride 2, then 3x3 convolutions, each but the last with a 2x2 max-pool; ReLU after each of them.
+ReLU commutes with the maximum, so it runs after the pool, with a quarter of the work. Two planes with the column and the
+row of each cell (-1 to 1) are concatenated to the input of the last convolution: attention does not depend on the order
+of the locations, so the features must contain "left of" (Liu et al. 2018, CoordConv).
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from satnp.layers import (
 
 @dataclass(frozen=True)
 class Config:
-    """`channels` filters in each stage; four stages turn 64 x 64 pixels into 8 x 8 annotations."""
+    """`channels` has the number of filters of each stage; four stages turn 64 x 64 pixels into 8 x 8 annotations."""
 
     channels: tuple = (16, 32, 64, 128)
     preprocessing: Preprocessing = Preprocessing(64)
@@ -35,12 +35,12 @@ class Config:
         if len(self.channels) < 2 or self.preprocessing.size % self.shrinkage:
             raise InputError(
                 f"photos of {self.preprocessing.size} pixels cannot be halved {len(self.channels) - 1} times; "
-                f"choose a size that {self.shrinkage} divides, and at least 2 stages"
+                f"choose a multiple of {self.shrinkage} pixels, and at least 2 stages"
             )
 
     @property
     def shrinkage(self):
-        """Pixels on the side of an annotation's cell."""
+        """Side of the cell of one annotation, in pixels."""
         return 2 ** (len(self.channels) - 1)
 
     @property
@@ -101,7 +101,7 @@ def forward(params, config, images):
 
 
 def backward(dannotations, cache, grads):
-    """dannotations (N, L, D): adds the gradients of all weights into `grads`."""
+    """dannotations (N, L, D): adds the gradients with respect to all weights to `grads`."""
     stages, shape = cache
     dx, last = dannotations.reshape(shape), len(stages) - 1
     for stage in range(last, -1, -1):

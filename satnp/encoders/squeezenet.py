@@ -1,11 +1,11 @@
 """SqueezeNet 1.1 up to its last fire module: a photo becomes 13 x 13 annotations of 512 features.
 
-Iandola et al. 2016, release 1.1: conv1 3x3/2 without padding, max-pools 3x3/2 that round up, and eight fire modules, each a
-1x1 "squeeze" and then, side by side, 1x1 and 3x3 "expand" convolutions, all with ReLU. The weights are ImageNet's by the
-Caffe release (BGR, 0-255, minus (104, 117, 123)) or torchvision's own, which wants its normalisation.
+Iandola et al. 2016, release 1.1: conv1 3x3/2 without padding, max-pools 3x3/2 whose output size is rounded up, and eight
+fire modules. Each is a 1x1 "squeeze" convolution, then a 1x1 and a 3x3 "expand" convolution in parallel, all with ReLU. The
+ImageNet weights are those of the Caffe release (BGR, 0-255, minus (104, 117, 123)), or torchvision's with its normalisation.
 
-`fire9` is about 94 % zeros with peaks of 300-500, which would drown the attention layer, so the annotations are its square
-root, scale * (sqrt(1 + x) - 1): a finite slope at 0, and vectors of a length around 6.
+`fire9` is about 94 % zeros with peaks of 300-500, which would dominate the attention layer. The annotations are therefore
+its square root, scale * (sqrt(1 + x) - 1), which has a finite slope at 0 and gives vectors with a norm around 6.
 """
 
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class Config:
     """224 px gives a grid of 13 x 13; another size gives another grid."""
 
     preprocessing: Preprocessing = PREPROCESSING["caffe"]
-    scale: float = 0.25  # of the annotations
+    scale: float = 0.25  # factor of the annotations
 
     @property
     def D(self):
@@ -83,7 +83,7 @@ def shapes(config):
 
 
 def init(config, rng):
-    """He-normal weights on the host, for checks; real use reads them with `load`."""
+    """He-normal weights on the host, for tests; `load` reads trained weights."""
     return he_normal(shapes(config), rng)
 
 
@@ -102,14 +102,14 @@ def tensor_names(config):
 
 
 def load(path, config):
-    """Parameters from a weights file with torchvision's names."""
+    """Load Parameters from a weights file with torchvision's names."""
     return load_convolutions(path, tensor_names(config), shapes(config))
 
 
 def forward(params, config, x, start="conv1"):
     """annotations = scale * (sqrt(1 + fire9) - 1)
 
-    x (N, S, S, 3) RGB 0-255, or the map that layer `start` wants -> annotations (N, L, D), cache
+    x (N, S, S, 3) RGB 0-255, or the input of layer `start` -> annotations (N, L, D), cache
     """
     x, cache = feature_map(params, config, x, start)
     root = xp_of(x).sqrt(1 + x)
@@ -118,9 +118,9 @@ def forward(params, config, x, start="conv1"):
 
 
 def feature_map(params, config, x, start="conv1", stop=None):
-    """The layers from `start` to before `stop` (None: to the last, `fire9`), each with the pool after it.
+    """Run the layers from `start` up to, but not including, `stop` (None: to the last, `fire9`), each with its pool.
 
-    x (N, S, S, 3) RGB 0-255 where `start` is the first layer, else the map it wants -> x (N, rows, columns, C), cache
+    x (N, S, S, 3) RGB 0-255 if `start` is the first layer, else the input of `start` -> x (N, rows, columns, C), cache
     """
     layers, pools = {}, {}
     if start == LAYERS[0]:
@@ -133,7 +133,7 @@ def feature_map(params, config, x, start="conv1", stop=None):
 
 
 def backward(dannotations, cache, grads):
-    """dannotations (N, L, D): adds the gradients of the weights from the forward's `start` on into `grads`."""
+    """dannotations (N, L, D): adds the gradients with respect to the weights to `grads`, back to the forward's `start`."""
     dx = cache.scale * dannotations.reshape(cache.root.shape) / (2 * cache.root)
     for name, layer in reversed(cache.layers.items()):
         if name in cache.pools:
@@ -147,7 +147,7 @@ def conv1_forward(p, x):
 
 
 def conv1_backward(dout, cache, grads):
-    """dout (N, R, R, 64): adds into `grads`; nobody asks for the gradient of pixels."""
+    """dout (N, R, R, 64): adds to `grads`. The gradient with respect to the pixels is not needed."""
     _add(grads, "conv1", *conv2d_backward_weights(relu_backward(dout, cache.relu), cache.conv))
 
 
@@ -160,7 +160,7 @@ def fire_forward(p, name, x):
 
 
 def fire_backward(dout, p, name, cache, grads):
-    """dout (N, R, S, 2F) -> dx (N, R, S, C); adds into `grads`"""
+    """dout (N, R, S, 2F) -> dx (N, R, S, C); adds to `grads`"""
     ds, dW1, db1, dW3, db3 = expand_relu_backward(dout, cache.expand)
     _add(grads, f"{name}.expand1", dW1, db1)
     _add(grads, f"{name}.expand3", dW3, db3)

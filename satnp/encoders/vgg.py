@@ -1,7 +1,7 @@
-"""VGG-19 up to conv5_4: a photo becomes 14 x 14 annotations of 512 features, the paper's own choice.
+"""VGG-19 up to conv5_4, the encoder of the paper: a photo becomes 14 x 14 annotations of 512 features.
 
-Simonyan & Zisserman 2015, configuration E: sixteen 3x3 convolutions with ReLU and a 2x2 max-pool after each group but the
-last. torchvision's weights want its normalisation, those of the Caffe release BGR, 0-255, minus their own mean.
+Simonyan & Zisserman 2015, configuration E: sixteen 3x3 convolutions with ReLU, and a 2x2 max-pool after each group but the
+last. torchvision's weights need its normalisation; the weights of the Caffe release need BGR, 0-255, minus their mean.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ PREPROCESSING = {"torchvision": TORCHVISION, "caffe": Preprocessing(224, "BGR", 
 
 @dataclass(frozen=True)
 class Config:
-    """`channels` filters in the layers of each group. 224 px gives a grid of 14 x 14; another size gives another grid."""
+    """`channels`: the number of filters in each group. 224 px gives a grid of 14 x 14; another size gives another grid."""
 
     preprocessing: Preprocessing = PREPROCESSING["torchvision"]
     channels: tuple = (64, 128, 256, 512, 512)
@@ -65,12 +65,12 @@ def shapes(config):
 
 
 def init(config, rng):
-    """He-normal weights on the host, for checks; real use reads them with `load`."""
+    """He-normal weights on the host, for tests; `load` reads trained weights."""
     return he_normal(shapes(config), rng)
 
 
 def tensor_names(config):
-    """{our name: torchvision's name}, which counts ReLUs and pools too: features.0, .2, (pool 4) .5, .7, (pool 9) .10 ..."""
+    """{our name: torchvision's name}; it also counts ReLUs and pools: features.0, .2, (pool 4) .5, .7, (pool 9) .10 ..."""
     names, index = {}, 0
     for name in LAYERS:
         names |= {f"{name}.W": f"features.{index}.weight", f"{name}.b": f"features.{index}.bias"}
@@ -79,23 +79,23 @@ def tensor_names(config):
 
 
 def load(path, config):
-    """Parameters from a weights file with torchvision's names; the classifier's, if it holds them, stay on the disk."""
+    """Load Parameters from a weights file with torchvision's names; weights of the classifier are not read."""
     return load_convolutions(path, tensor_names(config), shapes(config))
 
 
 def forward(params, config, x, start="conv1_1"):
     """annotations = relu(conv5_4)
 
-    x (N, S, S, 3) RGB 0-255, or the map that layer `start` wants -> annotations (N, L, D), cache
+    x (N, S, S, 3) RGB 0-255, or the input of layer `start` -> annotations (N, L, D), cache
     """
     x, cache = feature_map(params, config, x, start)
     return x.reshape(x.shape[0], -1, x.shape[3]), cache._replace(shape=x.shape)
 
 
 def feature_map(params, config, x, start="conv1_1", stop=None):
-    """The layers from `start` to before `stop` (None: to the last, conv5_4), each with its ReLU and the pool after it.
+    """Run the layers from `start` up to, but not including, `stop` (None: to the last, conv5_4), each with ReLU and pool.
 
-    x (N, S, S, 3) RGB 0-255 where `start` is the first layer, else the map it wants -> x (N, rows, columns, C), cache
+    x (N, S, S, 3) RGB 0-255 if `start` is the first layer, else the input of `start` -> x (N, rows, columns, C), cache
     """
     layers, pools = {}, {}
     if start == LAYERS[0]:
@@ -108,7 +108,7 @@ def feature_map(params, config, x, start="conv1_1", stop=None):
 
 
 def backward(dannotations, cache, grads):
-    """dannotations (N, L, D): adds the gradients of the weights from the forward's `start` on into `grads`."""
+    """dannotations (N, L, D): adds the gradients with respect to the weights to `grads`, back to the forward's `start`."""
     dx = dannotations.reshape(cache.shape)
     first = next(iter(cache.layers))
     for name, (conv, relu) in reversed(cache.layers.items()):

@@ -1,1 +1,1 @@
-"""How good captions are: coco-caption's metrics, and the evaluation of a model on a split."""
+"""Scores of captions: coco-caption's metrics, and the evaluation of a model on a split."""

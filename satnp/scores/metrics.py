@@ -1,7 +1,7 @@
-"""BLEU, ROUGE-L and CIDEr-D, number for number as the coco-caption programs compute them, and METEOR by its own program.
+"""BLEU, ROUGE-L and CIDEr-D with the same values as the coco-caption programs, and METEOR by its official program.
 
-Captions are tokenised sentences, words joined by single spaces (`" ".join(tokenise(sentence))`): the scores depend on
-the tokeniser by more than a BLEU point. `candidates` has one caption a photo, `references` a list of captions a photo.
+Captions are tokenised sentences, words joined by single spaces (`" ".join(tokenise(sentence))`): another tokeniser can
+change the scores by more than a BLEU point. `candidates` has one caption per photo, `references` a list of captions.
 """
 
 import math
@@ -20,23 +20,23 @@ from satnp.errors import InputError
 
 
 class Scores(NamedTuple):
-    """Bleu_1 ... Bleu_4, ROUGE_L and CIDEr, as dicts: over all photos, and by photo name."""
+    """Bleu_1 ... Bleu_4, ROUGE_L and CIDEr: {score: value} over all photos, and {photo name: {score: value}}."""
 
     corpus: dict
     per_photo: dict
 
 
 class DocumentFrequency(NamedTuple):
-    """In how many of `photos` photos each n-gram occurs, in any reference."""
+    """For each n-gram, the number of photos, of `photos`, with a reference that contains it."""
 
     counts: Counter
     photos: int
 
 
 def score(candidates, references):
-    """All scores of the captions {name: sentence} against the references {name: [sentence, ...]}, as Scores.
+    """Score the captions {name: sentence} against the references {name: [sentence, ...]} -> Scores.
 
-    Raises: InputError when the two do not name the same photos, or a photo has no reference.
+    Raises: InputError when the two do not name the same photos, or when a photo has no reference.
     """
     unmatched = sorted(candidates.keys() ^ references.keys())
     if unmatched:
@@ -61,8 +61,8 @@ def bleu(candidates, references):
     """BLEU-n = (Π_{k≤n} correct_k / guessed_k)^(1/n) · min(1, exp(1 - reference length / length)), n = 1..4.
 
     N candidates, N lists of references -> corpus (4,), per photo (N, 4).
-    A candidate's n-gram counts as often as it occurs in one reference at most; the reference length is the closest
-    one, the shorter of two equally close; the corpus value adds up all counts and lengths first.
+    The count of a candidate's n-gram is clipped to its largest count in one reference. The reference length is that of the
+    reference closest in length, the shorter of two equally close. The corpus value sums all counts and lengths first.
     Source: Papineni et al. (2002).
     """
     _check(candidates, references)
@@ -85,7 +85,7 @@ def bleu(candidates, references):
 
 
 def _bleu(correct, guessed, length, reference_length):
-    # coco-caption's own two constants: no division by zero, and no exact zero either
+    # coco-caption's two constants: they avoid a division by zero and exact zeros
     precision = np.cumprod((correct + 1e-15) / (guessed + 1e-9), axis=-1) ** (1 / np.arange(1, 5))
     ratio = (length + 1e-15) / (reference_length + 1e-9)
     return precision * np.exp(np.minimum(0, 1 - 1 / ratio))[..., None]
@@ -96,8 +96,8 @@ def rouge_l(candidates, references):
 
     N candidates, N lists of references -> mean, per photo (N,).
     Source: Lin (2004).
-    Differs: P and R are each the best over the references, not of one reference; an empty caption counts as one
-    empty word (both coco-caption).
+    Differs: P and R are each the maximum over the references, not those of one reference; an empty caption counts as one
+    empty word (both as in coco-caption).
     """
     _check(candidates, references)
     scores = []
@@ -125,7 +125,7 @@ def _longest_common_subsequence(a, b):
 
 
 def document_frequency(references):
-    """In how many photos each n-gram, n = 1..4, occurs: N lists of references -> DocumentFrequency."""
+    """Count the photos in which each n-gram, n = 1..4, occurs: N lists of references -> DocumentFrequency."""
     counts = Counter()
     for sentences in references:
         counts.update(set().union(*map(_ngrams, sentences)))
@@ -139,7 +139,7 @@ def cider_d(candidates, references, frequency=None):
     c, r: count · (log N - log max(1, document frequency)) of each n-gram; Δ: the difference of the lengths in words.
     `frequency` is a DocumentFrequency, by default that of these references.
     Source: Vedantam et al. (2015).
-    Pitfall: N comes with the frequencies, so a single photo scores 0 and a few photos score low.
+    Pitfall: N is `frequency.photos`, so with the default a single photo scores 0 and a few photos score low.
     """
     _check(candidates, references)
     frequency = frequency or document_frequency(references)
@@ -170,16 +170,16 @@ def cider_d(candidates, references, frequency=None):
 
 
 def meteor(candidates, references):
-    """METEOR 1.5, asked of its official Java program.
+    """METEOR 1.5, computed by its official Java program.
 
-    N candidates, N lists of references -> of the corpus, per photo (N,).
+    N candidates, N lists of references -> corpus, per photo (N,).
     Source: Denkowski and Lavie (2014).
-    Raises: InputError when the program or Java is missing, or it fails.
+    Raises: InputError when the program or Java is missing, or the program fails.
     """
     _check(candidates, references)
     java, jar = which("java"), _meteor_jar()
     if not java or not jar:
-        raise InputError('wants `pip install -e ".[meteor]"` and Java')
+        raise InputError('METEOR needs `pip install -e ".[meteor]"` and Java')
     command = [java, "-Xmx2G", "-Dfile.encoding=UTF-8", "-jar", str(jar), "-", "-", "-stdio", "-l", "en", "-norm"]
     with TemporaryFile() as complaints:
         try:
@@ -190,10 +190,10 @@ def meteor(candidates, references):
                     return _ask_meteor(program, candidates, references)
                 finally:
                     program.kill()
-        except (OSError, ValueError):  # it is gone, or answers no number
+        except (OSError, ValueError):  # the program has ended, or its answer is not a number
             complaints.seek(0)
             said = complaints.read().decode(errors="replace").strip().rpartition("\n")[2] or "nothing"
-            raise InputError(f"the program failed and said {said!r}; try it by hand: {' '.join(command)}") from None
+            raise InputError(f"METEOR's program failed and printed {said!r}; run it by hand: {' '.join(command)}") from None
 
 
 def _meteor_jar():
@@ -235,9 +235,9 @@ def _check(candidates, references):
         )
     for candidate, sentences in zip(candidates, references, strict=True):
         if not isinstance(candidate, str):
-            raise InputError(f"the caption {candidate!r} is not a sentence: join its words by spaces")
+            raise InputError(f"the caption {candidate!r} is not a string: join its words with spaces")
         if isinstance(sentences, str) or not sentences or not all(isinstance(s, str) for s in sentences):
             raise InputError(
-                f"the references of the caption {candidate!r} are {sentences!r}, not sentences: "
+                f"the references of the caption {candidate!r} are {sentences!r}: "
                 "give a list of at least one tokenised sentence"
             )

@@ -171,7 +171,7 @@ def test_each_length_comes_first_in_proportion_to_its_captions(rng):
     [
         (lambda: Vocabulary(["a", "b"]), "must start with"),
         (lambda: Vocabulary([*SPECIALS, "a", "a"]), "twice"),
-        (lambda: Vocabulary([*SPECIALS, None]), "no word"),
+        (lambda: Vocabulary([*SPECIALS, None]), "not a string"),
         (lambda: Vocabulary.build(CAPTIONS, min_count=0), "min_count is 0"),
         (lambda: Vocabulary.build(CAPTIONS, max_words=-1), "max_words is -1"),
         (lambda: Vocabulary(SPECIALS).decode([4]), "word id 4"),

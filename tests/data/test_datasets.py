@@ -219,14 +219,14 @@ def test_photos_without_captions_and_captions_of_dots_are_passed_over(tmp_path):
 
 KARPATHY, VAL, TOKEN = "dataset_coco.json", "annotations/captions_val2014.json", "results_20130124.token"
 TAB, BAR = "it must be a photo's name, a tab and a caption", "it must be NAME.jpg| k| and a sentence"
-FEW = "(the first is {}) are without"
+FEW = "(the first is {}) have no "
 # form, its file, what is done to it (another content, one text for another, None: removed), words of the sentence
 MANGLED = {
     "empty caption": (write_tsv, "captions.tsv", (SAID["03.jpg"][1], " "), "caption 2 of 03.jpg in ", " is empty: give 1"),
     "200 words": (write_tsv, "captions.tsv", (SAID["04.jpg"][0], "dog " * 200), "caption 1 of 04.jpg in ", "has 200 words"),
     "latin-1": (write_tsv, "captions.tsv", b"00.jpg\ta caf\xe9\n", "captions.tsv is not UTF-8 text (byte 12): save"),
     "utf-16": (write_tsv, "captions.tsv", "00.jpg\ta dog\n".encode("utf-16"), "is not UTF-8 text (byte 0)"),
-    "no photo": (write_tsv, "05.jpg", None, "1 of the 30 photos", FEW.format("05.jpg"), "a photo in"),
+    "no photo": (write_tsv, "05.jpg", None, "1 of the 30 photos", FEW.format("05.jpg"), "no file in"),
     "no tab": (write_tsv, "captions.tsv", ("01.jpg\t", "01.jpg "), "line 6 of ", TAB),
     "no name": (write_tsv, "captions.tsv", ("01.jpg\t", "\t"), "line 6 of ", TAB),
     "no captions": (write_tsv, "captions.tsv", "\n", "captions.tsv has no captions: give a file"),
@@ -236,25 +236,25 @@ MANGLED = {
     "name twice": (write_tsv_with_lists, "val.txt", ("22.jpg", "23.jpg"), "val.txt is empty or names a photo twice"),
     "no list": (write_tsv_with_lists, "val.txt", None, "cannot read ", "val.txt (No such file or directory)"),
     "list in latin-1": (write_tsv_with_lists, "val.txt", b"\xe9.jpg", "val.txt is not UTF-8 text (byte 0)"),
-    "no JSON": (write_names, "captions.json", ("{", ""), "captions.json is not JSON (", "give a whole file"),
+    "no JSON": (write_names, "captions.json", ("{", ""), "captions.json is not JSON (", "give a complete file"),
     "half of JSON": (write_names, "captions.json", json.dumps(SAID)[:200], "captions.json is not JSON ("),
     "deep JSON": (write_names, "captions.json", "[" * 100_000, "captions.json is not JSON ("),
     "a list": (write_names, "captions.json", "[1]", "is JSON of another form: give {name: [captions]}, Karpathy's"),
     "one text": (write_names, "captions.json", '{"00.jpg": "a dog"}', "is JSON of another form"),
-    "numbers": (write_names, "captions.json", '{"00.jpg": [3]}', "has for '00.jpg' a caption that is no text"),
+    "numbers": (write_names, "captions.json", '{"00.jpg": [3]}', "has a name or a caption that is not text, at '00.jpg'"),
     "nothing": (write_names, "captions.json", "{}", "captions.json has no captions"),
     "an empty list": (write_names, "captions.json", json.dumps(SAID | {"00.jpg": []}), FEW.format("00.jpg"), "captions in"),
     "no hash": (write_token, TOKEN, ("00.jpg#0", "00.jpg"), "line 1 of ", "it must be NAME.jpg#k, a tab and a sentence"),
     "no bar": (write_bars, "results.csv", ("00.jpg| 0|", "00.jpg "), "line 2 of ", BAR),
     "neither": (write_bars, "results.csv", None, f"there is no {TOKEN} or results.csv in "),
     "no raw": (write_karpathy, KARPATHY, ('"raw"', '"row"'), "form of Karpathy's dataset_*.json (an entry has no 'raw')"),
-    "odd split": (write_karpathy, KARPATHY, ('"restval"', '"dev"'), "has train2014/00.jpg in the split 'dev': say train"),
-    "odd image": (write_karpathy, KARPATHY, ("[{", "[3, {"), "Karpathy's dataset_*.json (an entry is of another type)"),
+    "odd split": (write_karpathy, KARPATHY, ('"restval"', '"dev"'), "has train2014/00.jpg in the split 'dev': give train"),
+    "odd image": (write_karpathy, KARPATHY, ("[{", "[3, {"), "Karpathy's dataset_*.json (an entry has the wrong type)"),
     "no splits": (write_karpathy, KARPATHY, json.dumps(SAID), "does not say which photos are train: give a dataset_"),
-    "two files": (write_karpathy, "dataset_x.json", "{}", "has dataset_coco.json and dataset_x.json: name one with"),
+    "two files": (write_karpathy, "dataset_x.json", "{}", "has dataset_coco.json and dataset_x.json: choose one with"),
     "no image": (write_coco, VAL, ('"image_id": 77', '"image_id": 8'), "has a caption for image 8, which it does not list"),
     "no caption": (write_coco, VAL, ('"caption"', '"text"'), "form of COCO's captions_*.json (an entry has no 'caption')"),
-    "photo of COCO": (write_coco, "train2014/00.jpg", None, "1 of the 23 photos", FEW.format("00.jpg"), "a photo in"),
+    "photo of COCO": (write_coco, "train2014/00.jpg", None, "1 of the 23 photos", FEW.format("00.jpg"), "no file in"),
 }
 
 

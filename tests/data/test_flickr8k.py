@@ -73,9 +73,9 @@ def _break(root, what):
 @pytest.mark.parametrize(
     ("what", "message"),
     [
-        ("photo", "1 of the 2 photos .the first is one.jpg. are without a photo in .*Flicker8k_Dataset"),
+        ("photo", "1 of the 2 photos .the first is one.jpg. have no file in .*Flicker8k_Dataset"),
         ("photos", "2 of the 2 photos"),
-        ("captions", "the first is two.jpg. are without captions"),
+        ("captions", "the first is two.jpg. have no captions"),
         ("form", "line 6 of .*'two.jpg#1 no tab'"),
         ("tokens", "cannot read .*Flickr8k.token.txt"),
         ("encoding", "not UTF-8"),

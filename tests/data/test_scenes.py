@@ -227,7 +227,7 @@ def test_points_scores_every_shape_word(caption, expected, scene):
 
 @pytest.mark.parametrize("shape", [(6, 64), (7, 49), (7, 8, 8)])
 def test_points_refuses_alphas_that_do_not_fit(shape, scene):
-    with pytest.raises(InputError, match="one row of alpha a word"):
+    with pytest.raises(InputError, match="one row of alpha per word"):
         points("a red circle above a blue square", np.ones(shape), (8, 8), scene)
 
 

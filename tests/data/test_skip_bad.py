@@ -23,7 +23,7 @@ TINY = (
     "[recipe]\nepochs = 2\nbatch_size = 8\nmin_count = 1\npatience = 0\nsave_every = 3\nvalidate_every = 6\nmirror = true\n"
 )
 BAD = {"train": ["train-00001.jpg", "train-00005.jpg"], "val": ["val-00002.jpg"], "test": ["test-00003.jpg"]}
-SKIPPED = "satnp: skipped: {} cannot be read as a photo (it is {}); give a whole, readable JPEG or PNG file"
+SKIPPED = "satnp: skipped: {} cannot be read as a photo (it is not {}); give a whole, readable JPEG or PNG file"
 
 
 @pytest.fixture(scope="module")
@@ -78,10 +78,10 @@ def good(world):
 
 def test_a_training_leaves_bad_photos_and_their_captions_out(world, good, tmp_path, capsys):
     assert train(world, "bad", tmp_path / "a") == 2
-    assert f"{BAD['train'][0]} cannot be read as a photo (it is no image)" in capsys.readouterr().err
+    assert f"{BAD['train'][0]} cannot be read as a photo (it is not an image)" in capsys.readouterr().err
     assert train(world, "bad", tmp_path / "bad", "--skip-bad") == 0
     *lines, last = skipped(capsys.readouterr().err)
-    wanted = [SKIPPED.format(world / "bad/Flicker8k_Dataset" / name, "no image") for name in (*BAD["train"], *BAD["val"])]
+    wanted = [SKIPPED.format(world / "bad/Flicker8k_Dataset" / name, "an image") for name in (*BAD["train"], *BAD["val"])]
     assert lines == wanted and last == "satnp: skipped 3 of 16 photos that cannot be read"
     assert_same_bits(good, tmp_path / "bad")
     stores = {run: sorted((run / "features").glob("features-*")) for run in (good, tmp_path / "bad")}
@@ -158,7 +158,7 @@ def test_a_bad_photo_among_captioned_ones_is_skipped_only_if_that_is_asked_for(w
     assert [line.partition(": ")[0] for line in said.splitlines()] == [str(photo) for photo in good]
     assert [row["photo"] for row in json.loads((tmp_path / "out.json").read_text())] == [str(photo) for photo in good]
     *lines, last = err.splitlines()
-    assert lines[:3] == [SKIPPED.format(photo, "no image") for photo in photos if photo not in good]
+    assert lines[:3] == [SKIPPED.format(photo, "an image") for photo in photos if photo not in good]
     assert lines[3] == f"satnp: skipped: there is no photo {tmp_path}/none.jpg; check the name"
     assert last == f"satnp: skipped 4 of {len(photos) + 1} photos that cannot be read"
 
@@ -167,13 +167,14 @@ def test_nothing_but_bad_photos_is_refused(world, tmp_path, capsys):
     bad = [world / "bad/Flicker8k_Dataset" / name for name in BAD["train"]]
     assert caption(world, bad, "--skip-bad", "--json", str(tmp_path / "out.json")) == 2
     *lines, last = capsys.readouterr().err.splitlines()
-    assert len(lines) == 2 and last == f"satnp: none of the 2 photos from {bad[0]} on can be read; give whole photos"
+    assert len(lines) == 2
+    assert last == f"satnp: none of the 2 photos can be read (the first is {bad[0]}); give undamaged photos"
     shutil.copytree(world / "bad", tmp_path / "data")
     for photo in (tmp_path / "data/Flicker8k_Dataset").glob("val-*"):
         photo.write_bytes(b"")
     assert train(tmp_path, "data", tmp_path / "new", "--skip-bad", "--config", str(world / "tiny.toml")) == 2
     err = capsys.readouterr().err
-    assert err.endswith("satnp: none of the 4 photos from val-00000.jpg on can be read; give whole photos\n")
+    assert err.endswith("satnp: none of the 4 photos can be read (the first is val-00000.jpg); give undamaged photos\n")
     assert not (tmp_path / "new/last.npz").exists()
 
 

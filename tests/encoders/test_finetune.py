@@ -194,7 +194,7 @@ def test_from_the_first_layer_on_pixels_are_read_and_nothing_is_kept(world):
         (("--finetune-from", "fire10"), "the encoder squeezenet1_1 has no layer 'fire10'; choose one of conv1, fire2,"),
         (("--finetune-from", "fire9", "--encoder-learning-rate", "0"), "encoder_learning_rate is 0.0; choose a number"),
         (("--encoder", "small", "--finetune-from", "fire9"), "leave out --weights, --preprocessing and --finetune-from"),
-        (("--encoder", "vgg19"), "does not hold the weights wanted"),
+        (("--encoder", "vgg19"), "does not have the weights of this encoder"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_fine_tuned_is_refused(world, capsys, more, sentence):

@@ -1,4 +1,4 @@
-"""Photo files of every kind are read as a person would see them, or refused in one sentence."""
+"""Photo files of every kind are read upright, on white, or refused with one sentence."""
 
 import os
 import struct
@@ -230,7 +230,7 @@ def checkpoint(tmp_path_factory):
         ("none", "there is no photo {path}; check the name"),
         ("folder", "{path} is a folder; give the photos in it"),
         ("empty", "{path} cannot be read as a photo (it is empty); give a whole, readable JPEG or PNG file"),
-        ("text", "{path} cannot be read as a photo (it is no image); give a whole, readable JPEG or PNG file"),
+        ("text", "{path} cannot be read as a photo (it is not an image); give a whole, readable JPEG or PNG file"),
         ("pipe", "there is no photo {path}; check the name"),
     ],
 )

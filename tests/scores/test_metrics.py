@@ -110,8 +110,8 @@ def test_empty_captions():
     [
         ({"a": "x"}, {"b": ["x"]}, "2 photos .* 'a'"),
         ({}, {}, "0 captions"),
-        ({"a": "x"}, {"a": []}, "not sentences"),
-        ({"a": "x"}, {"a": "x y"}, "not sentences"),
+        ({"a": "x"}, {"a": []}, "at least one tokenised sentence"),
+        ({"a": "x"}, {"a": "x y"}, "at least one tokenised sentence"),
         ({"a": ["x"]}, {"a": ["x"]}, "join its words"),
     ],
 )
@@ -185,9 +185,9 @@ def test_meteor_asks_the_program_in_its_own_words(java):
 @pytest.mark.parametrize(
     ("does", "words"),
     [
-        ("echo first >&2; echo no heap >&2; exit 1", "failed and said 'no heap'; try it by hand: .*java -Xmx2G"),
-        ("read -r line; echo 1 2", "failed and said 'nothing'"),
-        ("while read -r line; do echo many words; done", "failed and said 'nothing'"),
+        ("echo first >&2; echo no heap >&2; exit 1", "failed and printed 'no heap'; run it by hand: .*java -Xmx2G"),
+        ("read -r line; echo 1 2", "failed and printed 'nothing'"),
+        ("while read -r line; do echo many words; done", "failed and printed 'nothing'"),
     ],
 )
 def test_a_program_that_fails_is_named_and_not_left_behind(java, does, words):
@@ -215,5 +215,5 @@ def test_meteor_is_named_as_missing_where_a_part_of_it_is(java, monkeypatch, mis
     folder = java(ANSWERS)
     (folder / missing).unlink()
     monkeypatch.setenv("PATH", str(folder))
-    with pytest.raises(InputError, match=r"^wants `pip install -e \"\.\[meteor\]\"` and Java$"):
+    with pytest.raises(InputError, match=r"^METEOR needs `pip install -e \"\.\[meteor\]\"` and Java$"):
         meteor(*TWO)

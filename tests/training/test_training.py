@@ -238,7 +238,7 @@ def test_resume_refuses_another_recipe_and_a_broken_file(splits, tmp_path):
         trainer(splits, tmp_path, learning_rate=0.5).resume()
     blob = (tmp_path / "last.npz").read_bytes()
     (tmp_path / "last.npz").write_bytes(blob[: len(blob) // 2])
-    with pytest.raises(InputError, match="not a whole checkpoint"):
+    with pytest.raises(InputError, match="not a complete checkpoint"):
         trainer(splits, tmp_path).resume()
 
 

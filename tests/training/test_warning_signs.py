@@ -191,7 +191,7 @@ config = preset.config | ({"M": 512, "H": 512, "dropout": 0.5} if frozen else {}
 splits = [datasets.load_split("scenes", split) for split in ("train", "val")]
 model = replace(new_model(replace(preset, config=config, recipe=recipe), splits[0]), frozen=frozen)
 features = [np.zeros((len(split.names), 64, 128), np.float16) if frozen else None for split in splits]
-def held(name):  # ru_maxrss would begin at what the parent process has held
+def held(name):  # ru_maxrss would start from the peak of the parent process
     return int(re.search(rf"{name}:\\s+(\\d+)", open("/proc/self/status").read())[1])
 before = held("VmRSS")
 Trainer(model, recipe, *splits, out, features[0], val_features=features[1]).run()
