@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from satnp import figures
 from satnp.arrays.backend import find_device
+from tests.small_world import use_tiny_encoders
 
 
 def _cuda():
@@ -27,6 +29,12 @@ def xp(request):
     return importlib.import_module("tests.strict") if request.param == "strict" else _cuda()
 
 
+slow_on_strict = pytest.mark.parametrize(
+    "xp", ["numpy", pytest.param("strict", marks=pytest.mark.slow), pytest.param("cupy", marks=pytest.mark.gpu)],
+    indirect=True,
+)  # fmt: skip
+
+
 @pytest.fixture
 def cuda():
     """CuPy, for a test with the mark gpu."""
@@ -36,6 +44,24 @@ def cuda():
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module", params=["tiny", pytest.param("whole", marks=pytest.mark.slow)])
+def encoders(request):
+    """The encoders of new models: tiny ones, and those of satnp itself (mark slow)."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "tiny":
+            use_tiny_encoders(patch)
+        yield request.param
+
+
+@pytest.fixture(scope="module")
+def no_figures():
+    """A training of the module ends without its figures, which other modules look at."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("curves_figure", "diagnostics_figure"):
+            patch.setattr(figures, name, lambda records, path: None)
+        yield
 
 
 @pytest.fixture(scope="session")

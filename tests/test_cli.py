@@ -15,6 +15,7 @@ from PIL import Image
 from satnp import figures, load
 from satnp.captioners.show_attend_tell import CHOICES
 from satnp.cli import main
+from satnp.data import datasets
 from satnp.data.datasets import load_split
 from satnp.demo import peak_memory
 from satnp.errors import InputError
@@ -25,12 +26,13 @@ from tests.small_world import write_flickr8k
 
 TINY = (
     'encoder = "small"\n[config]\nM = 12\nH = 16\nA = 8\ndropout = 0.0\n'
-    "[recipe]\nepochs = 2\nbatch_size = 8\nmin_count = 1\nmirror = false\naveraging = 0.0\n"
+    "[recipe]\nepochs = 2\nbatch_size = 8\nlearning_rate = 0.01\nwarmup = 5\nmin_count = 1\n"
+    "mirror = false\naveraging = 0.0\n"
 )
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
+def world(encoders, tmp_path_factory):
     """A trained run: (folder, its data)."""
     folder = tmp_path_factory.mktemp("cli")
     root = write_flickr8k(folder / "data")
@@ -226,8 +228,9 @@ def test_hard_attention_learns_to_describe_and_to_look(tmp_path):
     assert scores["true_captions"] >= 0.85 and scores["pointing_accuracy"] >= 0.85
 
 
-def test_evaluate_on_scenes_scores_looking(world, capsys):
+def test_evaluate_on_scenes_scores_looking(world, capsys, monkeypatch):
     folder, _ = world
+    monkeypatch.setitem(datasets.SCENES, "val", 12)
     assert main(f"evaluate {folder}/run/best.npz --data scenes --split val --beam 1".split()) == 0
     assert "pointing_accuracy" in said(capsys)[0]
 

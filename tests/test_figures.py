@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from itertools import product
 
 import numpy as np
 import pytest
@@ -104,8 +105,14 @@ def test_the_map_is_stretched_over_the_whole_photo(tmp_path, shape, cell):
     np.testing.assert_array_less(np.abs(np.array([y, x]) / panel.shape - centre), 0.5 / np.array(GRID))
 
 
-@pytest.mark.parametrize("shape", [(40, 400), (64, 64), (400, 40)])
-@pytest.mark.parametrize("T", [0, 1, 5, 20])
+@pytest.mark.parametrize(
+    ("shape", "T"),
+    [
+        *product([(40, 400), (64, 64), (400, 40)], [0, 1, 5]),
+        ((64, 64), 20),
+        *(pytest.param(shape, 20, marks=pytest.mark.slow) for shape in ((40, 400), (400, 40))),
+    ],
+)
 def test_any_number_of_words_on_any_photo(tmp_path, rng, shape, T):
     photo = rng.integers(0, 256, (*shape, 3), np.uint8)
     words = ["snowboarders", "$x_", "<unk>", "a", "é"] * 4
@@ -139,8 +146,15 @@ def test_captions_stand_below_each_other_on_the_same_photo(tmp_path, rng):
         assert np.nonzero(light > light.max() - 5)[0].mean() / len(word) == pytest.approx(place, abs=0.12)
 
 
-@pytest.mark.parametrize("shape", [(40, 160), (160, 40)])
-@pytest.mark.parametrize("label", ["soft", "hard (local_expectation), one sample"])
+@pytest.mark.parametrize(
+    ("shape", "label"),
+    [
+        ((40, 160), "soft"),
+        ((160, 40), "hard (local_expectation), one sample"),
+        pytest.param((160, 40), "soft", marks=pytest.mark.slow),
+        pytest.param((40, 160), "hard (local_expectation), one sample", marks=pytest.mark.slow),
+    ],
+)
 def test_labels_lie_left_of_their_own_panels(tmp_path, rng, drawn, shape, label):
     photo = rng.integers(0, 256, (*shape, 3), np.uint8)
     rows = [(label, ["a", "dog"] * n, rng.random((2 * n, 12))) for n in (1, 8, 3)]

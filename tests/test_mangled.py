@@ -68,7 +68,7 @@ def data(kind):
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
+def world(encoders, tmp_path_factory):
     """Data, a checkpoint `best.npz`, and `run`, a training that has just begun."""
     w = tmp_path_factory.mktemp("mangled")
     write_flickr8k(w / "data", 8, 3, 2)
@@ -529,7 +529,13 @@ def test_what_is_mangled_gets_one_sentence_and_touches_nothing(world, tmp_path, 
     assert snapshot(tmp_path, world) == before
 
 
-@pytest.mark.parametrize("what", ["a JPEG cut short", "half of a JSON", "weights that call os.system", "no epochs"])
+@pytest.mark.parametrize(
+    "what",
+    [
+        "a JPEG cut short", "weights that call os.system",
+        *(pytest.param(what, marks=pytest.mark.slow) for what in ("half of a JSON", "no epochs")),
+    ],
+)  # fmt: skip
 def test_the_real_command_says_the_same(world, tmp_path, what):
     make, _, *words = MANGLED[what]
     make(tmp_path, world)
@@ -634,13 +640,17 @@ FULL = """
 import io, json, sys
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from types import SimpleNamespace
 from satnp import load
 from satnp.checkpoint import load_training
 from satnp.cli import main
 from satnp.data import features
 from satnp.training.trainer import Trainer
 from tests.encoders.test_weights import torch_arrays, write_safetensors
+from tests.small_world import use_tiny_encoders
 
+if TINY:
+    use_tiny_encoders(SimpleNamespace(setattr=setattr))
 disk, w, features.CHUNK = Path(sys.argv[1]), Path(WORLD), 2
 ballast, found = disk / "ballast", {}
 
@@ -689,7 +699,7 @@ for path in (disk / "run").iterdir():
     path.unlink()
 write_safetensors(w / "w.safetensors", torch_arrays()[1])
 line = "train --data flickr8k --root {w}/data --config {w}/tiny.toml --weights {w}/w.safetensors --out {t}/frozen"
-fill(1_000_000)
+fill(ROOM)
 status = run(line)
 note, = (disk / "frozen/features").glob("*.json")
 found["features"] = *status, not list(disk.rglob("*.npz")), json.loads(note.read_text())["done"]
@@ -697,8 +707,10 @@ print(json.dumps(found))
 """
 
 
-def test_a_full_disk_gets_one_sentence_and_the_last_whole_files_stay(world, tmp_path):
-    found = on_a_small_disk(f"WORLD, RESUME = {str(world)!r}, {RESUME!r}\n{FULL}", tmp_path, 16_000)
+def test_a_full_disk_gets_one_sentence_and_the_last_whole_files_stay(world, encoders, tmp_path):
+    tiny = encoders == "tiny"
+    told = f"WORLD, RESUME, TINY, ROOM = {str(world)!r}, {RESUME!r}, {tiny}, {50_000 if tiny else 1_000_000}\n"
+    found = on_a_small_disk(told + FULL, tmp_path, 16_000)
     *_, done = found["features"]
     assert 0 < done < 8 and done % 2 == 0
     store = re.search(r"\((.+/frozen/features/features-\w+-\w+\.npy)\)", found["features"][1])[1]

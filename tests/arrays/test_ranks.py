@@ -105,7 +105,7 @@ def on_ranks(size, work):
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
+def root(encoders, no_figures, tmp_path_factory):
     return write_flickr8k(tmp_path_factory.mktemp("ranks") / "data")
 
 

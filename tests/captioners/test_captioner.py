@@ -183,7 +183,11 @@ def test_float32_is_float64_but_for_rounding(xp, choices):
     assert {x.dtype for x in made} == {np.dtype("f4")}
     single = gradients(sat, params, config, batch, noise)
     params, batch, noise = world(config)
-    assert_equal(single, gradients(sat, params, config, batch, noise), 1e-4)
+    double = gradients(sat, params, config, batch, noise)
+    if "c_a" in params:  # each softmax forgets it: its gradient is a sum of L that cancel, and in float32 their rounding
+        scale = max(np.linalg.norm(g) for g in double[1].values())
+        assert max(abs(found[1].pop("c_a")[0]) for found in (single, double)) < L * np.finfo("f4").eps * scale
+    assert_equal(single, double, 1e-4)
 
 
 def test_the_cost_is_the_mean_over_captions_of_eq_14():

@@ -84,14 +84,15 @@ def test_the_splits_leave_spaced_text_alone(shared_data):
     assert all(words == plain.replace(*CHANGED[sentence]) for sentence, (plain, words) in changed.items())
 
 
-def test_without_its_spaces_the_text_has_the_same_words(shared_data):
+@pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.slow)])
+def test_without_its_spaces_the_text_has_the_same_words(shared_data, every):
     different = []
-    for _, sentence in flickr8k_sentences(shared_data):
+    for _, sentence in flickr8k_sentences(shared_data)[::every]:
         raw = re.sub(r" ([.,;:!?)]|'(?!\w))|(\() ", r"\1\2", sentence.strip())
         raw = re.sub(r'" ([^"]*?) ?"', r'"\1"', re.sub(r" (n't|'s)\b", r"\1", raw))
         if tokenise(raw) != tokenise(sentence):
             different.append(raw)
-    assert different == ["People are standing in a building that's under construction near 3rd St."]
+    assert different == ["People are standing in a building that's under construction near 3rd St."][: every == 1]
 
 
 def test_tokenise_equals_the_official_tokeniser(shared_data):

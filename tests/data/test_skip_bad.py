@@ -27,7 +27,7 @@ SKIPPED = "satnp: skipped: {} cannot be read as a photo (it is not {}); give a w
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
+def world(encoders, no_figures, tmp_path_factory):
     """Data with bad photos, `bad`, the same without them, `good`, and weights of SqueezeNet drawn at random."""
     folder = tmp_path_factory.mktemp("skip")
     write_flickr8k(folder / "bad", 12, 4, 4)

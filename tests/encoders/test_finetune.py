@@ -23,7 +23,7 @@ TINY = (
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
+def world(encoders, no_figures, tmp_path_factory):
     """A folder with data, SqueezeNet weights and the training `whole` from fire9 on."""
     folder = tmp_path_factory.mktemp("finetune")
     write_flickr8k(folder / "data", train=3, val=2, test=2)
@@ -43,7 +43,7 @@ def new_trainer(world, tmp_path, rng):
     """function(xp, finetune_from, **recipe) -> Trainer on random features"""
     split, val = (load_split("flickr8k", name, world / "data") for name in ("train", "val"))
     preset = replace(PRESETS["flickr8k"], config={"M": 8, "H": 12, "A": 6, "dropout": 0.0})
-    maps = rng.random((5, 13, 13, 512)).astype(np.float16)
+    maps = rng.random((5, *squeezenet.Config().grid, 512)).astype(np.float16)
 
     def new(xp, finetune_from, **changes):
         recipe = replace(preset.recipe, min_count=1, batch_size=4, warmup=0, mirror=False, averaging=0.0, **changes)
@@ -61,12 +61,13 @@ def test_only_the_layers_from_there_on_move(world):
     for name, x in model.params.part("encoder").items():
         assert np.array_equal(x, before[name]) != name.startswith("fire9"), name
     stores = [np.load(path) for path in (world / "whole/features").glob("*.npy")]
-    assert sorted(x.shape for x in stores) == [(2, 13, 13, 512), (3, 13, 13, 512), (3, 13, 13, 512)]
+    assert sorted(x.shape for x in stores) == [(photos, *squeezenet.Config().grid, 512) for photos in (2, 3, 3)]
 
 
 def test_kept_maps_give_the_annotations_of_the_photos(world):
     model = load(world / "whole/best.npz")
-    images = np.random.default_rng(0).integers(0, 256, (2, 224, 224, 3), np.uint8)
+    size = model.encoder_config.preprocessing.size
+    images = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), np.uint8)
     kept, _ = model.encode(model.keepable(images))
     np.testing.assert_allclose(kept, model.annotate(images), rtol=1e-6, atol=1e-6)
 
@@ -207,6 +208,6 @@ def test_the_preprocessing_travels_with_the_checkpoint(world):
     assert train(world, "rgb", "--preprocessing", "torchvision") == 0
     config = load(world / "rgb/best.npz").encoder_config
     assert config.preprocessing == squeezenet.PREPROCESSING["torchvision"] != squeezenet.Config().preprocessing
-    assert vgg.Config().preprocessing == config.preprocessing
+    assert vgg.Config().preprocessing == replace(config.preprocessing, size=224)
     black = config.preprocessing(np.zeros((1, 1, 1, 3), np.uint8), np.float64)
     np.testing.assert_allclose(black[0, 0, 0], [-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225])

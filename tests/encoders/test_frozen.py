@@ -4,6 +4,7 @@ import json
 import shutil
 import signal
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ EVALUATE = "evaluate {best} --data flickr8k --root {root} --split test --beam 2 
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
+def world(encoders, no_figures, tmp_path_factory):
     """A folder with data, weights, other.npz with other weights, and the finished training `whole`."""
     folder = tmp_path_factory.mktemp("frozen")
     write_flickr8k(folder / "data", train=3, val=2, test=2)
@@ -51,9 +52,9 @@ def test_features_are_kept_and_the_weights_are_left_alone(world):
     model = load(world / "whole/best.npz")
     wanted = squeezenet.load(world / "weights.npz", model.encoder_config)
     np.testing.assert_array_equal(model.params.part("encoder").flat, wanted.flat)
-    assert model.frozen and model.grid == (13, 13)
+    assert model.frozen and model.grid == squeezenet.Config().grid
     stores = {path.stem: np.load(path) for path in (world / "whole/features").glob("*.npy")}
-    assert sorted(x.shape for x in stores.values()) == [(2, 169, 512), (3, 169, 512), (3, 169, 512)]
+    assert sorted(x.shape for x in stores.values()) == [(photos, prod(model.grid), 512) for photos in (2, 3, 3)]
     (mirrored,) = (stem for stem in stores if stem.endswith("-mirrored"))
     assert not np.array_equal(stores[mirrored], stores[mirrored.removesuffix("-mirrored")])
 
@@ -111,7 +112,7 @@ def test_given_weights_take_the_place_of_the_checkpoints(world, tmp_path, comman
 
 def test_a_decoder_alone_trains_on_every_device(xp, rng, world, tmp_path):
     split, val = (load_split("flickr8k", name, world / "data") for name in ("train", "val"))
-    plain, mirrored = rng.random((2, 3, 169, 512)).astype(np.float16)
+    plain, mirrored = rng.random((2, 3, prod(squeezenet.Config().grid), 512)).astype(np.float16)
     recipe = replace(PRESETS["flickr8k"].recipe, epochs=1, batch_size=4, min_count=1, learning_rate=0.05, warmup=0)
     recipe = replace(recipe, optimiser="sgd")  # Adam makes whole steps of rounding errors
     preset = replace(PRESETS["flickr8k"], config={"M": 8, "H": 12, "A": 6}, recipe=recipe)

@@ -10,18 +10,36 @@ from satnp.arrays.backend import to_device, to_host, xp_of
 from satnp.errors import InputError
 from satnp.proof import checks, gradcheck
 from satnp.proof.gradcheck import CENTRAL_DIFFERENCE, COMPLEX_STEP, Case, Draws, check_draws, check_gradients, diagnose
+from tests.conftest import slow_on_strict
 
 GRADIENTS = [case for case in checks.CASES if isinstance(case, Case)]
 MEANS = [case for case in GRADIENTS if case.name.startswith("expectations/")]  # of hundreds of passes that others check
+PAIRS = [case for case in MEANS if "leave_one_out" in case.name and "reinforce" not in case.name]
+WHOLE = [case for case in GRADIENTS if case.name.startswith(("captioners/", "encoders/vgg19 from"))]
 
 
-@pytest.mark.parametrize("case", [case for case in GRADIENTS if case not in MEANS], ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [case for case in GRADIENTS if case not in MEANS + WHOLE], ids=lambda case: case.name)
 def test_every_case(case, xp):
     result = check_gradients(case, xp)
     assert result.passed and result.error <= 1e-10, result.findings
 
 
-@pytest.mark.parametrize("case", MEANS, ids=lambda case: case.name)
+@slow_on_strict
+@pytest.mark.parametrize("case", WHOLE, ids=lambda case: case.name)
+def test_every_whole_network(case, xp):
+    result = check_gradients(case, xp)
+    assert result.passed and result.error <= 1e-10, result.findings
+
+
+@pytest.mark.parametrize("case", WHOLE, ids=lambda case: case.name)
+def test_every_whole_network_along_one_direction(case, xp):
+    result = check_gradients(replace(case, direction=True), xp)
+    assert result.passed and result.error <= 1e-10, result.findings
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=[pytest.mark.slow] * (case in PAIRS)) for case in MEANS], ids=lambda case: case.name
+)
 def test_every_mean(case):
     result = check_gradients(case)
     assert result.passed and result.error <= 1e-10, result.findings

@@ -17,9 +17,12 @@ UNBIASED = "reinforce", "reward_to_go", "local_expectation"
 FIGURES = "variance.png", "curves.png", "soft_and_hard.png", "nwgm.png"
 
 
-@pytest.fixture(scope="module")
-def rows():
-    return laboratory.table()
+@pytest.fixture(scope="module", params=[(200, 100), pytest.param(laboratory.DRAWS, marks=pytest.mark.slow)], ids=str)
+def rows(request):
+    """The table from a tenth of the draws, and from all of them (mark slow)."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(laboratory, "DRAWS", request.param)
+        return laboratory.table()
 
 
 def find(rows, estimator, baseline="none", S=2):
@@ -57,6 +60,7 @@ def test_variance_falls_with_S_and_with_a_baseline(rows):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("rows", [laboratory.DRAWS], indirect=True)
 def test_the_sampled_bias_has_an_honest_interval(rows, monkeypatch):
     row = find(rows, "gumbel_st")
     low, high = row.bias_ci

@@ -24,7 +24,7 @@ RECIPE = Recipe(
 
 
 @pytest.fixture(scope="module")
-def splits(tmp_path_factory):
+def splits(encoders, tmp_path_factory):
     root = write_flickr8k(tmp_path_factory.mktemp("world") / "data")
     return {split: load_split("flickr8k", split, root) for split in ("train", "val")}
 
