@@ -637,7 +637,7 @@ print(f"passed: {result.passed}, error {result.error:.1e}, findings: {result.fin
 assert result.passed and result.error < 1e-14
 
 # %% [markdown]
-# And the layers of satnp, as `satnp gradcheck layers` prints them (`checks.CASES` is the table). The second column is the
+# And the layers of satnp, as `satnp gradcheck layers` prints them (`checks.cases()` is the table). The second column is the
 # central difference, as a second opinion: six digits fewer, the same verdict.
 
 # %%

@@ -310,7 +310,7 @@ save(figure, "03_forms", "products beat the sum by far; Winograd loses most of o
 # there are two checks. The backward against the complex step of the plain way, for every stride and padding:
 
 # %%
-for case in checks.CASES:
+for case in checks.cases():
     if case.name.startswith("layers/conv2d K"):
         result = check_gradients(case)
         print(f"{case.name:34} off by {result.error:.1e}")

@@ -12,6 +12,7 @@ import numpy as np
 
 from satnp import __version__
 from satnp.arrays import ranks
+from satnp.captioners import CAPTIONERS
 from satnp.captioners.show_attend_tell import CHOICES
 from satnp.data.datasets import KINDS
 from satnp.encoders import ENCODERS
@@ -19,26 +20,26 @@ from satnp.errors import InputError
 
 
 def main(arguments=None):
-    """Run one command -> exit status: 0 done, 1 a check failed, 2 bad input, 130 interrupted, 141 not read to its end."""
+    """Run one command -> exit status: 0 done, 1 a check failed, 2 bad input, 130 interrupted, 141 output pipe closed."""
     args = _parser().parse_args(arguments)
     try:
         count = vars(args).get("ranks")
         if count and count > 1 and not ranks.inside():
             return ranks.start(count, sys.argv[1:] if arguments is None else arguments)
         args.world = ranks.world() if "ranks" in args else ranks.ALONE
-        # a command that fills a folder has it to itself
+        # a command that writes into a folder locks it
         with args.world.ending(), (args.world.lock(args.out / ".lock") if "out" in args else nullcontext()):
             args.world.expect(count or args.world.size)
             return args.run(args) or 0
     except InputError as error:
         print(f"satnp: {' '.join(str(error).splitlines())}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # whoever read what is printed has gone, as in `| head`
+    except BrokenPipeError:  # the process that reads the output has ended, as in `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())
         return 141
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
-        print(f"satnp: {error.strerror or error}{where}; mend that and run again", file=sys.stderr)
+        print(f"satnp: {error.strerror or error}{where}; fix that and run again", file=sys.stderr)
         return 2
     except MemoryError as error:
         print(f"satnp: not enough memory ({error}); choose smaller sizes, batches or samples", file=sys.stderr)
@@ -69,28 +70,30 @@ def _parser():
 
     def data(sub):
         sub.add_argument("--data", required=True, choices=KINDS)
-        sub.add_argument("--root", type=Path, metavar="DIR", help="folder of the data set as it is published, or of photos")
+        sub.add_argument("--root", type=Path, metavar="DIR", help="folder of a published data set, or of your photos")
         sub.add_argument("--captions", type=Path, metavar="FILE", help="captions of the photos; default: the official file")
 
     def network(sub):
         sub.add_argument("--encoder", choices=tuple(ENCODERS), help="default: small for scenes, else squeezenet1_1")
-        sub.add_argument("--weights", type=Path, metavar="FILE", help="pretrained encoder, .pth, .safetensors or .npz")
+        sub.add_argument("--weights", type=Path, metavar="FILE", help="pretrained encoder: a .pth, .safetensors or .npz")
         sub.add_argument("--preprocessing", choices=("caffe", "torchvision"),
-                         help="that the weights were trained with; default: caffe for squeezenet1_1, torchvision for vgg19")
+                         help="what the weights were trained with; default: caffe for squeezenet1_1, torchvision for vgg19")
         sub.add_argument("--finetune-from", metavar="LAYER", help="also train the pretrained encoder, from this layer on")
-        sub.add_argument("--config", type=Path, metavar="FILE.toml", help="tables [config] and [recipe] over the preset")
+        sub.add_argument("--config", type=Path, metavar="FILE.toml",
+                         help="tables [config] and [recipe] that replace values of the preset")
         sub.add_argument("--seed", type=_at_least(0), metavar="N", help="default: 0")
 
     def several(sub):
         sub.add_argument("--ranks", type=_at_least(1), metavar="N",
-                         help="processes that share the work, under MPI, each with its share of the cores; default: 1")
+                         help="number of MPI processes, which share the work and the cores; default: 1")
 
     def skipping(sub):
-        sub.add_argument("--skip-bad", action="store_true", help="leave out photos that cannot be read; default: stop there")
+        sub.add_argument("--skip-bad", action="store_true", help="leave out photos that cannot be read; default: stop")
 
     def looking(sub):
-        sub.add_argument("--decoding", choices=CHOICES["decoding"], help="where hard attention looks; default: as trained")
-        sub.add_argument("--seed", type=_at_least(0), default=0, metavar="N", help="of --decoding sampling; default: 0")
+        sub.add_argument("--decoding", choices=CHOICES["decoding"],
+                         help="how hard attention chooses where to look; default: as trained")
+        sub.add_argument("--seed", type=_at_least(0), default=0, metavar="N", help="for --decoding sampling; default: 0")
 
     sub = command("demo", demo, "train on rendered scenes from scratch, then caption unseen ones", "satnp demo")
     sub.add_argument("--out", type=Path, default=Path("satnp-demo"), metavar="DIR", help="default: satnp-demo")
@@ -98,24 +101,24 @@ def _parser():
     device(sub)
 
     sub = command("gradcheck", gradcheck, "check every hand-written gradient", "satnp gradcheck lstm scores")
-    sub.add_argument("names", nargs="*", metavar="NAME", help="only the checks with one of these in their name")
+    sub.add_argument("names", nargs="*", metavar="NAME", help="run only the checks whose names contain one of these")
     sub.add_argument("--json", type=Path, metavar="FILE", help="also write the rows as JSON")
 
-    sub = command("estimators", estimators, "bias and variance of hard attention's gradients, exactly; learning curves",
+    sub = command("estimators", estimators, "exact bias and variance of hard attention's gradients; learning curves",
                   "satnp estimators --out satnp-estimators")  # fmt: skip
     sub.add_argument("--out", type=Path, default=Path("satnp-estimators"), metavar="DIR", help="default: satnp-estimators")
     sub.add_argument("--seed", type=_at_least(0), default=0, metavar="N", help="default: 0")
     device(sub)
 
     sub = command(
-        "features", features, "compute what a frozen encoder sees, ahead of a training with the same options",
+        "features", features, "compute the features of frozen layers, for a later training with the same options",
         "satnp features --data flickr8k --root Flickr8k --features features \\\n    "
         "--weights squeezenet1_1.safetensors --ranks 4",
     )  # fmt: skip
     data(sub)
     skipping(sub)
     network(sub)
-    sub.add_argument("--features", type=Path, required=True, metavar="DIR", help="where they are kept")
+    sub.add_argument("--features", type=Path, required=True, metavar="DIR", help="folder of the features")
     device(sub)
     several(sub)
 
@@ -126,15 +129,16 @@ def _parser():
     data(sub)
     skipping(sub)
     network(sub)
-    sub.add_argument("--attention", choices=("soft", "hard"), help="default: soft")
-    sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="last.npz, best.npz, metrics.jsonl, figures")
-    sub.add_argument("--features", type=Path, metavar="DIR", help="where frozen features are kept; default: OUT/features")
+    sub.add_argument("--captioner", choices=tuple(CAPTIONERS), help="default: show_attend_tell")
+    sub.add_argument("--attention", choices=("soft", "hard"), help="of show_attend_tell; default: soft")
+    sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="for last.npz, best.npz, metrics.jsonl, figures")
+    sub.add_argument("--features", type=Path, metavar="DIR", help="folder of the frozen features; default: OUT/features")
     sub.add_argument("--init", type=Path, metavar="CHECKPOINT", help="start from the parameters of another training")
-    sub.add_argument("--resume", action="store_true", help="go on from OUT/last.npz")
+    sub.add_argument("--resume", action="store_true", help="continue from OUT/last.npz")
     sub.add_argument("--epochs", type=int, metavar="N")
     sub.add_argument("--batch-size", type=int, metavar="N")
     sub.add_argument("--learning-rate", type=float, metavar="X")
-    sub.add_argument("--encoder-learning-rate", type=float, metavar="X", help="of the layers fine-tuned; default: 1e-4")
+    sub.add_argument("--encoder-learning-rate", type=float, metavar="X", help="for the fine-tuned layers; default: 1e-4")
     device(sub)
     several(sub)
 
@@ -142,10 +146,10 @@ def _parser():
     sub.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
     sub.add_argument("photos", nargs="+", metavar="PHOTO")
     skipping(sub)
-    sub.add_argument("--weights", type=Path, metavar="FILE", help="encoder weights in place of those in the checkpoint")
+    sub.add_argument("--weights", type=Path, metavar="FILE", help="encoder weights that replace those in the checkpoint")
     sub.add_argument("--beam", type=_at_least(1), default=5, metavar="N", help="default: 5")
     looking(sub)
-    sub.add_argument("--figures", type=Path, metavar="DIR", help="write where it looked for each word, a PNG a photo")
+    sub.add_argument("--figures", type=Path, metavar="DIR", help="write one PNG per photo: where it looked for each word")
     sub.add_argument("--json", type=Path, metavar="FILE", help="write captions, log-probabilities and weights")
     device(sub)
 
@@ -157,11 +161,11 @@ def _parser():
     data(sub)
     skipping(sub)
     sub.add_argument("--split", required=True, choices=("val", "test"))
-    sub.add_argument("--weights", type=Path, metavar="FILE", help="encoder weights in place of those in the checkpoint")
+    sub.add_argument("--weights", type=Path, metavar="FILE", help="encoder weights that replace those in the checkpoint")
     sub.add_argument("--beam", type=_at_least(1), default=3, metavar="N", help="default: 3")
     looking(sub)
     sub.add_argument("--json", type=Path, metavar="FILE", help="write the scores")
-    sub.add_argument("--results", type=Path, metavar="FILE", help="write the captions as coco-caption reads them")
+    sub.add_argument("--results", type=Path, metavar="FILE", help="write the captions in coco-caption's format")
     device(sub)
     return parser
 
@@ -176,14 +180,14 @@ def _at_least(least):
 
 
 def demo(args):
-    """Train on scenes, score and look on unseen ones."""
+    """Train on scenes, then score and caption unseen ones."""
     from satnp.demo import run
 
     return run(args.out, args.seed, _device(args))
 
 
 def gradcheck(args):
-    """Print a row a check."""
+    """Print one row per check."""
     from satnp.files import write_json
     from satnp.proof import checks
 
@@ -197,18 +201,18 @@ def gradcheck(args):
 
 
 def estimators(args):
-    """Measure each estimator of hard attention's gradient, then let each learn."""
+    """Measure each estimator of hard attention's gradient, then train with each."""
     from satnp.proof.laboratory import run
 
     return run(args.out, args.seed, _device(args))
 
 
 def features(args):
-    """Compute what a training would compute first."""
+    """Compute the features that a training would compute first."""
     preset, xp = _preset(args), _device(args)
     model, splits, skipped = _untrained(args, preset, args.features)
     if not model.keeps_features:
-        raise InputError("nothing of this encoder is frozen, so a training keeps no features of it; start that right away")
+        raise InputError("no layer of this encoder is frozen, so there are no features to keep; run satnp train instead")
     stores = _features(args, model.on(xp), splits, preset.recipe, args.features)
     if args.world.rank == 0:
         for store in stores:
@@ -218,14 +222,14 @@ def features(args):
 
 
 def train(args):
-    """Train, or go on."""
+    """Train, or resume a training."""
     from satnp.figures import curves_figure, diagnostics_figure
     from satnp.training.trainer import Photos, Trainer, read_log
 
     preset, last, folder = _preset(args), args.out / "last.npz", args.features or args.out / "features"
     recipe = preset.recipe
     if last.exists() and not args.resume:
-        raise InputError(f"{args.out} holds a training already; add --resume to go on with it, or give another --out")
+        raise InputError(f"{args.out} holds a training already; add --resume to continue it, or give another --out")
     xp = _device(args)
     model, splits, skipped = _untrained(args, preset, folder)
     if args.init:
@@ -238,11 +242,11 @@ def train(args):
         except InputError:
             raise
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-            raise InputError(f"{last} does not hold a whole training ({error}); start again in a new folder") from None
+            raise InputError(f"{last} does not have a complete training ({error}); start again in a new folder") from None
         print(f"resumed at step {trainer.step} of {trainer.steps}")
     elif args.resume:
         print(f"there is no {last} yet: starting from the beginning")
-    if model.keeps_features:  # only now: for a training that does not go on they would be computed in vain
+    if model.keeps_features:  # after resume(), which may refuse to continue
         plain, mirrored, trainer.val_features = _features(args, model, splits, recipe, folder)
         trainer.photos = Photos(model, splits["train"], recipe, plain, mirrored)
     if not trainer.run():
@@ -250,18 +254,19 @@ def train(args):
     if args.world.rank == 0:
         records = read_log(args.out / "metrics.jsonl")
         curves_figure(records, args.out / "curves.png")
-        diagnostics_figure(records, args.out / "diagnostics.png")
+        if any("alpha_entropy" in record for record in records):
+            diagnostics_figure(records, args.out / "diagnostics.png")
         print(f"best: {args.out / 'best.npz'}, validation BLEU-4 {trainer.best:.4f} with beam {recipe.beam}")
         _say_skipped(*skipped)
     return 0
 
 
 def _preset(args):
-    """The Preset, with what is said on the command line in place of it."""
+    """The Preset, with the values that the command line gives."""
     from satnp.training.presets import find_preset
 
     said = vars(args)
-    preset = find_preset(args.data, said.get("attention"), args.config)
+    preset = find_preset(args.data, said.get("captioner"), said.get("attention"), args.config)
     if args.encoder:
         preset = replace(preset, encoder=args.encoder)
     names = ("epochs", "batch_size", "learning_rate", "encoder_learning_rate", "seed")
@@ -270,7 +275,7 @@ def _preset(args):
 
 
 def _untrained(args, preset, folder):
-    """(model on the host, {name: Split}, (photos that cannot be read, of how many))"""
+    """(model on the host, {name: Split}, (number of photos that cannot be read, number of all photos))"""
     from satnp.data.datasets import load_split
     from satnp.data.split import readable
     from satnp.training.presets import new_model
@@ -302,7 +307,7 @@ def _say_skipped(skipped, photos):
 
 
 def _start_from(model, path):
-    """Take the parameters of checkpoint `path`; raises InputError where it is another kind of model."""
+    """Copy the parameters of checkpoint `path` into the model; raises InputError if it has another kind of model."""
     from satnp import load
     from satnp.data.features import fingerprint
 
@@ -323,7 +328,7 @@ def _start_from(model, path):
 
 
 def caption(args):
-    """A line a photo."""
+    """Print one caption per photo."""
     from satnp.encoders.photos import read_photo
     from satnp.figures import attention_figure
     from satnp.files import write_json
@@ -342,9 +347,9 @@ def caption(args):
         said = model.caption(photo, args.beam, rng)
         print(f"{path}: {said}  (log p {said.log_prob:.2f})", flush=True)
         rows.append({"photo": str(path), "caption": str(said), "log_prob": said.log_prob, "words": said.words,
-                     "alpha": said.alpha.round(5).tolist()})  # fmt: skip
+                     "alpha": None if said.alpha is None else said.alpha.round(5).tolist()})  # fmt: skip
         if args.figures:
-            alphas = said.alpha.reshape(len(said.alpha), -1)
+            alphas = None if said.alpha is None else said.alpha.reshape(len(said.alpha), -1)
             name, k = path.stem, 1
             while name in drawn:
                 k += 1
@@ -352,19 +357,19 @@ def caption(args):
             drawn.add(name)
             attention_figure(photo, said.words, alphas, model.grid, args.figures / f"{name}.png", title=str(said))
     if not rows:
-        raise InputError(f"none of the {len(photos)} photos from {photos[0]} on can be read; give whole photos")
+        raise InputError(f"none of the {len(photos)} photos can be read (the first is {photos[0]}); give undamaged photos")
     if args.json:
         write_json(args.json, rows)
     _say_skipped(len(photos) - len(rows), len(photos))
 
 
 def _expand(name):
-    """The photos that a name or a pattern stands for: not every shell expands patterns, and names may have brackets."""
+    """The photos that match a name or a pattern: some shells do not expand patterns, and names may contain brackets."""
     return [Path(path) for path in ([] if Path(name).exists() else sorted(glob(name))) or [name]]
 
 
 def evaluate(args):
-    """Scores of free-running captions."""
+    """Print the scores of free-running captions."""
     from satnp.data.datasets import load_split
     from satnp.data.split import readable
     from satnp.files import write_json
@@ -395,7 +400,7 @@ def evaluate(args):
     print(f"{len(split.names)} photos of {args.data} {args.split}, beam {args.beam}{looking}, coco-caption's tokens")
     for name, value in scores.items():
         print(f"  {name:24} {value:.4f}")
-    print(f"  METEOR: not computed, {missing}" if missing else f"  {'METEOR':24} {meteor:.4f}")
+    print(f"  not computed: {missing}" if missing else f"  {'METEOR':24} {meteor:.4f}")
     _say_skipped(photos - len(split.names), photos)
 
 
@@ -410,7 +415,7 @@ def _device(args):
 
 
 def _load(args):
-    """(model on its device, notes) of the checkpoint, with the encoder weights given in place of its own."""
+    """Load (model on its device, notes) from the checkpoint; --weights and --decoding replace values of it."""
     from satnp.checkpoint import load_training
 
     xp = _device(args)
@@ -420,7 +425,7 @@ def _load(args):
         if not hasattr(encoder, "load"):
             raise InputError(f"the encoder {model.encoder} has no pretrained weights; leave out --weights")
         if not model.frozen:
-            raise InputError(f"{args.checkpoint} has an encoder of its own, fine-tuned; leave out --weights")
+            raise InputError(f"{args.checkpoint} has a fine-tuned encoder of its own; leave out --weights")
         model.params.part("encoder").flat[...] = encoder.load(args.weights, model.encoder_config).flat
     if args.decoding:
         if not getattr(model.config, "hard", False):

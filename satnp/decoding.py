@@ -1,4 +1,4 @@
-"""From a trained captioner to sentences: beam search (beam 1 is greedy) and sampling, batched over photos and beams."""
+"""Decode captions: beam search (beam 1 is greedy) and sampling, batched over photos and beams."""
 
 from typing import NamedTuple
 
@@ -9,13 +9,14 @@ from satnp.arrays.threads import parallel, shares
 from satnp.data.captions import END, PAD, START, UNK
 from satnp.errors import InputError
 
-NEVER = [PAD, START, UNK]  # words that no caption says
-SHARE = 8  # photos at least, for a core of its own
-GROUPS = 64  # of words, whose maxima bound the best
+NEVER = [PAD, START, UNK]  # words that a caption never contains
+SHARE = 8  # smallest number of photos per thread
+GROUPS = 64  # number of groups of words in _bound
 
 
 class Decoded(NamedTuple):
-    """ids (T,) with <end> last, unless the caption was cut at the longest length; log_prob in nats; alphas (T, L)."""
+    """ids (T,) with <end> last, unless the caption was cut at max_length; log_prob in nats; alphas (T, L), or None for a
+    captioner without attention."""
 
     ids: list
     log_prob: float
@@ -23,12 +24,12 @@ class Decoded(NamedTuple):
 
 
 def beam_search(captioner, params, config, annotations, beam=3, max_length=40, length_power=0.0, rng=None):
-    """The most probable caption found for each photo: annotations (N, L, D) -> list of N Decoded.
+    """Find a probable caption of each photo by beam search: annotations (N, L, D) -> list of N Decoded.
 
-    rng draws what is random in a step of the captioner (the locations of hard attention, if it samples them).
+    rng draws the random numbers of the captioner's steps (the locations of hard attention, if it samples them).
 
-    Each photo has `beam` places for captions. One that says <end>, or is `max_length` words long, is finished and
-    leaves its place empty. The answer is the finished one with the largest log p / T^length_power (0: the most
+    Each photo has `beam` places for captions. A caption that ends with <end>, or has `max_length` words, is finished and
+    leaves its place empty. The result is the finished caption with the largest log p / T^length_power (0: the most
     probable one, as in the paper). Raises InputError for a beam or max_length below 1, or a negative length_power.
     """
     if beam < 1 or max_length < 1 or length_power < 0:
@@ -48,16 +49,16 @@ def beam_search(captioner, params, config, annotations, beam=3, max_length=40, l
 
 
 def _search(captioner, params, config, state, beam, max_length, length_power):
-    """beam_search from the State of captions that have no word yet."""
+    """beam_search from the State of captions without words."""
     N = len(state.photos)
-    best = np.full(N, -np.inf)  # of the finished captions
+    best = np.full(N, -np.inf)  # largest log p / T^length_power of the finished captions
     winner = [None] * N
     places = np.full(N, beam)
     words, parents, total = np.full(N, START), np.arange(N), np.zeros(N)
     steps = []
     for t in range(1, max_length + 1):
         log_p, state, look = captioner.step(params, config, state, words, parents)
-        steps.append((words, parents, to_host(look)))
+        steps.append((words, parents, None if look is None else to_host(look)))
         log_p = to_host(log_p)
         log_p[:, NEVER] = -np.inf
         parents, words, total = _best(log_p, total, state.photos, places)
@@ -68,7 +69,7 @@ def _search(captioner, params, config, state, beam, max_length, length_power):
             places[n] -= 1
             if rank > best[n]:
                 best[n], winner[n] = rank, (t, parents[k], words[k], total[k])
-        # a photo stays open while one of its captions can still rank first, should the rest of it be certain
+        # a photo stays open while one of its captions would rank first if all its further words had probability 1
         hope = np.full(N, -np.inf)
         np.maximum.at(hope, photos[~ends], total[~ends] / max_length**length_power)
         keep = ~ends & (hope > best)[photos]
@@ -76,14 +77,14 @@ def _search(captioner, params, config, state, beam, max_length, length_power):
             break
         parents, words, total = parents[keep], words[keep], total[keep]
     if None in winner:
-        raise InputError("the model's probabilities are not numbers; take another checkpoint, or train at a lower rate")
+        raise InputError("the model's probabilities are not finite; use another checkpoint, or lower learning_rate")
     return [_trace(steps[:t], *last) for t, *last in winner]
 
 
 def _best(log_p, total, photos, places):
-    """The places[n] best captions of each photo n with one word more, photo by photo, the best first.
+    """Add one word to the captions and keep the places[n] best ones of each photo n, photo by photo, best first.
 
-    log_p (R, V), total (R,), photos (R,) -> their rows, words and totals
+    log_p (R, V), total (R,), photos (R,) -> rows, words and totals of the captions kept
     """
     rows, words = divmod(np.flatnonzero(log_p >= _bound(log_p, places.max())[:, None]), log_p.shape[1])
     scores = total[rows] + log_p[rows, words]
@@ -95,9 +96,9 @@ def _best(log_p, total, photos, places):
 
 
 def _bound(x, k):
-    """A number that at least k (or all) of each row of x (R, V) reach, and few more do: (R,)
+    """A bound that at least k (or all) numbers in each row of x (R, V) reach, and few others: (R,)
 
-    The k-th largest of the maxima of groups; a maximum of columns is faster than any sorting.
+    It is the k-th largest of the maxima of groups; maxima over columns are faster than sorting.
     """
     R, V = x.shape
     grouped = V // GROUPS * GROUPS
@@ -106,20 +107,24 @@ def _bound(x, k):
 
 
 def _trace(steps, row, word, log_prob):
-    """The caption that ended with `word` after the last of the steps, from its end to its beginning."""
+    """Collect the caption that ends with `word` after the last of the steps, from its end to its beginning."""
     ids, alphas = [int(word)], []
     for words, parents, look in reversed(steps):
-        alphas.append(look[row])
+        alphas.append(None if look is None else look[row])
         ids.append(int(words[row]))
         row = parents[row]
-    return Decoded(ids[-2::-1], float(log_prob), np.stack(alphas[::-1]))
+    return Decoded(ids[-2::-1], float(log_prob), _stack(alphas[::-1]))
+
+
+def _stack(alphas, axis=0):
+    """The alphas of all steps as one array, or None for a captioner without attention."""
+    return None if alphas[0] is None else np.stack(alphas, axis)
 
 
 def sample(captioner, params, config, annotations, rng, max_length=40, temperature=1.0):
-    """One caption a photo drawn from p^(1/temperature), word by word: annotations (N, L, D) -> list of N Decoded.
+    """Draw one caption per photo from p^(1/temperature), word by word: annotations (N, L, D) -> list of N Decoded.
 
-    log_prob is the caption's own, at temperature 1. Raises InputError for a max_length below 1 or a temperature not
-    above 0.
+    log_prob is that of temperature 1. Raises InputError for a max_length below 1, or a temperature of 0 or less.
     """
     if max_length < 1 or temperature <= 0:
         raise InputError(
@@ -139,13 +144,16 @@ def sample(captioner, params, config, annotations, rng, max_length=40, temperatu
         words = (log_p / temperature + rng.gumbel(size=log_p.shape)).argmax(axis=1)
         log_prob += np.where(open_photos, log_p[parents, words], 0)
         ids.append(words)
-        alphas.append(to_host(alpha))
+        alphas.append(None if alpha is None else to_host(alpha))
         open_photos &= words != END
         if not open_photos.any():
             break
-    ids, alphas = np.stack(ids, axis=1), np.stack(alphas, axis=1)
+    ids, alphas = np.stack(ids, axis=1), _stack(alphas, axis=1)
     lengths = np.where((ids == END).any(axis=1), (ids == END).argmax(axis=1) + 1, ids.shape[1])
-    return [Decoded(ids[n, :T].tolist(), float(log_prob[n]), alphas[n, :T]) for n, T in enumerate(lengths)]
+    return [
+        Decoded(ids[n, :T].tolist(), float(log_prob[n]), None if alphas is None else alphas[n, :T])
+        for n, T in enumerate(lengths)
+    ]
 
 
 def _noise(captioner, config, annotations, max_length, rng):

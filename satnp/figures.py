@@ -1,4 +1,4 @@
-"""Figures for people: where a captioner looked, how its training went, and what hard attention's gradients cost."""
+"""Figures: where a captioner looked, the curves of a training, and the variance of hard attention's gradients."""
 
 from math import ceil, sqrt
 from textwrap import wrap
@@ -14,13 +14,13 @@ from satnp.errors import InputError
 from satnp.files import replacing
 
 DPI = 150
-WIDTH = 10  # inches, of a row of panels at most
-AREA = 2.6  # square inches of a panel, whatever the photo's shape
-GAP, LINE, LETTER = 0.06, 0.25, 0.1  # inches between panels, of a line of text, and of a letter
-PIXELS = 256, 512  # the longer side of a drawn photo: smaller ones are enlarged, larger ones reduced
+WIDTH = 10  # largest width of a row of panels, in inches
+AREA = 2.6  # area of a panel in square inches, for photos of any shape
+GAP, LINE, LETTER = 0.06, 0.25, 0.1  # inches: between panels, height of a line of text, width of a letter
+PIXELS = 256, 512  # limits of the longer side of a drawn photo: smaller photos are enlarged, larger ones reduced
 
 SCORES = ("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "ROUGE_L", "true_captions", "pointing_accuracy")
-NEAREST = 1e-7  # the left end of an axis of total variation
+NEAREST = 1e-7  # left end of the axes of total variation
 LEARNING = {"pointing_accuracy": "o-", "true_captions": "s--"}
 DIAGNOSTICS = {
     ("reward", "baseline"): "reward (nats)",
@@ -39,26 +39,27 @@ ESTIMATORS = {  # marker and line
 
 
 def attention_figure(photo, words, alphas, grid, path, title=None, boxes=None):
-    """The photo, then one panel a word: white where the captioner looked when it said the word (Xu et al., fig. 3).
+    """Draw the photo, then one panel per word: white where the captioner looked when it said the word (Xu et al., fig. 3).
 
-    photo (R, S, 3) uint8 RGB of any shape; words, T strings; alphas (T, L) or, with the one of <end>, (T+1, L);
+    photo (R, S, 3) uint8 RGB of any shape; words, T strings; alphas (T, L) or, with the one of <end>, (T+1, L), or None for
+    a captioner without attention, whose figure is the photo alone;
     grid (rows, columns) with rows * columns = L; boxes (x0, y0, x1, y1), in pixels of the photo, are outlined.
-    The encoder saw the whole frame squashed to a square, so each map is stretched over the whole photo. Each panel has
-    its own scale, black at zero and white at its largest attention: a sharp look is a spot, and one that is spread
-    evenly is white all over, not blown up to a pattern. Writes a PNG.
-    Raises InputError where alphas do not fit the words or the grid.
+    The encoder gets the whole frame resized to a square, so each map is stretched over the whole photo. Each panel has its
+    own scale, black at zero and white at its largest attention: concentrated attention is a spot, and uniform attention is
+    white everywhere. Writes a PNG.
+    Raises InputError when alphas do not fit the words or the grid.
     """
     _draw_attention(photo, [("", words, alphas)], grid, path, title, boxes, AREA)
 
 
 def side_by_side_figure(photo, rows, grid, path, boxes=None):
-    """One photo, several captions: each as in attention_figure, one below the other (soft and hard, Xu et al., fig. 2).
+    """Draw several captions of one photo below each other (soft and hard, Xu et al., fig. 2), each as in attention_figure.
 
-    rows [(label, words, alphas)], the label beside its panels, which are half as large; the rest as in attention_figure.
-    Raises InputError where there are no rows, or alphas do not fit their words or the grid.
+    rows [(label, words, alphas)], each label beside its panels, which are half as large; the rest as in attention_figure.
+    Raises InputError when there are no rows, or when alphas do not fit their words or the grid.
     """
     if not rows:
-        raise InputError("there are no captions to set side by side; give one row (label, words, alphas) a caption")
+        raise InputError("there are no captions to draw; give one row (label, words, alphas) per caption")
     _draw_attention(photo, rows, grid, path, None, boxes, AREA / 2)
 
 
@@ -96,41 +97,43 @@ def _draw_attention(photo, rows, grid, path, title, boxes, area):
 
 
 def _maps(drawn, words, alphas, grid):
-    """[(word, its panel)] after the checks that attention_figure promises."""
+    """Check alphas as attention_figure says -> [(word, its panel)]"""
+    if alphas is None:
+        return []
     alphas = np.asarray(alphas)
     if alphas.ndim != 2 or len(alphas) - len(words) not in (0, 1) or alphas.shape[1] != grid[0] * grid[1]:
         raise InputError(
             f"alphas have shape {alphas.shape}, wanted ({len(words)}, {grid[0] * grid[1]}) for {len(words)} words on a "
-            f"grid of {grid[0]} x {grid[1]}; pass one row of alpha a word"
+            f"grid of {grid[0]} x {grid[1]}; pass one row of alpha per word"
         )
     shape = drawn.shape[:2]
     return [(word, overlay(drawn, upsample(alpha.reshape(grid), shape))) for word, alpha in zip(words, alphas, strict=False)]
 
 
 def upsample(alpha, shape):
-    """Smooth interpolation with Gaussian weights: alpha (rows, columns) -> (height, width), between its extremes.
+    """Interpolate with Gaussian weights: alpha (rows, columns) -> (height, width), between the extremes of alpha.
 
-    An even map stays even up to the border; the spread is 0.6 cells, so that one cell is one round spot.
+    A uniform map stays uniform up to the border. The standard deviation is 0.6 cells, so that one cell is one round spot.
     """
     y, x = (_weights(n, size) for n, size in zip(alpha.shape, shape, strict=True))
     return y @ alpha @ x.T
 
 
 def _weights(n, size):
-    """(size, n): each pixel's shares of the n cells along one side."""
+    """The weights of the n cells for each pixel along one side, (size, n)."""
     pixels = (np.arange(size) + 0.5) * n / size - 0.5
     weights = np.exp(-0.5 * ((pixels[:, None] - np.arange(n)) / 0.6) ** 2)
     return weights / weights.sum(axis=1, keepdims=True)
 
 
 def overlay(photo, attention):
-    """A faint photo (R, S, 3) under a map that is black at 0 and white where attention (R, S) is largest -> uint8"""
+    """Blend a faint photo (R, S, 3) with a map, black at 0 and white where attention (R, S) is largest -> uint8"""
     light = (attention / attention.max())[:, :, None]
     return np.rint(0.28 * photo + 0.72 * 255 * light).astype(np.uint8)
 
 
 def _resized(photo):
-    """The photo with a longer side within PIXELS: blocks of equal pixels when enlarged, averaged when reduced."""
+    """Resize a photo so that its longer side is within PIXELS: pixels are repeated to enlarge it, averaged to reduce it."""
     side = max(photo.shape[:2])
     smallest, largest = PIXELS
     if side < smallest:
@@ -142,18 +145,18 @@ def _resized(photo):
 
 
 def curves_figure(records, path):
-    """Loss in nats a word and scores of the validation captions, over the minibatches seen.
+    """Plot the loss in nats per word and the scores of the validation captions against the number of minibatches.
 
-    records: the lines of metrics.jsonl as dicts; of kind "train" with step and loss, of kind "val" with step, nll and
-    scores. What they lack is not drawn. The training loss is drawn thin, and thick as a running mean over a fortieth
-    of its points. CIDEr has an axis of its own, for it reaches 10 where the others reach 1. Writes a PNG.
-    Raises InputError where there is nothing to draw.
+    records: the lines of metrics.jsonl as dicts: kind "train" with step and loss, kind "val" with step, nll and scores.
+    Missing values are not drawn. The training loss is a thin line, its running mean over a fortieth of its points a thick
+    line. CIDEr has an axis of its own, because it reaches 10 and the others reach 1. Writes a PNG.
+    Raises InputError when there is nothing to draw.
     """
     train, nll, cider = (_series(records, *of) for of in (("train", "loss"), ("val", "nll"), ("val", "CIDEr")))
     scores = {name: found for name in SCORES if (found := _series(records, "val", name))}
     panels = [bool(train or nll), bool(scores or cider)]
     if not any(panels):
-        raise InputError("the records hold no loss and no score; pass the lines of the metrics.jsonl of a training")
+        raise InputError("the records have no loss and no score; pass the lines of the metrics.jsonl of a training")
     figure, axes = _over_minibatches(1, sum(panels), 1.2 * panels[1])
     if panels[0]:
         _draw_loss(axes[0], train, nll)
@@ -165,13 +168,13 @@ def curves_figure(records, path):
 
 
 def learning_figure(curves, path):
-    """Trainings beside each other, over the minibatches seen: their loss, and whether they look and say what is there.
+    """Compare trainings: plot their loss and their validation scores against the number of minibatches.
 
-    curves {name: the lines of its metrics.jsonl as dicts}, one colour a name. Left the training loss, on a log axis, as a
-    running mean over a fortieth of its points. Right, of the validation captions, the share of the nouns that look at
-    their object (pointing_accuracy, whole lines) and the share that are true (true_captions, dashed). What is lacking
-    is not drawn. Writes a PNG.
-    Raises InputError where there is nothing to draw.
+    curves {name: the lines of its metrics.jsonl as dicts}, one colour per name. Left: the training loss on a log axis, as a
+    running mean over a fortieth of its points. Right: the share of nouns in the validation captions with attention on
+    their object (pointing_accuracy, solid lines) and the share of true captions (true_captions, dashed lines). Missing
+    values are not drawn. Writes a PNG.
+    Raises InputError when there is nothing to draw.
     """
     losses = {name: _series(records, "train", "loss") for name, records in curves.items()}
     scores = {
@@ -182,7 +185,7 @@ def learning_figure(curves, path):
     }
     panels = [any(losses.values()), bool(scores)]
     if not any(panels):
-        raise InputError("the records hold no loss and no score; pass the lines of the metrics.jsonl of each training")
+        raise InputError("the records have no loss and no score; pass the lines of the metrics.jsonl of each training")
     colours = {name: f"C{k}" for k, name in enumerate(curves)}
     figure, axes = _over_minibatches(1, sum(panels), 1.6)
     handles = [Line2D([], [], color=colour, label=name) for name, colour in colours.items()]
@@ -209,19 +212,19 @@ def learning_figure(curves, path):
 
 
 def diagnostics_figure(records, path):
-    """What attention did in one training, over the minibatches seen, each drawn thin, and thick as a running mean.
+    """Plot the statistics of attention in one training against the number of minibatches, with a thick running mean.
 
-    records: the lines of metrics.jsonl as dicts; of kind "train" with step and what the captioner's diagnostics say:
-    alpha_entropy and beta, and with hard attention reward, baseline and expected. The reward is log p of a caption,
-    or of a word where the config says so; minibatches that were all at their expected value have none. Writes a PNG.
-    Raises InputError where the records hold none of these.
+    records: the lines of metrics.jsonl as dicts: kind "train" with step and the captioner's diagnostics, which are
+    alpha_entropy and beta, and with hard attention reward, baseline and expected. The reward is log p of a caption, or of
+    a word if the config says so; a minibatch whose images all used the expected value has no reward. Writes a PNG.
+    Raises InputError when the records have none of these.
     """
     found = {name: _series(records, "train", name) for name in ("reward", "baseline", "alpha_entropy", "expected", "beta")}
     all_expected = {step for step, share in found["expected"] if share == 1}
     found["reward"] = [(step, reward) for step, reward in found["reward"] if step not in all_expected]
     panels = [(names, label) for names, label in DIAGNOSTICS.items() if any(found[name] for name in names)]
     if not panels:
-        raise InputError("the records hold no diagnostics of attention; pass the lines of the metrics.jsonl of a training")
+        raise InputError("the records have no diagnostics of attention; pass the lines of the metrics.jsonl of a training")
     columns = min(2, len(panels))
     figure, axes = _over_minibatches(ceil(len(panels) / columns), columns)
     for ax in axes[len(panels) :]:
@@ -240,7 +243,7 @@ def diagnostics_figure(records, path):
 
 
 def _over_minibatches(rows, columns, extra=0.0):
-    """A figure with panels over minibatches and `extra` inches at the right -> (figure, axes)"""
+    """Make a figure of panels with minibatches as x axis, and `extra` inches at the right -> (figure, axes)"""
     figure = Figure((4.6 * columns + extra, 0.4 + 3 * rows), dpi=DPI, layout="constrained")
     axes = list(figure.subplots(rows, columns, squeeze=False).ravel())
     for ax in axes:
@@ -251,7 +254,7 @@ def _over_minibatches(rows, columns, extra=0.0):
 
 
 def _from_zero(ax):
-    """Both axes from 0, and some room above the data."""
+    """Start both axes at 0, and leave some space above the data."""
     ax.update_datalim([(0, 0)])
     ax.autoscale_view()
     ax.set_xlim(left=0)
@@ -259,12 +262,12 @@ def _from_zero(ax):
 
 
 def _style(style, label):
-    """A legend's line of that marker and line, in black: the colour says something else."""
+    """A legend entry for a marker and a line style, in black because the colour has another meaning."""
     return Line2D([], [], color="black", marker=style[0], linestyle=style[1:], markersize=4, label=label)
 
 
 def _series(records, kind, name):
-    """[(step, value)] of what the records of a kind say about a name."""
+    """[(step, value)] of the field `name` in the records of a kind."""
     return [(r["step"], r[name]) for r in records if r["kind"] == kind and r.get(name) is not None]
 
 
@@ -301,19 +304,20 @@ def _draw_scores(ax, scores, cider):
 
 
 def variance_figure(rows, path):
-    """Variance of an estimate of hard attention's gradient, E |g - E g|^2 / |dL|^2, against its samples S, log-log.
+    """Plot the variance of estimates of hard attention's gradient, E |g - E g|^2 / |dL|^2, against samples S, log-log.
 
-    rows [laboratory.Row]; colour says the baseline, marker and line the estimator. What is not in ESTIMATORS is not drawn:
-    soft attention, which has no variance, and what estimates another gradient. An estimator whose mean is not the
-    gradient is called biased. The grey line falls as 1/S, as the mean of independent samples does. Writes a PNG.
-    Raises InputError where there is nothing to draw.
+    rows [laboratory.Row]; the colour is the baseline, marker and line style are the estimator. Only estimators in
+    ESTIMATORS are drawn: not soft attention, which has no variance, nor estimators of another gradient. An estimator whose
+    mean is not the gradient is labelled biased. The grey line falls as 1/S, like the variance of a mean of independent
+    samples. Writes a PNG.
+    Raises InputError when there is nothing to draw.
     """
     lines = {}
     for row in rows:
         if row.estimator in ESTIMATORS:
             lines.setdefault((row.estimator, row.baseline), []).append((row.samples, row.variance))
     if not lines:
-        raise InputError("the rows hold no variance of an estimator; pass the rows of the laboratory's table")
+        raise InputError("the rows have no variance of an estimator; pass the rows of the laboratory's table")
     figure = Figure((7.4, 5.2), dpi=DPI, layout="constrained")
     ax = figure.subplots()
     for (estimator, baseline), found in lines.items():
@@ -327,7 +331,7 @@ def variance_figure(rows, path):
     ax.set_xticks(sorted(set(S.tolist())), [str(s) for s in sorted(set(S.tolist()))])
     ax.minorticks_off()
     ax.grid(alpha=0.3)
-    ax.set_xlabel("S (samples an estimate)")
+    ax.set_xlabel("S (samples per estimate)")
     ax.set_ylabel("variance / squared norm of the exact gradient")
     biased = {row.estimator for row in rows if row.bias > 1e-9}
     drawn = {estimator for estimator, _ in lines}
@@ -342,14 +346,14 @@ def variance_figure(rows, path):
 
 
 def nwgm_figure(comparison, path):
-    """How far soft attention's prediction is from what it stands for: distances of nwgm.compare, one panel a variant.
+    """Plot the distances of nwgm.compare between soft attention's prediction, the NWGM and E[p], one panel per variant.
 
-    Each line is the share of the words whose two predictions are at most so far apart, in total variation, on a log
-    axis that begins at NEAREST: what is nearer stands there. Writes a PNG.
-    Raises InputError where no words were compared.
+    Each line is the share of words whose two predictions have at most this total variation distance, on a log axis that
+    starts at NEAREST; smaller distances are drawn there. Writes a PNG.
+    Raises InputError when no words were compared.
     """
     if not all(len(x) for pairs in comparison.values() for x in pairs.values()):
-        raise InputError("no words were compared; give nwgm.compare a batch with words that count")
+        raise InputError("no words were compared; give nwgm.compare a batch with a word whose mask is 1")
     figure = Figure((8.4, 6.4), dpi=DPI, layout="constrained")
     axes = figure.subplots(2, 2, sharex=True, sharey=True).ravel()
     for ax, ((tanh, h), pairs) in zip(axes, comparison.items(), strict=True):
@@ -362,10 +366,10 @@ def nwgm_figure(comparison, path):
         ax.grid(alpha=0.3)
     for ax in axes[2:]:
         ax.set_xlabel("total variation (0 to 1)")
-    figure.supylabel("share of the words that are at most so far apart", fontsize=11)
+    figure.supylabel("share of the words with at most this distance", fontsize=11)
     figure.suptitle(
         "With the tanh off and h_t held, soft attention's prediction is the NWGM;\n"
-        "otherwise the lines say how far apart they are", fontsize=12,
+        "otherwise the lines show how far apart they are", fontsize=12,
     )  # fmt: skip
     figure.legend(handles=axes[0].lines, loc="outside lower center", ncols=3, fontsize=10)
     _save(figure, path)

@@ -1,4 +1,4 @@
-"""A trained model as one thing: encoder, captioner, vocabulary and parameters, from pixels to words."""
+"""A model that captions photos: encoder, captioner, vocabulary and parameters."""
 
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import pairwise
@@ -19,7 +19,8 @@ from satnp.errors import InputError
 
 
 class Caption(NamedTuple):
-    """words (T,) and their log-probability in nats (with <end>); alpha (T, rows, columns) says where each word looked."""
+    """words (T,); their log-probability in nats, including <end>; alpha (T, rows, columns), the attention at each word, or
+    None for a captioner without attention."""
 
     words: list
     log_prob: float
@@ -31,9 +32,9 @@ class Caption(NamedTuple):
 
 @dataclass
 class Model:
-    """`params` has the names encoder.* and decoder.*
+    """An encoder and a captioner; the names in `params` are encoder.* and decoder.*
 
-    Training leaves a frozen encoder alone; with `finetune_from`, only the layers before that one.
+    Training does not change a frozen encoder or, with `finetune_from`, the layers before that one.
     """
 
     encoder: str
@@ -53,18 +54,18 @@ class Model:
 
     @property
     def trainable(self):
-        """The Parameters that training moves: all of them, or those from a layer of the encoder on, or the decoder's."""
+        """The Parameters that training changes: all of them, those from a layer of the encoder on, or the decoder's."""
         if self.frozen:
             return self.params.since("decoder")
         return self.params.since(f"encoder.{self.finetune_from}" if self.finetune_from else "encoder")
 
     @property
     def keeps_features(self):
-        """Is there a part of the encoder that training leaves alone, so that its work can be kept?"""
+        """True if training does not change some layers of the encoder, so that their output can be stored."""
         return self.frozen or self.finetune_from is not None
 
     def on(self, xp):
-        """The same model with its parameters in the memory of `xp`."""
+        """Return the same model with its parameters in the memory of `xp`."""
         return replace(self, params=self.params.on(to_device(to_host(self.params.flat), xp)))
 
     def annotate(self, images):
@@ -76,18 +77,18 @@ class Model:
         return encoder.forward(params, self.encoder_config, self._map_before(last, images), start=last)[0]
 
     def keepable(self, images):
-        """What training never changes of images (N, S, S, 3): annotations (N, L, D), or the map before `finetune_from`."""
+        """What training does not change: images (N, S, S, 3) -> annotations (N, L, D), or the input of `finetune_from`."""
         return self.annotate(images) if self.finetune_from is None else self._map_before(self.finetune_from, images)
 
     def _map_before(self, layer, x):
-        """The map that `layer` wants of images x (N, S, S, 3), layer by layer: VGG-19's caches together are 360 MiB."""
+        """Images x (N, S, S, 3) -> the input of `layer`, layer by layer, because VGG-19's caches together are 360 MiB."""
         encoder, params = ENCODERS[self.encoder], self.params.part("encoder")
         for start, stop in pairwise(encoder.LAYERS[: encoder.LAYERS.index(layer) + 1]):
             x = encoder.feature_map(params, self.encoder_config, x, start, stop)[0]
         return x
 
     def encode(self, kept):
-        """What `keepable` gave (N, ...), or images where the whole encoder is trained -> annotations (N, L, D), cache"""
+        """The output of `keepable` (N, ...), or images if the whole encoder is trained -> annotations (N, L, D), cache"""
         encoder, params, dtype = ENCODERS[self.encoder], self.params.part("encoder"), self.params.flat.dtype
         if self.frozen:
             return kept.astype(dtype, copy=False), None
@@ -96,30 +97,30 @@ class Model:
         return encoder.forward(params, self.encoder_config, kept.astype(dtype, copy=False), start=self.finetune_from)
 
     def decode(self, annotations, beam=3, max_length=40, rng=None):
-        """annotations (N, L, D) -> list of N decoding.Decoded; rng (default: seed 0) draws what is random in it."""
+        """annotations (N, L, D) -> list of N decoding.Decoded; rng (default: seed 0) draws the random numbers."""
         return beam_search(
             CAPTIONERS[self.captioner], self.params.part("decoder"), self.config, annotations, beam=beam,
             max_length=max_length, length_power=self.length_power, rng=rng or np.random.default_rng(0),
         )  # fmt: skip
 
     def loss(self, annotations, captions, mask, noise):
-        """(loss, cache) of the captioner."""
+        """Run the captioner's forward pass -> loss, cache"""
         captioner = CAPTIONERS[self.captioner]
         return captioner.forward(self.params.part("decoder"), self.config, Batch(annotations, captions, mask), noise)
 
     def caption(self, photo, beam=3, rng=None):
-        """Caption for one photo: a path, or an (R, S, 3) RGB uint8 array of any size; rng as in decode -> Caption"""
+        """Caption one photo: a path, or an (R, S, 3) RGB uint8 array of any size; rng as in decode -> Caption"""
         image = read_photo(photo, self.encoder_config.preprocessing.size)
         (decoded,) = self.decode(self.annotate(to_device(image[None], xp_of(self.params.flat))), beam, rng=rng)
         return self.describe(decoded)
 
     def describe(self, decoded):
         """decoding.Decoded -> Caption"""
-        alpha = np.asarray(decoded.alphas).reshape(-1, *self.grid)
+        alpha = None if decoded.alphas is None else np.asarray(decoded.alphas).reshape(-1, *self.grid)
         return Caption(self.vocabulary.decode(decoded.ids), float(decoded.log_prob), alpha)
 
     def header(self):
-        """What a checkpoint says about the model, as JSON values."""
+        """The description of the model for a checkpoint, as JSON values."""
         return {
             "encoder": self.encoder, "encoder_config": asdict(self.encoder_config),
             "captioner": self.captioner, "config": asdict(self.config),
@@ -129,9 +130,9 @@ class Model:
 
     @classmethod
     def from_header(cls, header, params):
-        """The model that `header` speaks of.
+        """Make the model that `header` describes.
 
-        Raises: InputError, the rest of a sentence that starts with the checkpoint, for what this satnp does not have.
+        Raises: InputError when this satnp does not know such a model; the caller adds the checkpoint's path in front.
         """
         try:
             encoder_config = dict(header["encoder_config"])
@@ -150,14 +151,14 @@ class Model:
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             raise InputError(f"is of another version of satnp, or was changed by hand ({error})") from None
         if len(model.vocabulary) != model.config.V:
-            raise InputError(f"has {len(model.vocabulary)} words in its vocabulary, its own config wants {model.config.V}")
+            raise InputError(f"has {len(model.vocabulary)} words in its vocabulary, but its config needs {model.config.V}")
         if wanted != params.shapes:
             wrong = next(n for n in wanted | params.shapes if wanted.get(n) != params.shapes.get(n))
-            raise InputError(f"holds {wrong} {params.shapes.get(wrong)}, its own config wants {wanted.get(wrong)}")
+            raise InputError(f"has shape {params.shapes.get(wrong)} for {wrong}, but its config needs {wanted.get(wrong)}")
         return model
 
     def shapes(self):
-        """{name: shape} that the configs ask for."""
+        """{name: shape} of the parameters, according to the configs."""
         parts = {
             "encoder": ENCODERS[self.encoder].shapes(self.encoder_config),
             "decoder": CAPTIONERS[self.captioner].shapes(self.config),
@@ -166,7 +167,7 @@ class Model:
 
 
 def _check_types(config):
-    """TypeError where a field of a dataclass is not of its type, or no finite number."""
+    """Raise TypeError if a field of a dataclass has the wrong type or a number that is not finite."""
     for field in fields(config):
         value, wanted = getattr(config, field.name), (int, float) if field.type is float else field.type
         fits = wanted is Any or isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool))
@@ -175,5 +176,5 @@ def _check_types(config):
 
 
 def _tuples(values):
-    """JSON has lists where our configs have tuples."""
+    """Convert the lists of JSON to the tuples of the configs."""
     return {name: tuple(x) if isinstance(x, list) else x for name, x in values.items()}

@@ -1,4 +1,4 @@
-"""Named arrays that are views of ONE flat buffer, so that an optimiser, clipping or a checkpoint is one operation."""
+"""Named arrays that are views of one flat buffer, so that an optimiser step, clipping or a checkpoint is one operation."""
 
 from math import prod
 
@@ -8,10 +8,10 @@ from satnp.arrays.backend import xp_of
 
 
 class Parameters:
-    """`p.W_a` or `p["W_a"]` is a view into `p.flat`; writing to one writes to the other.
+    """`p.W_a` or `p["W_a"]` is a view of `p.flat`; a write to one changes the other.
 
-    Parameters(shapes) with shapes {name: shape} makes zeros; give `flat` to lay the names over an existing buffer.
-    Names with a dot group: `p.part("encoder")` holds what is called `encoder.*`, without the prefix, same memory.
+    Parameters({name: shape}) allocates zeros; pass `flat` to use an existing buffer. A dot in a name makes a group:
+    `p.part("encoder")` returns the parameters `encoder.*`, without the prefix, as views of the same memory.
     """
 
     def __init__(self, shapes, xp=np, dtype=np.float32, flat=None):
@@ -20,24 +20,24 @@ class Parameters:
         self.flat = xp.zeros(size, dtype=dtype) if flat is None else flat
         if self.flat.shape != (size,):
             raise ValueError(f"flat has shape {self.flat.shape}, the named arrays need ({size},)")
-        self._views, start = {}, 0
+        self._views, self._stacks, start = {}, {}, 0
         for name, shape in self.shapes.items():
             self._views[name] = self.flat[start : start + prod(shape)].reshape(shape)
             start += prod(shape)
 
     @classmethod
     def of(cls, arrays):
-        """Parameters with copies of the host `arrays` {name: array}, all of one dtype."""
+        """Return Parameters with copies of the host `arrays` {name: array}, all of one dtype."""
         flat = np.concatenate([np.ravel(x) for x in arrays.values()]) if arrays else np.zeros(0, np.float32)
         return cls({name: x.shape for name, x in arrays.items()}, flat=flat)
 
     @classmethod
     def join(cls, **parts):
-        """One buffer for several Parameters: join(encoder=a, decoder=b) has names encoder.*, decoder.*"""
+        """Copy several Parameters to one buffer: join(encoder=a, decoder=b) has the names encoder.*, decoder.*"""
         return cls.of({f"{part}.{name}": x for part, p in parts.items() for name, x in p.items()})
 
     def part(self, prefix):
-        """The Parameters called `prefix.*`, as a view of the same memory; they must lie side by side, as join lays them."""
+        """Return the parameters `prefix.*` as views of the same memory. They must be adjacent in `flat`, as after `join`."""
         names = [name for name in self.shapes if name.startswith(prefix + ".")]
         before = 0
         for name in self.shapes:
@@ -48,37 +48,49 @@ class Parameters:
         return Parameters(shapes, flat=self.flat[before : before + sum(map(prod, shapes.values()))])
 
     def before(self, prefix):
-        """The Parameters that lie before the first one called `prefix.*`, as a view of the same memory."""
+        """Return the parameters before the first `prefix.*`, as views of the same memory."""
         first = next(k for k, name in enumerate(self.shapes) if name.startswith(prefix + "."))
         shapes = dict(list(self.shapes.items())[:first])
         return Parameters(shapes, flat=self.flat[: sum(map(prod, shapes.values()))])
 
     def since(self, prefix):
-        """The Parameters from the first one called `prefix.*` to the last, as a view of the same memory."""
+        """Return the parameters from the first `prefix.*` to the end, as views of the same memory."""
         skipped = self.before(prefix)
         shapes = {name: shape for name, shape in self.shapes.items() if name not in skipped.shapes}
         return Parameters(shapes, flat=self.flat[len(skipped.flat) :])
 
     def stacked(self, *names):
-        """Matrices that follow each other and have the same columns, as one matrix of all their rows; the same memory."""
-        before, columns = 0, self.shapes[names[0]][1]
-        for name in self.shapes:
-            if name == names[0]:
-                break
-            before += prod(self.shapes[name])
+        """Return adjacent matrices with the same number of columns as one matrix of all their rows, a view.
+
+        Raises ValueError for matrices that do not follow each other in the buffer: a view would have other numbers in it.
+        """
+        if names not in self._stacks:
+            self._stacks[names] = self._stack(names)
+        return self._stacks[names]
+
+    def _stack(self, names):
+        order, columns = list(self.shapes), self.shapes[names[0]][1]
+        first = order.index(names[0])
+        if order[first : first + len(names)] != list(names) or any(self.shapes[n][1:] != (columns,) for n in names):
+            found = ", ".join(f"{n} {self.shapes[n]}" for n in order[first : first + len(names)])
+            raise ValueError(
+                f"cannot stack {', '.join(names)}: the buffer holds {found} there; name matrices that follow each other and "
+                "have the same number of columns"
+            )
+        before = sum(prod(self.shapes[name]) for name in order[:first])
         rows = sum(self.shapes[name][0] for name in names)
         return self.flat[before : before + rows * columns].reshape(rows, columns)
 
     def on(self, flat):
-        """The same names over another flat buffer."""
+        """Return Parameters with the same names and shapes on another flat buffer."""
         return Parameters(self.shapes, flat=flat)
 
     def zeros_like(self):
-        """Zeros with the same names, for gradients and moments."""
+        """Return zeros with the same names and shapes, for gradients and the moments of an optimiser."""
         return self.on(xp_of(self.flat).zeros_like(self.flat))
 
     def add(self, **arrays):
-        """self[name] += x for each; `p.name[...] += x` would also copy the sum onto itself."""
+        """self[name] += x for each name. (`p.name[...] += x` would also copy the sum onto itself.)"""
         for name, x in arrays.items():
             view = self._views[name]
             view += x

@@ -1,5 +1,10 @@
-"""Annotations become words. One file a paper; all keep the contract of captioners/contract.py."""
+"""Annotations become words. One file a paper; every captioner keeps the contract of captioners/contract.py."""
 
-from satnp.captioners import show_attend_tell
+from satnp.captioners import adaptive, show_and_tell, show_attend_tell, top_down
 
-CAPTIONERS = {"show_attend_tell": show_attend_tell}
+CAPTIONERS = {
+    "show_attend_tell": show_attend_tell,
+    "show_and_tell": show_and_tell.captioner,
+    "adaptive": adaptive.captioner,
+    "top_down": top_down.captioner,
+}

@@ -1,45 +1,51 @@
-"""The contract that training, decoding, evaluation and figures know a captioner by. A captioner is a module with
+"""The contract: all that training, decoding, evaluation and figures know of a captioner. A captioner is a module, or an
+object such as recurrent.Recurrent, with
 
-    Config                                    frozen dataclass: sizes and choices, the paper's values as defaults
-    Noise, draw_noise(config, T, N, L, rng)   what is random in a pass (dropout masks, locations), host arrays: (N,), or
-                                              (T, S*N, ...) sample by sample
-    shapes(config) -> {name: shape}           of its parameters
+    Config                                    frozen dataclass: sizes and choices, with the paper's values as defaults
+    Noise, draw_noise(config, T, N, L, rng)   all random numbers of a forward pass (dropout masks, locations), as host
+                                              arrays (N,), or (T, S*N, ...) sample by sample
+    shapes(config) -> {name: shape}           of the parameters
     init(config, rng) -> Parameters
-    forward(params, config, batch, noise) -> loss, cache      cache.nll is the loss without penalties, nats a caption
-    backward(cache, grads, frozen) -> dannotations            adds into grads; None where the encoder is frozen. It lets go
-                                              what it has used: give it a cache that you hold no more, and its memory is free
-    diagnostics(cache.told) -> {name: ()}                     means over a pass that a log should keep
-    weights(cache.told) -> {name: ()}                         of these means, and of the baseline if there is one, in those
-                                              of several passes as one; `told` is what is small in a cache
-    decoding_noise(config, N, L, steps, rng)                  what is random in decoding, a host array, or None
+    forward(params, config, batch, noise) -> loss, cache      cache.nll is the loss without penalties, in nats a caption
+    backward(cache, grads, frozen) -> dannotations            adds to grads; returns None if the encoder is frozen. Frees
+                                              parts of the cache after use, if the caller holds no reference to it
+    diagnostics(cache.told) -> {name: ()}     statistics of a forward pass for the log; `told` is the small part of the cache
+    weights(cache.told) -> {name: ()}         the count that each statistic, and the baseline, is a mean over: the trainer
+                                              averages the statistics of several ranks by them
+    decoding_noise(config, N, L, steps, rng)  all random numbers of decoding, a host array, or None
     start(params, config, annotations, noise) -> State        decoding: N captions without a word, one a photo
     step(params, config, state, words, parents) -> log_probs (R, V), State, look (R, L)
-                                              R captions: those of `parents` (R,) in State with one of words (R,) more,
-                                              photo by photo; both on the host. look is where it looked
+                                              continues caption parents[r] of State with words[r]; parents and words (R,)
+                                              are host arrays, ordered by photo. look says where each caption looked,
+                                              None for a captioner without attention
 
-What training remembers from one pass to the next (a moving baseline) comes in as noise.baseline and goes out as
-cache.baseline (and told.baseline), all (); None where there is nothing yet.
+The state that training carries from one pass to the next (a moving baseline) enters as noise.baseline and leaves as
+cache.baseline and told.baseline, each () or None.
 """
 
 from typing import NamedTuple
 
 
 class Batch(NamedTuple):
-    """What a minibatch says.
+    """A minibatch: annotations (N, L, D), captions (N, T+1) int with <start> first and <end> last, mask (N, T).
 
-    annotations (N, L, D), captions (N, T+1) int with <start> first and <end> last, mask (N, T) 1 where a word counts.
+    mask is 1 where a word counts. weights (N, T), of any sign, replace mask / N as the weight of each word's -log p
+    (self-critical training: Rennie et al. 2017). given (N, T) replaces captions[:, :-1] as the words that the captioner
+    reads (scheduled sampling: Bengio et al. 2015).
     """
 
     annotations: object
     captions: object
     mask: object
+    weights: object = None
+    given: object = None
 
 
 class State(NamedTuple):
-    """Where decoding stands with R captions of N photos, any number of each.
+    """Decoding: R captions of N photos, any number of captions for each.
 
-    `photo` holds arrays (N, ...) that a photo's captions share, `captions` arrays (R, ...), a row for each; photos (R,)
-    says whose it is, rising, on the host.
+    `photo` holds what the captions of a photo share, arrays (N, ...); `captions` arrays (R, ...), a row for each caption;
+    photos (R,), a host array in rising order, is the photo of each caption.
     """
 
     photo: tuple

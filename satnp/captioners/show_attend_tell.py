@@ -50,39 +50,30 @@ import numpy as np
 
 from satnp.arrays.backend import to_device, xp_of
 from satnp.arrays.elementwise import elementwise
-from satnp.arrays.parameters import Parameters
 from satnp.arrays.products import few_rows_product, for_few_rows
+from satnp.captioners.config import Validated
 from satnp.captioners.contract import State
-from satnp.errors import InputError
-from satnp.estimators import (
-    after,
-    draw,
-    entropy,
-    entropy_gradient,
-    leave_one_out,
-    local_expectation,
-    moving_average,
-    reinforce,
-    straight_through,
-    to_go,
-    total,
+from satnp.captioners.f_att import (
+    attention_keys,
+    attention_keys_backward,
+    attention_look_backward,
+    attention_query_backward,
+    attention_scores_forward,
+    beam_scores,
 )
+from satnp.captioners.hard_attention import choices_forward, for_each_sample, look_ahead
+from satnp.captioners.initialise import initialise
+from satnp.errors import InputError
+from satnp.estimators import entropy, straight_through, total
+from satnp.estimators.choices import choose, reward, score_gradients
 from satnp.layers import (
     SoftmaxCache,
-    additive_keys_backward,
-    additive_look_backward,
-    additive_query_backward,
-    additive_scores_forward,
     affine_forward,
-    beam_additive_scores,
     beam_products,
     context_forward,
     context_weights_backward,
     deep_output_backward,
     deep_output_forward,
-    dot_keys_backward,
-    dot_query_backward,
-    dot_scores_forward,
     doubly_stochastic_backward,
     doubly_stochastic_forward,
     dropout_backward,
@@ -90,7 +81,6 @@ from satnp.layers import (
     dropout_mask,
     embedding_backward,
     embedding_forward,
-    exponentials,
     gate_backward_preactivation,
     gate_forward,
     initial_state_backward,
@@ -98,6 +88,7 @@ from satnp.layers import (
     log_softmax,
     lstm_cell_backward,
     lstm_cell_forward,
+    rows,
     soft_attention,
     softmax_backward,
     softmax_forward,
@@ -105,11 +96,9 @@ from satnp.layers import (
     vocabulary_forward,
 )
 
-LARGEST = 1_000_000  # of the sizes below
-
 
 @dataclass(frozen=True)
-class Config:
+class Config(Validated):
     """Sizes (see the symbols in the README) and choices; the defaults are the paper's."""
 
     V: int
@@ -136,23 +125,16 @@ class Config:
     decoding: str = "expectation"     # expectation, argmax or sampling
 
     def __post_init__(self):
+        super().__post_init__()
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise InputError(f"{name} is {getattr(self, name)!r}; choose {', '.join(choices[:-1])} or {choices[-1]}")
         if self.f_att == "dot" and self.D != self.H:
             raise InputError(f"f_att dot needs D = H, but D is {self.D} and H is {self.H}; choose general")
-        for name in ("V", "D", "M", "H", "A", "samples"):
-            if not 1 <= getattr(self, name) <= LARGEST:
-                raise InputError(f"{name} is {getattr(self, name)}; choose 1 to {LARGEST}")
-        for name in ("penalty", "reward_weight", "entropy_weight"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise InputError(f"{name} is {getattr(self, name)}; choose 0 or more")
         if not 0 < self.temperature < float("inf"):
             raise InputError(f"temperature is {self.temperature}; choose a number above 0")
         if not 0 <= self.coin_chance <= 1:
             raise InputError(f"coin_chance is {self.coin_chance}; choose a chance from 0 to 1")
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"dropout is {self.dropout}; choose a rate from 0 to below 1")
         if self.hard and self.baseline == "leave_one_out" and self.samples < 2:
             raise InputError("baseline leave_one_out compares samples of one caption; choose samples of 2 or more")
 
@@ -237,17 +219,24 @@ class Told(NamedTuple):
     baseline: object
 
 
-class Hard(NamedTuple):
-    """What hard attention keeps of a pass, N being S times the captions: scores (T, N, L), gumbel (T, N, L),
-    expected (N,), log_p (T, N) and mask (T, N) of the words, ahead (T, N, L) or None, and the baseline () it met."""
+class Loop(NamedTuple):
+    """What the loop over time makes; see Cache."""
 
-    scores: object
-    gumbel: object
-    expected: object
-    log_p: object
-    mask: object
-    ahead: object
-    baseline: object
+    hz: object
+    alphas: object
+    looks: object
+    scores: object      # (T, N, L), e_t; None with soft attention
+    queries: object
+    steps: list
+
+
+class LoopGradients(NamedTuple):
+    dgates: object      # (T, N, 4H), at the LSTM's affine map
+    dgate: object       # (T, N, G), at the gate's affine map
+    dcontext: object    # (T, N, D)
+    dscores: object     # (T, N, L)
+    dqueries: object    # (T, N, A), or None
+    dstate: tuple       # dh_0 (N, H), dc_0 (N, H)
 
 
 class Step(NamedTuple):
@@ -276,22 +265,8 @@ def shapes(config):
 
 
 def init(config, rng):
-    """Parameters on the host, float32: N(0, 1 / fan-in), W_h orthogonal a gate, biases 0."""
-    params = Parameters(shapes(config))
-    for name, x in params.items():
-        if name == "E":
-            x[...] = rng.standard_normal(x.shape) / np.sqrt(x.shape[1])
-        elif name == "W_h":
-            for gate in range(4):
-                x[:, gate * config.H : (gate + 1) * config.H] = _orthogonal(rng, config.H)
-        elif not name.startswith(("b", "c")):
-            x[...] = rng.standard_normal(x.shape) / np.sqrt(x.shape[0])
-    return params
-
-
-def _orthogonal(rng, H):
-    q, r = np.linalg.qr(rng.standard_normal((H, H)))
-    return q * np.sign(np.diag(r))
+    """Parameters on the host, float32: N(0, 1 / fan-in), W_h orthogonal for each gate, biases 0."""
+    return initialise(shapes(config), rng)
 
 
 def draw_noise(config, T, N, L, rng):
@@ -316,31 +291,64 @@ def draw_noise(config, T, N, L, rng):
 
 
 def forward(params, config, batch, noise):
-    """Loss of a batch; with hard attention and S samples, the mean over the samples.
+    """Loss of a minibatch. With hard attention and S samples a caption, the mean over the samples.
 
-    batch: annotations (N, L, D), captions (N, T+1), mask (N, T); noise from draw_noise -> loss (), cache
+    batch: Batch with annotations (N, L, D), captions (N, T+1), mask (N, T); noise from draw_noise -> loss (), cache
 
-    Units: nats a caption.
+    Units: nats a caption. Source: Xu et al. 2015, eq. 14.
     """
-    p, xp = params, xp_of(batch.annotations)
+    p, xp, H = params, xp_of(batch.annotations), config.H
     if config.hard and noise.gumbel is not None:
-        batch, noise = _for_each_sample(config.samples, batch, noise)
-    annotations = batch.annotations
-    N, L, D = annotations.shape
-    y_prev, y = batch.captions[:, :-1].T, batch.captions[:, 1:].T
-    mask = batch.mask.T
-    T, H = len(y), config.H
+        batch, noise = for_each_sample(config.samples, batch, noise)
+    annotations, mask, y = batch.annotations, batch.mask.T, batch.captions[:, 1:].T
+    y_prev = batch.captions[:, :-1] if batch.given is None else batch.given
+    T, N = mask.shape
 
-    # before the loop: all that the photo and the given words decide
-    words, embedding = embedding_forward(y_prev.ravel(), p.E)
-    words, words_dropout = dropout_forward(words, _rows(noise.words))
+    # before the loop: everything that depends only on the photo and on the given words
+    words, embedding = embedding_forward(y_prev.T.ravel(), p.E)
+    words, words_dropout = dropout_forward(words, rows(noise.words))
     word_gates = words @ p.W_x
     word_gates += p.b
     word_gates = word_gates.reshape(T, N, 4 * H)
     keys, F = attention_keys(p, config, annotations)
-    (h, c), start = initial_state_forward(annotations, p.W_h0, p.b_h0, p.W_c0, p.b_c0)
+    state, start = initial_state_forward(annotations, p.W_h0, p.b_h0, p.W_c0, p.b_c0)
 
-    # the loop: what depends on h_{t-1}; what all steps make of a kind lies side by side, and in hz h_{t-1} beside z_t
+    loop = loop_forward(p, config, annotations, keys, F, word_gates, state, noise)
+    hz, alphas = loop.hz, loop.alphas
+
+    # after the loop: the words that all states predict
+    h_out, state_dropout = dropout_forward(rows(hz[1:, :, :H]), rows(noise.state))
+    hidden, deep = deep_output_forward(words, h_out, rows(hz[:-1, :, H:]), p.L_h, p.L_z, p.b_m)
+    hidden, hidden_dropout = dropout_forward(hidden, rows(noise.hidden))
+    weights = mask.ravel() / N if batch.weights is None else batch.weights.T.ravel()
+    loss, vocabulary = vocabulary_forward(hidden, p.L_o, p.b_o, y.ravel(), weights)
+    nll = loss if batch.weights is None else -xp.dot(mask.ravel() / N, vocabulary.log_p)
+    penalty, doubly = doubly_stochastic_forward(alphas, mask)
+    loss = loss + config.penalty * penalty
+
+    hard, baseline = None, noise.baseline
+    if config.hard and noise.gumbel is not None:
+        log_p, ahead = vocabulary.log_p.reshape(T, N), None
+        if config.estimator == "local_expectation":
+            ahead = look_ahead(p, config, annotations, word_gates, words, hz[:-1, :, :H], loop.steps, noise, y)
+        cost, hard, baseline = choices_forward(config, noise, loop.scores, alphas, loop.looks, log_p, mask, ahead)
+        loss = loss + cost
+    dropouts = words_dropout, state_dropout, hidden_dropout
+    return loss, Cache(
+        p, config, annotations, nll, alphas, loop.looks, hz, loop.queries, loop.steps, start, embedding, dropouts, words,
+        deep, vocabulary, doubly, hard, baseline,
+    )  # fmt: skip
+
+
+def loop_forward(p, config, annotations, keys, F, word_gates, state, noise):
+    """The loop over time: only what depends on h_{t-1}.
+
+    annotations (N, L, D), keys and F from attention_keys, word_gates (T, N, 4H), state (h_0, c_0) -> Loop
+
+    The arrays of all steps are written side by side; in hz, h_{t-1} beside z_t.
+    """
+    (h, c), xp, H = state, xp_of(annotations), config.H
+    T, (N, L, D) = len(word_gates), annotations.shape
     hz = xp.empty((T + 1, N, H + D), dtype=h.dtype)
     alphas = xp.empty((T, N, L), dtype=h.dtype)
     queries = xp.empty((T, N, config.A), dtype=h.dtype) if config.f_att == "additive" else None
@@ -362,69 +370,71 @@ def forward(params, config, batch, noise):
         _, gate_cache = gate_forward(h, context, p.W_beta, p.b_beta, out=hz[t, :, H:])  # z_t
         (h, c), cell_cache = lstm_cell_forward(few_rows_product(hz[t], W_hz), c, word_gates[t])
         hz[t + 1, :, :H] = h
-        gate_cache = gate_cache._replace(h=None)  # hz has it
+        gate_cache = gate_cache._replace(h=None)  # h is in hz
         steps.append(Step(scores_cache, SoftmaxCache(alpha), gate_cache, cell_cache))
-    del W_hz  # as large as the weights
-
-    # after the loop: the words that all states predict
-    h_out, state_dropout = dropout_forward(_rows(hz[1:, :, :H]), _rows(noise.state))
-    hidden, deep = deep_output_forward(words, h_out, _rows(hz[:-1, :, H:]), p.L_h, p.L_z, p.b_m)
-    hidden, hidden_dropout = dropout_forward(hidden, _rows(noise.hidden))
-    nll, vocabulary = vocabulary_forward(hidden, p.L_o, p.b_o, y.ravel(), mask.ravel() / N)
-    penalty, doubly = doubly_stochastic_forward(alphas, mask)
-    loss = nll + config.penalty * penalty
-
-    hard, baseline = None, noise.baseline
-    if config.hard and noise.gumbel is not None:
-        log_p = vocabulary.log_p.reshape(T, N)
-        ahead = None
-        if config.estimator == "local_expectation":
-            ahead = look_ahead(p, config, annotations, word_gates, words, hz[:-1, :, :H], steps, noise, y)
-        baseline = xp.zeros((), dtype=mask.dtype) if baseline is None else baseline
-        hard = Hard(all_scores, noise.gumbel, noise.expected, log_p, mask, ahead, baseline)
-        baseline = moving_average(baseline, _reward(config, total, hard)[0], 1 - noise.expected)
-        loss = loss - config.entropy_weight * (mask * entropy(all_scores)).sum() / N
-    dropouts = words_dropout, state_dropout, hidden_dropout
-    return loss, Cache(
-        p, config, annotations, nll, alphas, looks, hz, queries, steps, start, embedding, dropouts, words,
-        deep, vocabulary, doubly, hard, baseline,
-    )  # fmt: skip
+    return Loop(hz, alphas, looks, all_scores, queries, steps)
 
 
 def backward(cache, grads, frozen=False):
-    """Adds dloss/dparams into `grads` -> dannotations (N, L, D), or None where the encoder is frozen.
+    """Adds dloss/dparams into `grads` -> dannotations (N, L, D), or None if the encoder is frozen.
 
-    Of a cache that nobody else holds, what is large is let go when it has been used.
+    Large parts of the cache are freed after their last use, if the caller holds no reference to the cache.
     """
-    p, config, annotations, g = cache.params, cache.config, cache.annotations, grads
+    p, config, g = cache.params, cache.config, grads
     words_dropout, state_dropout, hidden_dropout = cache.dropouts
-    hard = cache.hard
-    xp = xp_of(annotations)
     T, N, L = cache.alphas.shape
     D, H = config.D, config.H
 
     # after the loop, backwards
     dalphas = doubly_stochastic_backward(config.penalty, cache.doubly)
-    dscores_hard = None if hard is None else score_gradients(config, cache)
     dhidden, dL_o, db_o = vocabulary_backward(1.0, cache.vocabulary)
-    cache = cache._replace(vocabulary=None)  # the largest of it, (T*N, V)
+    cache = cache._replace(vocabulary=None)  # its largest part, (T*N, V)
     g.add(L_o=dL_o, b_o=db_o)
-    del dL_o  # a gradient as large as the vocabulary is not kept
+    del dL_o  # as large as the vocabulary's weights
     dhidden = dropout_backward(dhidden, hidden_dropout)
     dwords, dh_out, dz_out, dL_h, dL_z, db_m = deep_output_backward(dhidden, cache.deep)
     g.add(L_h=dL_h, L_z=dL_z, b_m=db_m)
     dh_out = dropout_backward(dh_out, state_dropout).reshape(T, N, H)
-    dz_out = dz_out.reshape(T, N, D)
 
-    # the loop, backwards
+    loop = loop_backward(cache, dh_out, dz_out.reshape(T, N, D), dalphas)
+
+    # before the loop, backwards, with each weight gradient as one product over all steps
+    dannotations, dW_h0, db_h0, dW_c0, db_c0 = initial_state_backward(loop.dstate, cache.start)
+    g.add(W_h0=dW_h0, b_h0=db_h0, W_c0=dW_c0, b_c0=db_c0)
+    hz, dgates, dgate = rows(cache.hz[:-1]), rows(loop.dgates), rows(loop.dgate)
+    loop = loop._replace(dgates=None)
+    h_prev = hz[:, :H]
+    dwords += dgates @ p.W_x.T
+    g.add(W_x=cache.words.T @ dgates, b=dgates.sum(axis=0), W_beta=h_prev.T @ dgate, b_beta=dgate.sum(axis=0))
+    dW_hz = g.stacked("W_h", "W_z")
+    dW_hz += hz.T @ dgates
+    del dgates  # the largest array that the loop has made
+    g.add(E=embedding_backward(dropout_backward(dwords, words_dropout), cache.embedding))
+    dannotations_att = attention_keys_backward(p, config, cache, h_prev, loop.dscores, loop.dqueries, g, frozen)
+    if frozen:
+        return None
+    dannotations_context = cache.looks.transpose(1, 2, 0) @ loop.dcontext.transpose(1, 0, 2)
+    dannotations = _sum(dannotations, dannotations_context, dannotations_att)
+    return dannotations if cache.hard is None else dannotations.reshape(config.samples, -1, L, D).sum(axis=0)
+
+
+def loop_backward(cache, dh_out, dz_out, dalphas):
+    """The loop over time, backwards: what h_{t-1} and c_{t-1} need now; the gradients at all steps' layers are kept.
+
+    cache of forward; upstream gradients dh_out (T, N, H) and dz_out (T, N, D) from the output layer, dalphas (T, N, L)
+    from the penalty -> LoopGradients
+    """
+    p, config, annotations, hard = cache.params, cache.config, cache.annotations, cache.hard
+    (T, N, L), H, xp = cache.alphas.shape, config.H, xp_of(annotations)
+    dscores_hard = None if hard is None else score_gradients(config, hard)
     W_hz = p.stacked("W_h", "W_z")
     dgates, dgate, dcontext, dscores = (
-        xp.empty((T, N, size), dtype=dh_out.dtype) for size in (4 * H, p.W_beta.shape[1], D, L)
+        xp.empty((T, N, size), dtype=dh_out.dtype) for size in (4 * H, p.W_beta.shape[1], config.D, L)
     )
     dqueries = None if cache.queries is None else xp.empty_like(cache.queries)
-    nothing = xp.zeros((N, H), dtype=dh_out.dtype)
-    dh_out = [nothing, *dh_out]  # dh_out[t] is that of h_t; no word hears h_0
-    dh, dc = dh_out[T], nothing
+    zeros = xp.zeros((N, H), dtype=dh_out.dtype)
+    dh_out = [zeros, *dh_out]  # dh_out[t] belongs to h_t; the output layer does not read h_0
+    dh, dc = dh_out[T], zeros
     for t in reversed(range(T)):
         step, dquery = cache.steps[t], None if dqueries is None else dqueries[t]
         _, dc = lstm_cell_backward((dh, dc), step.cell, out=dgates[t])
@@ -434,7 +444,7 @@ def backward(cache, grads, frozen=False):
         if hard is None:
             dalpha = context_weights_backward(dcontext[t], annotations, dalphas[t])
             dh_att = attention_look_backward(p, config, dalpha, step, out=(dscores[t], dquery))
-        else:  # the likelihood stops at a location that was drawn
+        else:  # the likelihood's gradient stops at a location that was drawn
             expected, dlook = hard.expected[:, None], context_weights_backward(dcontext[t], annotations)
             dscores[t] = softmax_backward(expected * dlook + dalphas[t], step.softmax) + dscores_hard[t]
             if config.estimator == "gumbel_st":
@@ -442,24 +452,7 @@ def backward(cache, grads, frozen=False):
                 dscores[t] += straight_through(dsample, hard.scores[t], hard.gumbel[t], config.temperature)
             dh_att = attention_query_backward(p, config, dscores[t], step.scores, out=dquery)
         dh = _to_state(dh_out[t], dhz[:, :H], dh_att, *_outer(dgate[t], p.W_beta))
-
-    # before the loop, backwards, with every weight gradient as one product over all steps
-    dannotations, dW_h0, db_h0, dW_c0, db_c0 = initial_state_backward((dh, dc), cache.start)
-    g.add(W_h0=dW_h0, b_h0=db_h0, W_c0=dW_c0, b_c0=db_c0)
-    hz, dgates, dgate = _rows(cache.hz[:-1]), _rows(dgates), _rows(dgate)
-    h_prev = hz[:, :H]
-    dwords += dgates @ p.W_x.T
-    g.add(W_x=cache.words.T @ dgates, b=dgates.sum(axis=0), W_beta=h_prev.T @ dgate, b_beta=dgate.sum(axis=0))
-    dW_hz = g.stacked("W_h", "W_z")
-    dW_hz += hz.T @ dgates
-    del dgates  # the largest that the loop made
-    g.add(E=embedding_backward(dropout_backward(dwords, words_dropout), cache.embedding))
-    dannotations_att = attention_keys_backward(p, config, cache, h_prev, dscores, dqueries, g, frozen)
-    if frozen:
-        return None
-    dannotations_context = cache.looks.transpose(1, 2, 0) @ dcontext.transpose(1, 0, 2)
-    dannotations = _sum(dannotations, dannotations_context, dannotations_att)
-    return dannotations if hard is None else dannotations.reshape(config.samples, -1, L, D).sum(axis=0)
+    return LoopGradients(dgates, dgate, dcontext, dscores, dqueries, (dh, dc))
 
 
 @elementwise
@@ -479,15 +472,18 @@ def _sum(a, b, c):
 
 
 def _outer(dgate, W):
-    """Two factors whose broadcast product is dgate W^T, (N, H): the one gate of a row needs no matrix product."""
+    """Two factors whose broadcast product is dgate W^T, (N, H): with one gate a row, no matrix product is needed."""
     return (dgate, W.T) if W.shape[1] == 1 else (dgate @ W.T, 1.0)
 
 
 def diagnostics(told):
-    """{name: ()} of a pass: the entropy of alpha_t in nats and beta_t, means over the words. With hard attention also the
-    share of the images at their expected value, the mean reward of the others in nats, and the baseline that it met."""
+    """Statistics of a forward pass, {name: ()}: the entropy of alpha_t in nats and beta_t, as means over the words.
+
+    With hard attention also the share of the images that used their expected value, the mean reward of the other images
+    in nats, and the baseline that the rewards were compared with.
+    """
     xp, hard, mask = xp_of(told.alphas), told.hard, told.mask
-    # a softmax forgets what is added to all scores, so log alpha does for them
+    # softmax is invariant to a constant added to all scores, so log alpha serves as the scores
     scores = xp.log(xp.maximum(told.alphas, 1e-30)) if hard is None else hard.scores
     beta = xp.stack([beta.mean(axis=1) for beta in told.betas])
     found = {
@@ -495,130 +491,33 @@ def diagnostics(told):
         "beta": (mask * beta).sum() / mask.sum(),
     }
     if hard is not None:
-        reward, sampled = _reward(told.config, total, hard)[0], 1 - hard.expected
-        found["reward"] = (sampled * reward).sum() / xp.maximum(sampled.sum(), 1)
+        rewards, sampled = reward(told.config, total, hard)[0], 1 - hard.expected
+        found["reward"] = (sampled * rewards).sum() / xp.maximum(sampled.sum(), 1)
         found["baseline"] = hard.baseline
         found["expected"] = hard.expected.mean()
     return found
 
 
 def weights(told):
-    """{name: ()} of what the means in `diagnostics` and the baseline are over: they make one mean of several passes'."""
+    """{name: ()}: the count that each mean in `diagnostics`, and the baseline, is over. The trainer uses the counts to
+    average the statistics of several ranks."""
     words, hard = told.mask.sum(), told.hard
     found = {"alpha_entropy": words, "beta": words}
-    if hard is not None:  # a pass where no image was sampled says next to nothing, and leaves b as it was
+    if hard is not None:  # without a sampled image a pass has no reward and leaves b as it was: a count of almost 0
         sampled = xp_of(hard.mask).maximum((1 - hard.expected).sum(), 1e-20)
         found |= {"reward": sampled, "baseline": sampled, "expected": hard.mask.shape[1]}
     return found
 
 
-def choose(config, scores, alpha, gumbel=None, expected=None):
-    """Where hard attention looks: s_t drawn from alpha_t (N, L), or alpha_t itself where `expected` (N,) is 1.
-
-    Without gumbel (N, L) nothing is drawn: the largest alpha_t where `decoding` says argmax, else alpha_t.
-    """
-    if gumbel is None:
-        return draw(scores, xp_of(scores).zeros_like(alpha)) if config.decoding == "argmax" else alpha
-    sample = draw(scores, gumbel)
-    return sample if expected is None else xp_of(scores).where(expected[:, None] > 0, alpha, sample)
-
-
-def score_gradients(config, cache):
-    """What hard attention adds to dloss/de_t for all steps at once: REINFORCE and entropy -> dscores (T, N, L)"""
-    hard, alphas, looks = cache.hard, cache.alphas, cache.looks
-    share = hard.mask / hard.mask.shape[1]  # of each word in a mean over captions
-    dscores = entropy_gradient(hard.scores, alphas, config.entropy_weight * share)
-    if config.estimator == "gumbel_st":
-        return dscores
-    paid = config.reward_weight * share
-    if config.estimator == "local_expectation":
-        now = paid * (1 - hard.expected) / _words_counted(config, hard)
-        return dscores + local_expectation(now[:, :, None] * hard.ahead, looks, alphas, paid * advantage(config, hard))
-    return dscores + reinforce(looks, alphas, paid * advantage(config, hard))
-
-
-# What a choice is paid with, by estimator: a function of estimators/rewards.py.
-REWARDS = {"reinforce": total, "reward_to_go": to_go, "local_expectation": after}
-
-
-def advantage(config, hard):
-    """r - b of each choice: (T, N)"""
-    part = REWARDS[config.estimator]
-    reward = _reward(config, part, hard)
-    if config.baseline == "none":
-        return reward
-    if config.baseline == "moving_average":
-        # b is of whole captions; a part of one is compared with its share of the words
-        return reward - hard.baseline * part(hard.mask, hard.mask) / _length(hard)
-    T, rows = reward.shape
-    of_samples = reward.reshape(T, config.samples, -1).transpose(1, 0, 2)
-    return reward - leave_one_out(of_samples).transpose(1, 0, 2).reshape(T, rows)
-
-
-def _reward(config, part, hard):
-    return part(hard.log_p, hard.mask) / _words_counted(config, hard)
-
-
-def _words_counted(config, hard):
-    """What a reward is divided by: 1, or the caption's words where it is a mean. (N,)"""
-    return _length(hard) if config.reward == "mean" else 1
-
-
-def _length(hard):
-    """Words of each caption (N,), 1 for one of padding alone."""
-    return xp_of(hard.mask).maximum(hard.mask.sum(axis=0), 1)
-
-
-def look_ahead(p, config, annotations, word_gates, words, h_prev, steps, noise, targets):
-    """What each location would have said: log p(y_t | s_1 .. s_{t-1}, s_t = i) -> (T, N, L)
-
-    L evaluations of cell and output a step, from the state that the drawn path has reached; dropout as in the pass.
-    """
-    xp, (T, N, _) = xp_of(annotations), h_prev.shape
-    L, D = annotations.shape[1:]
-    words = words.reshape(T, N, -1)
-    ahead = xp.empty((T, N, L), dtype=h_prev.dtype)
-
-    def each(x):
-        """(N, K) -> (N*L, K), each row L times"""
-        return None if x is None else xp.repeat(x, L, axis=0)
-
-    for t, step in enumerate(steps):
-        z = (step.gate.beta[:, None] * annotations).reshape(N * L, D)
-        gates = each(word_gates[t] + h_prev[t] @ p.W_h) + z @ p.W_z
-        (h, _), _ = lstm_cell_forward(gates, each(step.cell.c_prev))
-        h, _ = dropout_forward(h, each(None if noise.state is None else noise.state[t]))
-        hidden, _ = deep_output_forward(each(words[t]), h, z, p.L_h, p.L_z, p.b_m)
-        hidden, _ = dropout_forward(hidden, each(None if noise.hidden is None else noise.hidden[t]))
-        logits, _ = affine_forward(hidden, p.L_o, p.b_o)
-        log_p = log_softmax(logits)[xp.arange(N * L), xp.repeat(targets[t], L)]
-        ahead[t] = log_p.reshape(N, L)
-    return ahead
-
-
-def _for_each_sample(S, batch, noise):
-    """The batch S times over, sample by sample; the samples of a caption share its dropout and its coin."""
-    if S == 1:
-        return batch, noise
-    xp = xp_of(batch.mask)
-
-    def again(x, axis):
-        return None if x is None else xp.concatenate([x] * S, axis=axis)
-
-    masks = (again(x, 1) for x in (noise.words, noise.state, noise.hidden))
-    batch = type(batch)(*(again(x, 0) for x in batch))
-    return batch, Noise(*masks, noise.gumbel, again(noise.expected, 0), noise.baseline)
-
-
 def decoding_noise(config, N, L, steps, rng):
-    """Gumbel numbers (N, steps, L) for decoding that draws its locations, on the host; None where nothing is drawn."""
+    """Gumbel numbers (N, steps, L) on the host if decoding samples its locations, else None."""
     if config.hard and config.decoding == "sampling":
         return rng.gumbel(size=(N, steps, L)).astype(np.float32)
     return None
 
 
 def start(params, config, annotations, gumbel=None):
-    """State before the first word: annotations (N, L, D), gumbel from decoding_noise -> State of one caption a photo"""
+    """The decoding State before the first word: annotations (N, L, D), gumbel from decoding_noise -> one caption a photo"""
     (h, c), _ = initial_state_forward(annotations, params.W_h0, params.b_h0, params.W_c0, params.b_c0)
     keys, F = attention_keys(params, config, annotations)
     photo, captions = (annotations, keys, F), (h, c)
@@ -628,21 +527,18 @@ def start(params, config, annotations, gumbel=None):
 
 
 def step(params, config, state, words, parents):
-    """One word more: words (R,) go on with the captions `parents` (R,) of state -> log_probs (R, V), State, look (R, L)
+    """One more word: caption `parents[r]` of `state` is continued with words[r] -> log_probs (R, V), State, look (R, L)
 
-    look is alpha_t with soft attention, and what `decoding` made of it with hard attention. Captions that go on with the
-    same one look alike: what depends on h_{t-1} alone is computed once for them.
+    words (R,), parents (R,). look is alpha_t for soft attention, and what `config.decoding` makes of it for hard attention.
+    What depends only on h_{t-1} is computed once for all captions with the same parent.
     """
     p, (annotations, keys, F, *gumbel), xp = params, state.photo, xp_of(state.photo[0])
     begun, back = np.unique(parents, return_inverse=True)
     photos, begun, back = state.photos[begun], to_device(begun, xp), to_device(back, xp)
-    h, c, *t = (x[begun] for x in state.captions)  # the last where locations are drawn
-    if config.f_att == "additive":
-        scores = beam_additive_scores(keys, F, h @ p.W_s, p.v, p.c_a, photos)
-    else:
-        scores = beam_products(h * _query_scale(config), keys.swapaxes(1, 2), photos)
+    h, c, *t = (x[begun] for x in state.captions)  # t, the number of words, where locations are drawn
+    scores = beam_scores(p, config, keys, F, h, photos)
     look, _ = softmax_forward(scores)
-    if config.hard:  # captions of a photo share its numbers
+    if config.hard:  # the captions of a photo share its Gumbel numbers
         numbers = gumbel[0][to_device(photos, xp), t[0]] if gumbel else None
         look = choose(config, scores, look, numbers)
     z, _ = gate_forward(h, beam_products(look, annotations, photos), p.W_beta, p.b_beta)
@@ -655,76 +551,3 @@ def step(params, config, state, words, parents):
     logits, _ = affine_forward(hidden, p.L_o, p.b_o)
     captions = h, c, *(drawn[back] + 1 for drawn in t)
     return log_softmax(logits), State(state.photo, captions, state.photos[parents]), look[back]
-
-
-def attention_keys(p, config, annotations):
-    """The part of f_att that depends on the photo alone: annotations (N, L, D) -> keys (N, L, A), F
-
-    One of the two is None: of additive keys F from `exponentials`, of the same size, is kept in their place, unless they are
-    too large for it.
-    """
-    if config.f_att == "dot":
-        return annotations, None
-    N, L, D = annotations.shape
-    keys = (annotations.reshape(N * L, D) @ p.W_a).reshape(N, L, -1)
-    if config.f_att == "general":
-        return keys, None
-    keys += p.b_a
-    F = exponentials(keys)
-    return (keys, None) if F is None else (None, F)
-
-
-def attention_keys_backward(p, config, cache, h_prev, dscores, dqueries, g, frozen):
-    """Adds f_att's weight gradients, each for all steps at once -> dannotations (N, L, D), None where frozen
-
-    cache of forward, h_prev (T*N, H), dscores (T, N, L), dqueries (T, N, A)
-    """
-    annotations, (T, N, L), D = cache.annotations, dscores.shape, config.D
-    if config.f_att == "dot" and frozen:
-        return None
-    if config.f_att == "additive":
-        dkeys, dv, dc = additive_keys_backward(dscores, cache.queries, cache.steps[0].scores)
-        g.add(W_s=h_prev.T @ _rows(dqueries), v=dv, c_a=dc, b_a=dkeys.sum(axis=(0, 1)))
-    else:
-        dkeys = dot_keys_backward(dscores, h_prev.reshape(T, N, -1) * _query_scale(config))
-        if config.f_att == "dot":
-            return dkeys
-    dkeys = dkeys.reshape(N * L, -1)
-    g.add(W_a=annotations.reshape(N * L, D).T @ dkeys)
-    return None if frozen else (dkeys @ p.W_a.T).reshape(N, L, D)
-
-
-def attention_scores_forward(p, config, keys, h, F=None, out=None):
-    """e_t = f_att(a, h_{t-1}): keys (N, L, A) and F from attention_keys, h (N, H) -> scores (N, L)
-
-    Additive: `out` (N, A) is where h W_s is written.
-    """
-    if config.f_att == "additive":
-        return additive_scores_forward(keys, xp_of(h).matmul(h, p.W_s, out=out), p.v, p.c_a, F)
-    return dot_scores_forward(keys, h * _query_scale(config))
-
-
-def attention_look_backward(p, config, dalpha, step, out):
-    """dalpha (N, L) -> dh (N, H); dscores (N, L) and the additive dquery (N, A) are written to the two of `out`"""
-    if config.f_att == "additive":
-        _, dquery = additive_look_backward(dalpha, step.softmax.alpha, step.scores, out)
-        return dquery @ p.W_s.T
-    dscores, dquery = out
-    dscores[...] = softmax_backward(dalpha, step.softmax)
-    return attention_query_backward(p, config, dscores, step.scores, dquery)
-
-
-def attention_query_backward(p, config, dscores, cache, out=None):
-    """dscores (N, L) -> dh (N, H); the additive dquery (N, A) is written to `out`"""
-    if config.f_att == "additive":
-        return additive_query_backward(dscores, cache, out) @ p.W_s.T
-    return dot_query_backward(dscores, cache) * _query_scale(config)
-
-
-def _query_scale(config):
-    return config.D**-0.5 if config.f_att == "dot" else 1
-
-
-def _rows(x):
-    """(T, N, H) -> (T*N, H): one product over all steps."""
-    return None if x is None else x.reshape(-1, x.shape[-1])

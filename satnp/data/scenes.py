@@ -1,14 +1,14 @@
 """Rendered scenes: coloured shapes on grey noise, five true captions each, and a score for where the captioner looks.
 
-Every caption names the two leftmost objects, leftmost first; a third is a distractor. The lesson behind that rule:
-alpha_t is made from h_{t-1}, which has read y_{t-2} and not yet y_{t-1}. When "circle" of "a red circle is above ..."
-is about to be said, the state that points has not heard "red". Were the order of the two nouns free, the chosen "red"
-would settle which object is meant one step too late, and no soft attention, however well trained, could know which one
-to point at. In reading order the image alone decides. The rule binds the captions made here, not `is_true`, which
-accepts any two objects that are named rightly.
+Every caption names the two leftmost objects, leftmost first; a third object is a distractor. The order is fixed because
+alpha_t is computed from h_{t-1}, which has read y_{t-2} but not y_{t-1}: before the model says "circle" of "a red circle
+is above ...", the state that chooses the location has not read "red". If either noun could come first, the sampled word
+"red" would decide which object is meant one step too late, and no soft attention, however well trained, could know where
+to look. With the fixed order, the image alone decides. The order applies to the captions made here; `is_true` accepts any
+two objects that are named correctly.
 
-Training never shows a held-out (kind, relation, kind) triple; validation and test scenes show no other. That binds
-every pair of a scene, the distractor's too.
+Training scenes have no held-out (kind, relation, kind) triple; validation and test scenes have only held-out triples.
+This holds for every pair of objects in a scene, including the distractor.
 """
 
 import re
@@ -43,8 +43,8 @@ TEMPLATES = ("{first} {phrase} {second}", "{first} is {phrase} {second}", "there
 PHRASES = {"left of": "left of", "to the left of": "left of", "above": "above", "over": "above",
            "below": "below", "under": "below"}
 
-# One fifth of all triples [kind, relation, kind], spread evenly: of colour, shape, relation, colour and shape any four
-# occur together in training, so only the whole combination is new. "a above b" is the same fact as "b below a".
+# One fifth of all triples [kind, relation, kind] is held out, spread evenly: any four of colour, shape, relation, colour
+# and shape occur together in training, so only the whole combination is new. "a above b" is the same fact as "b below a".
 _first, _second = np.ogrid[: len(KINDS), : len(KINDS)]
 _left, _above = ((_first + 2 * _second + k) % 5 == 0 for k in (0, 1))
 HELD_OUT = np.stack([_left, _above, _above.T], axis=1)
@@ -84,13 +84,13 @@ class ParsedCaption(NamedTuple):
 
 
 def make_scenes(count, split, seed):
-    """`count` scenes of split train, val or test.
+    """Make `count` scenes of the split train, val or test.
 
-    Scene k depends on (k, split, seed) alone: a longer list begins with the shorter one.
+    Scene k depends only on (k, split, seed), so a longer list begins with the shorter one.
     Raises InputError for an unknown split.
     """
     if split not in SPLITS:
-        raise InputError(f"split is {split!r}, wanted one of {', '.join(SPLITS)}: choose one of these.")
+        raise InputError(f"split is {split!r}: choose one of {', '.join(SPLITS)}")
     rng = np.random.default_rng([seed, SPLITS.index(split)])
     allowed = (HELD_OUT != (split == "train")) & ~np.eye(len(KINDS), dtype=bool)[:, None]
     return [_make_scene(f"{split}-{k:05d}", allowed, rng) for k in range(count)]
@@ -106,7 +106,7 @@ def _make_scene(name, allowed, rng):
 
 
 def _layout(rng):
-    """Sizes and boxes of two or three objects, leftmost first, drawn until they are clear of each other."""
+    """Draw sizes and boxes of two or three objects, leftmost first, until none overlap and their relations are clear."""
     n = rng.integers(2, 4)
     sizes = [tuple(SIZES)[i] for i in rng.integers(len(SIZES), size=n)]
     sides = np.array([rng.integers(*SIZES[size], endpoint=True) for size in sizes])
@@ -124,7 +124,7 @@ def _layout(rng):
 
 
 def _choose_kinds(boxes, allowed, rng):
-    """One kind a box, uniform over all choices in which every pair, leftmost first, is an allowed triple."""
+    """Draw one kind per box, uniformly over all choices in which every pair, leftmost first, is an allowed triple."""
     n = len(boxes)
     choices = np.ones((len(KINDS),) * n, dtype=bool)
     for i, j in combinations(range(n), 2):
@@ -135,7 +135,7 @@ def _choose_kinds(boxes, allowed, rng):
 
 
 def _relation(first, second):
-    """The dominant relation of two boxes' centres, None where the first is right of the second."""
+    """Relation of the centres of two boxes along the larger distance; None if the first is right of the second."""
     dx, dy = (second[k] + second[k + 2] - first[k] - first[k + 2] for k in (0, 1))
     if abs(dx) > abs(dy):
         return "left of" if dx > 0 else None
@@ -154,7 +154,7 @@ def _render(things, rng):
 
 @cache
 def _mask(shape, side):
-    """How much of each pixel the shape covers, (side, side, 1) in 0..1: drawn eight times as large, then averaged."""
+    """Fraction of each pixel that the shape covers, (side, side, 1): drawn eight times as large, then averaged."""
     s = 8 * side
     image = Image.new("L", (s, s))
     draw = ImageDraw.Draw(image)
@@ -172,7 +172,7 @@ def _mask(shape, side):
 
 
 def _true_captions(first, second):
-    """Every sentence of the grammar that is true of the two and names `first` first."""
+    """All sentences of the grammar that are true of the two objects and name `first` first."""
     relation = _relation(first.box, second.box)
     phrases = [phrase for phrase, meaning in PHRASES.items() if meaning == relation]
     nouns = [[f"a {thing.colour} {thing.shape}", f"a {thing.size} {thing.colour} {thing.shape}"]
@@ -196,7 +196,7 @@ _PATTERNS = _patterns()
 
 
 def parse(caption):
-    """The ParsedCaption of a sentence of the grammar, None for any other."""
+    """Parse a sentence of the grammar -> ParsedCaption; None for any other sentence."""
     match = next(filter(None, (pattern.fullmatch(caption) for pattern in _PATTERNS)), None)
     if match is None:
         return None
@@ -210,8 +210,8 @@ def parse(caption):
 
 
 def is_true(caption, scene):
-    """Whether the caption parses, names two different objects of the scene with every stated attribute right,
-    and its relation holds for their centres.
+    """True if the caption parses, names two different objects of the scene with the correct attributes, and states a
+    relation that holds for their centres.
     """
     parsed = parse(caption)
     if parsed is None:
@@ -225,48 +225,60 @@ def is_true(caption, scene):
 
 
 def points(caption, alphas, grid, scene):
-    """(hits, nouns): a noun is a hit where the cell with the largest alpha at its step overlaps its object's box.
+    """Count the hits and the nouns of a caption -> (hits, nouns).
 
-    alphas (T, L), alphas[t] belonging to word t; grid (rows, cols) with rows * cols = L. A noun is a shape word,
-    whether or not the caption parses; its object is the one of that shape and of the colour named by the word just
-    before. A noun without such an object is a miss. Raises InputError where alphas do not fit the words or the grid.
+    A noun is a hit if the cell with the largest alpha at its step overlaps the box of its object. alphas (T, L), where
+    alphas[t] belongs to word t; grid (rows, cols) with rows * cols = L. Every shape word is a noun, whether or not the
+    caption parses; its object has that shape and the colour that the word before it names. A noun without such an object
+    is a miss. Raises InputError when alphas do not fit the words or the grid.
     """
     words, (rows, cols) = caption.split(), grid
     alphas = np.asarray(alphas)
     if alphas.ndim != 2 or len(alphas) < len(words) or alphas.shape[1] != rows * cols:
         raise InputError(f"alphas have shape {alphas.shape}, wanted ({len(words)} or more, {rows * cols}) for "
-                         f"{caption!r} on a grid of {rows} x {cols}: pass one row of alpha a word.")
+                         f"{caption!r} on a grid of {rows} x {cols}: pass one row of alpha per word")
     targets = _targets(words, scene)
     hits = sum(thing is not None and _cells(thing.box, grid).ravel()[alphas[t].argmax()] for t, thing in targets)
     return int(hits), len(targets)
 
 
 def _targets(words, scene):
-    """(index of the shape word, the object meant or None) for each noun of a caption."""
+    """[(index of the shape word, its object or None)] of the nouns of a caption."""
     things = {thing.kind: thing for thing in scene.objects}
     before = [None, *words]
     return [(t, things.get((before[t], word))) for t, word in enumerate(words) if word in SHAPES]
 
 
 def _cells(box, grid):
-    """Which cells of the grid overlap the box, bool (rows, cols)."""
+    """Mask of the grid cells that overlap the box, bool (rows, cols)."""
     x0, y0, x1, y1 = box
     rows, cols = (np.arange(n + 1) * SIDE / n for n in grid)
     return np.outer((rows[:-1] < y1) & (rows[1:] > y0), (cols[:-1] < x1) & (cols[1:] > x0))
 
 
 def score(scenes, captions, alphas, grid):
-    """Shares of what one caption a scene got right, beside what a captioner without attention would get.
+    """Score one caption per scene, with the scores that captioners without attention would get.
 
-    true_captions: the caption is true. pointing_accuracy: hits per noun (see `points`).
-    pointing_uniform: expected hits per noun were the cell drawn uniformly. pointing_centre: the same for the central
-    cell (of an even grid the mean over the central cells). constant_caption_true: the scenes of which the one
-    sentence that suits most of them is true. Without a single noun the pointing scores are 0.
-    Raises InputError where there is no scene, or not one caption and one array of alphas a scene.
+    true_captions: share of the captions that are true. pointing_accuracy: hits per noun (see `points`).
+    pointing_uniform: expected hits per noun if the cell were drawn uniformly. pointing_centre: the same for the central
+    cell (for an even grid, the mean over the central cells). constant_caption_true: share of the scenes for which the
+    best constant caption is true. If the captions have no noun, the pointing scores are 0.
+    With alphas None, for a captioner without attention, the pointing scores are left out.
+    Raises InputError when there is no scene, or when the numbers of scenes, captions and arrays of alphas differ.
     """
-    if not len(scenes) == len(captions) == len(alphas) > 0:
-        raise InputError(f"{len(scenes)} scenes, {len(captions)} captions and {len(alphas)} arrays of alphas: "
-                         "pass at least one scene, and one caption and one array of alphas for each.")
+    given = len(captions) if alphas is None else len(alphas)
+    if not len(scenes) == len(captions) == given > 0:
+        raise InputError(f"{len(scenes)} scenes, {len(captions)} captions and {given} arrays of alphas: "
+                         "pass at least one scene, and one caption and one array of alphas for each")
+    scores = {
+        "true_captions": sum(map(is_true, captions, scenes)) / len(scenes),
+        "constant_caption_true": _constant_caption_true(scenes),
+    }
+    return scores if alphas is None else scores | _pointing(scenes, captions, alphas, grid)
+
+
+def _pointing(scenes, captions, alphas, grid):
+    """The pointing scores of `score`."""
     hits = nouns = uniform = centre = 0
     middle = tuple(slice((n - 1) // 2, n // 2 + 1) for n in grid)
     for scene, caption, alpha in zip(scenes, captions, alphas, strict=True):
@@ -276,11 +288,9 @@ def score(scenes, captions, alphas, grid):
         uniform += sum(cells.mean() for cells in found)
         centre += sum(cells[middle].mean() for cells in found)
     return {
-        "true_captions": sum(map(is_true, captions, scenes)) / len(scenes),
         "pointing_accuracy": hits / max(nouns, 1),
         "pointing_uniform": float(uniform / max(nouns, 1)),
         "pointing_centre": float(centre / max(nouns, 1)),
-        "constant_caption_true": _constant_caption_true(scenes),
     }
 
 

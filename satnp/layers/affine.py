@@ -1,4 +1,4 @@
-"""The affine map, the workhorse of every equation."""
+"""The affine layer, which most equations of the model contain."""
 
 from typing import NamedTuple
 
@@ -24,3 +24,8 @@ def affine_backward(dout, cache):
     dW = x.T @ dout
     dx = dout @ W.T
     return dx, dW, db
+
+
+def rows(x):
+    """The same numbers with the steps below each other: x (T, N, H) -> (T*N, H), so that one product covers all steps."""
+    return None if x is None else x.reshape(-1, x.shape[-1])

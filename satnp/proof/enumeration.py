@@ -15,6 +15,7 @@ from satnp.arrays.backend import to_device, to_host, xp_of
 from satnp.arrays.parameters import Parameters
 from satnp.captioners import show_attend_tell as sat
 from satnp.captioners.contract import Batch
+from satnp.estimators import choices, entropy
 from satnp.proof.gradcheck import numeric_gradient
 
 L, T = 3, 3
@@ -64,9 +65,9 @@ def walk(world, paths, expected=0, baseline=0.0, flat=None):
     params = world.params if flat is None else world.params.on(flat)
     xp, rows = xp_of(params.flat), len(paths) // world.config.samples
     gumbel = np.where(np.arange(L) == paths.T[:, :, None], np.inf, 0.0)
-    batch = Batch(*(to_device(np.repeat(x, rows, axis=0), xp) for x in world.batch))
-    noise = (gumbel, np.full(rows, float(expected)), np.array(baseline))
-    noise = sat.Noise(None, None, None, *(to_device(x, xp) for x in noise))
+    batch = Batch(*(to_device(np.repeat(x, rows, axis=0), xp) for x in world.batch[:3]))
+    noise = {"gumbel": gumbel, "expected": np.full(rows, float(expected)), "baseline": np.array(baseline)}
+    noise = sat.Noise(**{name: to_device(x, xp) for name, x in noise.items()})
     return sat.forward(params, world.config, batch, noise)[1]
 
 
@@ -88,7 +89,7 @@ def expected_cost(world, flat=None):
     cache = walk(single(world), PATHS, flat=flat)
     looked = cache.alphas.sum(axis=0) - 1
     cost = -cache.hard.log_p.sum(axis=0) + world.config.penalty * (looked * looked).sum(axis=1)
-    cost = cost - world.config.entropy_weight * sat.entropy(cache.hard.scores).sum(axis=0)
+    cost = cost - world.config.entropy_weight * entropy(cache.hard.scores).sum(axis=0)
     return (path_probabilities(cache) * cost).sum()
 
 
@@ -140,7 +141,7 @@ def moments(paths, estimator, baseline, S):
     """
     p, K = paths.p, paths.scores
     path_part = paths.local if estimator == "local_expectation" else paths.likelihood
-    part = sat.REWARDS[estimator]
+    part = choices.REWARDS[estimator]
     R = part(paths.log_p.T, np.ones(paths.log_p.T.shape)).T  # (P, T)
     b = np.zeros(T)
     if baseline == "moving_average":  # settled at E[r], shared out over the words

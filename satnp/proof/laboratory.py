@@ -84,7 +84,7 @@ def table(seed=0):
 def _gumbel_rows(world, exact, seed):
     """Its noise is continuous, so its mean is over DRAWS; what the noise adds to the distance is taken out again."""
     rng, (groups, size) = np.random.default_rng([seed, 1]), DRAWS
-    batch = Batch(*(np.repeat(x, size, axis=0) for x in world.batch))
+    batch = Batch(*(np.repeat(x, size, axis=0) for x in world.batch[:3]))
     means = []
     for _ in range(groups):
         noise = sat.draw_noise(world.config, T, size, L, rng)
@@ -199,7 +199,7 @@ def approximation(soft, split, photos=100):
 
 def learning_curves(out, xp=np, seed=0, epochs=1):
     """Train each of CURVES on the same scenes from the same parameters -> {name: folder}, or None where interrupted"""
-    preset = find_preset("scenes", "hard")
+    preset = find_preset("scenes", attention="hard")
     train, val = (load_split("scenes", split, seed=seed) for split in ("train", "val"))
     trained = {}
     for name, choices in CURVES.items():

@@ -1,9 +1,9 @@
-"""Show, Attend and Tell step by step, as the paper prints it: every equation at every step, nothing formed in advance.
+"""Show, Attend and Tell step by step, as in the paper: every step computes every equation, and nothing is precomputed.
 
-The same Config, Noise and signatures as satnp/captioners/show_attend_tell.py, whose faster form tests hold equal to this.
-Each comment names the equation of Xu et al. 2015; `backward` takes the lines of `forward` in reverse. Hard attention
-changes where a step looks, and adds `choice_backward`, which tells the scores what the likelihood cannot: a location that
-was drawn has no derivative. Without noise.gumbel nothing is drawn and every step is shown alpha_t.
+Config, Noise and all signatures are those of satnp/captioners/show_attend_tell.py; tests check that this faster form gives
+the same results. Comments name the equations of Xu et al. 2015; `backward` follows the lines of `forward` in reverse.
+With hard attention a step looks at a sampled location. The likelihood has no gradient with respect to a sample, so
+`choice_backward` estimates the gradient with respect to the scores. Without noise.gumbel every step uses alpha_t.
 """
 
 from typing import NamedTuple
@@ -54,8 +54,8 @@ class Step(NamedTuple):
     scores: object
     f_att: object
     softmax: object
-    look: object     # (N, L), what the context was formed with: alpha_t, or s_t
-    ahead: object    # (N, L), log p of this word had each location been looked at; None where no estimator asks
+    look: object     # (N, L), the weights of the context: alpha_t, or the sample s_t
+    ahead: object    # (N, L), log p of this word for each location; None if the estimator does not use it
     embedding: object
     words: object
     word: object
@@ -63,7 +63,7 @@ class Step(NamedTuple):
 
 
 class Word(NamedTuple):
-    """The caches of word_forward, in its order."""
+    """The caches of word_forward, in the order of its calls."""
 
     context: object
     gate: object
@@ -76,8 +76,8 @@ class Word(NamedTuple):
 
 
 class Choices(NamedTuple):
-    """What the gradient of the choices needs to know of the whole caption: gumbel (T, N, L), sampled (N,) which is 1
-    where locations were drawn, log_p (T, N) and mask (T, N) of the words, and the baseline b () that the pass came with."""
+    """The inputs of choice_backward for the whole caption: gumbel (T, N, L); sampled (N,), which is 1 where locations were
+    drawn; log_p (T, N) and mask (T, N) of the words; baseline (), the b of this pass."""
 
     gumbel: object
     sampled: object
@@ -105,7 +105,7 @@ def forward(params, config, batch, noise):
     p, xp = params, xp_of(batch.mask)
     hard = config.hard and noise.gumbel is not None
     S = config.samples if hard else 1
-    annotations, captions, mask = (xp.concatenate([x] * S) for x in batch)  # sample by sample
+    annotations, captions, mask = (xp.concatenate([x] * S) for x in batch[:3])  # S copies of the batch
     N, T = mask.shape
     masks = [[None] * T if x is None else xp.concatenate([x] * S, axis=1) for x in noise[:3]]
     sampled = 1 - xp.concatenate([noise.expected] * S) if hard else None
@@ -141,7 +141,7 @@ def forward(params, config, batch, noise):
 
 
 def backward(cache, grads):
-    """Adds dloss/dparams into `grads` -> dannotations (N, L, D)"""
+    """Add dloss/dparams to `grads` -> dannotations (N, L, D)"""
     p, config, annotations, start, steps, doubly, choices, _ = cache
     g = grads
     xp, (N, L, D) = xp_of(annotations), annotations.shape
@@ -156,7 +156,7 @@ def backward(cache, grads):
         dlogits = cross_entropy_backward(one, step.cross_entropy)
         dannotations_word, dlook, dEy, dh, dc = word_backward(config, dlogits, dh, dc, step.word, g)
         g.E[...] += embedding_backward(dropout_backward(dEy, step.words), step.embedding)
-        dalpha = dalphas[t] + (1 - drawn) * dlook  # the likelihood stops at a location that was drawn
+        dalpha = dalphas[t] + (1 - drawn) * dlook  # no gradient flows through a sampled location
         dscores = softmax_backward(dalpha, step.softmax)
         if choices is not None:
             dscores = dscores + choice_backward(config, drawn * dlook, step, choices, t)
@@ -174,10 +174,11 @@ def backward(cache, grads):
 
 
 def choice_backward(config, dsample, step, choices, t):
-    """What section 4.1 adds to the gradient of step t's scores: dsample (N, L), the likelihood's at s_t -> dscores (N, L)
+    """Estimate the gradient with respect to the scores of step t (section 4.1): dsample (N, L) -> dscores (N, L)
 
-    reinforce pays the choice the whole caption, reward_to_go the words from its own on, local_expectation the words after
-    its own, whose worth it has by expectation; gumbel_st takes the derivative of a softer choice.
+    dsample is the gradient of the loss with respect to s_t. The reward of s_t is log p of all words for reinforce, of the
+    words from step t on for reward_to_go, and of the words after step t for local_expectation, which averages log p
+    of the word of step t over all locations. gumbel_st uses the derivative of a softmax instead of the sample.
     """
     scores, alpha, look = step.scores, step.softmax.alpha, step.look
     weight = choices.mask[t] / len(look)
@@ -194,33 +195,33 @@ def choice_backward(config, dsample, step, choices, t):
 
 
 def reward(config, choices, first=0):
-    """r = sum of log p(y_t) over the words from step `first` on: (N,)"""
+    """r = sum of log p(y_t) over the words from step `first` on, divided by `counted`: (N,)"""
     return (choices.mask * choices.log_p)[first:].sum(axis=0) / counted(config, choices)
 
 
 def counted(config, choices):
-    """What a sum of log p is divided by, (N,): 1, or the number of words where the reward is their mean."""
+    """Return the divisor of a sum of log p, (N,): 1, or the number of words if the reward is a mean."""
     words = length(choices)
     return words if config.reward == "mean" else xp_of(words).ones_like(words)
 
 
 def length(choices):
-    """Words of each caption (N,), 1 for one of padding alone."""
+    """Return the number of words of each caption (N,), or 1 if a caption is padding only."""
     return xp_of(choices.mask).maximum(choices.mask.sum(axis=0), 1)
 
 
 def baseline(config, choices, first):
-    """b that a reward from step `first` on is compared with: (N,)"""
+    """Return the baseline b of the reward from step `first` on: (N,)"""
     words = length(choices)
     if config.baseline == "none":
         return 0 * words
-    if config.baseline == "moving_average":  # b is of whole captions: its share of the words
+    if config.baseline == "moving_average":  # b is for whole captions, so scale it by the share of words
         return choices.baseline * choices.mask[first:].sum(axis=0) / words
     return leave_one_out(reward(config, choices, first).reshape(config.samples, -1)).ravel()
 
 
 def look_ahead(p, annotations, Ey, h, c, state_mask, hidden_mask, y):
-    """What each location would have said: log p(y_t | s_1 .. s_{t-1}, s_t = i) -> (N, L)"""
+    """log p(y_t | s_1 .. s_{t-1}, s_t = i) for each location i: (N, L)"""
     xp, (N, L, _) = xp_of(h), annotations.shape
     log_p = []
     for i in range(L):
@@ -232,7 +233,7 @@ def look_ahead(p, annotations, Ey, h, c, state_mask, hidden_mask, y):
 
 
 def word_forward(p, annotations, look, Ey, h, c, state_mask, hidden_mask):
-    """A step once it is known where it looks: look (N, L), Ey (N, M), h (N, H), c (N, H) -> (logits (N, V), h, c), cache"""
+    """The part of a step after attention: look (N, L), Ey (N, M), h (N, H), c (N, H) -> (logits (N, V), h, c), cache"""
     xp = xp_of(h)
     seen, context = context_forward(look, annotations)  # eq. 9, or 13
     z, gate = gate_forward(h, seen, p.W_beta, p.b_beta)  # eq. 6
@@ -247,7 +248,7 @@ def word_forward(p, annotations, look, Ey, h, c, state_mask, hidden_mask):
 
 
 def word_backward(config, dlogits, dh, dc, cache, g):
-    """dlogits (N, V), dh (N, H), dc (N, H) -> dannotations (N, L, D), dlook (N, L), dEy (N, M), dh, dc; adds into `g`"""
+    """dlogits (N, V), dh (N, H), dc (N, H) -> dannotations (N, L, D), dlook (N, L), dEy (N, M), dh, dc; adds to `g`"""
     M, H = config.M, config.H
     dout, dL_o, db_o = affine_backward(dlogits, cache.vocabulary)
     dout = dropout_backward(dout, cache.hidden)
@@ -293,7 +294,7 @@ def f_att_forward(p, config, annotations, h):
 
 
 def f_att_backward(config, dscores, cache, g):
-    """dscores (N, L) -> dannotations (N, L, D), dh (N, H); adds into `g`"""
+    """dscores (N, L) -> dannotations (N, L, D), dh (N, H); adds to `g`"""
     if config.f_att == "dot":
         dannotations, dquery = dot_scores_backward(dscores, cache[0])
         return dannotations, dquery / config.D**0.5

@@ -1,4 +1,4 @@
-"""How good are the captions? Free-running captions of a split, their scores, and the likelihood of the references."""
+"""Evaluate a model on a split: free-running captions, their scores, and the likelihood of the reference captions."""
 
 import numpy as np
 
@@ -14,7 +14,7 @@ CHUNK = 50
 
 
 def annotation_chunks(model, split, features=None):
-    """Yield (slice, annotations (n, L, D) in the model's memory) over a split, from the features (photos, ...) if given."""
+    """Yield (slice of photos, annotations (n, L, D) on the model's device), from the features (photos, ...) if given."""
     xp = xp_of(model.params.flat)
     for start in range(0, len(split.names), CHUNK):
         rows = slice(start, min(start + CHUNK, len(split.names)))
@@ -26,10 +26,10 @@ def annotation_chunks(model, split, features=None):
 
 
 def evaluate(model, split, beam, features=None, seed=0):
-    """Free-running captions with their scores: -> ({score: value}, [model.Caption])
+    """Caption the photos of a split, free-running, and score the captions -> ({score: value}, [model.Caption])
 
-    Scores are coco-caption's; rendered scenes also have how many captions are true and where the model looked. `seed`
-    draws what is random in decoding.
+    The scores are coco-caption's and, for rendered scenes, also data.scenes.score. `seed` is the seed of the random choices
+    in decoding.
     """
     captions, rng = [], np.random.default_rng(seed)
     for _, annotations in annotation_chunks(model, split, features):
@@ -38,13 +38,14 @@ def evaluate(model, split, beam, features=None, seed=0):
     references = {name: [" ".join(words) for words in c] for name, c in zip(split.names, split.captions, strict=True)}
     scores = dict(score(candidates, references).corpus)
     if split.scenes is not None:
-        alphas = [caption.alpha.reshape(len(caption.alpha), -1) for caption in captions]
+        looks = all(caption.alpha is not None for caption in captions)
+        alphas = [caption.alpha.reshape(len(caption.alpha), -1) for caption in captions] if looks else None
         scores |= scenes.score(split.scenes, list(candidates.values()), alphas, model.grid)
     return scores, captions
 
 
 def meteor_or_reason(split, captions):
-    """METEOR of the captions of a split -> (value, None), or (None, why it is not computed)."""
+    """Compute METEOR of the captions of a split -> (value, None), or (None, the reason why this is not possible)."""
     references = [[" ".join(words) for words in sentences] for sentences in split.captions]
     try:
         return meteor([str(caption) for caption in captions], references)[0], None

@@ -1,6 +1,6 @@
-"""Optimisers over one flat buffer: each reads `grads`, writes `params`, and keeps what it remembers in `state`.
+"""Optimisers over flat buffers: each reads `grads`, updates `params` in place, and keeps its moving averages in `state`.
 
-The rate `lr` is a number, or (P,), one for each parameter. `factor`, from clip_factor, is what gradients are multiplied by.
+The learning rate `lr` is a number, or (P,), one per parameter. The gradients are multiplied by `factor` (see clip_factor).
 """
 
 import numpy as np
@@ -10,9 +10,9 @@ from satnp.arrays.elementwise import elementwise
 
 
 def clip_factor(grads, limit):
-    """Norm of `grads` (P,), and the factor that makes it at most `limit`; 0-d arrays.
+    """Norm of `grads` (P,), and the factor that scales it to at most `limit`; both 0-d arrays.
 
-    Source: Pascanu et al. 2013. No `if`: nothing waits for a device.
+    Source: Pascanu et al. 2013. There is no `if`, so the host does not wait for a device.
     """
     return _norm_and_factor(xp_of(grads).dot(grads, grads), limit)
 
@@ -59,7 +59,7 @@ def adam(params, grads, state, lr, factor=1, beta1=0.9, beta2=0.999, eps=1e-8):
     """
     step, mean, square = state["step"] + 1, state["mean"], state["square"]
     state["step"], root, rest = step, float(np.sqrt(1 - beta2**step)), 1 - beta1**step
-    betas = beta1, 1 - beta1, beta2, 1 - beta2  # a kernel would form 1 - beta in float32
+    betas = beta1, 1 - beta1, beta2, 1 - beta2  # float64 here; a kernel would compute 1 - beta in float32
     _adam(params, grads, mean, square, lr, factor, root / rest, *betas, eps * root, out=(params, mean, square))
 
 
@@ -88,6 +88,6 @@ OPTIMISERS = {"sgd": (sgd, ("velocity",)), "rmsprop": (rmsprop, ("square",)), "a
 
 
 def new_state(name, params):
-    """Zeroed memory of optimiser `name` for the flat `params` (P,)."""
+    """The initial state of optimiser `name` for the flat `params` (P,): all buffers are zero."""
     return {"step": 0} | {buffer: xp_of(params).zeros_like(params) for buffer in OPTIMISERS[name][1]}
 

@@ -1,4 +1,4 @@
-"""What a training is made of where nothing else is said: one preset a kind of data, and a TOML file over it."""
+"""The default settings of a training: one preset per kind of data, and a TOML file that replaces values of it."""
 
 import difflib
 import sys
@@ -20,7 +20,7 @@ from satnp.training.trainer import Recipe
 
 @dataclass(frozen=True)
 class Preset:
-    """Names of encoder and captioner, the captioner's choices that differ from its Config, and the recipe."""
+    """Names of encoder and captioner, the values that differ from the captioner's default Config, and the recipe."""
 
     encoder: str
     captioner: str
@@ -28,9 +28,9 @@ class Preset:
     recipe: Recipe
 
 
-# Scenes have about ten words to say of two spots: a full penalty would forbid to look at a spot twice.
-# Flickr8k differs from the paper's recipe: SqueezeNet for VGG-19, H and A half as large, and Adam with a falling rate and
-# averaged parameters for RMSProp. Mirrored photos double the 6,000.
+# A scene's caption has about ten words about two objects: a full penalty would forbid to look at an object twice.
+# Flickr8k differs from the paper's recipe: SqueezeNet instead of VGG-19, H and A half as large, and Adam with a falling
+# learning rate and averaged parameters instead of RMSProp. Mirroring doubles the 6,000 photos.
 PRESETS = {
     "scenes": Preset(
         "small", "show_attend_tell",
@@ -44,7 +44,7 @@ PRESETS = {
     ),
 }  # fmt: skip
 PRESETS |= {kind: PRESETS["flickr8k"] for kind in ("flickr30k", "coco", "karpathy")}
-# A folder may hold a hundred photos: smaller batches, or there would be too few steps; patience ends it for more.
+# A folder may have only a hundred photos: small minibatches give enough steps. With more photos, patience ends a training.
 PRESETS["folder"] = replace(
     PRESETS["flickr8k"],
     recipe=replace(
@@ -52,10 +52,10 @@ PRESETS["folder"] = replace(
     ),
 )  # fmt: skip
 
-# What hard attention does differently. A word is paid for the words from it on, and by less than the bound's own weight:
-# with all of it the noise of the first rewards closes the gate beta before there is anything to see. On Flickr8k the mean
-# over words does the same, and so do fewer drawn locations: a fair coin closes the gate there. The penalty works against
-# looking at one place at a time.
+# The values for hard attention. The reward of a location is log p of the words from its own on, with a smaller weight than
+# in the bound: with the full weight, the noise of the first rewards closes the gate beta before the model has learnt to use
+# the photo. On Flickr8k the mean over words also reduces the reward, and fewer locations are drawn, because a fair coin
+# closes the gate there. The penalty is 0, because it works against looking at one location at a time.
 HARD = {
     "scenes": (
         {"estimator": "reward_to_go", "reward_weight": 0.05, "entropy_weight": 0.0, "decoding": "argmax"}, {"epochs": 6},
@@ -67,47 +67,59 @@ HARD = {
 HARD |= {kind: HARD["flickr8k"] for kind in PRESETS if kind not in HARD}
 
 
-def find_preset(kind, attention=None, path=None):
-    """The Preset for data of `kind` with soft or hard attention (default: soft), and what the TOML file at `path` says
-    instead: top-level `encoder`, tables [config] and [recipe]."""
-    preset = PRESETS[kind]
-    said = {} if path is None else _read(path, preset)
+def find_preset(kind, captioner=None, attention=None, path=None):
+    """The Preset for data of `kind`, a captioner and its attention, soft or hard (defaults: show_attend_tell, soft).
+
+    The TOML file at `path` replaces values of the preset: top-level `encoder` and `captioner`, tables [config] and [recipe].
+    Raises InputError for a captioner or a key that does not exist, or a value of the wrong type.
+    """
+    said = {} if path is None else _read(path)
+    preset, captioner = PRESETS[kind], captioner or said.get("captioner", PRESETS[kind].captioner)
+    if not isinstance(captioner, str) or captioner not in CAPTIONERS:
+        raise InputError(f"there is no captioner {captioner!r}; choose one of {', '.join(CAPTIONERS)}")
+    _check_tables(said, captioner, path)
     config, recipe = said.get("config", {}), said.get("recipe", {})
+    known = {f.name for f in fields(CAPTIONERS[captioner].Config)}
     if attention is not None:
+        if "attention" not in known:
+            raise InputError(f"--attention chooses soft or hard for show_attend_tell; leave it out for {captioner}")
         config = config | {"attention": attention}
     more_config, more_recipe = HARD[kind] if config.get("attention") == "hard" else ({}, {})
     return replace(
         preset,
         encoder=said.get("encoder", preset.encoder),
-        config=preset.config | more_config | config,
+        captioner=captioner,
+        config={name: x for name, x in preset.config.items() if name in known} | more_config | config,
         recipe=replace(preset.recipe, **more_recipe | recipe),
     )
 
 
-def _read(path, preset):
-    """The tables of the TOML file, each key known and each value of its type."""
+def _read(path):
+    """Read the TOML file at `path`."""
     try:
-        said = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"cannot read the config {path} ({error.strerror}); give a TOML file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not TOML ({error}); mend that line") from None
-    captioner = CAPTIONERS[preset.captioner].Config
+        raise InputError(f"{path} is not TOML ({error}); fix that line") from None
+
+
+def _check_tables(said, captioner, path):
+    """Raise InputError for a key of the TOML file that does not exist, or a value of the wrong type."""
     tables = {  # V and D follow from the data and the encoder
-        "config": {f.name: f.type for f in fields(captioner) if f.name not in ("V", "D")},
+        "config": {f.name: f.type for f in fields(CAPTIONERS[captioner].Config) if f.name not in ("V", "D")},
         "recipe": {f.name: f.type for f in fields(Recipe)},
     }
     for table, types in tables.items():
         for name in said.keys() & types.keys():
             raise InputError(f"{path} has the key {name!r} outside of its table; put it below a line [{table}]")
-    _check(said, {"encoder": str, "config": dict, "recipe": dict}, path)
+    _check(said, {"encoder": str, "captioner": str, "config": dict, "recipe": dict}, path)
     for table, types in tables.items():
         _check(said.get(table, {}), types, path)
-    return said
 
 
 def _check(said, types, path):
-    """Each key of the table `said` exists, and its value has the type that `types` {key: type} asks for."""
+    """Raise InputError unless each key of the table `said` is in `types` {key: type} and its value has this type."""
     for name, value in said.items():
         if name not in types:
             near = difflib.get_close_matches(name, types, 1)
@@ -121,10 +133,10 @@ def _check(said, types, path):
 
 
 def new_model(preset, train, weights=None, preprocessing=None, finetune_from=None):
-    """An untrained Model for the captions of the split `train`.
+    """Make an untrained Model for the captions of the split `train`.
 
-    A pretrained encoder comes from the file `weights`, which was trained with the `preprocessing` of that name (None: the
-    first that the encoder has); it is frozen, but for the layers from `finetune_from` on.
+    A pretrained encoder is read from the file `weights`, which was trained with the `preprocessing` of that name (None: the
+    first of the encoder). It is frozen, except for the layers from `finetune_from` on.
     """
     if preset.encoder not in ENCODERS:
         raise InputError(f"there is no encoder {preset.encoder!r}; choose one of {', '.join(ENCODERS)}")

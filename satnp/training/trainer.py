@@ -1,8 +1,8 @@
 """One trainer for every captioner: batches of one length, an optimiser, validation, early stopping, checkpoints.
 
-Everything that decides the next step is in the checkpoint (parameters, optimiser, averaged parameters, generator, batch
-order, early-stopping state), so a resumed run gives the same bits as an uninterrupted one on the same machine; with another
-number of ranks, which only share each minibatch, the same run within rounding.
+The checkpoint contains everything that determines the next step (parameters, optimiser, averaged parameters, random
+generator, batch order, early-stopping state), so on the same machine a resumed run gives the same bits as an uninterrupted
+one. Ranks only share each minibatch, so another number of them gives the same run within rounding.
 """
 
 import hashlib
@@ -33,22 +33,22 @@ from satnp.training.warning_signs import Watch
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train. Steps are minibatches; one epoch sees every caption once."""
+    """The settings of a training. A step is one minibatch; an epoch uses every caption once."""
 
     epochs: int = 10
     batch_size: int = 64
     optimiser: str = "adam"       # sgd, rmsprop or adam
     learning_rate: float = 1e-3
-    encoder_learning_rate: float = 1e-4  # of the layers of a pretrained encoder that are fine-tuned
-    warmup: int = 200             # steps of linear rise
+    encoder_learning_rate: float = 1e-4  # for the fine-tuned layers of a pretrained encoder
+    warmup: int = 200             # steps in which the learning rate rises linearly
     schedule: str = "cosine"      # cosine: falls to 0 at the last step; constant
     clip: float = 5.0             # largest norm of the whole gradient
     averaging: float = 0.0        # decay of the moving average of the parameters that is validated and kept; 0: none
-    mirror: bool = False          # half of the photos as a mirror shows them
-    min_count: int = 5            # a word of the vocabulary is seen so often
+    mirror: bool = False          # mirror each photo with probability one half
+    min_count: int = 5            # the vocabulary has the words that occur at least this often
     validate_every: int = 0       # steps; 0: once an epoch
     patience: int = 0             # validations without a better BLEU-4 before stopping; 0: never
-    beam: int = 1                 # of the validation captions
+    beam: int = 1                 # beam size for the validation captions
     length_power: float = 0.0     # captions are ranked by log p / T^length_power
     log_every: int = 10           # steps
     save_every: int = 200         # steps between two writes of last.npz
@@ -73,9 +73,9 @@ class Recipe:
 
 
 class Photos:
-    """Where a minibatch gets its photos: pixels where all of the encoder is trained, else the features (photos, ...) kept.
+    """The photos of the minibatches: pixels if the whole encoder is trained, else stored features (photos, ...).
 
-    `mirrored` is the same for the photos as a mirror shows them, or None.
+    `mirrored` has the same of the mirrored photos, or is None.
     """
 
     def __init__(self, model, split, recipe, features=None, mirrored=None):
@@ -85,9 +85,9 @@ class Photos:
             self.mirrored = self.plain[:, :, ::-1] if recipe.mirror else None
 
     def batch(self, rows, rng, mine=slice(None)):
-        """Host array of the photos `rows` (N,), each mirrored with probability one half where that is asked for.
+        """Host array of the photos `rows` (N,), each mirrored with probability one half if the recipe says so.
 
-        No more than those of the slice `mine` are read.
+        Only the photos in the slice `mine` are read and returned.
         """
         x = self.plain[rows[mine]]
         if self.mirrored is not None:
@@ -99,7 +99,7 @@ class Photos:
 class Trainer:
     """A training in the folder `out`: last.npz to resume, best.npz to use, metrics.jsonl to plot.
 
-    Of several `ranks` each has a Trainer, and these take the same steps together.
+    With several `ranks`, each rank has a Trainer, and all of them take the same steps together.
     """
 
     def __init__(self, model, recipe, train, val, out, features=None, mirrored=None, val_features=None, ranks=ALONE):
@@ -110,22 +110,22 @@ class Trainer:
         self.rng = np.random.default_rng([recipe.seed, 1])
         self.params = model.trainable
         P = self.params.flat.size
-        # what the ranks sum at each step: the gradient and, beside it, three numbers of the pass
+        # the buffer that the ranks sum at each step: the gradient, then three statistics of the forward pass
         self.summed = xp_of(self.params.flat).zeros(P + 3, dtype=self.params.flat.dtype)
         self.grads = self.params.on(self.summed[:P])
         self.memory = optim.new_state(recipe.optimiser, self.params.flat)
         self.average = self.params.flat.copy() if recipe.averaging else None
-        self.baseline = xp_of(self.params.flat).zeros((), dtype=self.params.flat.dtype)  # of rewards, if there are any
+        self.baseline = xp_of(self.params.flat).zeros((), dtype=self.params.flat.dtype)  # baseline of the rewards, if any
         self.learning_rates = self._learning_rates()
         self.upload = Uploads(xp_of(self.params.flat))
         self.step, self.order, self.best, self.bad = 0, [], None, 0
-        self.nats = self.words = 0.0  # since the last line of the log
+        self.nats = self.words = 0.0  # sums since the last line of the log
         self.watch = Watch()
         self.steps_per_epoch = len(self._draw_order(np.random.default_rng(0)))
         self.steps = recipe.epochs * self.steps_per_epoch
 
     def run(self):
-        """Train to the end, to early stopping or to Ctrl-C -> True unless it was interrupted."""
+        """Train until the last step, early stopping or Ctrl-C -> True unless it was interrupted."""
         recipe = self.recipe
         validate_every = recipe.validate_every or self.steps_per_epoch
         seen, started = 0, perf_counter()
@@ -147,7 +147,7 @@ class Trainer:
                     loss, norm = float(to_host(self.nats)) / self.words, float(to_host(norm))
                     if not np.isfinite(loss + norm):
                         raise InputError(
-                            f"the loss is not a number any more at step {self.step}; "
+                            f"the loss or its gradient is not finite at step {self.step}; "
                             "start again in a new folder, with a lower learning_rate or clip"
                         )
                 if log:
@@ -167,12 +167,12 @@ class Trainer:
                 if save or self.stopped:
                     self.ranks.once(self.save)
                 if interrupted and not last:
-                    bar.write(f"interrupted at step {self.step}; {self.out / 'last.npz'} is written, go on with --resume")
+                    bar.write(f"interrupted at step {self.step}; {self.out / 'last.npz'} is written: continue with --resume")
                     return False
         return True
 
     def _begin(self):
-        """Tidy the folder, and say what can be said before the first step."""
+        """Clean the folder, and print the warnings that do not need a step."""
         remove_leftovers(self.out)
         self._cut_log()
         val = [self.model.vocabulary.encode(c) for captions in self.val.captions for c in captions]
@@ -186,7 +186,7 @@ class Trainer:
         return 0 < self.recipe.patience <= self.bad
 
     def _train_step(self):
-        """One minibatch: encoder, captioner, and the same two backwards; then the optimiser."""
+        """One minibatch: the forward and backward passes of encoder and captioner, then the optimiser."""
         if not self.order:
             self.order = self._draw_order(self.rng)
         batch = self.order.pop(0)
@@ -203,7 +203,7 @@ class Trainer:
 
         self.grads.flat[...] = 0
         annotations, encoder_cache = model.encode(photos)
-        _, *cache = model.loss(annotations, captions, mask, noise)  # in a list, from which backward takes it
+        _, *cache = model.loss(annotations, captions, mask, noise)  # pop() below lets backward free the cache
         told = cache[0].told
         dannotations = captioner.backward(cache.pop(), self.grads.part("decoder"), model.frozen)
         if not model.frozen:
@@ -215,14 +215,14 @@ class Trainer:
         update, _ = optim.OPTIMISERS[self.recipe.optimiser]
         update(self.params.flat, self.grads.flat, self.memory, self.learning_rates * self._schedule(self.step), factor)
         if self.average is not None:
-            # a young average forgets faster, or it would remember the random start
+            # the first steps use a faster decay, so that the average forgets the random start
             keep = min(self.recipe.averaging, (1 + self.step) / (10 + self.step))
             optim.average(self.average, self.params.flat, keep)
         self.baseline = told.baseline
         return told, norm, count, N
 
     def _sum(self, told, n, N):
-        """The gradient of all N captions, and `told` with their nll and baseline, from those of this rank's n."""
+        """Sum over the ranks: the gradient, nll and baseline of all N captions, from those of this rank's n captions."""
         grads, means = self.grads.flat, self.summed[self.params.flat.size :]
         grads *= n / N
         means[0] = n / N * told.nll
@@ -247,7 +247,7 @@ class Trainer:
         return {name: round(mean(name), 6) for name in found}
 
     def _learning_rates(self):
-        """One number, or (P,) where layers of a pretrained encoder have their own."""
+        """One number, or (P,) if layers of a pretrained encoder are fine-tuned with their own rate."""
         recipe, flat, model = self.recipe, self.params.flat, self.model
         if model.frozen or not hasattr(ENCODERS[model.encoder], "load"):
             return recipe.learning_rate
@@ -256,7 +256,7 @@ class Trainer:
         return rates.flat
 
     def _schedule(self, step):
-        """What the learning rates are multiplied by at a step: 0 to 1."""
+        """The factor of the learning rates at a step, from 0 to 1."""
         rise = min(1.0, (step + 1) / max(1, self.recipe.warmup))
         fall = 0.5 * (1 + np.cos(np.pi * step / self.steps)) if self.recipe.schedule == "cosine" else 1.0
         return float(rise * fall)
@@ -265,9 +265,9 @@ class Trainer:
         return batches_of_one_length([len(ids) for _, ids in self.captions], self.recipe.batch_size, rng)
 
     def _validate(self):
-        """Score the (averaged) model on the validation split; keep it as best.npz if its BLEU-4 is the best so far.
+        """Score the (averaged) model on the validation split; save it as best.npz if its BLEU-4 is the best so far.
 
-        -> a line to print, the best BLEU-4, validations since
+        -> a line to print, the best BLEU-4, the number of validations since
         """
         with self._averaged():
             scores, captions = evaluate(self.model, self.val, self.recipe.beam, self.val_features)
@@ -285,7 +285,7 @@ class Trainer:
 
     @contextmanager
     def _averaged(self):
-        """The model wears its averaged parameters inside."""
+        """Context manager: the model uses the averaged parameters inside the block."""
         if self.average is None:
             yield
             return
@@ -297,7 +297,7 @@ class Trainer:
             self.params.flat[...] = own
 
     def save(self):
-        """Write last.npz: all that the next step depends on."""
+        """Write last.npz, with everything that the next step depends on."""
         arrays = {f"optimiser/{name}": to_host(x) for name, x in self.memory.items() if name != "step"}
         if self.average is not None:
             arrays["average"] = to_host(self.average)
@@ -312,7 +312,7 @@ class Trainer:
         save(self.out / "last.npz", self.model.on(np), training, step=self.step, recipe=vars(self.recipe))
 
     def resume(self):
-        """Go on from last.npz; raises InputError where it is from another training."""
+        """Continue from last.npz; raises InputError if it is from another training."""
         model, training, _ = load_training(self.out / "last.npz")
         if training is None:
             raise InputError(f"{self.out / 'last.npz'} has no training to resume; give the folder that a training wrote")
@@ -323,7 +323,7 @@ class Trainer:
             here["encoder weights"], there["encoder weights"] = fingerprint(self.model), fingerprint(model)
         for what in here | there:
             if json.dumps(here.get(what)) != json.dumps(there.get(what)):
-                raise InputError(f"{self.out / 'last.npz'} does not fit: {what} differ; resume with the same options")
+                raise InputError(f"{self.out / 'last.npz'} does not fit: different {what}; resume with the same options")
         xp = xp_of(self.params.flat)
         self.model.params.flat[...] = to_device(model.params.flat, xp)
         for name in self.memory:
@@ -339,7 +339,7 @@ class Trainer:
         self.rng.bit_generator.state = header["rng"]
 
     def _digest(self):
-        """A name for exactly these captions of these photos."""
+        """Hash of the captions and of the photos that they belong to."""
         return hashlib.sha256(json.dumps(self.captions).encode()).hexdigest()[:16]
 
     def _log(self, kind, **values):
@@ -348,7 +348,7 @@ class Trainer:
             file.write(json.dumps(record) + "\n")
 
     def _cut_log(self):
-        """Forget what metrics.jsonl says of steps after this one: they are done again."""
+        """Remove the records of later steps from metrics.jsonl, because those steps will be repeated."""
         path = self.out / "metrics.jsonl"
         kept = [json.dumps(record) + "\n" for record in read_log(path) if record["step"] <= self.step]
         with replacing(path) as temporary:
@@ -360,14 +360,14 @@ SHOWN = ("nll", "Bleu_4", "CIDEr", "true_captions", "pointing_accuracy")
 
 
 def _flat(header):
-    """The captioner's config among the rest, so that each of its fields has its name."""
+    """The header with the fields of the captioner's config at its top level, so that an error can name them."""
     return {name: x for name, x in header.items() if name != "config"} | header["config"]
 
 
 def read_log(path):
-    """The records of a metrics.jsonl; a last line cut short by a kill is dropped.
+    """Read the records of a metrics.jsonl; a last line that a killed process left incomplete is dropped.
 
-    Raises: InputError for another line that is no record.
+    Raises: InputError for any other line that is not a record.
     """
     records, path = [], Path(path)
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
@@ -380,12 +380,12 @@ def read_log(path):
             case {"kind": str(), "step": int()}:
                 records.append(record)
             case _ if number < len(lines):
-                raise InputError(f"line {number} of {path} is no record of a training; mend it, or take the line out")
+                raise InputError(f"line {number} of {path} is not a record of a training; fix or remove that line")
     return records
 
 
 def _part(noise, rows, N):
-    """The noise of the captions in the slice `rows` of all N; arrays have time first, then N captions once a sample."""
+    """The noise of the captions in the slice `rows` of N; arrays are (N,), or (T, S*N, ...) sample by sample."""
 
     def part(x):
         if x is None:
@@ -400,9 +400,9 @@ def _part(noise, rows, N):
 
 @contextmanager
 def _interruptible(alone=True):
-    """Yields a list that the first Ctrl-C fills, so that a step is not cut in two; the second one stops at once.
+    """Context manager: yield a list that the first Ctrl-C fills, so that the step is completed; a second one stops at once.
 
-    Of several ranks it is mpiexec that sees to a second one.
+    With several ranks, mpiexec handles a second Ctrl-C.
     """
     signals = []
 
@@ -413,7 +413,7 @@ def _interruptible(alone=True):
 
     try:
         before = signal.signal(signal.SIGINT, note)
-    except ValueError:  # not in the main thread: Ctrl-C does not come here
+    except ValueError:  # only the main thread receives Ctrl-C
         yield signals
         return
     try:

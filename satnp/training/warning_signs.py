@@ -1,6 +1,6 @@
-"""Signs that a training goes wrong: each rule is a pure function of what was seen -> a sentence, or None.
+"""Warnings when a training goes wrong: each rule is a pure function that returns a sentence, or None.
 
-Nothing here draws from a training's generator or writes to what it learns, so a training has the same bits without it.
+Nothing here uses the random generator of a training or changes its parameters, so the warnings do not change its bits.
 """
 
 import os
@@ -21,41 +21,41 @@ from satnp.data.features import kept_shape
 from satnp.encoders import ENCODERS
 from satnp.training.optim import OPTIMISERS
 
-STILL = 0.01      # total variation distance (0 to 1) of weights that are called the same
-UNKNOWN = 0.1     # share of the words
-STRETCH = 5       # norms in the log that must all stand out ...
-WINDOW = 50       # ... from the median of so many before them, by these factors
+STILL = 0.01      # weights with a smaller total variation distance (0 to 1) count as the same
+UNKNOWN = 0.1     # largest share of unknown words without a warning
+STRETCH = 5       # warn if this many norms in the log all differ ...
+WINDOW = 50       # ... from the median of this many before them, by these factors
 EXPLODING, VANISHING = 5, 0.05
-LEAST = 10        # norms to form a median of
+LEAST = 10        # smallest number of norms for a median
 
 
 class Watch:
-    """Says a sign when it comes up, and again only where it was gone in between."""
+    """Print each warning when its sign appears, and again only if the sign was gone in between."""
 
     def __init__(self):
         self.up, self.norms = set(), []
 
     def before(self, model, recipe, train, val, photos):
-        """What can be said before the first step: of the captions as ids, and of the host arrays that hold the photos."""
+        """Check the captions (lists of ids) and the memory before the first step; `photos` are host arrays."""
         self._see("unknown in training", unknown_words(train, "training"))
         self._see("unknown in validation", unknown_words(val, "validation"))
         need = memory_needed(model, recipe, train, photos)
         parts = ", ".join(f"{size / 2**20:.0f} for {part}" for part, size in need.items())
         total = sum(need.values()) / 2**20
-        tqdm.write(f"this training takes about {total:.0f} MiB of memory besides what Python has: {parts}")
+        tqdm.write(f"this training needs about {total:.0f} MiB of memory in addition to Python's: {parts}")
         if xp_of(model.params.flat) is np:
             held = sum(x.nbytes for x in photos if not isinstance(x, np.memmap))
             self._see("memory", short_of_memory(need, held, free_memory()))
 
     def logged(self, norm):
-        """The norm of the gradient in a new line of the log."""
+        """Check the norm of the gradient in a new line of the log."""
         self.norms = [*self.norms, norm][-STRETCH - WINDOW :]
         self._see("norm", standing_out(self.norms))
 
     def validated(self, captions):
-        """The model.Captions of the validation photos."""
+        """Check the model.Captions of the validation photos."""
         self._see("captions", same_caption(captions))
-        self._see("attention", still_attention([caption.alpha for caption in captions]))
+        self._see("attention", still_attention([caption.alpha for caption in captions if caption.alpha is not None]))
 
     def _see(self, sign, sentence):
         if sentence and sign not in self.up:
@@ -64,27 +64,29 @@ class Watch:
 
 
 def same_caption(captions):
-    """Do most photos get the same caption?"""
+    """Warn if most photos get the same caption."""
     said, count = Counter(map(str, captions)).most_common(1)[0]
     if count > max(2, len(captions) / 2):
         return (
-            f"{count} of the {len(captions)} validation photos get the same caption, {said[:60]!r}; if that stays so, "
-            "the photos are not seen: look whether captions and photos belong together, then at learning_rate"
+            f"{count} of the {len(captions)} validation photos get the same caption, {said[:60]!r}; if this continues, "
+            "the model ignores the photos: check that captions and photos belong together, then change learning_rate"
         )
 
 
 def still_attention(alphas):
-    """Does attention look everywhere alike, or the same way for each word? alphas: a (T, rows, columns) a caption"""
+    """Warn if attention is uniform, or the same for every word. alphas: one array (T, rows, columns) per caption"""
+    if not alphas:
+        return None
     alphas = [alpha.reshape(len(alpha), -1) for alpha in alphas]
     uniform = np.mean([_distance(alpha, 1 / alpha.shape[1]) for alpha in alphas])
     moved = [_distance(alpha[1:], alpha[0]) for alpha in alphas if len(alpha) > 1]
     if uniform < STILL:
-        seen = "looks everywhere alike"
+        seen = "is almost uniform"
     elif moved and np.mean(moved) < STILL:
         seen = "looks at the same places for every word"
     else:
         return None
-    return f"attention {seen} in the validation captions; if that stays so, lower penalty, or give it more steps"
+    return f"attention {seen} in the validation captions; if this continues, lower penalty or train for more steps"
 
 
 def _distance(p, q):
@@ -93,7 +95,7 @@ def _distance(p, q):
 
 
 def standing_out(norms):
-    """Have the last norms of the gradient been far above or below those before?"""
+    """Warn if the last norms of the gradient are all far above or far below the norms before them."""
     before, last = norms[-STRETCH - WINDOW : -STRETCH], norms[-STRETCH:]
     if len(before) < LEAST:
         return None
@@ -104,19 +106,19 @@ def standing_out(norms):
         seen, todo = "vanishes", "if the loss is still high, start again with a lower learning_rate"
     else:
         return None
-    return f"the gradient {seen}: its norm is {median(last):.3g} in the last {STRETCH} log lines, was {usual:.3g}; {todo}"
+    return f"the gradient {seen}: its norm is {median(last):.3g} in the last {STRETCH} log lines, {usual:.3g} before; {todo}"
 
 
 def unknown_words(captions, split):
-    """Are many words of the captions, lists of ids, not in the vocabulary?"""
-    share = sum(ids.count(UNK) for ids in captions) / max(1, sum(len(ids) - 2 for ids in captions))  # less <start> and <end>
+    """Warn if many words of the captions (lists of ids) are not in the vocabulary."""
+    share = sum(ids.count(UNK) for ids in captions) / max(1, sum(len(ids) - 2 for ids in captions))  # no <start>, <end>
     if share > UNKNOWN:
         return f"{share:.0%} of the words of the {split} captions are not in the vocabulary; lower min_count or add captions"
 
 
 def memory_needed(model, recipe, captions, photos):
-    """{part: bytes} of a training on `captions`, lists of ids; the host arrays `photos` hold what the encoder gets."""
-    copies = 1 + len(OPTIMISERS[recipe.optimiser][1]) + 2 * (recipe.averaging > 0)  # validation sets one aside
+    """Estimate {part: bytes} of a training on `captions` (lists of ids); the host arrays `photos` feed the encoder."""
+    copies = 1 + len(OPTIMISERS[recipe.optimiser][1]) + 2 * (recipe.averaging > 0)  # validation makes a copy
     lengths = Counter(len(ids) - 1 for ids in captions)
     N, T = max(((min(count, recipe.batch_size), T) for T, count in lengths.items()), key=prod)
     return {
@@ -127,7 +129,7 @@ def memory_needed(model, recipe, captions, photos):
 
 
 def minibatch_memory(model, N, T):
-    """Bytes for N captions of T words, forward and backward, by what two smaller minibatches of blank photos take."""
+    """Bytes of both passes over N captions of T words, extrapolated from two smaller minibatches of blank photos."""
     few = min(N, 2)
     one, two = _peak(model, few, T), _peak(model, 2 * few, T)
     return one + (two - one) * (N - few) // few
@@ -145,7 +147,7 @@ def _peak(model, N, T):
     before, _ = tracemalloc.get_traced_memory()
     noise = captioner.draw_noise(model.config, T, N, prod(model.grid), rng)
     annotations, encoder_cache = model.encode(photos)
-    _, *cache = model.loss(annotations, captions, mask, noise)  # as training does
+    _, *cache = model.loss(annotations, captions, mask, noise)  # in a list, as in training
     dannotations = captioner.backward(cache.pop(), grads.part("decoder"), model.frozen)
     if not model.frozen:
         encoder.backward(dannotations, encoder_cache, grads.part("encoder"))
@@ -156,18 +158,18 @@ def _peak(model, N, T):
 
 
 def short_of_memory(need, held, free):
-    """Is there less memory free (bytes, or None) than memory_needed says, of which `held` bytes are taken already?"""
+    """Warn if `free` (bytes, or None if unknown) is less than memory_needed, of which `held` bytes are already in use."""
     if free is None or sum(need.values()) - held <= free:
         return None
     most = max(need, key=need.get)
     lower = {"parameters": "M, H and A", "photos": "the number of photos", "a minibatch": "batch_size"}[most]
-    return f"only {free / 2**20:.0f} MiB of memory are free, and {most} takes the most of what is needed; lower {lower}"
+    return f"only {free / 2**20:.0f} MiB of memory are free, which is too little; the largest part is {most}: lower {lower}"
 
 
 def free_memory():
-    """Bytes that the machine can still give; None where the system does not say."""
+    """Bytes of memory that are available; None if the system does not report it."""
     meminfo = Path("/proc/meminfo")
-    if meminfo.is_file():  # what the file cache would give back counts as free there
+    if meminfo.is_file():  # MemAvailable includes what the file cache can release
         return int(meminfo.read_text().partition("MemAvailable:")[2].split()[0]) * 1024
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,0 +1,69 @@
+"""The L locations of N photos, as additive attention reads them, and the forward passes of attention over them.
+
+The same three functions serve training, where caption n belongs to photo n, and decoding, where a photo has any number of
+captions: nothing is copied for them. The backward passes are methods of deferred.Deferred.
+"""
+
+from typing import NamedTuple
+
+from satnp.layers import (
+    additive_scores_forward,
+    beam_additive_scores,
+    beam_products,
+    context_forward,
+    exponentials,
+    soft_attention,
+    softmax,
+)
+
+
+class Locations(NamedTuple):
+    """keys (N, L, A), or F = exp(-2 keys) in their place; vectors (N, L, D), of which a context is a weighted sum.
+
+    photos (R,), on the host, is the photo of each of R captions in decoding; None in training, where R = N.
+    """
+
+    keys: object
+    F: object
+    vectors: object
+    photos: object = None
+
+
+class AttendCache(NamedTuple):
+    scores: object
+    alpha: object    # (N, L)
+    vectors: object  # (N, L, D)
+
+
+def locations(keys, vectors):
+    """keys (N, L, A), vectors (N, L, D) -> Locations"""
+    F = exponentials(keys)
+    return Locations(keys if F is None else None, F, vectors)
+
+
+def scores_forward(locations, query, v, c):
+    """e_i = v . tanh(keys_i + query) + c: query (R, A), v (A,), c (1,) -> scores (R, L), cache"""
+    if locations.photos is None:
+        return additive_scores_forward(locations.keys, query, v, c, locations.F)
+    return beam_additive_scores(locations.keys, locations.F, query, v, c, locations.photos), None
+
+
+def context_of(locations, alpha):
+    """context = sum_i alpha_i vectors_i: alpha (R, L) -> context (R, D)"""
+    if locations.photos is None:
+        return context_forward(alpha, locations.vectors)[0]
+    return beam_products(alpha, locations.vectors, locations.photos)
+
+
+def attend_forward(locations, query, v, c):
+    """Scores, softmax and context in one: query (R, A), v (A,), c (1,) -> context (R, D), alpha (R, L), cache
+
+    Source: Xu et al. 2015, eqs. 4-6.
+    """
+    scores, cache = scores_forward(locations, query, v, c)
+    if locations.photos is None:
+        alpha, context = soft_attention(scores, locations.vectors)
+    else:
+        alpha = softmax(scores)
+        context = context_of(locations, alpha)
+    return context, alpha, AttendCache(cache, alpha, locations.vectors)

@@ -1,0 +1,272 @@
+"""The frame: what all captioners with a recurrent cell have in common. A captioner gives the equations, as pairs.
+
+    Config, shapes(config) -> {name: shape}
+    photo_forward(p, config, annotations) -> photo, state, cache
+        What depends only on the photo. photo: NamedTuple of arrays (N, ...) and Locations; state: tuple of (N, ...), the
+        state before the first word.
+    photo_backward(p, config, dstate, deferred, cache, frozen) -> dannotations (N, L, D), or None if frozen
+    cell_forward(p, config, photo, word, state) -> out, state, alpha, cache
+        One step, for R captions: word (R, K), out a tuple of (R, ...), alpha (R, L) or None for a cell without attention.
+    cell_backward(p, config, dout, dstate, dalpha, cache, deferred) -> dword, dstate
+        dalpha (N, L) is the gradient of the penalty with respect to alpha, or None.
+    output_forward(p, config, photo, words, out) -> hidden, cache
+        Optional: words (T*N, M) and the cells' out, each (T*N, ...), to the vector that the vocabulary layer reads. Without
+        this pair the vocabulary layer reads out[0].
+    output_backward(p, config, dhidden, deferred, cache) -> dwords, dout
+
+`p` are the parameters, `deferred` is deferred.Deferred. Three parameters belong to the frame: E (V, M), the word embedding,
+and W_p (K, V), b_p (V,), the vocabulary layer. A captioner with a W_x (M, K) and a b (K,) is given E[y] W_x + b as its word,
+computed once for all steps; other captioners are given E[y].
+
+The frame computes the words and their dropout, the loop over time, the vocabulary layer, the loss and its penalty, every
+weight gradient as one product over all steps, decoding for any number of captions a photo, and statistics for the log.
+Config has the sizes V, D, M, a `dropout` rate (0 for none), H if there is an output pair (the width of out[0]) and, for a
+cell that returns alpha, optionally `penalty` (lambda of Xu et al. 2015, eq. 14).
+
+Two more names are optional: ORTHOGONAL, the parameters that initialise() makes orthogonal, and CHECKS {name: Config}, tiny
+Configs for which `satnp gradcheck` checks the captioner.
+"""
+
+import sys
+from typing import NamedTuple
+
+import numpy as np
+
+from satnp.arrays.backend import to_device, xp_of
+from satnp.captioners.contract import State
+from satnp.captioners.deferred import Deferred
+from satnp.captioners.initialise import initialise
+from satnp.captioners.locations import Locations
+from satnp.estimators import entropy
+from satnp.layers import (
+    affine_forward,
+    doubly_stochastic_backward,
+    doubly_stochastic_forward,
+    dropout_backward,
+    dropout_forward,
+    dropout_mask,
+    embedding_backward,
+    embedding_forward,
+    log_softmax,
+    rows,
+    vocabulary_backward,
+    vocabulary_forward,
+)
+
+
+class Noise(NamedTuple):
+    """Dropout masks, or None: words (T, N, M) for E[y], out (T, N, H) for the cell's out[0], hidden (T, N, K) for the output
+    of an output layer. baseline () is carried for the trainer."""
+
+    words: object = None
+    out: object = None
+    hidden: object = None
+    baseline: object = None
+
+
+class Told(NamedTuple):
+    """The small part of a Cache, which the log reads."""
+
+    config: object
+    nll: object
+    alphas: object  # (T, N, L), or None
+    mask: object    # (T, N)
+    baseline: object
+
+
+class Cache(NamedTuple):
+    params: object
+    config: object
+    nll: object         # (), mean over captions of -sum_t log p(y_t)
+    alphas: object      # (T, N, L), or None
+    mask: object        # (T, N)
+    photo: object       # of photo_forward
+    embedding: object
+    words: object       # (T*N, M), after dropout
+    steps: list         # T caches of cell_forward
+    state: tuple        # after the last step
+    output: object      # of output_forward
+    vocabulary: object
+    doubly: object
+    dropouts: tuple
+    baseline: object
+
+    @property
+    def told(self):
+        return Told(self.config, self.nll, self.alphas, self.mask, self.baseline)
+
+
+class Recurrent:
+    """The captioner whose pairs are in the module called `name`; see contract.py for the methods."""
+
+    Noise = Noise
+
+    def __init__(self, name):
+        self.name = name
+
+    @property
+    def pairs(self):
+        """The module; its functions are looked up at each call, so that a planted mistake is met."""
+        return sys.modules[self.name]
+
+    @property
+    def Config(self):
+        return self.pairs.Config
+
+    @property
+    def CHECKS(self):
+        return self.pairs.CHECKS
+
+    @property
+    def has_output(self):
+        return hasattr(self.pairs, "output_forward")
+
+    def shapes(self, config):
+        return self.pairs.shapes(config)
+
+    def init(self, config, rng):
+        return initialise(self.shapes(config), rng, getattr(self.pairs, "ORTHOGONAL", ("W_h",)))
+
+    def draw_noise(self, config, T, N, L, rng):
+        """Dropout masks for T steps of N captions, drawn step by step: more padding changes no earlier number."""
+        if not config.dropout:
+            return Noise()
+        shapes = self.shapes(config)
+        read = shapes["W_p"][0]
+        sizes = (shapes["E"][1], config.H, read) if self.has_output else (shapes["E"][1], read, 0)
+        masks = np.stack([dropout_mask(rng, (N, sum(sizes)), config.dropout) for _ in range(T)])
+        words, out, hidden = np.split(masks, np.cumsum(sizes)[:2], axis=2)
+        return Noise(words, out, hidden if self.has_output else None)
+
+    def forward(self, params, config, batch, noise):
+        """Loss of a minibatch: Batch, noise from draw_noise -> loss (), cache. Units: nats a caption."""
+        p, pairs, xp = params, self.pairs, xp_of(batch.annotations)
+        mask, y = batch.mask.T, batch.captions[:, 1:].T
+        y_prev = batch.captions[:, :-1] if batch.given is None else batch.given
+        T, N = mask.shape
+
+        # before the loop: everything that depends only on the photo and on the given words
+        words, embedding = embedding_forward(y_prev.T.ravel(), p.E)
+        words, words_dropout = dropout_forward(words, rows(noise.words))
+        word = _words_forward(p, words).reshape(T, N, -1)
+        photo, state, photo_cache = pairs.photo_forward(p, config, batch.annotations)
+
+        # the loop: what depends on the state
+        steps, outs, alphas = [], [], []
+        for t in range(T):
+            out, state, alpha, cache = pairs.cell_forward(p, config, photo, word[t], state)
+            steps.append(cache)
+            outs.append(out)
+            alphas.append(alpha)
+        del word
+        alphas = None if alpha is None else xp.stack(alphas)
+
+        # after the loop: the words that all states predict
+        out, *others = (rows(xp.stack(x)) for x in zip(*outs, strict=True))
+        del outs
+        hidden, out_dropout = dropout_forward(out, rows(noise.out))
+        output = hidden_dropout = doubly = None
+        if self.has_output:
+            hidden, output = pairs.output_forward(p, config, photo, words, (hidden, *others))
+            hidden, hidden_dropout = dropout_forward(hidden, rows(noise.hidden))
+        weights = mask.ravel() / N if batch.weights is None else batch.weights.T.ravel()
+        loss, vocabulary = vocabulary_forward(hidden, p.W_p, p.b_p, y.ravel(), weights)
+        nll = loss if batch.weights is None else -xp.dot(mask.ravel() / N, vocabulary.log_p)
+        if getattr(config, "penalty", 0):
+            penalty, doubly = doubly_stochastic_forward(alphas, mask)
+            loss = loss + config.penalty * penalty
+        dropouts = words_dropout, out_dropout, hidden_dropout
+        return loss, Cache(
+            p, config, nll, alphas, mask, photo_cache, embedding, words, steps, state, output, vocabulary, doubly, dropouts,
+            noise.baseline,
+        )  # fmt: skip
+
+    def backward(self, cache, grads, frozen=False):
+        """Adds dloss/dparams into `grads` -> dannotations (N, L, D), or None if the encoder is frozen."""
+        p, config, g, pairs, steps = cache.params, cache.config, grads, self.pairs, list(cache.steps)
+        words_dropout, out_dropout, hidden_dropout = cache.dropouts
+        T, N = cache.mask.shape
+        xp, deferred = xp_of(cache.mask), Deferred(p, g)
+
+        # after the loop, backwards
+        dalphas = [None] * T if cache.doubly is None else doubly_stochastic_backward(config.penalty, cache.doubly)
+        dhidden, dW_p, db_p = vocabulary_backward(1.0, cache.vocabulary)
+        g.add(W_p=dW_p, b_p=db_p)
+        del dW_p  # as large as the vocabulary's weights
+        dwords, dout, others = 0, dhidden, ()
+        if self.has_output:
+            dhidden = dropout_backward(dhidden, hidden_dropout)
+            dwords, (dout, *others) = pairs.output_backward(p, config, dhidden, deferred, cache.output)
+        dout = dropout_backward(dout, out_dropout)
+        douts = [x.reshape(T, N, -1) for x in (dout, *others)]
+        cache = cache._replace(steps=None, vocabulary=None, output=None)  # its large parts
+
+        # the loop, backwards; the state after the last step is not used
+        dstate, dword = tuple(xp.zeros_like(x) for x in cache.state), [None] * T
+        for t in reversed(range(T)):
+            dout = tuple(x[t] for x in douts)
+            dword[t], dstate = pairs.cell_backward(p, config, dout, dstate, dalphas[t], steps.pop(), deferred)
+
+        # before the loop, backwards, with each weight gradient as one product over all steps
+        deferred.finish()
+        dannotations = pairs.photo_backward(p, config, dstate, deferred, cache.photo, frozen)
+        dwords = dwords + _words_backward(p, g, rows(xp.stack(dword)), cache.words)
+        g.add(E=embedding_backward(dropout_backward(dwords, words_dropout), cache.embedding))
+        return dannotations
+
+    def diagnostics(self, told):
+        """The entropy of where a word looks, in nats, and what the captioner's own `diagnostics` tells: means over words."""
+        found = self._diagnostics(told)
+        return {name: (told.mask * x).sum() / told.mask.sum() for name, x in found.items()}
+
+    def weights(self, told):
+        return dict.fromkeys(self._diagnostics(told), told.mask.sum())
+
+    def _diagnostics(self, told):
+        """{name: (T, N)}"""
+        if told.alphas is None:
+            return {}
+        xp = xp_of(told.alphas)
+        found = {"alpha_entropy": entropy(xp.log(xp.maximum(told.alphas, 1e-30)))}
+        return found | (self.pairs.diagnostics(told) if hasattr(self.pairs, "diagnostics") else {})
+
+    def decoding_noise(self, config, N, L, steps, rng):
+        return None
+
+    def start(self, params, config, annotations, noise=None):
+        photo, state, _ = self.pairs.photo_forward(params, config, annotations)
+        return State(photo, state, np.arange(len(annotations)))
+
+    def step(self, params, config, state, words, parents):
+        p, pairs, xp, photos = params, self.pairs, xp_of(params.E), state.photos[parents]
+        parent, (said, which) = to_device(parents, xp), (to_device(x, xp) for x in np.unique(words, return_inverse=True))
+        words, _ = embedding_forward(said, p.E)  # once for captions with the same word
+        photo, word = _of_captions(state.photo, photos), _words_forward(p, words)[which]
+        out, captions, alpha, _ = pairs.cell_forward(p, config, photo, word, tuple(x[parent] for x in state.captions))
+        hidden = pairs.output_forward(p, config, photo, words[which], out)[0] if self.has_output else out[0]
+        logits, _ = affine_forward(hidden, p.W_p, p.b_p)
+        return log_softmax(logits), State(state.photo, captions, photos), alpha
+
+
+def _of_captions(photo, photos):
+    """`photo` for the captions of photos (R,): Locations are read in place, other arrays (N, ...) are indexed by row."""
+    return type(photo)(*(
+        x._replace(photos=photos) if isinstance(x, Locations) else x[to_device(photos, xp_of(x))] for x in photo
+    ))  # fmt: skip
+
+
+def _words_forward(p, words):
+    """words (T*N, M) -> E[y] W_x + b (T*N, K), or E[y] itself if the captioner has no W_x"""
+    if "W_x" not in p.shapes:
+        return words
+    word = words @ p.W_x
+    word += p.b
+    return word
+
+
+def _words_backward(p, g, dword, words):
+    """dword (T*N, K), words (T*N, M) -> dwords (T*N, M); adds dW_x and db"""
+    if "W_x" not in p.shapes:
+        return dword
+    g.add(W_x=words.T @ dword, b=dword.sum(axis=0))
+    return dword @ p.W_x.T

@@ -1,0 +1,240 @@
+"""Gradient checks of the captioners, alone and behind an encoder, and the mistakes that they must catch."""
+
+import numpy as np
+
+from satnp.arrays.backend import xp_of
+from satnp.captioners import CAPTIONERS, f_att
+from satnp.captioners import show_attend_tell as sat
+from satnp.captioners.contract import Batch
+from satnp.encoders import small
+from satnp.encoders.photos import Preprocessing
+from satnp.estimators import choices
+from satnp.proof.cases import pack, random_weights, sampled_log_p, unpack
+from satnp.proof.gradcheck import Case, Draws
+from satnp.proof.planting import Bug
+
+NOISE = tuple(f"noise_{n}" for n in ("words", "state", "out", "hidden", "gumbel", "expected", "baseline"))
+N, T, L = 3, 4, 7
+
+
+def _words(captioner, config, rng, own_words=False):
+    """Captions, some of them padded, and their noise; with `own_words` also signed word weights and words given in place of
+    the true ones."""
+    mask = np.ones((N, T))
+    mask[1, 3:], mask[2, 2:] = 0, 0
+    batch = {"captions": rng.integers(0, config.V, (N, T + 1)), "mask": mask}
+    noise = captioner.draw_noise(config, T, N, L, rng)._asdict()
+    if getattr(config, "hard", False):
+        expected = noise["expected"] if config.coin == "none" else np.array([0, 1, 0])
+        noise |= {"expected": expected, "baseline": np.array(-3.0)}
+    if own_words:
+        batch |= {"weights": rng.standard_normal((N, T)) * mask, "given": rng.integers(0, config.V, (N, T))}
+    return batch | {f"noise_{n}": x.astype(float) for n, x in noise.items() if x is not None}
+
+
+def _loss(captioner, config, decoder, annotations, words):
+    """(loss, cache) of the arrays {name: array} that _words has made."""
+    noise = {n.removeprefix("noise_"): x for n, x in words.items() if n.startswith("noise_")}
+    batch = Batch(annotations, **{n: x for n, x in words.items() if not n.startswith("noise_")})
+    return captioner.forward(decoder, config, batch, captioner.Noise(**noise))
+
+
+def surrogate(loss, cache):
+    """The function whose gradient hard attention's backward computes, for fixed sampled locations and rewards.
+
+    It is the loss, minus lambda_r (r - b) log p(s), and for local_expectation minus the expectation of each word's log p
+    over its own step's location.
+    """
+    config, hard = cache.config, getattr(cache, "hard", None)
+    if hard is None or config.estimator == "gumbel_st":
+        return loss
+    xp = xp_of(hard.alphas)
+    weight = config.reward_weight * hard.mask * (1 - hard.expected) / len(hard.expected)
+    term = (xp.real(choices.advantage(config, hard)) * weight * sampled_log_p(hard.scores, hard.looks)).sum()
+    if config.estimator == "local_expectation":
+        share = 1 / hard.mask.sum(axis=0) if config.reward == "mean" else 1
+        term = term + (weight * share * (hard.alphas * xp.real(hard.ahead)).sum(axis=2)).sum()
+    return loss - term
+
+
+def _coins(rng, count):
+    """The coins of two images, `count` times."""
+    config = sizes("additive", "scalar", attention="hard", dropout=0.0)
+    return [tuple(int(x) for x in sat.draw_noise(config, 0, 2, 1, rng).expected) for _ in range(count)]
+
+
+def _samples(rng, count):
+    """Where two samples of one image look when its two places weigh the same."""
+    config = sizes("additive", "scalar", attention="hard", dropout=0.0, samples=2)
+    gumbel = sat.draw_noise(config, count, 1, 2, rng).gumbel
+    return [tuple(pair) for pair in gumbel.argmax(axis=2).tolist()]
+
+
+def captioner_case(name, captioner, config, direction, own_words=False):
+    """The case of a captioner's parameters and the annotations.
+
+    The gradients of the parameters must also be the same where the encoder is frozen.
+    """
+    shapes = captioner.shapes(config)
+    names = [*shapes, "annotations", *_words(captioner, config, np.random.default_rng(0), own_words)]
+
+    def make(rng):
+        annotations = {"annotations": rng.standard_normal((N, L, config.D))}
+        return random_weights(shapes, rng) | annotations | _words(captioner, config, rng, own_words)
+
+    def forward(*inputs):
+        *weights, annotations = inputs[: len(shapes) + 1]
+        words = dict(zip(names[len(shapes) + 1 :], inputs[len(shapes) + 1 :], strict=True))
+        loss, cache = _loss(captioner, config, pack(shapes, weights), annotations, words)
+        return surrogate(loss, cache), cache
+
+    def backward(dloss, cache):
+        grads, frozen = cache.params.zeros_like(), cache.params.zeros_like()
+        dannotations = captioner.backward(cache, grads)
+        captioner.backward(cache, frozen, frozen=True)
+        checked = grads if (frozen.flat == grads.flat).all() else frozen
+        return *unpack(checked, dloss), dannotations * dloss
+
+    return Case(f"captioners/{name}", make, forward, backward, ("mask", "weights", *NOISE), direction)
+
+
+def _model(name, encoder, encoder_config, captioner, config):
+    """Encoder and captioner together, from pixels to the loss, along one direction."""
+    shapes = [encoder.shapes(encoder_config), captioner.shapes(config)]
+    first, second = map(len, shapes)
+    names = list(_words(captioner, config, np.random.default_rng(0)))
+
+    def make(rng):
+        size = encoder_config.preprocessing.size
+        weights = random_weights(shapes[0], rng) | {f"decoder_{n}": x for n, x in random_weights(shapes[1], rng).items()}
+        return weights | {"images": rng.uniform(0, 255, (N, size, size, 3))} | _words(captioner, config, rng)
+
+    def forward(*inputs):
+        images, *words = inputs[first + second :]
+        params = pack(shapes[0], inputs[:first])
+        annotations, seen = encoder.forward(params, encoder_config, images)
+        decoder = pack(shapes[1], inputs[first : first + second])
+        loss, said = _loss(captioner, config, decoder, annotations, dict(zip(names, words, strict=True)))
+        return surrogate(loss, said), (params, seen, said)
+
+    def backward(dloss, cache):
+        params, seen, said = cache
+        encoder_grads, grads = params.zeros_like(), said.params.zeros_like()
+        encoder.backward(captioner.backward(said, grads), seen, encoder_grads)
+        return *unpack(encoder_grads, dloss), *unpack(grads, dloss)
+
+    return Case(f"models/{name}", make, forward, backward, ("images", "mask", *NOISE), True)
+
+
+def sizes(f_att, gate, **choices):
+    """A tiny Show, Attend and Tell Config; dot scores need D = H."""
+    return sat.Config(V=10, D=6, M=2, H=6 if f_att == "dot" else 5, A=8, f_att=f_att, gate=gate, **choices)
+
+
+F_ATT, GATES = ("additive", "general", "dot"), ("scalar", "vector")
+
+HARD_CHOICES = [
+    (False, {"estimator": "reinforce", "baseline": "moving_average"}),
+    (False, {"estimator": "reinforce", "baseline": "none", "coin": "none", "penalty": 0.0, "entropy_weight": 0.0}),
+    (True, {"estimator": "reinforce", "baseline": "none", "reward": "mean", "dropout": 0.0}),
+    (True, {"estimator": "reinforce", "baseline": "leave_one_out", "samples": 2}),
+    (True, {"estimator": "reward_to_go", "baseline": "moving_average", "reward": "mean"}),
+    (True, {"estimator": "reward_to_go", "baseline": "leave_one_out", "samples": 3, "dropout": 0.0}),
+    (True, {"estimator": "local_expectation", "baseline": "leave_one_out", "samples": 2, "reward": "mean"}),
+]
+
+
+def _hard(f_att, gate, direction, **choices):
+    """Hard attention given the path: its backward against the surrogate's numbers."""
+    said = " ".join(value for value in choices.values() if isinstance(value, str))
+    config = {"attention": "hard", "penalty": 0.7, "dropout": 0.4, "entropy_weight": 0.3, "reward_weight": 0.6} | choices
+    return captioner_case(f"show_attend_tell hard {f_att} {gate} {said}", sat, sizes(f_att, gate, **config), direction)
+
+
+SHOW_ATTEND_TELL = [
+    *(
+        captioner_case(f"show_attend_tell {f_att} {gate}", sat,
+                   sizes(f_att, gate, penalty=0.7, dropout=0.4), direction=False)
+        for f_att in F_ATT for gate in GATES
+    ),
+    *(
+        captioner_case(f"show_attend_tell {f_att} {gate} {option}", sat,
+                   sizes(f_att, gate, penalty=penalty, dropout=dropout), direction=True)
+        for f_att in F_ATT for gate in GATES
+        for option, penalty, dropout in (("bare", 0.0, 0.0), ("penalty", 0.7, 0.0), ("dropout", 0.0, 0.4))
+    ),
+    captioner_case("show_attend_tell signed weights, words given", sat, sizes("additive", "scalar", dropout=0.4),
+                   direction=False, own_words=True),
+    *(_hard("additive", "scalar", direction, **choices) for direction, choices in HARD_CHOICES),
+    *(_hard(f_att, gate, True, estimator="local_expectation") for f_att in F_ATT for gate in GATES),
+    Draws("draws/coins of two images", _coins, {(a, b): 0.25 for a in (0, 1) for b in (0, 1)}),
+    Draws("draws/two samples of an image", _samples, {(a, b): 0.25 for a in (0, 1) for b in (0, 1)}),
+    _model("small + show_attend_tell direction", small, small.Config((2, 3, 6), Preprocessing(12)),
+           sat, sizes("additive", "scalar", penalty=0.7, dropout=0.4)),
+]  # fmt: skip
+
+
+
+def cases():
+    """The rows above, and for each captioner in CAPTIONERS the Configs that it names in CHECKS: every parameter, then one
+    direction with signed word weights and with words given in place of the true ones."""
+    found = list(SHOW_ATTEND_TELL)
+    for name, captioner in CAPTIONERS.items():
+        for option, config in getattr(captioner, "CHECKS", {}).items():
+            what = f"{name} {option}".strip()
+            found.append(captioner_case(what, captioner, config, direction=False))
+            found.append(captioner_case(f"{what} own words direction", captioner, config, direction=True, own_words=True))
+    return found
+
+
+SECOND_OPINION = ("models/small + show_attend_tell direction",)
+
+CAPTIONER = "captioners/show_attend_tell additive scalar"
+HARD = "captioners/show_attend_tell hard additive scalar reinforce moving_average"
+REINFORCE = "captioners/show_attend_tell hard additive scalar reinforce none none"  # alone on its way into f_att
+
+BUGS = [
+    Bug("doubly stochastic term lost", sat.backward,
+        "(config.penalty, cache.doubly)", "(0, cache.doubly)", CAPTIONER, {"term", "block"}),
+    Bug("c not carried to the step before", sat.loop_backward,
+        "(dh, dc), step.cell", "(dh, 0 * dc), step.cell", CAPTIONER, {"term", "block"}),
+    Bug("h not carried to the step before", sat._to_state,
+        " + dh_next + dh_att + dgate * weight", " + 0 * (dh_next + dh_att + dgate * weight)",
+        CAPTIONER, {"term", "block", "zero"}),
+    Bug("h's gradient from the attention lost", sat._to_state,
+        " + dh_att", "", CAPTIONER, {"term", "block"}),
+    Bug("h's gradient from beta lost", sat._to_state,
+        " + dgate * weight", "", CAPTIONER, {"term", "block"}),
+    Bug("context's gradient from the output layer lost", sat._through_gate,
+        "dz = dz_out + ", "dz = ", CAPTIONER, {"term", "block"}),
+    Bug("beta missing in the context's gradient", sat._through_gate,
+        "dz * beta", "dz", CAPTIONER, {"term", "block"}),
+    Bug("annotations' gradient from the context lost", sat._sum,
+        "a + b + c", "a + c", CAPTIONER, {"term"}),
+    Bug("annotations' gradient from the keys lost", sat._sum,
+        "a + b + c", "a + b", CAPTIONER, {"term"}),
+    Bug("embedding's gradient from the output layer lost", sat.backward,
+        "dwords += dgates", "dwords = dgates", CAPTIONER, {"block"}),
+    Bug("embedding's dropout forgotten on the way back", sat.backward,
+        "dropout_backward(dwords, words_dropout)", "dwords", CAPTIONER, {"mask"}),
+    Bug("W_h's gradient of the last step only", sat.backward,
+        "hz.T @ dgates", "hz[-N:].T @ dgates[-N:]", CAPTIONER, {"term"}),
+    Bug("keys of the last step only", f_att.attention_keys_backward,
+        "(dscores, cache.queries, ", "(dscores[-1:], cache.queries[-1:], ",
+        CAPTIONER, {"term"}),
+    Bug("likelihood leaks through the sample", sat.loop_backward,
+        "expected * dlook", "dlook", HARD, {"term", "block"}),
+    Bug("score gradient not sent on into h_{t-1}", sat.loop_backward,
+        "step.scores, out=dquery)", "step.scores, out=dquery)\n"
+        "            dh_att = attention_query_backward(p, config, dscores[t] - dscores_hard[t], step.scores)",
+        HARD, {"term", "block"}),
+    Bug("sum over the batch for the mean", choices.score_gradients,
+        "share = hard.mask / hard.mask.shape[1]", "share = hard.mask", REINFORCE, {"factor", "term", "block"}),
+    Bug("padded steps rewarded", choices.score_gradients,
+        "hard.mask / hard.mask.shape[1]", "(0 * hard.mask + 1) / hard.mask.shape[1]", HARD, {"term", "block"}),
+    Bug("one coin for the batch", sat.draw_noise,
+        '"image": N', '"image": 1', "draws/coins of two images", {"distribution"}),
+    Bug("one draw for all samples", sat.draw_noise,
+        "rng.gumbel(size=(S * N, L))", "np.tile(rng.gumbel(size=(N, L)), (S, 1))",
+        "draws/two samples of an image", {"distribution"}),
+]  # fmt: skip

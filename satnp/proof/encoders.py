@@ -1,0 +1,59 @@
+"""Gradient checks of the encoders, and the mistakes that they must catch."""
+
+from dataclasses import replace
+
+from satnp.arrays.parameters import Parameters
+from satnp.encoders import small, squeezenet, vgg
+from satnp.encoders.photos import Preprocessing
+from satnp.proof.cases import pack, random_weights, unpack
+from satnp.proof.gradcheck import Case
+from satnp.proof.planting import Bug
+
+
+def encoder_case(name, encoder, config, direction, start=None):
+    """The case of an encoder's parameters on two random photos, or of those from layer `start` on."""
+    shapes, size = encoder.shapes(config), config.preprocessing.size
+    taken_up = {} if start is None else {"start": start}
+    if taken_up:
+        below = Parameters(shapes).before(start).shapes
+        shapes = {name: shape for name, shape in shapes.items() if name not in below}
+
+    def make(rng):
+        images = rng.uniform(0, 255, (2, size, size, 3))
+        if taken_up:
+            params = pack(below, random_weights(below, rng).values())
+            images, _ = encoder.feature_map(params, config, images, stop=start)
+        return random_weights(shapes, rng) | {"images": images}
+
+    def forward(*inputs):
+        *weights, images = inputs
+        params = pack(shapes, weights)
+        annotations, cache = encoder.forward(params, config, images, **taken_up)
+        return annotations, (params, cache)
+
+    def backward(dannotations, cache):
+        params, cache = cache
+        grads = params.zeros_like()
+        encoder.backward(dannotations, cache, grads)
+        return unpack(grads)
+
+    return Case(f"encoders/{name}", make, forward, backward, ("images",), direction)
+
+
+SMALL = small.Config((2, 3, 5), Preprocessing(12))
+SQUEEZENET = squeezenet.Config(replace(squeezenet.PREPROCESSING["caffe"], size=39))
+VGG = vgg.Config(replace(vgg.PREPROCESSING["torchvision"], size=32), (2, 3, 4, 5, 6))
+
+CASES = [
+    encoder_case("small", small, SMALL, direction=False),
+    encoder_case("small direction", small, small.Config(preprocessing=Preprocessing(24)), direction=True),
+    encoder_case("squeezenet1_1 direction", squeezenet, SQUEEZENET, direction=True),
+    encoder_case("squeezenet1_1 from fire8 direction", squeezenet, SQUEEZENET, direction=True, start="fire8"),
+    encoder_case("vgg19 direction", vgg, VGG, direction=True),
+    encoder_case("vgg19 from conv4_2", vgg, VGG, direction=False, start="conv4_2"),
+]
+
+BUGS = [
+    Bug("encoder's coordinate planes not cut off", small.backward,
+        "dx[..., :-2]", "dx[..., 2:]", "encoders/small", {"term"}),
+]  # fmt: skip

@@ -1,0 +1,159 @@
+"""Gradient checks of the layers, and the mistakes that they must catch.
+
+Sizes are tiny and mostly different, so that hardly a misplaced axis fits by chance; inputs AND biases are random, so that no
+unit sits exactly on a kink.
+"""
+
+from functools import partial
+
+import numpy as np
+
+from satnp import layers
+from satnp.arrays import kernels
+from satnp.layers import activations, conv, initial_state, lstm, penalty
+from satnp.proof.cases import inputs
+from satnp.proof.gradcheck import Case
+from satnp.proof.planting import Bug
+
+
+def _layer(name, constants=(), options=None, **entries):
+    """The pair layers.NAME_forward, layers.NAME_backward; what follows a space in `name` only tells cases apart."""
+    pair = name.partition(" ")[0]
+    forward, backward = (getattr(layers, f"{pair}_{way}") for way in ("forward", "backward"))
+    if options:
+        forward = partial(forward, **options)
+    return Case(f"layers/{name}", inputs(**entries), forward, backward, constants)
+
+
+def _conv(K, stride, padding):
+    return _layer(
+        f"conv2d K={K} stride={stride} padding={padding}", (), {"stride": stride, "padding": padding},
+        x=(2, 7, 6, 3), W=(K, K, 3, 4), b=(4,),
+    )  # fmt: skip
+
+
+def _max_pool(K, stride, ceil, relu=False):
+    name = f"max_pool K={K} stride={stride} {'ceil' if ceil else 'floor'}{' relu' if relu else ''}"
+    return _layer(name, (), {"K": K, "stride": stride, "ceil": ceil, "relu": relu}, x=(2, 7, 6, 3))
+
+
+CONVOLUTIONS = (1, 1, 0), (1, 2, 0), (2, 2, 1), (3, 1, 0), (3, 1, 1), (3, 2, 0), (3, 2, 1), (5, 3, 2)
+
+CASES = [
+    _layer("affine", x=(3, 4), W=(4, 5), b=(5,)),
+    _layer("affine square", x=(3, 4), W=(4, 4), b=(4,)),  # only here does a transposed gradient fit
+    _layer("embedding repeated ids", ids=lambda rng: np.array([2, 0, 2, 5, 2]), E=(6, 3)),
+    _layer("dropout", ("mask",), x=(4, 5), mask=lambda rng: layers.dropout_mask(rng, (4, 5), 0.4, np.float64)),
+    _layer("relu", x=(4, 5)),
+    _layer("tanh", x=(4, 5)),
+    _layer("sigmoid", x=(4, 5)),
+    _layer("softmax", scores=(3, 5)),
+    _layer(
+        "cross_entropy zero weights", ("weights",),
+        logits=(5, 4), targets=lambda rng: rng.integers(0, 4, 5), weights=lambda rng: rng.random(5) * [1, 0, 1, 1, 0],
+    ),
+    _layer(
+        "vocabulary zero weights", ("weights",), hidden=(5, 3), W=(3, 4), b=(4,),
+        targets=lambda rng: rng.integers(0, 4, 5), weights=lambda rng: rng.random(5) * [1, 0, 1, 1, 0],
+    ),
+    *(_conv(*sizes) for sizes in CONVOLUTIONS),
+    _layer("conv2d_relu", (), {"padding": 1}, x=(2, 7, 6, 3), W=(3, 3, 3, 4), b=(4,)),
+    _layer("expand_relu", x=(2, 5, 6, 3), W1=(1, 1, 3, 4), b1=(4,), W3=(3, 3, 3, 4), b3=(4,)),
+    *(_max_pool(*sizes) for sizes in ((2, 2, False), (3, 2, False), (3, 2, True), (2, 3, True), (2, 2, False, True))),
+    _layer("average_pool K=2 stride=2", (), {"K": 2, "stride": 2}, x=(2, 7, 6, 3)),
+    _layer("average_pool K=3 stride=2", (), {"K": 3, "stride": 2}, x=(2, 7, 6, 3)),
+    _layer("lstm_cell", gates=(3, 20), c_prev=(3, 5)),
+    _layer("additive_scores", keys=(2, 5, 4), query=(2, 4), v=(4,), c=(1,)),
+    _layer("dot_scores", keys=(2, 5, 4), query=(2, 4)),
+    _layer("context", alpha=(2, 5), annotations=(2, 5, 4)),
+    _layer("gate scalar", h=(3, 5), context=(3, 4), W=(5, 1), b=(1,)),
+    _layer("gate vector", h=(3, 5), context=(3, 4), W=(5, 4), b=(4,)),
+    _layer("mean_annotation", annotations=(2, 5, 4)),
+    _layer("initial_state", annotations=(2, 7, 4), W_h=(4, 5), b_h=(5,), W_c=(4, 5), b_c=(5,)),
+    _layer("deep_output", words=(3, 6), h=(3, 5), z=(3, 4), L_h=(5, 6), L_z=(4, 6), b=(6,)),
+    _layer(
+        "doubly_stochastic", ("mask",),
+        alphas=(4, 3, 5), mask=lambda rng: np.array([[1, 1, 1], [1, 1, 1], [1, 0, 1], [0, 0, 1.0]]),
+    ),
+]  # fmt: skip
+
+SECOND_OPINION = (
+    "layers/affine", "layers/softmax", "layers/conv2d K=3 stride=2 padding=1", "layers/max_pool K=3 stride=2 ceil",
+    "layers/lstm_cell", "layers/additive_scores",
+)  # fmt: skip
+
+BUGS = [
+    Bug("weight not transposed", layers.affine_backward,
+        "dout @ W.T", "dout @ W", "layers/affine square", {"term"}),
+    Bug("weight gradient transposed", layers.affine_backward,
+        "x.T @ dout", "dout.T @ x", "layers/affine square", {"transposed"}),
+    Bug("0.01 % too large", layers.affine_backward,
+        "dout @ W.T", "1.0001 * dout @ W.T", "layers/affine", {"factor"}),
+    Bug("mean for sum", layers.affine_backward,
+        "dout.sum(axis=0)", "dout.mean(axis=0)", "layers/affine", {"factor"}),
+    Bug("bias gradient not summed", layers.affine_backward,
+        "dout.sum(axis=0)", "dout", "layers/affine", {"shape"}),
+    Bug("a gradient not returned", layers.affine_backward,
+        "return dx, dW, db", "return dx, dW", "layers/affine", {"missing"}),
+    Bug("upstream gradient written over", layers.dropout_backward,
+        "dout * mask", "dout.__imul__(mask)", "layers/dropout", {"mutation"}),
+    Bug("dropout forgotten on the way back", layers.dropout_backward,
+        "dout if mask is None else dout * mask", "dout", "layers/dropout", {"mask"}),
+    Bug("repeated word counted once", layers.embedding_backward,
+        "dE[words] = np.add.reduceat(dout[order], starts)", "dE[ids] = dout", "layers/embedding repeated ids", {"block"}),
+    Bug("ReLU without its mask", layers.relu_backward,
+        "dout * (out > 0)", "dout", "layers/relu", {"mask"}),
+    Bug("tanh derivative forgotten", activations.tanh_gradient,
+        "dout * (1 - out * out)", "dout", "layers/tanh", {"term"}),
+    Bug("nothing returned", layers.tanh_backward,
+        "return tanh_gradient", "tanh_gradient", "layers/tanh", {"missing"}),
+    Bug("sigmoid derivative without its second factor", activations.sigmoid_gradient,
+        "dout * out * (1 - out)", "dout * out", "layers/sigmoid", {"term"}),
+    Bug("only the diagonal of softmax's Jacobian", kernels.softmax_gradient,
+        "(alpha * dalpha).sum(axis=-1, keepdims=True)", "alpha * dalpha", "layers/softmax", {"term"}),
+    Bug("target word not subtracted", layers.cross_entropy_backward,
+        "-= scale[:, 0]", "-= 0 * scale[:, 0]", "layers/cross_entropy zero weights", {"scattered"}),
+    Bug("padded words not masked", layers.cross_entropy_backward,
+        "dloss * weights", "dloss * (weights * 0 + 1)", "layers/cross_entropy zero weights", {"mask"}),
+    Bug("division by a weight of 0", layers.cross_entropy_backward,
+        "dloss * weights", "dloss * weights * weights / weights", "layers/cross_entropy zero weights", {"non-finite"}),
+    Bug("stride ignored in dx", conv.conv2d_backward_input,
+        "window(i, stride, P), window(j, stride, Q)", "slice(i, i + P), slice(j, j + Q)",
+        "layers/conv2d K=3 stride=2 padding=0", {"term"}),
+    Bug("padding not cut off dx", conv.conv2d_backward_input,
+        "padding : padding + R, padding : padding + S", ":R, :S", "layers/conv2d K=3 stride=2 padding=1", {"term"}),
+    Bug("last kernel column skipped", conv.conv2d_backward_input,
+        "for j in range(K)", "for j in range(K - 1)", "layers/conv2d K=2 stride=2 padding=1", {"block"}),
+    Bug("halves of expand swapped", conv.expand_relu_backward,
+        "dout[..., :F]", "dout[..., -F:]", "layers/expand_relu", {"term"}),
+    Bug("middle of expand lost in dx", conv.expand_relu_backward,
+        "dx1 + dx3", "dx3", "layers/expand_relu", {"term"}),
+    Bug("max-pool gradient to every cell", layers.max_pool_backward,
+        "taken *= left", "taken = dout[photos] / K**2",
+        "layers/max_pool K=2 stride=2 floor", {"mask"}),
+    Bug("average-pool gradient not divided", layers.average_pool_backward,
+        "dout / K**2", "dout", "layers/average_pool K=2 stride=2", {"factor"}),
+    Bug("i and g swapped", layers.lstm_cell_backward,
+        "(di, df, do, dg, None)", "(dg, df, do, di, None)", "layers/lstm_cell", {"block"}),
+    Bug("cell's own gradient lost", lstm._cell_gradient,
+        "dc = dc + dh * o", "dc = dh * o", "layers/lstm_cell", {"block", "term"}),
+    Bug("tanh' taken at tanh(c) once more", lstm._cell_gradient,
+        "1 - tanh_c * tanh_c", "1 - xp_of(dc).tanh(tanh_c) * xp_of(dc).tanh(tanh_c)", "layers/lstm_cell", {"block", "term"}),
+    Bug("beta forgotten", layers.gate_backward,
+        "dz * beta", "dz", "layers/gate scalar", {"term"}),
+    Bug("scores' query of the last location only", layers.additive_query_backward,
+        "np.dot(dscores[n], of_photo, out=dquery[n])", "dquery[n] = dscores[n, -1] * of_photo[-1]",
+        "layers/additive_scores", {"term"}),
+    Bug("sign of the tanh derivative", layers.additive_keys_backward,
+        "R -= R * R", "R[...] = R * R - R", "layers/additive_scores", {"sign"}),
+    Bug("mean annotation not divided by L", initial_state._of_each_location,
+        "(dmean_h + dmean_c) / L", "dmean_h + dmean_c", "layers/initial_state", {"factor"}),
+    Bug("c_0 forgotten", layers.initial_state_backward,
+        "tanh_gradient(dc, cache.c)", "0 * dc", "layers/initial_state", {"zero", "term"}),
+    Bug("context of the output layer forgotten", layers.deep_output_backward,
+        "dz = dpre @ L_z.T", "dz = 0 * z", "layers/deep_output", {"zero"}),
+    Bug("sign of the penalty", penalty._spread,
+        "mask * (", "-mask * (", "layers/doubly_stochastic", {"sign"}),
+    Bug("penalty of padded steps", layers.doubly_stochastic_backward,
+        "mask[:, :, None]", "(0 * mask[:, :, None] + 1)", "layers/doubly_stochastic", {"mask"}),
+]  # fmt: skip
