@@ -127,7 +127,7 @@ def test_evaluate_has_meteor_or_names_it_as_missing(world, capsys, tmp_path, mon
     monkeypatch.setattr(evaluation, "meteor", program)
     line = f"evaluate {folder}/run/best.npz --data flickr8k --root {root} --split test --json {tmp_path}/s.json"
     assert main(line.split()) == 0
-    seen = f"{'METEOR':24} 0.1250" if there else "METEOR: not computed, wants a thing"
+    seen = f"{'METEOR':24} 0.1250" if there else "not computed: wants a thing"
     assert f"  {seen}\n" in said(capsys)[0]
     assert json.loads((tmp_path / "s.json").read_text())["METEOR"] == (0.125 if there else None)
     split = load_split("flickr8k", "test", root)
@@ -143,7 +143,7 @@ def hard(world):
 
 
 def test_hard_attention_trains_from_its_own_preset(hard):
-    config, preset = load(hard / "best.npz").config, find_preset("flickr8k", "hard")
+    config, preset = load(hard / "best.npz").config, find_preset("flickr8k", attention="hard")
     assert config.hard and config.estimator == preset.config["estimator"] and config.reward == preset.config["reward"]
     assert (config.M, config.dropout) == (12, 0.0)  # what the TOML file says stands over it
     assert (hard / "diagnostics.png").is_file()
@@ -153,12 +153,12 @@ def test_hard_attention_trains_from_its_own_preset(hard):
 def test_the_flag_stands_over_the_file_and_either_brings_the_preset(tmp_path):
     path = tmp_path / "hard.toml"
     path.write_text("[config]\nattention = 'hard'\n")
-    from_file, from_flag = find_preset("scenes", path=path), find_preset("scenes", "hard")
+    from_file, from_flag = find_preset("scenes", path=path), find_preset("scenes", attention="hard")
     assert from_file == from_flag and from_flag.recipe.epochs != find_preset("scenes").recipe.epochs
     assert "estimator" not in find_preset("scenes").config
-    assert find_preset("scenes", "soft", path) == replace(find_preset("scenes", "soft"))
+    assert find_preset("scenes", attention="soft", path=path) == replace(find_preset("scenes", attention="soft"))
     path.write_text("[config]\nattention = 'soft'\n[recipe]\nepochs = 2\n")
-    assert find_preset("scenes", "hard", path) == replace(from_flag, recipe=replace(from_flag.recipe, epochs=2))
+    assert find_preset("scenes", attention="hard", path=path) == replace(from_flag, recipe=replace(from_flag.recipe, epochs=2))
 
 
 def test_a_short_training_ends_with_its_figures(world, tmp_path):
@@ -240,7 +240,7 @@ def test_evaluate_on_scenes_scores_looking(world, capsys, monkeypatch):
     [
         ("caption {run}/best.npz {folder}/none.jpg", "there is no photo"),
         ("caption {run}/none.npz {folder}/none.jpg", "there is no checkpoint"),
-        ("caption {folder}/tiny.toml {folder}/none.jpg", "not a whole checkpoint"),
+        ("caption {folder}/tiny.toml {folder}/none.jpg", "not a complete checkpoint"),
         ("caption {run}/best.npz {folder}/tiny.toml", "cannot be read as a photo"),
         ("caption {run}/best.npz {folder}/none.jpg --weights {folder}/w.npz", "leave out --weights"),
         ("train --data flickr8k --out {folder}/new", "--root"),

@@ -188,7 +188,7 @@ def test_a_single_caption_without_a_label_is_drawn_as_by_attention_figure_but_sm
 
 def test_captions_to_set_side_by_side_are_checked_like_one(tmp_path):
     photo = np.zeros((8, 8, 3), np.uint8)
-    with pytest.raises(InputError, match="no captions to set side by side"):
+    with pytest.raises(InputError, match="there are no captions to draw"):
         side_by_side_figure(photo, [], GRID, tmp_path / "a.png")
     with pytest.raises(InputError, match="alphas have shape"):
         side_by_side_figure(

@@ -365,7 +365,7 @@ MANGLED = {
         header(lambda found: found["model"].update(captioner="x")), CHECKPOINT, "c.npz ", "'x'"
     ),
     "a checkpoint of other sizes": (
-        header(lambda found: found["model"]["config"].update(H=9)), CHECKPOINT, "c.npz ", "its own config wants"
+        header(lambda found: found["model"]["config"].update(H=9)), CHECKPOINT, "c.npz ", "its config needs"
     ),
     "a checkpoint with an unknown choice": (
         header(lambda found: found["model"]["config"].update(gate="door")), CHECKPOINT, "c.npz ", "door"
@@ -425,7 +425,7 @@ MANGLED = {
     "weights of another kind": (content("w.onnx", "hello"), WEIGHTS + "w.onnx", "ends in '.onnx'; give a .pth"),
     "a folder for weights": (folder("w.pth"), WEIGHTS + "w.pth", "there is no weights file ", "w.pth; give a"),
     # configs
-    "a config that is no TOML": (content("c.toml", "epochs 3"), CONFIG, "c.toml is not TOML (", "; mend that line"),
+    "a config that is no TOML": (content("c.toml", "epochs 3"), CONFIG, "c.toml is not TOML (", "; fix that line"),
     "a config in Latin-1": (content("c.toml", b"# caf\xe9"), CONFIG, "c.toml is not TOML ("),
     "a config with an unknown key": (content("c.toml", "[recipe]\nepoch = 3"), CONFIG, "'epoch'", "did you mean 'epochs'?"),
     "a config with an unknown table": (content("c.toml", "[recipes]"), CONFIG, "'recipes'", "did you mean 'recipe'?"),
@@ -455,14 +455,14 @@ MANGLED = {
     "a file for the figures": (content("figures", "mine"), BEST, "File exists (", "figures); mend"),
     # trainings to go on with
     "a training in the way": (run(), RESUME.removesuffix("--resume"), "holds a training already; add --resume"),
-    "resuming with another rate": (run(), RESUME + " --learning-rate 0.5", "last.npz does not fit: learning_rate differ"),
+    "resuming with another rate": (run(), RESUME + " --learning-rate 0.5", "last.npz does not fit: different learning_rate"),
     "resuming with other sizes": (
         lambda t, w: (run()(t, w), (t / "c.toml").write_text(TINY.replace("H = 8", "H = 9"))),
-        RESUME.replace("{w}/tiny", "{t}/c"), "last.npz does not fit: H differ",
+        RESUME.replace("{w}/tiny", "{t}/c"), "last.npz does not fit: different H;",
     ),
     "resuming with other captions": (
         lambda t, w: (run()(t, w), flickr8k(TEXT, ("train-00000.jpg#0\ta", "train-00000.jpg#0\tthe"))(t, w)),
-        RESUME.replace("{w}/data", "{t}/data"), "last.npz does not fit: captions differ",
+        RESUME.replace("{w}/data", "{t}/data"), "last.npz does not fit: different captions",
     ),
     "resuming half a checkpoint": (
         run(lambda t: (t / "run/last.npz").write_bytes((t / "run/last.npz").read_bytes()[:9999])), RESUME,
@@ -470,7 +470,7 @@ MANGLED = {
     ),
     "resuming with a log of something else": (
         run(lambda t: (t / "run/metrics.jsonl").write_bytes(b'{"kind": "train", "step": 1}\n\xff [5]\n{}\n')), RESUME,
-        "line 2 of ", "metrics.jsonl is no record of a training; mend it, or take the line out",
+        "line 2 of ", "metrics.jsonl is not a record of a training; fix or remove that line",
     ),
     "resuming what has no training": (
         lambda t, w: (run()(t, w), shutil.copy(w / "best.npz", t / "run/last.npz")), RESUME,
@@ -478,15 +478,15 @@ MANGLED = {
     ),
     "resuming without a generator": (
         header(lambda found: found["training"].pop("rng"), **LAST), RESUME,
-        "last.npz does not hold a whole training (",
+        "last.npz does not have a complete training (",
     ),
     "resuming without moments": (
         checkpoint(lambda arrays: {"training/optimiser/mean": None}, **LAST), RESUME,
-        "last.npz does not hold a whole training (",
+        "last.npz does not have a complete training (",
     ),
     "resuming from moments of another size": (
         checkpoint(lambda arrays: {"training/optimiser/mean": np.zeros(3)}, **LAST), RESUME,
-        "last.npz does not hold a whole training (",
+        "last.npz does not have a complete training (",
     ),
     "starting from another vocabulary": (
         flickr8k(TEXT, ("train-00000.jpg#0\ta", "train-00000.jpg#0\taa")), data("flickr8k") + " --init {w}/best.npz",
@@ -714,7 +714,7 @@ def test_a_full_disk_gets_one_sentence_and_the_last_whole_files_stay(world, enco
     *_, done = found["features"]
     assert 0 < done < 8 and done % 2 == 0
     store = re.search(r"\((.+/frozen/features/features-\w+-\w+\.npy)\)", found["features"][1])[1]
-    full = "satnp: No space left on device ({}); mend that and run again"
+    full = "satnp: No space left on device ({}); fix that and run again"
     assert found == {
         "checkpoint": [2, full.format(tmp_path / "run/last.npz"), True, 3],
         "figures": [2, full.format(tmp_path / "new/photo.png"), True, 0],
@@ -758,5 +758,5 @@ def test_a_folder_that_may_not_be_written_to_gets_one_sentence(world, tmp_path, 
     before = snapshot(shut)
     assert main(line.format(w=shut).split()) == 2
     err = capsys.readouterr().err.replace("\r", "\n").splitlines()[-1]
-    assert err == f"satnp: Permission denied ({shut / file}); mend that and run again"
+    assert err == f"satnp: Permission denied ({shut / file}); fix that and run again"
     assert snapshot(shut) == before

@@ -61,13 +61,13 @@ BUGS = {
     "dE[ids] +=": device_bug(
         layers.embedding_backward, "return segment_sum(dout, ids[order], order, shape[0])",
         "dE = xp.zeros(shape, dtype=dout.dtype); dE[ids] += dout; return dE"),
-    "a missing dtype": device_bug(sat.forward, "N, H + D), dtype=h.dtype)", "N, H + D))"),
+    "a missing dtype": device_bug(sat.loop_forward, "N, H + D), dtype=h.dtype)", "N, H + D))"),
     "if loss >": device_bug(
         optim.clip_factor, "return _norm_and_factor(xp_of(grads).dot(grads, grads), limit)",
         "norm = xp_of(grads).dot(grads, grads) ** 0.5; return norm, (limit / norm if norm > limit else 1)"),
     "where=": device_bug(
         layers.dropout_backward, "dout * mask", "__import__('tests.strict').strict.multiply(dout, mask, where=mask > 0)"),
-    "a host scratch buffer": device_bug(sat.forward, "hz = xp.empty(", f"hz = {NUMPY}.empty("),
+    "a host scratch buffer": device_bug(sat.loop_forward, "hz = xp.empty(", f"hz = {NUMPY}.empty("),
     "maximum.reduce": device_bug(
         layers.initial_state_forward, "annotations.mean(axis=1)", "xp_of(annotations).maximum.reduce(annotations, axis=1)"),
 }  # fmt: skip

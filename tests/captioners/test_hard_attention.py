@@ -11,7 +11,7 @@ from satnp.arrays.parameters import Parameters
 from satnp.captioners import show_attend_tell as sat
 from satnp.captioners.contract import Batch
 from satnp.layers import softmax
-from satnp.proof import checks
+from satnp.proof.captioners import sizes
 from tests.captioners.test_captioner import HARD, assert_equal, each, gradients, world
 from tests.conftest import slow_on_strict
 
@@ -139,7 +139,7 @@ def at_the_edge(config, xp, coins, N=3, T=4, L=5, longest=4, scale=1, spread=1):
 def test_everything_stays_a_number_at_the_edges(xp, choices, edge):
     for samples in range(choices["samples"], 4):
         for coins in ([0], [0, 1], [1]):
-            config = checks.sizes(**choices | {"samples": samples, "dropout": 0.4, "penalty": 0.7})
+            config = sizes(**choices | {"samples": samples, "dropout": 0.4, "penalty": 0.7})
             params, batch, noise = at_the_edge(config, xp, coins, **EDGES[edge])
             loss, cache = sat.forward(params, config, batch, noise)
             grads = params.zeros_like()
@@ -155,7 +155,7 @@ def test_everything_stays_a_number_at_the_edges(xp, choices, edge):
 
 @each([choices for choices in HARD if choices["f_att"] != "dot"])
 def test_the_likelihood_stops_at_a_drawn_location(xp, choices):
-    config = checks.sizes(**choices | {"penalty": 0.0, "reward_weight": 0.0, "entropy_weight": 0.0, "dropout": 0.0})
+    config = sizes(**choices | {"penalty": 0.0, "reward_weight": 0.0, "entropy_weight": 0.0, "dropout": 0.0})
     params, batch, noise = world(config, xp)
     names = [name for name in params if name in ("W_a", "W_s", "b_a", "v")]  # on which only the looking depends
     for coin in (0, 1):
@@ -166,7 +166,7 @@ def test_the_likelihood_stops_at_a_drawn_location(xp, choices):
 
 @each(HARD)
 def test_an_image_at_its_expected_value_is_soft_attention(xp, choices):
-    config = checks.sizes(**choices | {"entropy_weight": 0.0})
+    config = sizes(**choices | {"entropy_weight": 0.0})
     params, batch, noise = world(config, xp)
     noise = noise._replace(expected=0 * noise.expected + 1, baseline=0 * noise.baseline)
     soft = replace(config, attention="soft")
@@ -175,7 +175,7 @@ def test_an_image_at_its_expected_value_is_soft_attention(xp, choices):
 
 @each(HARD)
 def test_with_one_location_there_is_nothing_to_choose(xp, choices):
-    config = checks.sizes(**choices)
+    config = sizes(**choices)
     params, batch, noise = world(config, xp)
     batch, noise = batch._replace(annotations=batch.annotations[:, :1]), noise._replace(gumbel=noise.gumbel[:, :, :1])
     hard, soft = (gradients(sat, params, c, batch, noise) for c in (config, replace(config, attention="soft")))
@@ -186,7 +186,7 @@ def test_with_one_location_there_is_nothing_to_choose(xp, choices):
 
 @each([choices for choices in HARD if choices["baseline"] != "leave_one_out"])
 def test_samples_that_look_alike_are_one_sample(xp, choices):
-    config = checks.sizes(**choices)
+    config = sizes(**choices)
     params, batch, noise = world(config, xp)
     one = gradients(sat, params, config, batch, noise)
     alike = noise._replace(gumbel=xp.concatenate([noise.gumbel] * 3, axis=1))
@@ -195,7 +195,7 @@ def test_samples_that_look_alike_are_one_sample(xp, choices):
 
 @each(HARD)
 def test_the_first_pass_meets_a_baseline_of_0(xp, choices):
-    config = checks.sizes(**choices)
+    config = sizes(**choices)
     params, batch, noise = world(config, xp, np.float32)
     first, second = (noise._replace(baseline=b) for b in (None, 0 * noise.baseline))
     assert_equal(*(gradients(sat, params, config, batch, n) for n in (first, second)), 0)
@@ -206,7 +206,7 @@ def test_the_first_pass_meets_a_baseline_of_0(xp, choices):
 @pytest.mark.parametrize("reward", sat.CHOICES["reward"])
 @each(HARD)
 def test_the_cost_and_the_diagnostics_are_what_they_are_called(xp, choices, reward):
-    config = checks.sizes(**choices | {"reward": reward, "penalty": 0.7})
+    config = sizes(**choices | {"reward": reward, "penalty": 0.7})
     params, batch, noise = world(config, xp)
     loss, cache = sat.forward(params, config, batch, noise)
     alphas, looks, log_p = (to_host(x) for x in (cache.alphas, cache.looks, cache.hard.log_p))
@@ -241,7 +241,7 @@ def test_the_cost_and_the_diagnostics_are_what_they_are_called(xp, choices, rewa
 
 
 def test_with_soft_attention_there_is_no_reward_to_log(xp):
-    config = checks.sizes("additive", "scalar")
+    config = sizes("additive", "scalar")
     params, batch, noise = world(config, xp)
     _, cache = sat.forward(params, config, batch, noise)
     assert sat.diagnostics(cache.told).keys() == {"alpha_entropy", "beta"} and cache.baseline is None

@@ -8,7 +8,7 @@ from satnp.captioners import show_attend_tell as sat
 from satnp.captioners.contract import Batch
 from satnp.encoders import small
 from satnp.encoders.photos import Preprocessing
-from satnp.proof import checks
+from satnp.proof.captioners import F_ATT, GATES
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional
@@ -105,8 +105,8 @@ HARD = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("f_att", checks.F_ATT)
-@pytest.mark.parametrize("gate", checks.GATES)
+@pytest.mark.parametrize("f_att", F_ATT)
+@pytest.mark.parametrize("gate", GATES)
 @pytest.mark.parametrize("choices", [{}, *HARD], ids=lambda choices: "-".join(choices.values()) or "soft")
 def test_loss_and_every_gradient_are_autograds(rng, f_att, gate, choices):
     config = sat.Config(

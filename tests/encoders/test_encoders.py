@@ -10,7 +10,7 @@ from satnp.arrays.backend import to_device, to_host
 from satnp.encoders import small, squeezenet
 from satnp.encoders.photos import Preprocessing, read_photo
 from satnp.errors import InputError
-from satnp.proof import checks
+from satnp.proof.encoders import encoder_case
 from satnp.proof.gradcheck import check_gradients
 
 CONFIG = small.Config((4, 6, 8), Preprocessing(12))
@@ -100,7 +100,7 @@ def test_squeezenets_gradients_on_a_photo_with_the_real_weights(shared_data):
     params = squeezenet.load(shared_data / "cnn" / "squeezenet1_1.safetensors", config)
     with np.load(shared_data / "cnn" / "golden_squeezenet1_1.npz") as golden:
         image = next(golden[key] for key in golden.files if key.endswith("/rgb_uint8"))
-    case = checks.encoder_case("photo", squeezenet, config, direction=True)
+    case = encoder_case("photo", squeezenet, config, direction=True)
 
     def photo(rng):
         return {name: x.astype(float) for name, x in params.items()} | {"images": image[None].astype(float)}

@@ -178,7 +178,7 @@ def test_a_fine_tuned_checkpoint_captions_from_pixels_and_scores_as_in_training(
     (at_best,) = [r for r in validated if r["step"] == found["step"]]
     assert found["CIDEr"] == pytest.approx(at_best["CIDEr"], abs=1e-6)
     assert main([*line.split(), "--weights", f"{world}/weights.npz"]) == 2
-    assert "has an encoder of its own" in capsys.readouterr().err
+    assert "has a fine-tuned encoder of its own" in capsys.readouterr().err
 
 
 def test_from_the_first_layer_on_pixels_are_read_and_nothing_is_kept(world):

@@ -93,7 +93,7 @@ def test_resume_refuses_what_differs_by_its_name(world, capsys, what):
     capsys.readouterr()
     assert main(train_line(world, "whole", "--resume", **changes)) == 2
     (sentence,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("satnp: "))
-    assert f"does not fit: {what} differ;" in sentence
+    assert f"does not fit: different {what};" in sentence
     assert (world / "whole/last.npz").read_bytes() == before
     assert sorted((world / "whole/features").iterdir()) == features  # none were computed first
 

@@ -8,7 +8,7 @@ from satnp.arrays import threads
 from satnp.arrays.backend import to_device, to_host
 from satnp.layers import pool
 from satnp.layers.conv import output_size
-from satnp.proof import checks
+from satnp.proof import layers as layer_checks
 from satnp.reference.conv import conv2d
 
 CLOSE = {"rtol": 1e-12, "atol": 1e-12}
@@ -22,7 +22,7 @@ def put(xp, *arrays):
     return [to_device(x, xp) for x in arrays]
 
 
-@pytest.mark.parametrize("case", checks.LAYERS, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", layer_checks.CASES, ids=lambda case: case.name)
 def test_float32_stays_float32(case, xp, rng):
     inputs = [x.astype(np.float32) if x.dtype.kind == "f" else x for x in case.make(rng).values()]
     out, cache = case.forward(*put(xp, *inputs))

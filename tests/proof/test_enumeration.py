@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from satnp.captioners import show_attend_tell as sat
+from satnp.estimators import choices
 from satnp.proof.enumeration import (
     PATHS,
     L,
@@ -176,7 +176,7 @@ def test_3_a_baseline_updated_before_use_loses_a_tenth_over_N(world, parts, path
 
 
 def test_3_the_own_sample_in_the_mean_loses_one_over_S(world, parts, monkeypatch):
-    monkeypatch.setattr(sat, "leave_one_out", lambda rewards: rewards.mean(axis=0) + 0 * rewards)
+    monkeypatch.setattr(choices, "leave_one_out", lambda rewards: rewards.mean(axis=0) + 0 * rewards)
     found = expected_gradient(with_config(world, baseline="leave_one_out", samples=2))
     assert distance(found, parts[0] + (1 - 1 / 2) * parts[1]) <= 1e-12
 

@@ -11,7 +11,8 @@ from satnp.captioners import show_attend_tell as sat
 from satnp.captioners.contract import Batch
 from satnp.errors import InputError
 from satnp.layers import softmax
-from satnp.proof import checks, nwgm
+from satnp.proof import nwgm
+from satnp.proof.captioners import F_ATT, GATES, sizes
 
 N, T, L = 3, 4, 7
 LENGTHS = (4, 2, 3)
@@ -21,7 +22,7 @@ AFFINE = (False, "held")
 def world(xp=np, f_att="additive", gate="scalar", padding=0, sharpness=1):
     """A random soft captioner and batch; a great `sharpness` makes alpha one-hot."""
     rng = np.random.default_rng(0)
-    config = checks.sizes(f_att, gate)
+    config = sizes(f_att, gate)
     params = Parameters(sat.shapes(config), flat=0.7 * rng.standard_normal(sat.init(config, rng).flat.size))
     if "v" in params:
         params.v[...] *= sharpness
@@ -46,8 +47,8 @@ def test_the_normalised_product_of_powers_is_the_softmax_of_the_mean_logits(xp, 
     np.testing.assert_allclose(to_host(ours), product / product.sum(axis=1, keepdims=True), rtol=1e-12)
 
 
-@pytest.mark.parametrize("gate", checks.GATES)
-@pytest.mark.parametrize("f_att", checks.F_ATT)
+@pytest.mark.parametrize("gate", GATES)
+@pytest.mark.parametrize("f_att", F_ATT)
 def test_soft_attention_is_the_nwgm_exactly_where_the_output_is_affine(xp, f_att, gate):
     found = nwgm.compare(*world(xp, f_att, gate))
     assert list(found) == nwgm.VARIANTS
@@ -100,9 +101,9 @@ def test_the_expectation_with_h_recomputed_is_that_of_the_local_expectation_esti
         np.testing.assert_allclose(step[True, "recomputed"].expectation[range(N), targets[t]], p[t], rtol=1e-12)
 
 
-@pytest.mark.parametrize("gate", checks.GATES)
+@pytest.mark.parametrize("gate", GATES)
 def test_the_logits_of_a_location_are_those_of_the_equation(gate):
-    params, config, batch = p, _, (annotations, captions, _) = world(gate=gate)
+    params, config, batch = p, _, (annotations, captions, *_) = world(gate=gate)
     _, cache = sat.forward(params, config, batch, sat.Noise())
     for t, step in enumerate(steps(params, config, batch)):
         beta, h = cache.steps[t].gate.beta, cache.deep.h.reshape(T, N, -1)[t]

@@ -89,13 +89,13 @@ def test_half_of_the_photos_may_have_one_caption_and_so_may_a_pair():
     assert same_caption(["a", "a"]) is None
 
 
-@pytest.mark.parametrize(("name", "seen"), [("W_s", "looks at the same places for every word"), ("v", "everywhere alike")])
+@pytest.mark.parametrize(("name", "seen"), [("W_s", "looks at the same places for every word"), ("v", "is almost uniform")])
 def test_attention_that_does_not_move_is_said(splits, tmp_path, capsys, name, seen):
     t = trainer(splits, tmp_path, **NOTHING)
     t.params[f"decoder.{name}"][...] = 0
     t.params["decoder.b_o"][2] = -5  # no <end> yet
     if name == "W_s":
-        t.params["decoder.v"][...] *= 5  # far from looking everywhere alike
+        t.params["decoder.v"][...] *= 5  # far from uniform
     assert t.run()
     (said,) = [line for line in warnings(capsys) if "attention" in line]
     assert seen in said
@@ -103,7 +103,7 @@ def test_attention_that_does_not_move_is_said(splits, tmp_path, capsys, name, se
 
 def test_attention_that_moves_in_some_captions_is_attention():
     still, moving = np.full((3, 2, 2), 0.25), np.eye(4)[:3].reshape(3, 2, 2)
-    assert "everywhere" in still_attention([still, still[:1]])
+    assert "uniform" in still_attention([still, still[:1]])
     assert "same places" in still_attention([moving[[1, 1, 1]]] * 2)
     assert still_attention([still, moving]) is None
     assert still_attention([moving[:1]] * 2) is None  # one word a caption has no second look
