@@ -52,14 +52,14 @@ def test_what_is_missing_or_fails_is_said_in_the_row(monkeypatch):
     monkeypatch.setattr(benchmarks.shutil, "which", lambda name: None)
     assert "g++" in benchmarks.row("step_paper", "compile")["reason"]
     monkeypatch.setattr(benchmarks.sys, "executable", "false")
-    assert "without a word" in benchmarks.row("scores", "none")["reason"]
+    assert "without a message" in benchmarks.row("scores", "none")["reason"]
 
 
 def test_other_numbers_are_no_comparison():
     x = {"a": np.ones(3), "b": np.ones(4)}
     assert benchmarks.difference(x, x) == 0
     for other in ({"a": np.ones(3)}, x | {"b": np.array([1, 1, 1, 1.01])}, x | {"a": np.full(3, np.nan)}):
-        with pytest.raises(benchmarks.Failed, match="other numbers"):
+        with pytest.raises(benchmarks.Failed, match="different results"):
             benchmarks.difference(x, other)
 
 
@@ -121,7 +121,7 @@ def test_the_gpus_benchmark_measures_the_stand_in_too(monkeypatch):
     assert re.fullmatch(r"\| step_paper \| satnp, float32 \| [\d.]+ \| [\d,]+ \| 0\.\d\d \| 2 \|", line)
     assert set(row["norms"]) == {"loss", "W_h", "L_o", "W_a", "E"}
     of_another = gpu.shown("step_paper", "eager", "1", row, row["norms"] | {"E": 1.1 * row["norms"]["E"]})
-    assert of_another == "| step_paper | PyTorch, eager, TF32 | other numbers: E | | | |"
+    assert of_another == "| step_paper | PyTorch, eager, TF32 | different results: E | | | |"
     numbers = re.findall(r"\d+\.\d\d", gpu.sent_anew(xp))
     assert len(numbers) == 4 and all(float(x) > 0 for x in numbers)
 

@@ -374,13 +374,13 @@ MANGLED = {
     "a checkpoint with a word twice": (words(lambda found: [*found[:-1], found[-2]]), CHECKPOINT, "c.npz ", "a word twice"),
     "a checkpoint without special words": (words(lambda found: found[::-1]), CHECKPOINT, "c.npz ", "must start with"),
     "a checkpoint without an array": (
-        checkpoint(lambda arrays: {"params/decoder.b_o": None}), CHECKPOINT, "c.npz ", "decoder.b_o None"
+        checkpoint(lambda arrays: {"params/decoder.b_o": None}), CHECKPOINT, "c.npz ", "decoder.b_o with shape None"
     ),
     "a checkpoint with a misshapen array": (
-        checkpoint(lambda arrays: {"params/decoder.b_o": np.zeros(3, np.float32)}), CHECKPOINT, "decoder.b_o (3,)"
+        checkpoint(lambda arrays: {"params/decoder.b_o": np.zeros(3, np.float32)}), CHECKPOINT, "decoder.b_o with shape (3,)"
     ),
     "a checkpoint with an array too many": (
-        checkpoint(lambda arrays: {"params/decoder.x": np.zeros(3, np.float32)}), CHECKPOINT, "decoder.x (3,)"
+        checkpoint(lambda arrays: {"params/decoder.x": np.zeros(3, np.float32)}), CHECKPOINT, "decoder.x with shape (3,)"
     ),
     "a checkpoint of nan": (
         checkpoint(lambda arrays: {"params/decoder.b_o": np.nan * arrays["params/decoder.b_o"]}), CHECKPOINT,
@@ -450,9 +450,9 @@ MANGLED = {
     "a file for the folder to write": (content("new", "mine"), TRAIN, "File exists", "new"),
     "a file above the folder to write": (content("new", "mine"), TRAIN + "/er", "Not a directory", "new"),
     "a folder for the file to write": (
-        folder("out.json"), BEST.replace("--figures {t}/figures", ""), "Is a directory (", "out.json); mend"
+        folder("out.json"), BEST.replace("--figures {t}/figures", ""), "Is a directory (", "out.json); fix"
     ),
-    "a file for the figures": (content("figures", "mine"), BEST, "File exists (", "figures); mend"),
+    "a file for the figures": (content("figures", "mine"), BEST, "File exists (", "figures); fix"),
     # trainings to go on with
     "a training in the way": (run(), RESUME.removesuffix("--resume"), "holds a training already; add --resume"),
     "resuming with another rate": (run(), RESUME + " --learning-rate 0.5", "last.npz does not fit: different learning_rate"),

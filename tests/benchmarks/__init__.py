@@ -1,5 +1,5 @@
-"""Measures satnp; nothing here is needed to use it."""
+"""Benchmarks of satnp; they are not needed to use it."""
 
 from satnp.arrays import runtime
 
-runtime.tune()  # as the commands do, before NumPy is imported
+runtime.tune()  # before NumPy is imported, as satnp's commands do

@@ -1,22 +1,21 @@
-"""How fast is satnp, and beside PyTorch? Measures; asserts nothing.
+"""Measure the speed of satnp and compare it with PyTorch. Nothing is asserted.
 
     python -m tests.benchmarks [NAME ...] [--json FILE]
 
-Ours and a peer run in turn, A B A B ..., each in a process of its own with the same threads (OMP_NUM_THREADS, or all
-cores), after their numbers were compared. The peers are PyTorch (pip install "satnp[bench]"): eager, torch.compile
-(which wants g++), and the loop of a popular port. They too keep freed memory (satnp/arrays/runtime.py), which makes
-them faster than they are by themselves. A row:
+satnp and a peer first compare their results, then run in turn, A B A B ..., each in its own process with the same number of
+threads (OMP_NUM_THREADS, or all cores). The peers are PyTorch (pip install "satnp[bench]"): eager, torch.compile (which
+needs g++), and the loop of a popular port. They also keep freed memory (satnp/arrays/runtime.py), which makes them faster
+than PyTorch's defaults. The columns:
 
-    ratio      median of ours / theirs over neighbours; below 1 satnp is faster
-    spread     of the ratios, between their quartiles
-    GF/s       multiplications and additions of the plain sums in our median time; Winograd does fewer
-    of sgemm   the same as a share of this machine's rate for a float32 product, measured in between
-    MiB        the most that ours and theirs held at once beyond the interpreter and its imports: inputs, parameters and
-               all that was computed, but no library (so "memory <= 0.3 of PyTorch's" speaks of the work alone); of
-               `demo` the whole process
-    error      the largest relative difference of an array from theirs, by its norm
+    ratio      median of ours / theirs over neighbouring runs; below 1, satnp is faster
+    spread     interquartile range of the ratios
+    GF/s       multiplications and additions of the plain sums per second of our median time; Winograd does fewer
+    of sgemm   the same as a share of this machine's rate for a float32 matrix product, measured between the runs
+    MiB        peak memory of ours and theirs beyond the interpreter and its imports: inputs, parameters and all results, but
+               no library (so "memory <= 0.3 of PyTorch's" compares only the work); for `demo`, of the whole process
+    error      largest relative difference between an array of ours and theirs, by norm
 
-A row that could not run, or whose numbers differ, has a `reason` and no numbers, in the JSON too. Times are seconds there.
+A row that could not run, or whose results differ, has a `reason` and no numbers. Times in the JSON are in seconds.
 """
 
 import argparse
@@ -39,24 +38,24 @@ from satnp.arrays import threads
 from satnp.files import read_json, write_json
 from tests.benchmarks.workloads import WORKLOADS
 
-COMMANDS = {"startup": 9, "demo": 1}  # repetitions
+COMMANDS = {"startup": 9, "demo": 1}  # {name: repetitions}
 NAMES = (*WORKLOADS, *COMMANDS)
 FIELDS = (
     "name", "peer", "ratio", "spread", "ours_s", "theirs_s", "gflops", "sgemm_share", "peak_memory_bytes",
     "theirs_peak_memory_bytes", "max_relative_error", "reason",
 )  # fmt: skip
-LEAST, MOST, SECONDS = 5, 31, 15  # repetitions of a row, and how long it goes on between
-SAME = 1e-4  # relative error of numbers that are the same
+LEAST, MOST, SECONDS = 5, 31, 15  # fewest and most repetitions of a row; after SECONDS, no more than LEAST
+SAME = 1e-4  # largest relative error of results that count as equal
 
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; default: all")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(NAMES)}; default: all")
     parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args(argv)
     for name in args.names:
         if name not in NAMES:
-            parser.error(f"there is no benchmark {name!r}; choose of {', '.join(NAMES)}")
+            parser.error(f"there is no benchmark {name!r}; choose from {', '.join(NAMES)}")
     print(machine())
     print(f"{'benchmark':20}{'peer':8}{'ratio':>6}{'spread':>7}{'ours, ms':>10}{'theirs':>10}{'GF/s':>6}{'of sgemm':>9}"
           f"{'MiB':>6}{'theirs':>7}{'error':>9}")  # fmt: skip
@@ -75,30 +74,30 @@ def machine():
 
 
 def peers(name):
-    """Whom a benchmark has beside it; ours alone where there is nobody, or no PyTorch."""
+    """The peers of a benchmark; "none" if it has no peers or PyTorch is not installed."""
     named = () if name in COMMANDS else WORKLOADS[name]().peers
     return named if named and find_spec("torch") else (*named, "none")
 
 
 def row(name, peer):
-    """{field: value} of one comparison; `reason` where there is none."""
+    """Run one comparison -> {field: value}, with a `reason` if it failed."""
     empty = dict.fromkeys(FIELDS) | {"name": name, "peer": peer}
     try:
         if peer != "none" and not find_spec("torch"):
             raise Failed('PyTorch is not installed (pip install "satnp[bench]")')
         if peer == "compile" and not shutil.which(os.environ.get("CXX", "g++")):
-            raise Failed("torch.compile wants a C++ compiler, and g++ is not installed")
+            raise Failed("torch.compile needs a C++ compiler, but g++ is not installed")
         return empty | (command(name) if name in COMMANDS else compare(name, peer))
     except Failed as error:
         return empty | {"reason": str(error)}
 
 
 class Failed(Exception):
-    """Why there is no number."""
+    """The reason why a row has no numbers."""
 
 
 def compare(name, peer, least=LEAST, most=MOST, **sizes):
-    """What was measured of a workload, in its own sizes or in others, beside `peer` ("none": alone)."""
+    """Measure a workload, with its own or other sizes, and compare it with `peer` ("none": alone) -> {field: value}"""
     flops, seconds, rates = WORKLOADS[name](**sizes).flops, [], []
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         sides = [stack.enter_context(Worker(name, side, folder, sizes)) for side in ("ours", peer) if side != "none"]
@@ -123,7 +122,7 @@ def compare(name, peer, least=LEAST, most=MOST, **sizes):
 
 
 class Worker:
-    """A process of worker.py; inside `with` it has done its first repetition."""
+    """Context manager: a process of worker.py that has finished its first repetition."""
 
     def __init__(self, name, side, folder, sizes):
         self.file, self.said = Path(folder) / f"{side}.npz", tempfile.TemporaryFile("w+")
@@ -152,10 +151,10 @@ class Worker:
         if line := self.process.stdout.readline():
             return json.loads(line)
         self.said.seek(0)
-        raise Failed((self.said.read().strip() or "it ended without a word").splitlines()[-1])
+        raise Failed((self.said.read().strip() or "the process ended without a message").splitlines()[-1])
 
     def again(self):
-        sleep(0.05)  # until the threads of the other are asleep
+        sleep(0.05)  # wait until the threads of the other process are idle
         with suppress(BrokenPipeError):
             print("again", file=self.process.stdin, flush=True)
         return self.answer()
@@ -166,18 +165,18 @@ class Worker:
 
 
 def difference(ours, theirs):
-    """The largest relative difference, by the norm, of arrays of the same name."""
+    """Largest relative difference, by norm, of arrays with the same name; raises Failed if it is above SAME."""
     if ours.keys() != theirs.keys():
-        raise Failed(f"other numbers: {sorted(ours)} and {sorted(theirs)}")
+        raise Failed(f"different results: {sorted(ours)} and {sorted(theirs)}")
     errors = {name: np.linalg.norm(ours[name] - x) / max(np.linalg.norm(x), 1e-30) for name, x in theirs.items()}
     worst = max(errors, key=errors.get)
     if not errors[worst] <= SAME:
-        raise Failed(f"other numbers: {worst} differs by {errors[worst]:.1e}")
+        raise Failed(f"different results: {worst} differs by {errors[worst]:.1e}")
     return float(errors[worst])
 
 
 def sgemm(n=2000):
-    """This machine's rate now for the float32 product of two n x n matrices, in operations a second."""
+    """Current rate of this machine for the float32 product of two n x n matrices, in operations per second."""
     a, b = np.ones((2, n, n), np.float32)
     seconds = []
     for _ in range(3):
@@ -188,7 +187,7 @@ def sgemm(n=2000):
 
 
 def command(name):
-    """What was measured of a whole command of satnp."""
+    """Measure a command of satnp -> {field: value}"""
     with tempfile.TemporaryDirectory() as folder:
         line, seconds = {"startup": ["--help"], "demo": ["demo", "--out", f"{folder}/demo"]}[name], []
         for _ in range(COMMANDS[name]):
@@ -196,13 +195,13 @@ def command(name):
             done = subprocess.run([sys.executable, "-m", "satnp", *line], capture_output=True, text=True)
             seconds.append(perf_counter() - started)
             if done.returncode:
-                raise Failed((done.stderr.strip() or "it ended without a word").splitlines()[-1])
+                raise Failed((done.stderr.strip() or "the command ended without a message").splitlines()[-1])
         said = read_json(Path(folder) / "demo/metrics.json") or {}
     return {"ours_s": median(seconds), "peak_memory_bytes": said.get("peak_memory_bytes")}
 
 
 def shown(row):
-    """A row of the table."""
+    """Format a row of the table."""
 
     def number(name, form, width, unit=1):
         return f"{'-' if row[name] is None else format(row[name] * unit, form):>{width}}"

@@ -1,9 +1,9 @@
-"""Features of many photos: peak memory, photos a second, and the same bytes after kills.
+"""Measure the feature store: peak memory, photos per second, and whether killed runs give the same bytes.
 
     python -m tests.benchmarks.features Flickr8k squeezenet1_1.safetensors
 
-The photos of train and val together, once without a stop and once killed (SIGKILL) at moments drawn from --seed, each in
-processes of its own.
+The photos of train and val are stored twice: once without interruption, and once by processes that are killed (SIGKILL) at
+random moments (--seed).
 """
 
 import argparse
@@ -25,7 +25,7 @@ from satnp.training.presets import PRESETS, new_model
 
 
 def extract(root, weights, folder):
-    """Compute what is missing in `folder`; print photos and seconds of this process and the most memory it held, MiB."""
+    """Compute the missing features in `folder`; print the photos, seconds and peak memory in MiB of this process."""
     train, val = (load_split("flickr8k", split, root) for split in ("train", "val"))
     split = Split(train.names + val.names, train.captions + val.captions, train.photos + val.photos)
     model = new_model(PRESETS["flickr8k"], split, weights)

@@ -1,12 +1,12 @@
-"""How fast is satnp on this machine's GPU, and beside PyTorch there? Measures; asserts nothing.
+"""Measure the speed of satnp on this machine's GPU and compare it with PyTorch. Nothing is asserted.
 
     python -m tests.benchmarks.gpu [--out tests/benchmarks/results/gpu.md]
 
-Each row is a process of its own: 3 times to warm up, then the median of 20, each waited for. float32, then TF32
-(CUPY_TF32=1; PyTorch's allow_tf32). A side whose first numbers are not those of satnp's float32 is no peer, and its row says
-so. The floor of a training step, an estimate: its products at the rate of this GPU's own large product, and what attention
-and Adam read and write at the rate of its own copy (a large cache may do better). Last, 20 steps waited for together whose
-minibatches are drawn and sent anew, as a training does. Without a GPU: one sentence, exit 2.
+Each row runs in its own process: 3 warm-up runs, then the median of 20 runs, each synchronised. First float32, then TF32
+(CUPY_TF32=1; PyTorch's allow_tf32). If the first results of a side differ from satnp's float32 results, its row says so and
+has no times. The floor of a training step is an estimate: its matrix products at the rate of a large product on this GPU,
+and what attention and Adam read and write at the rate of a large copy (a large cache may be faster). Last, 20 steps are
+timed together, with a minibatch drawn and sent for each step, as in a training. Without a GPU: one sentence, exit 2.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from tests.captioners.test_device_step import training_step
 
 NAMES = ("step_paper", "step_flickr8k", "vgg19_b8", "squeezenet_b8", "beam5")
 WARM, TIMES = 3, 20
-TOLERANCE = 1e-2  # of the norms of what two sides compute; TF32 has three digits
+TOLERANCE = 1e-2  # largest relative difference of the norms of two sides; TF32 has three digits
 
 
 def main():
@@ -43,7 +43,7 @@ def main():
     parser.add_argument("--row", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if not args.row:
-        os.environ["CUPY_TF32"] = "0"  # of what this process measures itself
+        os.environ["CUPY_TF32"] = "0"  # for the measurements in this process
     try:
         xp, said = find_device("cuda")
     except InputError as error:
@@ -65,7 +65,7 @@ def main():
                 ours = ours or row.get("norms")
                 lines.append(shown(name, side, tf32, row, ours))
                 print(lines[-1], flush=True)
-    lines += ["", f"Launches of a step of 20 words by the stand-in's count: {training_step().launches}."]
+    lines += ["", f"Launches of a step of 20 words, as counted by the stand-in for a GPU: {training_step().launches}."]
     lines += ["", sent_anew(xp)]
     print("\n".join(lines[-4:]))
     if args.out:
@@ -94,22 +94,22 @@ def _installed(package):
 
 
 def run_row(name, side, tf32):
-    """What `measure` gives in a process of its own, or {"failed": the last thing that it said}."""
+    """Run `measure` in its own process -> its result, or {"failed": the last line of its error output}"""
     command = [sys.executable, "-m", "tests.benchmarks.gpu", "--row", name, side]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"CUPY_TF32": tf32})
     if done.returncode:
-        return {"failed": (done.stderr.strip() or "it ended without a word").splitlines()[-1]}
+        return {"failed": (done.stderr.strip() or "the process ended without a message").splitlines()[-1]}
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def shown(name, side, tf32, row, ours):
-    """A line of the table; `ours` are the norms that all sides must have."""
+    """Format a line of the table; `ours` has the norms that the results of all sides must have."""
     head = f"| {name} | {'satnp' if side == 'ours' else f'PyTorch, {side}'}, {'TF32' if tf32 == '1' else 'float32'} |"
     if "failed" in row:
         return f"{head} {row['failed']} | | | |"
     wrong = [key for key, norm in row["norms"].items() if not abs(norm - ours[key]) <= TOLERANCE * abs(ours[key])]
     if wrong:
-        return f"{head} other numbers: {', '.join(wrong)} | | | |"
+        return f"{head} different results: {', '.join(wrong)} | | | |"
     seconds, floor = row["seconds"], f"{row['floor_s'] / row['seconds']:.2f}" if row["floor_s"] else ""
     return f"{head} {1e3 * seconds:,.2f} | {row['images'] / seconds:,.0f} | {floor} | {row['bytes'] / 2**20:,.0f} |"
 
@@ -135,13 +135,13 @@ def measure(xp, name, side):
 
 
 def _norms(found):
-    """{name: Euclidean norm} of arrays of any library; words may be others where two are as probable."""
+    """{name: Euclidean norm} of arrays of any library, without the words: two words may be equally probable."""
     hosts = {key: x.cpu() if hasattr(x, "cpu") else to_host(x) for key, x in found.items() if key != "ids"}
     return {key: float(np.linalg.norm(np.asarray(x, np.float64))) for key, x in hosts.items()}
 
 
 def on_device(given, xp):
-    """The inputs of a workload in the GPU's memory."""
+    """Copy the inputs of a workload to the GPU."""
 
     def move(x):
         if isinstance(x, Parameters):
@@ -173,22 +173,22 @@ def _held(xp, side):
 
 
 def floor_of(xp, workload, given):
-    """Seconds of a training step's products, and of what it reads and writes besides, each at the best rate seen here."""
+    """Seconds of a training step's products and of its other reads and writes, each at the best rate of this GPU."""
     gemm, copy = _rates(xp)
-    xp.get_default_memory_pool().free_all_blocks()  # what was measured with is not the step's memory
+    xp.get_default_memory_pool().free_all_blocks()  # so that the arrays of _rates do not count as memory of the step
     T, (N, L, D), p = len(given["mask"][0]), given["annotations"].shape, given["params"]
     # each of T steps reads keys and annotations twice; Adam reads four buffers and writes three
     return workload.flops / gemm + 4 * (2 * T * N * L * (D + len(p["v"])) + 7 * p.flat.size) / copy
 
 
 def sent_anew(xp):
-    """A sentence: milliseconds a step of the paper's sizes with its minibatch drawn and sent, and without."""
+    """A sentence with the milliseconds per step of the paper's sizes, with and without drawing and sending a minibatch."""
     given, wait, rng = WORKLOADS["step_paper"]().inputs(), xp.cuda.runtime.deviceSynchronize, np.random.default_rng(0)
     params, (N, L, D), T = on_device(given, xp)["params"], given["annotations"].shape, given["mask"].shape[1]
     V, M = params["E"].shape
     config = sat.Config(V, D, M, len(params["W_h"]), len(params["v"]))
     grads, memory, beside = params.zeros_like(), optim.new_state("adam", params.flat), Uploads(xp)
-    kept = given["annotations"].astype(np.float16)  # as a training reads them from the disk
+    kept = given["annotations"].astype(np.float16)  # as a training reads them from disk
 
     def drawn():
         return kept, given["captions"], given["mask"], *sat.draw_noise(config, T, N, L, rng)
@@ -215,13 +215,13 @@ def sent_anew(xp):
     there = in_line(*drawn())
     return (
         f"{TIMES} steps of the paper's sizes in a row, float32, ms each: {milliseconds(lambda: step(there))} with the same "
-        f"minibatch; {milliseconds(lambda: step(beside(*drawn())))} with each drawn and sent beside the step before, "
-        f"{milliseconds(lambda: step(in_line(*drawn())))} sent in line with it; drawing alone {milliseconds(drawn)}."
+        f"minibatch; {milliseconds(lambda: step(beside(*drawn())))} with a new one sent during the step before, "
+        f"{milliseconds(lambda: step(in_line(*drawn())))} with a new one sent first; drawing alone {milliseconds(drawn)}."
     )
 
 
 def _rates(xp, n=8192):
-    """Operations a second of a large product, and bytes a second of a large copy."""
+    """Operations per second of a large matrix product, and bytes per second of a large copy."""
     a, big = xp.ones((n, n), dtype=xp.float32), xp.ones(2**28, dtype=xp.float32)
     return 2 * n**3 / _fastest(xp, lambda: a @ a), 2 * big.nbytes / _fastest(xp, lambda: big.copy())
 

@@ -1,9 +1,9 @@
-"""How the cost of a training step grows with the photos N, locations L, words T, vocabulary V and state H.
+"""Measure how the cost of a training step grows with the photos N, locations L, words T, vocabulary V and state H.
 
     python -m tests.benchmarks.growth
 
-One size at a time from a quarter of the paper's to twice it. An exponent is the slope of log time by log size, by least
-squares (2^exponent is what doubling costs); the arithmetic's is that of the number of operations. Writes
+One size at a time varies from a quarter of the paper's to twice it. An exponent is the least-squares slope of log time
+against log size (doubling the size multiplies the time by 2^exponent); "arithmetic" is the number of operations. Writes
 results/growth.md and growth.png beside this file.
 """
 
@@ -41,7 +41,7 @@ def measure(base):
     found = {}
     for symbol, size in base.items():
         sizes = [round(size * factor) for factor in FACTORS]
-        points = [once(base | {symbol: x}) for x in sizes]  # the base anew each time, at the speed that the machine has then
+        points = [once(base | {symbol: x}) for x in sizes]  # measures the base each time: the machine's speed varies
         found[symbol] = sizes, {who: [point[who] for point in points] for who in points[0]}
     return found
 
@@ -55,12 +55,12 @@ def once(sizes):
 
 
 def exponent(sizes, costs):
-    """The slope of log cost by log size."""
+    """Slope of log cost against log size."""
     return float(np.polyfit(np.log(sizes), np.log(costs), 1)[0])
 
 
 def table(found):
-    """growth.md"""
+    """The text of growth.md."""
     who = list(next(iter(found.values()))[1])
     lines = [
         "# How the cost of a training step grows", "", "    python -m tests.benchmarks.growth", "",
@@ -79,7 +79,7 @@ def table(found):
 
 
 def plot(found, path):
-    """A panel a size, both axes logarithmic; the arithmetic's line goes through our time at the paper's size."""
+    """Plot one panel per size, with log axes; the line of the arithmetic goes through our time at the paper's size."""
     figure, panels = plt.subplots(1, len(found), figsize=(14, 3.6), sharey=True, layout="constrained")
     for panel, (symbol, (sizes, costs)) in zip(panels, found.items(), strict=True):
         middle = FACTORS.index(1)

@@ -1,6 +1,6 @@
-"""The same work in PyTorch, as a good user would write it: eager, compiled, and as a popular port loops.
+"""The same workloads in PyTorch, as a good user would write them: eager, compiled, and with the loop of a popular port.
 
-PEERS[peer][name](inputs) -> run, with the names and numbers of workloads.py. PyTorch is only wanted here.
+PEERS[peer][name](inputs) -> run, with the names and results of workloads.py. Only this module needs PyTorch.
 """
 
 from functools import partial
@@ -34,7 +34,7 @@ def step(loss_of, given, fused=True):
 
 
 def hoisted_loss(w, a, captions, masks, penalty):
-    """The loss with everything outside the loop that does not depend on h_{t-1}."""
+    """The loss, with everything that does not depend on h_{t-1} computed outside the loop."""
     N, T = captions.shape[0], captions.shape[1] - 1
     words = F.embedding(captions[:, :-1].T, w["E"]) * masks[0]
     word_gates = words @ w["W_x"] + w["b"]
@@ -54,10 +54,10 @@ def hoisted_loss(w, a, captions, masks, penalty):
 
 
 def looped_loss(w, a, captions, masks, penalty):
-    """The loss as popular ports have it: annotations projected, and words predicted, in each step."""
+    """The loss as in popular ports, which project the annotations and predict the words in each step."""
     N, T = captions.shape[0], captions.shape[1] - 1
     words = F.embedding(captions[:, :-1].T, w["E"]) * masks[0]
-    W_in = torch.cat([w["W_x"], w["W_z"]])  # one parameter there
+    W_in = torch.cat([w["W_x"], w["W_z"]])  # the ports have one parameter
     logits, alphas = a.new_zeros(N, T, w["L_o"].shape[1]), a.new_zeros(N, T, a.shape[1])
     h, c = _start(w, a)
     for t in range(T):
@@ -101,7 +101,7 @@ def _cell(gates, c):
 
 
 def features(layers, compiled, given):
-    """The annotations of photos: layers(w, x, config) is the encoder after its preprocessing."""
+    """Compute the annotations of photos; layers(w, x, config) is the encoder after the preprocessing."""
     config, images = given["config"], torch.tensor(given["images"])
     order = torch.tensor([2, 1, 0] if config.preprocessing.channels == "BGR" else [0, 1, 2])
     mean, scale = (torch.tensor(x)[:, None, None] for x in (config.preprocessing.mean, config.preprocessing.scales))
@@ -120,13 +120,13 @@ def features(layers, compiled, given):
 
 
 def _filters(params, layout):
-    """W (K, K, C, F) as PyTorch's (F, C, K, K); biases as they are."""
+    """Convert W (K, K, C, F) to PyTorch's (F, C, K, K); biases keep their shape."""
     w = _tensors(params)
     return {n: x.permute(3, 2, 0, 1).contiguous(memory_format=layout) if x.ndim == 4 else x for n, x in w.items()}
 
 
 def _best_layout(make, compiled):
-    """make(memory layout) -> run, in the layout that is faster here."""
+    """Return make(memory layout), a function run, for the layout that is faster on this machine."""
 
     def seconds(layout):
         run, wait = make(layout), torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
@@ -233,7 +233,7 @@ def _next_word(w, a, keys, h, c, words):
 
 
 def batched_search(w, a, beam):
-    """All photos and beams in one batch, keys formed once; a photo is dropped when none of its beams can win."""
+    """All photos and beams in one batch; the keys are computed once; a photo is dropped when none of its beams can win."""
     N, V = len(a), w["L_o"].shape[1]
     keys = a @ w["W_a"] + w["b_a"]
     h, c, a, keys = (x.repeat_interleave(beam, 0) for x in (*_start(w, a), a, keys))
@@ -267,7 +267,7 @@ def batched_search(w, a, beam):
 
 
 def one_by_one(w, a, beam):
-    """As popular ports do: a photo at a time, its annotations copied and projected for each beam in each step, until all
+    """As in popular ports: one photo at a time, its annotations copied and projected for each beam in each step, until all
     beams have ended."""
     return [_port_search(w, photo, beam) for photo in a]
 

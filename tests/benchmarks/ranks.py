@@ -1,9 +1,9 @@
-"""Ranks against threads: one rank on all cores, and several with a share of them, at features and at training steps.
+"""Compare ranks with threads, at features and at training steps: one rank on all cores, and several that share the cores.
 
     python -m tests.benchmarks.ranks Flickr8k squeezenet1_1.safetensors
 
-Photos a second into the feature store of the val photos, and seconds a training step of the preset for Flickr8k (soft
-attention, the encoder frozen) on them. Both ways in turn, --rounds times, each in processes of its own; the median of all.
+Measures photos per second for the feature store of the val photos, and seconds per training step on them with the preset for
+Flickr8k (soft attention, frozen encoder). Both ways run in turn, --rounds times, each in new processes; prints medians.
 """
 
 import argparse
@@ -26,7 +26,7 @@ STEPS = 15
 
 
 def measure(root, weights, folder):
-    """Rank 0 prints its threads, photos a second and seconds of each step but the first three."""
+    """Rank 0 prints its number of threads, photos per second, and the seconds of each step except the first three."""
     world, preset = ranks.world(), PRESETS["flickr8k"]
     train, val = (load_split("flickr8k", split, root) for split in ("train", "val"))
     model = new_model(preset, train, weights)

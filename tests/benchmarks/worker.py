@@ -1,9 +1,9 @@
-"""One side of a comparison in a process of its own: does the work, then for TURN seconds more for each line it reads.
+"""One side of a comparison, in its own process: runs the workload, then again for TURN seconds after each line it reads.
 
     python -m tests.benchmarks.worker NAME ours|eager|compile|port NUMBERS [SIZES]
 
-The first time warms up (torch.compile compiles) and writes what came out to NUMBERS, an .npz. Each JSON line it prints
-is {"seconds", "memory"}; SIZES, in JSON, replace those of the workload.
+The first run is a warm-up (torch.compile compiles) and writes its results to NUMBERS, an .npz file. Each JSON line that the
+process prints is {"seconds", "memory"}. SIZES, in JSON, replace the sizes of the workload.
 """
 
 import json
@@ -16,7 +16,7 @@ import numpy as np
 from satnp.arrays import threads
 from tests.benchmarks.workloads import WORKLOADS
 
-TURN = 1  # seconds at least: what is short is done again and again, and its median told; threads wake slowly after a pause
+TURN = 1  # smallest number of seconds: short work is repeated and its median printed, as threads wake slowly after a pause
 
 
 def main(name, peer, numbers, sizes="{}"):
@@ -25,8 +25,8 @@ def main(name, peer, numbers, sizes="{}"):
     before = held()
     given = workload.inputs()
     run = make(given)
-    del given  # a peer has its own tensors of it
-    np.savez(numbers, **{name: np.asarray(x) for name, x in run().items()})  # a training step's next are others
+    del given  # a peer has copied the inputs to its own tensors
+    np.savez(numbers, **{name: np.asarray(x) for name, x in run().items()})  # of the first run: each training step differs
     while True:
         seconds = []
         while sum(seconds) < TURN:
@@ -49,10 +49,10 @@ def _peer(name, peer):
 
 
 def memory(before):
-    """The most bytes held at once beyond `before`: inputs, parameters, all that was computed.
+    """Peak memory in bytes beyond `before`: inputs, parameters and all results.
 
-    The pages of the libraries themselves are left out, or PyTorch would pay for code of its own that nothing here calls.
-    None where the system does not say.
+    The pages of the libraries are left out, because PyTorch has much code that nothing here calls.
+    None if the system does not report it.
     """
     status = _status()
     return status and (status["VmHWM"] - status["RssFile"] - before)
@@ -63,7 +63,7 @@ def held():
 
 
 def _status():
-    """What Linux says of this process, {name: bytes}; {} elsewhere."""
+    """{name: bytes} that Linux reports for this process; {} on other systems."""
     try:
         with open("/proc/self/status") as file:
             fields = (line.split() for line in file)

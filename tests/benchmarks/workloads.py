@@ -1,7 +1,7 @@
-"""What is timed, on satnp's side: each workload makes its inputs from a seed and gives a function to time.
+"""The workloads that are timed, in satnp: each makes its inputs from a seed and returns a function to time.
 
 A workload is a function of sizes that returns a Workload: `inputs()` on the host, the same for every peer, and
-`ours(inputs)` -> run, where run() does the work once and returns {name: array}, the numbers that peers must have too.
+`ours(inputs)` -> run, where run() does the work once and returns {name: array}, the results that a peer must reproduce.
 `flops` counts the multiplications and additions of the plain sums.
 """
 
@@ -21,10 +21,10 @@ from satnp.layers import conv2d_backward, conv2d_forward
 from satnp.scores.metrics import score
 from satnp.training import optim
 
-RATE = 1e-4  # of the training step
-CLIP = 100.0  # never reached: a float32 norm is off by 1e-4 in PyTorch, and would hide smaller differences of gradients
+RATE = 1e-4  # learning rate of the training step
+CLIP = 100.0  # never reached: PyTorch's float32 norm has an error of 1e-4, which would hide smaller errors of gradients
 COMPARED = ("W_h", "L_o", "W_a", "E")  # gradients that are compared, from all parts of the decoder
-LONGEST = 20  # words of a caption in beam search
+LONGEST = 20  # largest number of words in beam search
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Workload:
 
 
 def step(N, L, T, V, D=512, M=512, H=1000, A=512):
-    """One training step of the captioner on kept features: forward, backward, clipping, Adam."""
+    """One training step of the captioner on stored features: forward, backward, clipping, Adam."""
     config = sat.Config(V, D, M, H, A)
 
     def inputs():
@@ -62,13 +62,13 @@ def step(N, L, T, V, D=512, M=512, H=1000, A=512):
 
         return run
 
-    # forward, and two gradients but of the annotations
+    # forward pass and two gradients, without the gradient with respect to the annotations
     once, steps = N * L * D * A, H * A + (M + H + D) * 4 * H + (H + D) * M + M * V + L * (A + D)
     return Workload(inputs, ours, flops=4 * once + 6 * T * N * steps, peers=("eager", "compile", "port"))
 
 
 def features(encoder, N, sides):
-    """The annotations of N photos from random weights; `sides` of the maps that its convolutions give."""
+    """The annotations of N photos with random weights; `sides` are those of the convolutions' output maps."""
     config = encoder.Config()
 
     def inputs():
@@ -90,13 +90,13 @@ def features(encoder, N, sides):
 
 
 def _products(encoder, sides):
-    """Multiplications of each convolution for a photo."""
+    """The number of multiplications of each convolution for one photo."""
     weights = [shape for shape in encoder.shapes(encoder.Config()).values() if len(shape) == 4]
     return [side**2 * prod(shape) for side, shape in zip(sides, weights, strict=True)]
 
 
 def conv3x3_backward(N=8, side=56, C=256):
-    """The gradients of a 3x3 convolution by its input and by its weights, without the forward pass."""
+    """The gradients of a 3x3 convolution with respect to its input and its weights, without the forward pass."""
 
     def inputs():
         rng = np.random.default_rng(0)
@@ -116,7 +116,7 @@ def conv3x3_backward(N=8, side=56, C=256):
 
 
 def small_encoder_step(N=32):
-    """The scenes' encoder in training: its forward and backward."""
+    """The encoder for scenes in training: its forward and backward pass."""
     config = small.Config()
 
     def inputs():
@@ -139,11 +139,11 @@ def small_encoder_step(N=32):
         return run
 
     products = _products(small, (32, 32, 16, 8))
-    return Workload(inputs, ours, flops=2 * N * (3 * sum(products) - products[0]))  # nobody asks for the pixels' gradient
+    return Workload(inputs, ours, flops=2 * N * (3 * sum(products) - products[0]))  # no gradient of the pixels
 
 
 def beams(beam, N=64, L=169, V=2543, H=512, A=256):
-    """Captions of N photos by beam search."""
+    """The captions of N photos by beam search."""
     config = sat.Config(V, H=H, A=A)
 
     def inputs():
@@ -162,13 +162,13 @@ def beams(beam, N=64, L=169, V=2543, H=512, A=256):
 
 
 def _talker(config, rng):
-    """Random parameters whose captions end after about ten words: cell 0 counts them, and <end> hears nothing else."""
+    """Random parameters whose captions end after about ten words: cell 0 counts words, and <end> depends only on it."""
     p, H = sat.init(config, rng), config.H
-    p.L_o[...] *= 6  # or all words would be equally likely
+    p.L_o[...] *= 6  # otherwise all words are about equally probable
     for W in (p.W_x, p.W_h, p.W_z):
         W[:, ::H] = 0
-    p.b[::H] = 10, 10, 10, 0.1  # i, f, o open; c grows by g
-    p.W_c0[:, 0] *= 3  # from where depends on the photo
+    p.b[::H] = 10, 10, 10, 0.1  # gates i, f, o are open; c grows by g
+    p.W_c0[:, 0] *= 3  # the initial count depends on the photo
     for W in (p.E, p.L_h, p.L_z):
         W[:, 0] = 0
     p.L_h[0, 0], p.b_m[0] = 20, -20 * np.tanh(1)
@@ -178,7 +178,7 @@ def _talker(config, rng):
 
 
 def captions(found):
-    """Words and log-probabilities of [(ids, log_prob, ...)] as arrays."""
+    """Convert [(ids, log_prob, ...)] to arrays of words and log-probabilities."""
     ids = np.zeros((len(found), LONGEST))
     for row, said in zip(ids, found, strict=True):
         row[: len(said[0])] = said[0]

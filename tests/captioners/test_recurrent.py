@@ -1,0 +1,273 @@
+"""The frame and the captioners on it: what gradient checks cannot see."""
+
+import json
+
+import numpy as np
+import pytest
+
+from satnp import load
+from satnp.arrays.backend import to_device, to_host
+from satnp.arrays.parameters import Parameters
+from satnp.captioners import CAPTIONERS, adaptive, show_and_tell, show_attend_tell, top_down
+from satnp.captioners.contract import Batch
+from satnp.captioners.recurrent import Noise, Recurrent
+from satnp.cli import main
+from satnp.decoding import beam_search
+from satnp.errors import InputError
+from satnp.proof import checks
+from satnp.proof.gradcheck import check_gradients, relative_error
+from satnp.training import optim
+from tests import strict
+from tests.captioners import soft_attention, toy
+from tests.small_world import write_flickr8k
+
+MODULES = {"show_and_tell": show_and_tell, "adaptive": adaptive, "top_down": top_down, "toy": toy, "soft": soft_attention}
+CONFIGS = {f"{name} {option}".strip(): (m.captioner, c) for name, m in MODULES.items() for option, c in m.CHECKS.items()}
+N, T, L = 3, 4, 6
+
+
+@pytest.fixture(params=CONFIGS)
+def captioner(request):
+    """(captioner, a tiny Config)"""
+    return CONFIGS[request.param]
+
+
+def world(captioner, config, xp=np, dtype=np.float64, padding=0, steps=T):
+    """Random parameters, batch and noise; `padding` more steps that do not count."""
+    rng = np.random.default_rng(0)
+    params = Parameters(captioner.shapes(config))
+    params = params.on(to_device(0.5 * rng.standard_normal(params.flat.size).astype(dtype), xp))
+    annotations = rng.standard_normal((N, L, config.D))
+    captions = np.concatenate([rng.integers(0, config.V, (N, steps + 1)), np.zeros((N, padding), int)], axis=1)
+    mask = (np.arange(steps + padding) < np.array([steps, steps - 1, steps - 2])[:, None]).astype(dtype)
+    noise = captioner.draw_noise(config, steps + padding, N, L, rng)
+    noise = Noise(*(None if x is None else to_device(x.astype(dtype), xp) for x in noise))
+    return params, Batch(*(to_device(x, xp) for x in (annotations.astype(dtype), captions, mask))), noise
+
+
+def gradients(captioner, params, config, batch, noise):
+    """Loss and {name: gradient} with the annotations', on the host."""
+    loss, cache = captioner.forward(params, config, batch, noise)
+    grads = params.zeros_like()
+    found = dict(grads.items()) | {"annotations": captioner.backward(cache, grads)}
+    return float(to_host(loss)), {name: to_host(x) for name, x in found.items()}
+
+
+def assert_equal(ours, theirs, tolerance):
+    assert ours[0] == pytest.approx(theirs[0], rel=tolerance)
+    scale = max(np.linalg.norm(g) for g in theirs[1].values())
+    for name, g in theirs[1].items():
+        assert relative_error(ours[1][name], g, scale) <= tolerance, name
+
+
+def test_soft_attention_on_the_frame_is_the_hand_made_one(rng):
+    sizes = {"V": 9, "D": 4, "M": 3, "H": 5, "A": 7, "penalty": 0.7, "dropout": 0.4}
+    config, own = soft_attention.Config(**sizes), show_attend_tell.Config(**sizes)
+    params, batch, noise = world(soft_attention.captioner, config)
+    hand_made = Parameters(show_attend_tell.shapes(own), flat=params.flat)
+    batch = batch._replace(weights=rng.standard_normal((N, T)), given=rng.integers(0, 9, (N, T)))
+    theirs = gradients(
+        show_attend_tell, hand_made, own, batch, show_attend_tell.Noise(noise.words, noise.out, noise.hidden)
+    )  # fmt: skip
+    renamed = {{"L_o": "W_p", "b_o": "b_p"}.get(name, name): g for name, g in theirs[1].items()}
+    assert_equal(gradients(soft_attention.captioner, params, config, batch, noise), (theirs[0], renamed), 1e-13)
+    ours, wanted = (
+        beam_search(module, p, c, batch.annotations, beam=3, max_length=6)
+        for module, p, c in ((soft_attention.captioner, params, config), (show_attend_tell, hand_made, own))
+    )
+    for a, b in zip(ours, wanted, strict=True):
+        assert a.ids == b.ids and a.log_prob == pytest.approx(b.log_prob, rel=1e-12)
+        np.testing.assert_allclose(a.alphas, b.alphas, rtol=1e-11)
+
+
+def test_decoding_gives_the_likelihood_of_the_forward_pass(captioner, xp):
+    captioner, config = captioner
+    params, batch, _ = world(captioner, config, xp)
+    _, cache = captioner.forward(params, config, batch, Noise())
+    captions, wanted = to_host(batch.captions), to_host(cache.vocabulary.log_p).reshape(T, N)
+    state = captioner.start(params, config, batch.annotations)
+    for t in range(T):
+        log_probs, state, look = captioner.step(params, config, state, captions[:, t], np.arange(N))
+        np.testing.assert_allclose(to_host(log_probs)[range(N), captions[:, t + 1]], wanted[t], rtol=1e-11)
+        if look is not None:
+            np.testing.assert_allclose(to_host(look), to_host(cache.alphas[t]), rtol=1e-10)
+
+
+def test_captions_of_a_photo_do_not_depend_on_each_other_and_copy_no_annotations(captioner, xp):
+    captioner, config = captioner
+    params, batch, _ = world(captioner, config, xp)
+    start = captioner.start(params, config, batch.annotations)
+    words, parents = np.array([2, 3, 4, 5, 6, 1]), np.array([0, 0, 1, 1, 1, 2])
+    log_probs, state, look = captioner.step(params, config, start, words, parents)
+    log_probs, state, look = captioner.step(params, config, state, words[::-1].copy(), np.arange(6))
+    assert state.photo is start.photo and list(state.photos) == list(parents)
+    for r in range(6):
+        alone = captioner.start(params, config, batch.annotations[parents[r] : parents[r] + 1])
+        _, alone, _ = captioner.step(params, config, alone, words[r : r + 1], np.zeros(1, int))
+        wanted, _, looked = captioner.step(params, config, alone, words[::-1][r : r + 1], np.zeros(1, int))
+        np.testing.assert_allclose(to_host(log_probs)[r], to_host(wanted)[0], rtol=1e-11)
+        if look is not None:
+            np.testing.assert_allclose(to_host(look)[r], to_host(looked)[0], rtol=1e-11)
+
+
+def test_padding_changes_neither_the_loss_nor_a_gradient_nor_the_noise(captioner):
+    captioner, config = captioner
+    short, long = (world(captioner, config, padding=padding) for padding in (0, 2))
+    for a, b in zip(short[2], long[2], strict=True):
+        assert (a is None) == (b is None)
+        if a is not None:
+            np.testing.assert_array_equal(a, b[:T])
+    assert_equal(gradients(captioner, long[0], config, *long[1:]), gradients(captioner, short[0], config, *short[1:]), 1e-12)
+
+
+def test_word_weights_are_those_of_the_loss(captioner):
+    captioner, config = captioner
+    params, batch, noise = world(captioner, config)
+    plain = gradients(captioner, params, config, batch, noise)
+    same = gradients(captioner, params, config, batch._replace(weights=batch.mask / N, given=batch.captions[:, :-1]), noise)
+    assert_equal(same, plain, 1e-14)
+    loss, cache = captioner.forward(params, config, batch._replace(weights=-batch.mask / N), noise)
+    nll = captioner.forward(params, config, batch, noise)[1].nll
+    assert loss < plain[0] and float(cache.nll) == pytest.approx(float(nll))
+
+
+def test_a_training_step_on_the_device_is_numpys_and_never_waits(captioner):
+    captioner, config = captioner
+    found = []
+    for xp in (np, strict):
+        params, batch, noise = world(captioner, config, xp, np.float32)
+        grads, memory = params.zeros_like(), optim.new_state("sgd", params.flat)
+        with strict.no_sync(), strict.budget(h2d=0, d2h=0, syncs=0):
+            loss, cache = captioner.forward(params, config, batch, noise)
+            dannotations = captioner.backward(cache, grads)
+            _, factor = optim.clip_factor(grads.flat, 0.5)
+            optim.sgd(params.flat, grads.flat, memory, lr=0.01, factor=factor)
+            statistics = captioner.diagnostics(cache.told)
+        found.append([to_host(x) for x in (loss, params.flat, dannotations, *statistics.values())])
+    for ours, numpys in zip(*found[::-1], strict=True):
+        np.testing.assert_allclose(ours, numpys, rtol=2e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", ["adaptive", "adaptive spatial", "top_down"])
+def test_attention_moves_from_word_to_word_and_depends_on_the_word_before(name):
+    """Their query is h_t, which has read y_{t-1}; the query of Show, Attend and Tell, h_{t-1}, has not."""
+    captioner, config = CONFIGS[name]
+    params, batch, _ = world(captioner, config)
+    other = batch.captions.copy()
+    other[:, 2] = (other[:, 2] + 1) % config.V  # y_2, read at step 3 (t = 2)
+    a, b = (
+        captioner.forward(params, config, batch._replace(captions=c), Noise())[1].alphas for c in (batch.captions, other)
+    )
+    assert np.abs(np.diff(a, axis=0)).max(axis=2).min() > 1e-4
+    np.testing.assert_array_equal(a[:2], b[:2])
+    assert np.abs(a[2] - b[2]).max(axis=1).min() > 1e-6
+
+
+def test_attention_of_the_hand_made_captioner_has_not_read_the_word_before():
+    config = show_attend_tell.Config(V=9, D=4, M=3, H=5, A=7, dropout=0.0)
+    params, batch, _ = world(soft_attention.captioner, soft_attention.Config(V=9, D=4, M=3, H=5, A=7, dropout=0.0))
+    params = Parameters(show_attend_tell.shapes(config), flat=params.flat)
+    other = batch.captions.copy()
+    other[:, 2] = (other[:, 2] + 1) % config.V
+    a, b = (
+        show_attend_tell.forward(params, config, batch._replace(captions=c), show_attend_tell.Noise())[1].alphas
+        for c in (batch.captions, other)
+    )
+    np.testing.assert_array_equal(a[:3], b[:3])
+    assert np.abs(a[3] - b[3]).max(axis=1).min() > 1e-6
+
+
+def test_the_sentinel_and_the_locations_share_one_softmax():
+    captioner, config = CONFIGS["adaptive"]
+    params, batch, noise = world(captioner, config)
+    _, cache = captioner.forward(params, config, batch, noise)
+    beta = np.stack([step.sentinel.beta[:, 0] for step in cache.steps])
+    np.testing.assert_allclose(cache.alphas.sum(axis=2) + beta, 1, rtol=1e-14)
+    assert (beta > 0).all() and (beta < 1).all()
+    told = captioner.diagnostics(cache.told)
+    assert told["beta"] == pytest.approx((batch.mask.T * beta).sum() / batch.mask.sum())
+    spatial, sizes = CONFIGS["adaptive spatial"]
+    params, batch, noise = world(spatial, sizes)
+    _, cache = spatial.forward(params, sizes, batch, noise)
+    np.testing.assert_allclose(cache.alphas.sum(axis=2), 1, rtol=1e-14)
+    assert spatial.diagnostics(cache.told).keys() == {"alpha_entropy"}
+
+
+def test_show_and_tell_reads_the_photo_once():
+    captioner, config = CONFIGS["show_and_tell"]
+    params, batch, _ = world(captioner, config)
+    photo, state, _ = show_and_tell.photo_forward(params, config, batch.annotations)
+    assert photo == () and not np.allclose(state[0][0], state[0][1])
+    assert captioner.diagnostics(captioner.forward(params, config, batch, Noise())[1].told) == {}
+
+
+@pytest.mark.parametrize("name", ["show_and_tell", "adaptive", "top_down"])
+def test_a_config_refuses_sizes_and_rates_that_make_no_sense(name):
+    Config = CAPTIONERS[name].Config
+    for wrong, said in (({"H": 0}, "H is 0; choose 1 to"), ({"dropout": 1.0}, "dropout is 1.0; choose a rate")):
+        with pytest.raises(InputError, match=said):
+            Config(V=5, **wrong)
+    if name == "top_down":
+        with pytest.raises(InputError, match="penalty is -1.0; choose 0 or more"):
+            Config(V=5, penalty=-1.0)
+
+
+def test_recurrent_matrices_begin_orthogonal_and_biases_at_zero(rng):
+    for captioner, config in CONFIGS.values():
+        params = captioner.init(config, rng)
+        for name in getattr(captioner.pairs, "ORTHOGONAL", ("W_h",)):
+            for block in np.split(params[name], params[name].shape[1] // config.H, axis=1):
+                np.testing.assert_allclose(block.T @ block, np.eye(config.H), atol=1e-6)
+        assert not params.b_p.any() and params.E.std() == pytest.approx(config.M**-0.5, rel=0.4)
+
+
+@pytest.fixture
+def folder(encoders, tmp_path, monkeypatch):
+    """Rendered scenes in Flickr8k's layout, and a recipe of seconds; the toy is one of the captioners."""
+    monkeypatch.setitem(CAPTIONERS, "toy", toy.captioner)
+    write_flickr8k(tmp_path / "data")
+    (tmp_path / "tiny.toml").write_text(
+        'encoder = "small"\n[config]\nM = 8\nH = 12\ndropout = 0.1\n[recipe]\nepochs = 2\nbatch_size = 8\nmin_count = 1\n'
+        "mirror = false\n"
+    )
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["toy", "show_and_tell", "adaptive", "top_down"])
+def test_a_captioner_is_trained_resumed_decoded_evaluated_and_drawn_by_its_name(folder, name, capsys):
+    assert isinstance(CAPTIONERS[name], Recurrent)
+    data = f"--data flickr8k --root {folder / 'data'}"
+    train = f"train {data} --captioner {name} --config {folder / 'tiny.toml'} --out {folder / 'run'}".split()
+    assert main(train) == 0
+    assert (folder / "run/curves.png").is_file()
+    assert (folder / "run/diagnostics.png").is_file() == (name in ("adaptive", "top_down"))
+    assert main([*train, "--resume"]) == 0
+    other = "toy" if name != "toy" else "top_down"
+    capsys.readouterr()
+    assert main([*train, "--resume", "--captioner", other]) == 2
+    assert "captioner" in capsys.readouterr().err
+    checkpoint, photos = folder / "run/best.npz", sorted((folder / "data/Flicker8k_Dataset").glob("test-*.jpg"))[:2]
+    files = f"--figures {folder / 'figures'} --json {folder / 'c.json'}"
+    assert main(f"caption {checkpoint} {photos[0]} {photos[1]} --beam 3 {files}".split()) == 0
+    rows = json.loads((folder / "c.json").read_text())
+    assert all((row["alpha"] is None) == (name in ("toy", "show_and_tell")) for row in rows) and len(rows) == 2
+    assert {p.name for p in (folder / "figures").iterdir()} == {f"{p.stem}.png" for p in photos}
+    assert main(f"evaluate {checkpoint} {data} --split test --json {folder / 's.json'}".split()) == 0
+    assert "CIDEr" in json.loads((folder / "s.json").read_text())
+    model = load(checkpoint)
+    assert model.captioner == name and str(model.caption(str(photos[0]), beam=3)) == rows[0]["caption"]
+
+
+def test_the_toy_is_gradient_checked_with_no_other_change(monkeypatch):
+    assert len(open(toy.__file__).read().splitlines()) <= 60
+    before = {case.name for case in checks.cases()}
+    monkeypatch.setitem(CAPTIONERS, "toy", toy.captioner)
+    cases = [case for case in checks.cases() if case.name not in before]
+    assert [case.name for case in cases] == ["captioners/toy", "captioners/toy own words direction"]
+    assert all(check_gradients(case).passed for case in cases)
+
+
+def test_attention_is_chosen_for_show_attend_tell_alone(folder, capsys):
+    line = f"train --data flickr8k --root {folder / 'data'} --captioner top_down --attention hard --out {folder / 'run'}"
+    assert main(line.split()) == 2
+    assert "--attention" in capsys.readouterr().err and not (folder / "run/last.npz").exists()
