@@ -154,7 +154,10 @@ class Model:
             raise InputError(f"has {len(model.vocabulary)} words in its vocabulary, but its config needs {model.config.V}")
         if wanted != params.shapes:
             wrong = next(n for n in wanted | params.shapes if wanted.get(n) != params.shapes.get(n))
-            raise InputError(f"has shape {params.shapes.get(wrong)} for {wrong}, but its config needs {wanted.get(wrong)}")
+            raise InputError(
+                f"has {wrong} with shape {params.shapes.get(wrong)}, "
+                f"but its config needs {wanted.get(wrong)} (None: no array)"
+            )
         return model
 
     def shapes(self):
