@@ -70,12 +70,13 @@ print(f"decoder: {len(params.flat):,} parameters in {len(params)} arrays, V = {c
 # %% [markdown]
 # ### Forward
 #
-# Read the listing with the equations at hand. Before the loop: all that the photo and the given words decide. In the loop:
-# what needs h_{t-1}: scores, weights, context, gate, LSTM. After it: the words, for all steps in one product. Lines that
-# begin with `if config.hard` belong to lesson 12.
+# Read the two listings with the equations at hand. Before the loop: everything that depends only on the photo and on the
+# given words. In the loop, `loop_forward`: what needs h_{t-1}, which is scores, weights, context, gate and LSTM. After it:
+# the words, for all steps in one product. Lines that begin with `if config.hard` belong to lesson 12.
 
 # %%
 show(sat.forward)
+show(sat.loop_forward)
 loss, cache = sat.forward(params, config, batch, sat.Noise())
 expected = float(mask.sum(axis=1).mean()) * np.log(config.V)
 print(f"loss without the penalty {cache.nll:.2f} nats a caption; T log V = {expected:.2f}")
@@ -98,12 +99,13 @@ for name in ("alphas", "h_prev", "z"):
 #     alpha  context of step t;  penalty                                                                           2
 #     a_i    context of every step;  keys a_i W_a;  the mean that makes h_0 and c_0                                3
 #
-# In the loop, time runs backwards. dh is what h_t has collected: `dh_out[t]` from its own word, and, from the step after,
-# LSTM + attention + gate. Put the listing beside the forward one and read it from the top: it is the forward read from the
-# bottom.
+# In the loop, `loop_backward`, time runs backwards. dh is what h_t has collected: `dh_out[t]` from its own word, and, from
+# the step after, LSTM + attention + gate. Put the listings beside the forward ones and read them from the top: they are the
+# forward pass read from the bottom.
 
 # %%
 show(sat.backward)
+show(sat.loop_backward)
 
 # %% [markdown]
 # ### Learning twenty captions by heart
@@ -308,9 +310,8 @@ assert all(PASSES[name](x) for name, x in table["right"].items())
 
 # %%
 zoo = {bug.name: bug for bug in bugs.BUGS}
-same_words = "batch.captions[:, :-1].T, batch.captions[:, 1:].T"
-given = bugs.Bug("target given", sat.forward, same_words, same_words.replace(":-1", "1:"), "", set())
-counted = bugs.Bug("padding counted", sat.forward, "mask.ravel() / N", "(0 * mask.ravel() + 1) / N", "", set())
+given = bugs.Bug("target given", sat.forward, "y_prev = batch.captions[:, :-1]", "y_prev = batch.captions[:, 1:]", "", set())
+counted = bugs.Bug("padding counted", sat.forward, "weights = mask.ravel()", "weights = (0 * mask.ravel() + 1)", "", set())
 large = sat.init(config, np.random.default_rng(2))
 large.flat *= 10
 mean_photo = batch._replace(annotations=np.repeat(annotations.mean(axis=0, keepdims=True), len(scenes), axis=0))

@@ -29,7 +29,7 @@ from kit import near, save, show
 from matplotlib.figure import Figure
 
 from satnp import estimators
-from satnp.captioners import show_attend_tell as sat
+from satnp.estimators import choices
 from satnp.layers import softmax, softmax_backward, softmax_forward
 from satnp.proof import bugs, enumeration
 from satnp.proof.gradcheck import numeric_gradient
@@ -137,14 +137,14 @@ print(f"mean of s - alpha over all draws: {np.abs(alpha @ (np.eye(3) - alpha)).m
 # recurrence into all that came before. In the captioner's backward pass these are two lines.
 
 # %%
-show(sat.score_gradients)
+show(choices.score_gradients)
 world = enumeration.small_world()  # one photo of 3 locations, one caption of 3 words: 27 paths
 path = np.array([[1, 0, 2]])
 cache = enumeration.walk(world, path)  # the captioner's forward pass, made to look where `path` says
 reward = float(cache.hard.log_p.sum())
 print("log p of the three words", cache.hard.log_p[:, 0], " r", round(reward, 4))
 print("s_t - alpha_t\n", (cache.looks - cache.alphas)[:, 0])
-print("de_t of REINFORCE, b = 0\n", sat.score_gradients(world.config, cache)[:, 0])
+print("de_t of REINFORCE, b = 0\n", choices.score_gradients(world.config, cache.hard)[:, 0])
 
 # %% [markdown]
 # Which parameters learn from which part? Run the backward pass with the score part weighed 0 and 1. Predict the rows of v,
@@ -170,7 +170,7 @@ for name, what in (("v", "f_att"), ("W_a", "f_att"), ("W_s", "f_att"), ("W_h", "
 # of another cost. `choose` does it; `expected` is 1 where the coin says so.
 
 # %%
-show(sat.choose)
+show(choices.choose)
 shown = enumeration.walk(world, path, expected=1)
 print("looks at step 2: drawn", cache.looks[1, 0], " expected", shown.looks[1, 0])
 soft = world.params.on(enumeration.gradient(shown))

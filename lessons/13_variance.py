@@ -5,7 +5,7 @@
 # cpu: 30 seconds
 # before: 02, 09, 12
 # equations: Xu et al. 2015, section 4.1, eqs. 10-12
-# about: satnp.captioners.show_attend_tell.advantage
+# about: satnp.estimators.choices.advantage
 #
 # A gradient that is estimated from random paths has two kinds of error. Bias: its mean is not the gradient. Variance: one
 # estimate is far from the mean. Both are usually guessed at. Here the world is so small that all 27 ways to look can be
@@ -36,8 +36,7 @@ import numpy as np
 from kit import near, save, show
 from matplotlib.figure import Figure
 
-from satnp.captioners import show_attend_tell as sat
-from satnp.estimators import entropy, entropy_gradient, leave_one_out, moving_average
+from satnp.estimators import choices, entropy, entropy_gradient, leave_one_out, moving_average
 from satnp.layers import softmax
 from satnp.proof import bugs, enumeration
 from satnp.proof.enumeration import PATHS, L, T
@@ -192,7 +191,7 @@ print("reward to go: bias {:.1e}, variance {:.2f}".format(*bias_and_variance(g_t
 after = to_go - log_p
 g_local = paths.local + np.einsum("pt,ptf->pf", after, paths.scores)
 print("local expectation: bias {:.1e}, variance {:.2f}".format(*bias_and_variance(g_local)))
-show(sat.advantage)
+show(choices.advantage)
 
 # %% [markdown]
 # `advantage` is the r - b that the captioner pays a choice with; `REWARDS` names the part of the caption: total, to_go or
@@ -360,10 +359,10 @@ CASES = {
     "sign of REINFORCE": {},
 }
 wanted = world.params.on(exact)
-for name, choices in CASES.items():
+for name, changes in CASES.items():
     bug = next(bug for bug in bugs.BUGS if bug.name == name)
     with bugs.in_place(bug):
-        found = enumeration.expected_gradient(world._replace(config=replace(world.config, **choices)))
+        found = enumeration.expected_gradient(world._replace(config=replace(world.config, **changes)))
     print(f"{name}: bias {np.linalg.norm(found - exact) / size:.3f}")
     for word, code in (("from", bug.old), ("to", bug.new)):
         print(fill(f"  {word:5} {'; '.join(map(str.strip, code.splitlines()))}", 78, subsequent_indent=8 * " "))

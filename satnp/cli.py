@@ -75,9 +75,9 @@ def _parser():
 
     def network(sub):
         sub.add_argument("--encoder", choices=tuple(ENCODERS), help="default: small for scenes, else squeezenet1_1")
-        sub.add_argument("--weights", type=Path, metavar="FILE", help="pretrained encoder: a .pth, .safetensors or .npz")
+        sub.add_argument("--weights", type=Path, metavar="FILE", help="pretrained encoder: .pth, .safetensors or .npz file")
         sub.add_argument("--preprocessing", choices=("caffe", "torchvision"),
-                         help="what the weights were trained with; default: caffe for squeezenet1_1, torchvision for vgg19")
+                         help="preprocessing of the weights; default: caffe for squeezenet1_1, torchvision for vgg19")
         sub.add_argument("--finetune-from", metavar="LAYER", help="also train the pretrained encoder, from this layer on")
         sub.add_argument("--config", type=Path, metavar="FILE.toml",
                          help="tables [config] and [recipe] that replace values of the preset")
@@ -130,7 +130,7 @@ def _parser():
     skipping(sub)
     network(sub)
     sub.add_argument("--captioner", choices=tuple(CAPTIONERS), help="default: show_attend_tell")
-    sub.add_argument("--attention", choices=("soft", "hard"), help="of show_attend_tell; default: soft")
+    sub.add_argument("--attention", choices=("soft", "hard"), help="for show_attend_tell; default: soft")
     sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="for last.npz, best.npz, metrics.jsonl, figures")
     sub.add_argument("--features", type=Path, metavar="DIR", help="folder of the frozen features; default: OUT/features")
     sub.add_argument("--init", type=Path, metavar="CHECKPOINT", help="start from the parameters of another training")

@@ -158,7 +158,8 @@ def test_the_flag_stands_over_the_file_and_either_brings_the_preset(tmp_path):
     assert "estimator" not in find_preset("scenes").config
     assert find_preset("scenes", attention="soft", path=path) == replace(find_preset("scenes", attention="soft"))
     path.write_text("[config]\nattention = 'soft'\n[recipe]\nepochs = 2\n")
-    assert find_preset("scenes", attention="hard", path=path) == replace(from_flag, recipe=replace(from_flag.recipe, epochs=2))
+    hard = find_preset("scenes", attention="hard", path=path)
+    assert hard == replace(from_flag, recipe=replace(from_flag.recipe, epochs=2))
 
 
 def test_a_short_training_ends_with_its_figures(world, tmp_path):
