@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from satnp import figures
 from satnp.arrays.backend import find_device
 from tests.small_world import use_tiny_encoders
 
@@ -29,10 +28,10 @@ def xp(request):
     return importlib.import_module("tests.strict") if request.param == "strict" else _cuda()
 
 
-slow_on_strict = pytest.mark.parametrize(
-    "xp", ["numpy", pytest.param("strict", marks=pytest.mark.slow), pytest.param("cupy", marks=pytest.mark.gpu)],
-    indirect=True,
-)  # fmt: skip
+def slow_on(library):
+    """A test with xp that has the mark slow on one of the two libraries that need no GPU."""
+    marked = [pytest.param(name, marks=[pytest.mark.slow] * (name == library)) for name in ("numpy", "strict")]
+    return pytest.mark.parametrize("xp", [*marked, pytest.param("cupy", marks=pytest.mark.gpu)], indirect=True)
 
 
 @pytest.fixture
@@ -60,7 +59,7 @@ def no_figures():
     """A training of the module ends without its figures, which other modules look at."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("curves_figure", "diagnostics_figure"):
-            patch.setattr(figures, name, lambda records, path: None)
+            patch.setattr(f"satnp.figures.{name}", lambda records, path: None)
         yield
 
 

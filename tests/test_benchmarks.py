@@ -15,7 +15,7 @@ from satnp.arrays.backend import find_device
 from satnp.data.captions import END
 from tests import strict
 from tests.benchmarks import __main__ as benchmarks
-from tests.benchmarks import gpu, growth
+from tests.benchmarks import gpu, growth, worker
 from tests.benchmarks.workloads import WORKLOADS
 
 STEP = {"N": 3, "L": 5, "T": 4, "V": 30, "D": 8, "M": 6, "H": 7, "A": 5}
@@ -89,6 +89,7 @@ def test_growth_finds_the_exponents_of_what_it_measures(monkeypatch, tmp_path):
     assert (tmp_path / "growth.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_the_command_writes_its_rows(tmp_path):
     line = [sys.executable, "-m", "tests.benchmarks", "startup", "--json", str(tmp_path / "rows.json")]
     done = subprocess.run(line, capture_output=True, text=True, check=True)
@@ -133,3 +134,11 @@ def test_a_workload_runs_on_a_device_as_it_does_here(name):
     there = workload.ours(gpu.on_device(workload.inputs(), strict))()
     there = {key: x.get() if isinstance(x, strict.ndarray) else x for key, x in there.items()}
     assert benchmarks.difference({key: np.asarray(x) for key, x in here.items()}, there) < 1e-5
+
+
+@pytest.mark.parametrize("numbers", ["", ".npz", "numbers"])
+def test_a_worker_refuses_a_file_without_a_name(numbers, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="give the name of an .npz file"):
+        worker.main("conv3x3_backward", "ours", numbers)
+    assert not list(tmp_path.iterdir())

@@ -3,7 +3,7 @@
 import numpy as np
 
 from satnp.arrays.backend import xp_of
-from satnp.captioners import CAPTIONERS, f_att
+from satnp.captioners import CAPTIONERS, adaptive, f_att, recurrent, show_and_tell, top_down
 from satnp.captioners import show_attend_tell as sat
 from satnp.captioners.contract import Batch
 from satnp.encoders import small
@@ -191,6 +191,7 @@ SECOND_OPINION = ("models/small + show_attend_tell direction",)
 
 CAPTIONER = "captioners/show_attend_tell additive scalar"
 HARD = "captioners/show_attend_tell hard additive scalar reinforce moving_average"
+TOP_DOWN, ADAPTIVE, SHOW_AND_TELL = "captioners/top_down", "captioners/adaptive", "captioners/show_and_tell"
 REINFORCE = "captioners/show_attend_tell hard additive scalar reinforce none none"  # alone on its way into f_att
 
 BUGS = [
@@ -237,4 +238,36 @@ BUGS = [
     Bug("one draw for all samples", sat.draw_noise,
         "rng.gumbel(size=(S * N, L))", "np.tile(rng.gumbel(size=(N, L)), (S, 1))",
         "draws/two samples of an image", {"distribution"}),
+    Bug("h2's gradient from the first LSTM lost", top_down.cell_backward,
+        "dh2 + dhh[:, H:]", "dh2", TOP_DOWN, {"block", "term"}),
+    Bug("h1's gradient from the second LSTM lost", top_down.cell_backward,
+        "dh1 + dzhh[:, D : D + H]", "dh1", TOP_DOWN, {"term"}),
+    Bug("memory of the second LSTM not carried", top_down.cell_backward,
+        "(dh2 + dh_out, dc2)", "(dh2 + dh_out, 0 * dc2)", TOP_DOWN, {"block", "term"}),
+    Bug("photo's gates of the first step only", top_down.cell_backward,
+        "deferred.sum(gates=dgates1)", "deferred.sums['gates'] = dgates1", TOP_DOWN, {"term"}),
+    Bug("a weight gradient never recorded", top_down.cell_backward,
+        'deferred.product(dquery, step.h1, "W_s")', "dquery @ p.W_s.T", TOP_DOWN, {"zero"}),
+    Bug("penalty's gradient not sent into alpha", top_down.cell_backward,
+        "(dz, dalpha, step.attend)", "(dz, None, step.attend)", TOP_DOWN, {"term"}),
+    Bug("annotations' gradient from their mean lost", top_down.photo_backward,
+        "mean_annotation_backward(dgates @ p.W_v.T, mean)", "mean_annotation_backward(0 * dgates @ p.W_v.T, mean)",
+        TOP_DOWN, {"term"}),
+    Bug("sentinel outside of the softmax", adaptive._sentinel_backward,
+        "[dalpha, dbeta]", "[dalpha, 0 * dbeta]", ADAPTIVE, {"term"}),
+    Bug("query's gradient from the sentinel's score lost", adaptive._sentinel_backward,
+        "dquery = dquery + deferred", "dquery = deferred", ADAPTIVE, {"block", "term"}),
+    Bug("memory's gradient from the sentinel lost", adaptive._sentinel_backward,
+        "dm = dm + ds * gate.out * (1 - tanh_m * tanh_m)", "dm = dm + 0 * ds", ADAPTIVE, {"block", "term"}),
+    Bug("beta missing in the sentinel's gradient", adaptive._sentinel_backward,
+        "beta * dz", "dz", ADAPTIVE, {"term"}),
+    Bug("h's gradient from the output layer lost", adaptive.cell_backward,
+        "dh = dh + dz + deferred", "dh = dh + deferred", ADAPTIVE, {"block", "term"}),
+    Bug("photo's step forgotten in the shared weights", show_and_tell.photo_backward,
+        "W_x=x.T @ dgates, b=dgates.sum(axis=0), ", "", SHOW_AND_TELL, {"block"}),
+    Bug("state before the first word not sent on to the photo", show_and_tell.photo_backward,
+        "lstm_cell_backward(dstate, cell)", "lstm_cell_backward((0 * dstate[0], 0 * dstate[1]), cell)",
+        SHOW_AND_TELL, {"block", "zero"}),
+    Bug("embedding's gradient through the word gates lost", recurrent._words_backward,
+        "return dword @ p.W_x.T", "return 0 * dword @ p.W_x.T", SHOW_AND_TELL, {"zero"}),
 ]  # fmt: skip

@@ -8,6 +8,7 @@ process prints is {"seconds", "memory"}. SIZES, in JSON, replace the sizes of th
 
 import json
 import sys
+from pathlib import Path
 from statistics import median
 from time import perf_counter
 
@@ -20,6 +21,8 @@ TURN = 1  # smallest number of seconds: short work is repeated and its median pr
 
 
 def main(name, peer, numbers, sizes="{}"):
+    if Path(numbers).suffix != ".npz":  # NumPy would add the ending, and write a file called ".npz" for no name
+        sys.exit(f"NUMBERS is {str(numbers)!r}; give the name of an .npz file to write")
     workload = WORKLOADS[name](**json.loads(sizes))
     make = workload.ours if peer == "ours" else _peer(name, peer)
     before = held()

@@ -14,6 +14,7 @@ from satnp.data.datasets import load_split
 from satnp.encoders import squeezenet, vgg
 from satnp.training.presets import PRESETS, new_model
 from satnp.training.trainer import Trainer, read_log
+from tests.conftest import slow_on
 from tests.small_world import write_flickr8k, write_weights
 
 TINY = (
@@ -123,6 +124,7 @@ def test_the_encoder_has_a_learning_rate_of_its_own(new_trainer, xp, optimiser, 
     assert np.linalg.norm(fast[0]) == pytest.approx(100 * np.linalg.norm(slow[0]), rel=0.01)
 
 
+@slow_on("numpy")
 def test_fine_tuning_on_the_strict_device_trains_to_the_same_numbers(new_trainer, xp):
     found = []
     for library in (np, xp):
@@ -133,7 +135,7 @@ def test_fine_tuning_on_the_strict_device_trains_to_the_same_numbers(new_trainer
         np.testing.assert_allclose(found[1][name], x, atol=1e-5, err_msg=name)
 
 
-@pytest.mark.parametrize("cut", [2, 3])
+@pytest.mark.parametrize("cut", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_cut_fine_tuning_goes_on_to_the_same_bits(world, monkeypatch, cut):
     train_step, out = Trainer._train_step, f"cut-{cut}"
     more = ("--finetune-from", "fire9", "--features", f"{world}/whole/features")

@@ -229,7 +229,9 @@ def test_the_model_solution_gets_all_points_and_the_starter_none(name, tmp_path)
 OTHERS = Path(__file__).parent / "other_solutions"
 
 
-@pytest.mark.parametrize("name", sorted(x.name for x in OTHERS.iterdir()))
+@pytest.mark.parametrize(
+    "name", [pytest.param(x.name, marks=[pytest.mark.slow] * (x.name == "A3")) for x in sorted(OTHERS.iterdir())]
+)
 def test_other_right_solutions_get_all_points_and_no_remark(name, tmp_path):
     """Written from the handouts, in another way than satnp's."""
     wanted = assignment(name)
@@ -433,7 +435,9 @@ def test_ending_the_process_earns_nothing(way, told, tmp_path):
         assert found.points == 0 and told in said(found)
 
 
-@pytest.mark.parametrize("module", ["torch", "autograd", "satnp", "jax.numpy", "tensorflow"])
+@pytest.mark.parametrize(
+    "module", ["satnp", "jax.numpy", *(pytest.param(x, marks=pytest.mark.slow) for x in ("torch", "autograd", "tensorflow"))]
+)
 def test_other_libraries_are_refused_and_named(module, tmp_path):
     found = mark(hand_in(tmp_path / "a", top=f"import {module}\n"))
     assert found.points == 0 and f"captioner/lstm.py, line 1 imports {module}" in said(found)

@@ -10,7 +10,7 @@ from satnp.arrays.backend import to_device, to_host, xp_of
 from satnp.errors import InputError
 from satnp.proof import checks, gradcheck
 from satnp.proof.gradcheck import CENTRAL_DIFFERENCE, COMPLEX_STEP, Case, Draws, check_draws, check_gradients, diagnose
-from tests.conftest import slow_on_strict
+from tests.conftest import slow_on
 
 GRADIENTS = [case for case in checks.cases() if isinstance(case, Case)]
 MEANS = [case for case in GRADIENTS if case.name.startswith("expectations/")]  # of hundreds of passes that others check
@@ -24,7 +24,7 @@ def test_every_case(case, xp):
     assert result.passed and result.error <= 1e-10, result.findings
 
 
-@slow_on_strict
+@slow_on("strict")
 @pytest.mark.parametrize("case", WHOLE, ids=lambda case: case.name)
 def test_every_whole_network(case, xp):
     result = check_gradients(case, xp)

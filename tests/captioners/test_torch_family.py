@@ -1,0 +1,101 @@
+"""An independent oracle for the captioners on the frame: each in PyTorch, gradients by autograd. Skipped without PyTorch."""
+
+import numpy as np
+import pytest
+
+from satnp.arrays.parameters import Parameters
+from satnp.captioners import CAPTIONERS
+from satnp.captioners.contract import Batch
+
+torch = pytest.importorskip("torch")
+F = torch.nn.functional
+N, T, L = 3, 4, 6
+
+
+def lstm(gates, c):
+    i, f, o, g = gates.chunk(4, dim=1)
+    c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+    return o.sigmoid() * c.tanh(), c
+
+
+def show_and_tell(w, config, a, words):
+    """a (N, L, D), words (T, N, M) -> what the vocabulary layer reads (T, N, K), alphas (T, N, L) or None"""
+    zeros = a.new_zeros(N, config.H)
+    h, c = lstm(a.mean(dim=1) @ w["W_i"] @ w["W_x"] + zeros @ w["W_h"] + w["b"], zeros)
+    out = []
+    for x in words:
+        h, c = lstm(x @ w["W_x"] + h @ w["W_h"] + w["b"], c)
+        out.append(h)
+    return torch.stack(out), None
+
+
+def top_down(w, config, a, words):
+    h1 = c1 = h2 = c2 = a.new_zeros(N, config.H)
+    v, out, alphas = a.mean(dim=1), [], []
+    W1, W2 = (torch.cat([w[n] for n in names]) for names in (("W_h2", "W_v", "W_x", "W_h1"), ("U_z", "U_h1", "U_h2")))
+    for x in words:
+        h1, c1 = lstm(torch.cat([h2, v, x, h1], dim=1) @ W1 + w["b"], c1)
+        e = torch.tanh(a @ w["W_a"] + w["b_a"] + (h1 @ w["W_s"])[:, None]) @ w["w"] + w["c_a"]
+        alphas.append(e.softmax(dim=1))
+        z = torch.einsum("nl,nld->nd", alphas[-1], a)
+        h2, c2 = lstm(torch.cat([z, h1, h2], dim=1) @ W2 + w["b_2"], c2)
+        out.append(h2)
+    return torch.stack(out), torch.stack(alphas)
+
+
+def adaptive(w, config, a, words):
+    H, h, m = config.H, a.new_zeros(N, config.H), a.new_zeros(N, config.H)
+    v = (a @ w["W_a"] + w["b_a"]).relu()
+    v_g = (a.mean(dim=1) @ w["W_b"] + w["b_b"]).relu()
+    W, out, alphas = torch.cat([w["W_x"], w["W_vg"], w["W_h"]]), [], []
+    for x in words:
+        gates = torch.cat([x, v_g, h], dim=1) @ W + w["b"]
+        h, m = lstm(gates[:, : 4 * H], m)
+        seen, keys = v, v @ w["W_v"]
+        if config.sentinel:
+            s = gates[:, 4 * H :].sigmoid() * m.tanh()
+            seen, keys = torch.cat([v, s[:, None]], dim=1), torch.cat([keys, (s @ w["W_s"])[:, None]], dim=1)
+        alpha = (torch.tanh(keys + (h @ w["W_g"])[:, None]) @ w["w"] + w["c_a"]).softmax(dim=1)
+        out.append(torch.einsum("nl,nld->nd", alpha, seen) + h)
+        alphas.append(alpha[:, :L])
+    return torch.stack(out), torch.stack(alphas)
+
+
+MODELS = {"show_and_tell": show_and_tell, "top_down": top_down, "adaptive": adaptive}
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["", "own words"])
+@pytest.mark.parametrize(("name", "option"), [(name, option) for name in MODELS for option in CAPTIONERS[name].CHECKS])
+def test_loss_and_every_gradient_are_autograds(rng, name, option, given):
+    captioner, config = CAPTIONERS[name], CAPTIONERS[name].CHECKS[option]
+    shapes = captioner.shapes(config)
+    params = Parameters(shapes, flat=0.5 * rng.standard_normal(Parameters(shapes).flat.size))
+    annotations, captions = rng.standard_normal((N, L, config.D)), rng.integers(0, config.V, (N, T + 1))
+    mask = np.ones((N, T))
+    mask[1, 3:] = mask[2, 2:] = 0
+    batch = Batch(annotations, captions, mask)
+    if given:
+        batch = batch._replace(weights=rng.standard_normal((N, T)), given=rng.integers(0, config.V, (N, T)))
+    noise = captioner.draw_noise(config, T, N, L, rng)
+    noise = captioner.Noise(*(None if x is None else x.astype(float) for x in noise))
+    loss, cache = captioner.forward(params, config, batch, noise)
+    grads = params.zeros_like()
+    ours = {"annotations": captioner.backward(cache, grads)} | dict(grads.items())
+
+    w = {name: torch.tensor(x, requires_grad=True) for name, x in params.items()}
+    a = torch.tensor(annotations, requires_grad=True)
+    read = torch.tensor(captions[:, :-1] if batch.given is None else batch.given).T
+    masks = [1 if x is None else torch.tensor(x) for x in noise[:2]]
+    hidden, alphas = MODELS[name](w, config, a, w["E"][read] * masks[0])
+    logits = (hidden * masks[1]) @ w["W_p"] + w["b_p"]
+    said = F.cross_entropy(logits.permute(1, 2, 0), torch.tensor(captions[:, 1:]), reduction="none")
+    theirs = (torch.tensor(mask / N if batch.weights is None else batch.weights) * said).sum()
+    if getattr(config, "penalty", 0):
+        looked = torch.einsum("nt,tnl->nl", torch.tensor(mask), alphas)
+        theirs = theirs + config.penalty * ((1 - looked) ** 2).sum(dim=1).mean()
+    theirs.backward()
+
+    assert loss == pytest.approx(theirs.item(), rel=1e-12)
+    for name, g in {"annotations": a.grad, **{n: x.grad for n, x in w.items()}}.items():
+        g = g.numpy()
+        assert np.linalg.norm(ours[name] - g) <= 1e-10 * max(np.linalg.norm(g), 1e-3), name
