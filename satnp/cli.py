@@ -133,7 +133,8 @@ def _parser():
     sub.add_argument("--attention", choices=("soft", "hard"), help="for show_attend_tell; default: soft")
     sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="for last.npz, best.npz, metrics.jsonl, figures")
     sub.add_argument("--features", type=Path, metavar="DIR", help="folder of the frozen features; default: OUT/features")
-    sub.add_argument("--init", type=Path, metavar="CHECKPOINT", help="start from the parameters of another training")
+    sub.add_argument("--init", type=Path, metavar="CHECKPOINT",
+                     help="start from the parameters of another training; from another captioner, take the encoder")
     sub.add_argument("--resume", action="store_true", help="continue from OUT/last.npz")
     sub.add_argument("--epochs", type=int, metavar="N")
     sub.add_argument("--batch-size", type=int, metavar="N")
@@ -307,16 +308,22 @@ def _say_skipped(skipped, photos):
 
 
 def _start_from(model, path):
-    """Copy the parameters of checkpoint `path` into the model; raises InputError if it has another kind of model."""
+    """Copy the parameters of checkpoint `path` into the model: all of them, or the encoder's if its captioner is another.
+
+    Raises InputError if they do not fit.
+    """
     from satnp import load
     from satnp.data.features import fingerprint
 
     other = load(path)
+    whole = model.captioner == other.captioner
+    ours, theirs = (
+        {name: shape for name, shape in m.shapes().items() if whole or name.startswith("encoder.")} for m in (model, other)
+    )
     same = {
         "another encoder": model.encoder == other.encoder,
-        "another captioner": model.captioner == other.captioner,
-        "another vocabulary": model.vocabulary.words == other.vocabulary.words,
-        "other sizes": model.shapes() == other.shapes(),
+        "another vocabulary": not whole or model.vocabulary.words == other.vocabulary.words,
+        "other sizes": ours == theirs,
         "another preprocessing": model.encoder_config.preprocessing == other.encoder_config.preprocessing,
         "other encoder weights": not model.keeps_features
         or fingerprint(model) == fingerprint(replace(other, finetune_from=model.finetune_from)),
@@ -324,7 +331,10 @@ def _start_from(model, path):
     for what, fits in same.items():
         if not fits:
             raise InputError(f"{path} has {what} than this training; start from a model of the same kind and data")
-    model.params.flat[...] = other.params.flat
+    if whole:
+        model.params.flat[...] = other.params.flat
+    else:
+        model.params.part("encoder").flat[...] = other.params.part("encoder").flat
 
 
 def caption(args):

@@ -11,12 +11,14 @@ from satnp.arrays.parameters import Parameters
 from satnp.captioners import CAPTIONERS, adaptive, show_and_tell, show_attend_tell, top_down
 from satnp.captioners.contract import Batch
 from satnp.captioners.recurrent import Noise, Recurrent
-from satnp.cli import main
+from satnp.cli import _start_from, main
+from satnp.data.datasets import load_split
 from satnp.decoding import beam_search
 from satnp.errors import InputError
 from satnp.proof import checks
 from satnp.proof.gradcheck import check_gradients, relative_error
 from satnp.training import optim
+from satnp.training.presets import find_preset, new_model
 from tests import strict
 from tests.captioners import soft_attention, toy
 from tests.small_world import write_flickr8k
@@ -233,7 +235,10 @@ def folder(encoders, tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("name", ["toy", "show_and_tell", "adaptive", "top_down"])
+NAMES = ["toy", *(pytest.param(name, marks=pytest.mark.slow) for name in ("show_and_tell", "adaptive", "top_down"))]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_captioner_is_trained_resumed_decoded_evaluated_and_drawn_by_its_name(folder, name, capsys):
     assert isinstance(CAPTIONERS[name], Recurrent)
     data = f"--data flickr8k --root {folder / 'data'}"
@@ -256,6 +261,22 @@ def test_a_captioner_is_trained_resumed_decoded_evaluated_and_drawn_by_its_name(
     assert "CIDEr" in json.loads((folder / "s.json").read_text())
     model = load(checkpoint)
     assert model.captioner == name and str(model.caption(str(photos[0]), beam=3)) == rows[0]["caption"]
+
+
+def test_a_training_starts_from_the_encoder_of_another_captioners(folder, capsys):
+    data = f"--data flickr8k --root {folder / 'data'} --config {folder / 'tiny.toml'}"
+    assert main(f"train {data} --captioner toy --epochs 1 --out {folder / 'toy'}".split()) == 0
+    toys, split = load(folder / "toy/best.npz"), load_split("flickr8k", "train", folder / "data", 0, None)
+    model = new_model(find_preset("flickr8k", "top_down", path=folder / "tiny.toml"), split)
+    decoder = model.params.part("decoder").flat.copy()
+    _start_from(model, folder / "toy/best.npz")
+    np.testing.assert_array_equal(model.params.part("encoder").flat, toys.params.part("encoder").flat)
+    np.testing.assert_array_equal(model.params.part("decoder").flat, decoder)
+    (folder / "wide.toml").write_text((folder / "tiny.toml").read_text().replace("H = 12", "H = 13"))
+    wide = f"train {data.replace('tiny', 'wide')} --captioner toy --init {folder / 'toy/best.npz'} --out {folder / 'wide'}"
+    capsys.readouterr()
+    assert main(wide.split()) == 2
+    assert "has other sizes than this training" in capsys.readouterr().err
 
 
 def test_the_toy_is_gradient_checked_with_no_other_change(monkeypatch):
