@@ -105,12 +105,12 @@ def on_ranks(size, work):
 
 
 @pytest.fixture(scope="module")
-def root(encoders, no_figures, tmp_path_factory):
+def root(tmp_path_factory):
     return write_flickr8k(tmp_path_factory.mktemp("ranks") / "data")
 
 
 @pytest.fixture(scope="module")
-def splits(root):
+def splits(encoders, root):
     return read_splits(root)
 
 
@@ -385,7 +385,7 @@ def test_ranks_on_a_machine_share_its_cores(monkeypatch, env, threads):
     assert os.environ.get("OMP_NUM_THREADS") == threads
 
 
-def test_features_are_computed_ahead_of_the_training_that_uses_them(root, tmp_path, capsys):
+def test_features_are_computed_ahead_of_the_training_that_uses_them(root, encoders, no_figures, tmp_path, capsys):
     weights, store = tmp_path / "w.npz", tmp_path / "kept"
     write_weights(weights, squeezenet, 0)
     (tmp_path / "tiny.toml").write_text("[config]\nM = 8\nH = 12\nA = 6\n[recipe]\nepochs = 1\nmin_count = 1\n")

@@ -3,7 +3,8 @@
     python -m tests.benchmarks [NAME ...] [--json FILE]
 
 satnp and a peer first compare their results, then run in turn, A B A B ..., each in its own process with the same number of
-threads (OMP_NUM_THREADS, or all cores). The peers are PyTorch (pip install "satnp[bench]"): eager, torch.compile (which
+threads (OMP_NUM_THREADS, or all cores). The peer `frame` is the same captioner on satnp/captioners/recurrent.py, in place of
+its own loop. The other peers are PyTorch (pip install "satnp[bench]"): eager, torch.compile (which
 needs g++), and the loop of a popular port. They also keep freed memory (satnp/arrays/runtime.py), which makes them faster
 than PyTorch's defaults. The columns:
 
@@ -83,7 +84,7 @@ def row(name, peer):
     """Run one comparison -> {field: value}, with a `reason` if it failed."""
     empty = dict.fromkeys(FIELDS) | {"name": name, "peer": peer}
     try:
-        if peer != "none" and not find_spec("torch"):
+        if peer not in ("none", "frame") and not find_spec("torch"):
             raise Failed('PyTorch is not installed (pip install "satnp[bench]")')
         if peer == "compile" and not shutil.which(os.environ.get("CXX", "g++")):
             raise Failed("torch.compile needs a C++ compiler, but g++ is not installed")

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from satnp.arrays.parameters import Parameters
 from satnp.captioners import show_attend_tell as sat
 from satnp.captioners.contract import Batch
 from satnp.data.captions import END
@@ -20,6 +21,7 @@ from satnp.encoders import small, squeezenet, vgg
 from satnp.layers import conv2d_backward, conv2d_forward
 from satnp.scores.metrics import score
 from satnp.training import optim
+from tests.captioners import soft_attention
 
 RATE = 1e-4  # learning rate of the training step
 CLIP = 100.0  # never reached: PyTorch's float32 norm has an error of 1e-4, which would hide smaller errors of gradients
@@ -43,28 +45,43 @@ def step(N, L, T, V, D=512, M=512, H=1000, A=512):
         rng = np.random.default_rng(0)
         return {
             "params": sat.init(config, rng), "noise": sat.draw_noise(config, T, N, L, rng), "penalty": config.penalty,
+            "config": config,
             "annotations": rng.standard_normal((N, L, D), dtype=np.float32),
             "captions": rng.integers(4, V, (N, T + 1)), "mask": np.ones((N, T), np.float32),
         }  # fmt: skip
 
     def ours(given):
-        params, noise = given["params"], given["noise"]
-        grads, memory = params.zeros_like(), optim.new_state("adam", params.flat)
-        batch = Batch(given["annotations"], given["captions"], given["mask"])
-
-        def run():
-            grads.flat[...] = 0
-            loss, *cache = sat.forward(params, config, batch, noise)
-            sat.backward(cache.pop(), grads, frozen=True)
-            _, factor = optim.clip_factor(grads.flat, CLIP)
-            optim.adam(params.flat, grads.flat, memory, RATE, factor)
-            return {"loss": loss} | {name: grads[name] for name in COMPARED}
-
-        return run
+        return training_step(sat, given["params"], config, given["noise"], given)
 
     # forward pass and two gradients, without the gradient with respect to the annotations
     once, steps = N * L * D * A, H * A + (M + H + D) * 4 * H + (H + D) * M + M * V + L * (A + D)
-    return Workload(inputs, ours, flops=4 * once + 6 * T * N * steps, peers=("eager", "compile", "port"))
+    return Workload(inputs, ours, flops=4 * once + 6 * T * N * steps, peers=("eager", "compile", "port", "frame"))
+
+
+def training_step(captioner, params, config, noise, given):
+    """run() of one step with Adam; {name: gradient} by the names of show_attend_tell."""
+    grads, memory = params.zeros_like(), optim.new_state("adam", params.flat)
+    batch = Batch(given["annotations"], given["captions"], given["mask"])
+    named = given["params"].on(grads.flat)
+
+    def run():
+        grads.flat[...] = 0
+        loss, *cache = captioner.forward(params, config, batch, noise)
+        captioner.backward(cache.pop(), grads, frozen=True)
+        _, factor = optim.clip_factor(grads.flat, CLIP)
+        optim.adam(params.flat, grads.flat, memory, RATE, factor)
+        return {"loss": loss} | {name: named[name] for name in COMPARED}
+
+    return run
+
+
+def on_the_frame(given):
+    """The same step by Show, Attend and Tell on the frame of all captioners, tests/captioners/soft_attention.py."""
+    own, noise = given["config"], given["noise"]
+    sizes = {name: getattr(own, name) for name in ("V", "D", "M", "H", "A", "penalty", "dropout")}
+    captioner, config = soft_attention.captioner, soft_attention.Config(**sizes)
+    params = Parameters(captioner.shapes(config), flat=given["params"].flat)
+    return training_step(captioner, params, config, captioner.Noise(noise.words, noise.state, noise.hidden), given)
 
 
 def features(encoder, N, sides):
