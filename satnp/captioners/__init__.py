@@ -1,4 +1,4 @@
-"""Annotations become words. One file a paper; every captioner keeps the contract of captioners/contract.py."""
+"""Captioners: from annotations to words. One file for each paper; all have the interface in captioners/contract.py."""
 
 from satnp.captioners import adaptive, show_and_tell, show_attend_tell, top_down
 

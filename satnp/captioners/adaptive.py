@@ -61,9 +61,9 @@ class Photo(NamedTuple):
 
 
 class PhotoCache(NamedTuple):
-    a: object      # of the affine map and the ReLU of v_i
+    a: object      # caches of v_i: affine map and ReLU
     relu_a: object
-    b: object      # the same of v_g
+    b: object      # caches of v_g: affine map and ReLU
     relu_b: object
     v: object      # (N*L, H)
     v_g: object    # (N, M)
@@ -112,7 +112,7 @@ def photo_forward(p, config, annotations):
 
 
 def photo_backward(p, config, dstate, deferred, cache, frozen):
-    """The gradients that all steps share -> dannotations (N, L, D), None if frozen"""
+    """Backward of photo_forward, from the sums over all steps -> dannotations (N, L, D), None if frozen"""
     dgates, dkeys = deferred.sums["gates"], deferred.keys("w", "c_a").reshape(-1, config.A)
     db = relu_backward(dgates @ p.W_vg.T, cache.relu_b)
     da = relu_backward(deferred.vectors().reshape(cache.v.shape) + dkeys @ p.W_v.T, cache.relu_a)
@@ -165,7 +165,7 @@ def cell_backward(p, config, dout, dstate, dalpha, step, deferred):
 
 
 def _sentinel_backward(p, dz, dalpha, dm, step, deferred):
-    """dz (N, H), dalpha (N, L), dm (N, H) -> dquery (N, A), dm (N, H), the gradient at the sentinel's gate (N, H)"""
+    """dz (N, H), dalpha (N, L), dm (N, H) -> dquery (N, A), dm (N, H), dgate (N, H) before the sigmoid"""
     (gate, s, score, beta), tanh_m, xp = step.sentinel, step.cell.tanh_c, xp_of(dz)
     dbeta = (dz * s).sum(axis=1, keepdims=True)
     dscores = softmax_backward(xp.concatenate([dalpha, dbeta], axis=1), step.softmax)
@@ -178,7 +178,7 @@ def _sentinel_backward(p, dz, dalpha, dm, step, deferred):
 
 
 def diagnostics(told):
-    """{name: (T, N)}: beta_t, how much a word attends to the sentinel"""
+    """{name: (T, N)}: beta_t, the weight of the sentinel"""
     return {"beta": 1 - told.alphas.sum(axis=2)} if told.config.sentinel else {}
 
 

@@ -1,14 +1,14 @@
-"""What every captioner's Config refuses."""
+"""The base class of every captioner's Config: it checks the numbers."""
 
 from dataclasses import fields
 
 from satnp.errors import InputError
 
-LARGEST = 1_000_000  # of a size
+LARGEST = 1_000_000  # the largest size
 
 
 class Validated:
-    """Base class of a Config, a frozen dataclass: raises InputError for a number that makes no sense.
+    """Base class of a Config, a frozen dataclass: raises InputError for a number out of range.
 
     Integers are sizes, from 1 to LARGEST; `dropout` is a rate, from 0 to below 1; other floats are 0 or more.
     """

@@ -1,5 +1,5 @@
-"""The contract: all that training, decoding, evaluation and figures know of a captioner. A captioner is a module, or an
-object such as recurrent.Recurrent, with
+"""The interface of a captioner, for training, decoding, evaluation and figures. A captioner is a module, or an object
+such as recurrent.Recurrent, with
 
     Config                                    frozen dataclass: sizes and choices, with the paper's values as defaults
     Noise, draw_noise(config, T, N, L, rng)   all random numbers of a forward pass (dropout masks, locations), as host
@@ -9,14 +9,14 @@ object such as recurrent.Recurrent, with
     forward(params, config, batch, noise) -> loss, cache      cache.nll is the loss without penalties, in nats a caption
     backward(cache, grads, frozen) -> dannotations            adds to grads; returns None if the encoder is frozen. Frees
                                               parts of the cache after use, if the caller holds no reference to it
-    diagnostics(cache.told) -> {name: ()}     statistics of a forward pass for the log; `told` is the small part of the cache
-    weights(cache.told) -> {name: ()}         the count that each statistic, and the baseline, is a mean over: the trainer
-                                              averages the statistics of several ranks by them
+    diagnostics(cache.told) -> {name: ()}     statistics of a forward pass for the log; `told` is a small part of the cache
+    weights(cache.told) -> {name: ()}         the number of values in each statistic's and the baseline's mean: weights
+                                              with which the trainer averages the statistics of several ranks
     decoding_noise(config, N, L, steps, rng)  all random numbers of decoding, a host array, or None
-    start(params, config, annotations, noise) -> State        decoding: N captions without a word, one a photo
+    start(params, config, annotations, noise) -> State        decoding: N empty captions, one for each photo
     step(params, config, state, words, parents) -> log_probs (R, V), State, look (R, L)
                                               continues caption parents[r] of State with words[r]; parents and words (R,)
-                                              are host arrays, ordered by photo. look says where each caption looked,
+                                              are host arrays, ordered by photo. look: the weights of the locations,
                                               None for a captioner without attention
 
 The state that training carries from one pass to the next (a moving baseline) enters as noise.baseline and leaves as
@@ -44,8 +44,8 @@ class Batch(NamedTuple):
 class State(NamedTuple):
     """Decoding: R captions of N photos, any number of captions for each.
 
-    `photo` holds what the captions of a photo share, arrays (N, ...); `captions` arrays (R, ...), a row for each caption;
-    photos (R,), a host array in rising order, is the photo of each caption.
+    `photo` holds arrays (N, ...), shared by the captions of a photo; `captions` holds arrays (R, ...), a row for each
+    caption; photos (R,), a host array in rising order, is the photo of each caption.
     """
 
     photo: tuple

@@ -1,7 +1,7 @@
-"""The backward pass of what a cell computes in the time loop, in two halves.
+"""The backward pass of a cell's operations in two halves: one inside the time loop, one after it.
 
-    now        what step t - 1 waits for:                  dx_t = dout_t W^T,      dquery_t,      dalpha_t
-    deferred   what only the weights and the photo need:   dW = sum_t x_t^T dout_t = X^T D,       dkeys,      dvectors
+    now        gradients that step t - 1 needs:         dx_t = dout_t W^T,      dquery_t,      dalpha_t
+    deferred   gradients of the weights and the photo:  dW = sum_t x_t^T dout_t = X^T D,       dkeys,      dvectors
 
 A method below computes the first half inside the loop and keeps (x_t, dout_t). The second half is one product over all
 steps, after the loop: finish() for the weights, keys() and vectors() for the Locations, sums for the photo.
@@ -27,9 +27,9 @@ from satnp.layers import (
 
 
 class Deferred:
-    """The records of one backward pass. `p` are the parameters, `g` the gradients that finish() and keys() add to.
+    """Records one backward pass. `p` are the parameters; finish() and keys() add to the gradients `g`.
 
-    Arrays that a method has been given must not be written to afterwards.
+    The methods keep the arrays that they are given: do not write to these afterwards.
     """
 
     def __init__(self, p, g):

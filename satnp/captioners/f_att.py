@@ -27,7 +27,7 @@ from satnp.layers import (
 def attention_keys(p, config, annotations):
     """The keys of N photos: annotations (N, L, D) -> keys (N, L, A), F
 
-    Additive keys are stored as F = exp(-2 keys) where float32 can hold it, and then keys is None; otherwise F is None.
+    Additive keys are stored as F = exp(-2 keys) if float32 can hold it; keys is then None. Otherwise F is None.
     """
     if config.f_att == "dot":
         return annotations, None

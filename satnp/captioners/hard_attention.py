@@ -1,5 +1,5 @@
-"""What hard attention adds to Show, Attend and Tell's forward pass: S samples a caption, and the look ahead of
-local_expectation. How a location is chosen and rewarded is in satnp/estimators/choices.py."""
+"""Hard attention's part of Show, Attend and Tell's forward pass: S samples of each caption, and the look-ahead that
+local_expectation needs. satnp/estimators/choices.py draws the locations and computes their rewards."""
 
 from satnp.arrays.backend import xp_of
 from satnp.estimators.choices import Hard, entropy_cost, next_baseline
@@ -23,8 +23,8 @@ def for_each_sample(S, batch, noise):
 
 
 def choices_forward(config, noise, scores, alphas, looks, log_p, mask, ahead):
-    """The choices of a forward pass: scores, alphas, looks, ahead (T, N, L), log_p, mask (T, N)
-    -> cost of the entropy (), Hard, the next step's baseline ()"""
+    """Collect the choices of a forward pass: scores, alphas, looks, ahead (T, N, L), log_p, mask (T, N)
+    -> entropy cost (), Hard, the baseline of the next training step ()"""
     baseline = xp_of(mask).zeros((), dtype=mask.dtype) if noise.baseline is None else noise.baseline
     hard = Hard(scores, alphas, looks, noise.gumbel, noise.expected, log_p, mask, ahead, baseline)
     return entropy_cost(config, hard), hard, next_baseline(config, hard)
@@ -42,7 +42,7 @@ def look_ahead(p, config, annotations, word_gates, words, h_prev, steps, noise, 
     ahead = xp.empty((T, N, L), dtype=h_prev.dtype)
 
     def each(x):
-        """(N, K) -> (N*L, K), each row L times"""
+        """(N, K) -> (N*L, K), each row repeated L times"""
         return None if x is None else xp.repeat(x, L, axis=0)
 
     for t, step in enumerate(steps):

@@ -6,7 +6,7 @@ from satnp.arrays.parameters import Parameters
 
 
 def initialise(shapes, rng, orthogonal=("W_h",)):
-    """Parameters {name: shape} on the host, float32: N(0, 1 / fan-in); biases (names with b or c first) are 0.
+    """Parameters {name: shape} on the host, float32: N(0, 1 / fan-in); biases (names that begin with b or c) are 0.
 
     The matrices named in `orthogonal` (H, k H), by which a state is multiplied at each step, get k orthogonal blocks, one
     for each gate. Source: Saxe et al. 2014.

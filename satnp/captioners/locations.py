@@ -1,7 +1,7 @@
-"""The L locations of N photos, as additive attention reads them, and the forward passes of attention over them.
+"""The L locations of N photos for additive attention, and the forward passes of attention over them.
 
 The same three functions serve training, where caption n belongs to photo n, and decoding, where a photo has any number of
-captions: nothing is copied for them. The backward passes are methods of deferred.Deferred.
+captions, without copies of its arrays. The backward passes are methods of deferred.Deferred.
 """
 
 from typing import NamedTuple

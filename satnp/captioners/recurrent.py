@@ -1,4 +1,4 @@
-"""The frame: what all captioners with a recurrent cell have in common. A captioner gives the equations, as pairs.
+"""The frame of all captioners with a recurrent cell. A captioner's module has its equations, as forward and backward pairs:
 
     Config, shapes(config) -> {name: shape}
     photo_forward(p, config, annotations) -> photo, state, cache
@@ -65,7 +65,7 @@ class Noise(NamedTuple):
 
 
 class Told(NamedTuple):
-    """The small part of a Cache, which the log reads."""
+    """The small part of a Cache that the log needs."""
 
     config: object
     nll: object
@@ -106,7 +106,7 @@ class Recurrent:
 
     @property
     def pairs(self):
-        """The module; its functions are looked up at each call, so that a planted mistake is met."""
+        """The module; its functions are looked up at each call, so that a planted bug takes effect."""
         return sys.modules[self.name]
 
     @property
@@ -128,7 +128,7 @@ class Recurrent:
         return initialise(self.shapes(config), rng, getattr(self.pairs, "ORTHOGONAL", ("W_h",)))
 
     def draw_noise(self, config, T, N, L, rng):
-        """Dropout masks for T steps of N captions, drawn step by step: more padding changes no earlier number."""
+        """Dropout masks for T steps of N captions, drawn step by step: more padding does not change earlier numbers."""
         if not config.dropout:
             return Noise()
         shapes = self.shapes(config)
@@ -215,7 +215,7 @@ class Recurrent:
         return dannotations
 
     def diagnostics(self, told):
-        """The entropy of where a word looks, in nats, and what the captioner's own `diagnostics` tells: means over words."""
+        """Means over the words: the entropy of alpha_t in nats, and the statistics of the captioner's own `diagnostics`."""
         found = self._diagnostics(told)
         return {name: (told.mask * x).sum() / told.mask.sum() for name, x in found.items()}
 

@@ -9,25 +9,25 @@
 
     loss = mean over captions of  -sum_t log p(y_t) + penalty * sum_i (1 - sum_t alpha_ti)^2            eq. 14
 
-Hard attention looks at one location, drawn from the weights, and climbs the bound L_s <= log p(y | a) of eq. 10 by its
-sampled gradient (section 4.1). Of the cost C = -L_s, with r = sum_t log p(y_t | s, a) the reward of the caption:
+Hard attention looks at one location, drawn with probabilities alpha_t, and maximises the bound L_s <= log p(y | a) of
+eq. 10 with a sampled gradient (section 4.1). The cost is C = -L_s, the caption's reward r = sum_t log p(y_t | s, a):
 
     s_t ~ Multinoulli(alpha_t),   z_t = beta_t sum_i s_ti a_i                                           eqs. 8-9
     dC/de_t = -lambda_r (r - b) (s_t - alpha_t)             the REINFORCE term of the scores
               + lambda_e alpha_t * (log alpha_t + H_t)      the entropy term; H_t the entropy of alpha_t
     b_k = 0.9 b_{k-1} + 0.1 r                               the baseline; the gradient of step k uses b_{k-1}
 
-With probability one half an image is shown its expected value alpha_t in place of s_t; only there does the likelihood
-reach the scores. These terms go on through f_att into its weights and into h_{t-1}, so through the whole recurrence.
+With probability one half an image uses the expected value alpha_t in place of s_t; only then does the likelihood have a
+gradient with respect to the scores. dC/de_t goes on through f_att to its weights and to h_{t-1}, so through all steps.
 
 Only what depends on h_{t-1} is inside the loop over time. The same model written step by step, as printed above, is in
-satnp/reference/show_attend_tell.py, and tests hold the two equal.
+satnp/reference/show_attend_tell.py; tests check that both give the same numbers.
 
 Where the authors' public code differs from the paper (the paper is the default; `Config` names what can be chosen):
 
     authors' code                                               here
     first input a zero vector, no start word                    <start>, an ordinary word
-    weights 0.01 N(0, 1)                                        N(0, 1 / fan-in), so that no layer starts asleep
+    weights 0.01 N(0, 1)                                        N(0, 1 / fan-in), which keeps the scale of activations
     W_h orthogonal, biases 0                                    the same
     penalty averaged over locations, summed over the batch      eq. 14: penalty = alpha_c N / L gives theirs
     early stopping on validation NLL                            on BLEU-4 of free-running captions, as in the paper
@@ -36,8 +36,8 @@ Where the authors' public code differs from the paper (the paper is the default;
     dropout on h_t and on the deep output                       those, and on E[y_{t-1}] (`dropout`)
     f_att additive                                              `f_att`: additive, general, dot
     beta a scalar (popular ports: a vector)                     `gate`: scalar, vector
-    hard: reward the mean over words of a cost, /10             the sum of log p: reward_weight = N / (10 T) gives theirs
-    hard: entropy weight 0.002, not divided by N                divided like all else: entropy_weight = 0.002 N
+    hard: reward = mean over words of the cost, / 10            the sum of log p: reward_weight = N / (10 T) gives theirs
+    hard: entropy weight 0.002, not divided by N                divided by N like all terms: entropy_weight = 0.002 N
     hard: one coin a minibatch                                  one an image (`coin`)
     hard: no beta in eq. 9, but in the code                     beta, as in the code
     hard: the penalty's gradient lost by accident               kept; `penalty` = 0 drops it
@@ -106,7 +106,7 @@ class Config(Validated):
     M: int = 512
     H: int = 1000
     A: int = 512
-    attention: str = "soft"      # soft: alpha_t weighs all locations; hard: one location is drawn from it
+    attention: str = "soft"      # soft: alpha_t weights all locations; hard: one location is drawn from it
     f_att: str = "additive"      # additive, general or dot (which needs D = H)
     gate: str = "scalar"         # scalar: one beta a photo; vector: one a feature
     penalty: float = 1.0         # lambda of eq. 14
@@ -116,8 +116,8 @@ class Config(Validated):
     estimator: str = "reinforce"      # reinforce, reward_to_go, local_expectation or gumbel_st
     baseline: str = "moving_average"  # none, moving_average or leave_one_out (which needs samples >= 2)
     samples: int = 1                  # S, paths drawn for each caption
-    coin: str = "image"               # alpha_t in place of s_t, one coin an image, one a minibatch, or none
-    coin_chance: float = 0.5          # of alpha_t; the paper's coin is fair
+    coin: str = "image"               # chooses alpha_t in place of s_t: one coin for each image, for each minibatch, or none
+    coin_chance: float = 0.5          # probability of alpha_t; the paper's coin is fair
     reward: str = "sum"               # sum or mean of log p over a caption's words
     reward_weight: float = 1.0        # lambda_r
     entropy_weight: float = 0.01      # lambda_e
@@ -156,11 +156,11 @@ CHOICES = {
 
 
 class Noise(NamedTuple):
-    """What is random in a pass over N captions, and what training remembers from the passes before.
+    """The random numbers of a pass over N captions, and the baseline from the passes before.
 
     Dropout masks words (T, N, M), state (T, N, H), hidden (T, N, M); None means no dropout. Hard attention: gumbel
-    (T, S*N, L) draws the locations, sample by sample (rows 0 to N-1 are sample 0); None means no drawing, so that
-    `decoding` says where to look. expected (N,) is 1 where alpha_t is used in place of s_t. baseline () is b.
+    (T, S*N, L) draws the locations, sample by sample (rows 0 to N-1 are sample 0); None means no drawing: `decoding`
+    gives the weights of the context. expected (N,) is 1 where alpha_t is used in place of s_t. baseline () is b.
     """
 
     words: object = None
@@ -177,9 +177,9 @@ class Cache(NamedTuple):
     annotations: object
     nll: object         # (), mean over captions of -sum_t log p(y_t)
     alphas: object      # (T, N, L)
-    looks: object       # (T, N, L), what the context was formed with: alpha_t, or s_t
-    hz: object          # (T + 1, N, H + D), h_{t-1} and z_t; the last row has h_T alone
-    queries: object     # (T, N, A), h_{t-1} as f_att sees it; None where that is h_{t-1} itself
+    looks: object       # (T, N, L), the weights of the context: alpha_t or s_t
+    hz: object          # (T + 1, N, H + D), h_{t-1} and z_t; the last row holds only h_T
+    queries: object     # (T, N, A), h_{t-1} W_s of additive f_att, else None
     steps: list
     start: object
     embedding: object
@@ -208,7 +208,7 @@ class Cache(NamedTuple):
 
 
 class Told(NamedTuple):
-    """What a log tells of a pass. It holds nothing that only the way back needs."""
+    """The part of a Cache that the log needs, without the arrays that only the backward pass needs."""
 
     config: object
     nll: object
@@ -220,7 +220,7 @@ class Told(NamedTuple):
 
 
 class Loop(NamedTuple):
-    """What the loop over time makes; see Cache."""
+    """The results of the loop over time; see Cache."""
 
     hz: object
     alphas: object
@@ -231,8 +231,8 @@ class Loop(NamedTuple):
 
 
 class LoopGradients(NamedTuple):
-    dgates: object      # (T, N, 4H), at the LSTM's affine map
-    dgate: object       # (T, N, G), at the gate's affine map
+    dgates: object      # (T, N, 4H), of the LSTM's pre-activations
+    dgate: object       # (T, N, G), of the gate's pre-activation
     dcontext: object    # (T, N, D)
     dscores: object     # (T, N, L)
     dqueries: object    # (T, N, A), or None
@@ -272,7 +272,7 @@ def init(config, rng):
 def draw_noise(config, T, N, L, rng):
     """Dropout masks, coins and Gumbel numbers for T steps of N captions; host arrays, drawn step by step.
 
-    More padding changes no earlier number.
+    More padding does not change earlier numbers.
     """
     M, H, S = config.M, config.H, config.samples
     expected, masks, gumbel = None, [], []
@@ -345,7 +345,7 @@ def loop_forward(p, config, annotations, keys, F, word_gates, state, noise):
 
     annotations (N, L, D), keys and F from attention_keys, word_gates (T, N, 4H), state (h_0, c_0) -> Loop
 
-    The arrays of all steps are written side by side; in hz, h_{t-1} beside z_t.
+    Each step writes to arrays of all steps; hz holds h_{t-1} and z_t side by side.
     """
     (h, c), xp, H = state, xp_of(annotations), config.H
     T, (N, L, D) = len(word_gates), annotations.shape
@@ -419,9 +419,9 @@ def backward(cache, grads, frozen=False):
 
 
 def loop_backward(cache, dh_out, dz_out, dalphas):
-    """The loop over time, backwards: what h_{t-1} and c_{t-1} need now; the gradients at all steps' layers are kept.
+    """The loop over time, backwards: dh and dc go from step to step; the other gradients are kept for all steps.
 
-    cache of forward; upstream gradients dh_out (T, N, H) and dz_out (T, N, D) from the output layer, dalphas (T, N, L)
+    cache from forward; upstream gradients dh_out (T, N, H) and dz_out (T, N, D) from the output layer, dalphas (T, N, L)
     from the penalty -> LoopGradients
     """
     p, config, annotations, hard = cache.params, cache.config, cache.annotations, cache.hard

@@ -85,7 +85,7 @@ def photo_forward(p, config, annotations):
 
 
 def photo_backward(p, config, dstate, deferred, cache, frozen):
-    """The gradients that all steps share -> dannotations (N, L, D), None if frozen"""
+    """Backward of photo_forward, from the sums over all steps -> dannotations (N, L, D), None if frozen"""
     affine, mean, v = cache
     dgates, dkeys = deferred.sums["gates"], deferred.keys("w", "c_a").reshape(-1, config.A)
     deferred.g.add(W_v=v.T @ dgates, W_a=affine.x.T @ dkeys, b_a=dkeys.sum(axis=0))

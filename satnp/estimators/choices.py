@@ -1,7 +1,7 @@
-"""Hard attention's choices: where each step looks, the reward of each choice, and the gradient with respect to the scores.
+"""Hard attention's choices: the location of each step, its reward, and the gradient with respect to the scores.
 
-`config` is the captioner's Config; read here are estimator, baseline, samples, reward, reward_weight, entropy_weight and
-decoding. T steps, N captions (S samples of each in turn), L locations.
+`config` is the captioner's Config; its fields estimator, baseline, samples, reward, reward_weight, entropy_weight and
+decoding are used. T steps, L locations, N rows: sample 0 of all captions, then sample 1 of all, and so on.
 """
 
 from typing import NamedTuple
@@ -13,17 +13,17 @@ from satnp.estimators.score_function import entropy, entropy_gradient, local_exp
 
 
 class Hard(NamedTuple):
-    """The choices of one forward pass, and what their gradient needs."""
+    """The choices of one forward pass, and the other arrays that score_gradients needs."""
 
     scores: object    # (T, N, L), e_t
     alphas: object    # (T, N, L), softmax of the scores
     looks: object     # (T, N, L), s_t, or alpha_t where the expected value was used
-    gumbel: object    # (T, N, L), the numbers that s_t was drawn with
+    gumbel: object    # (T, N, L), the Gumbel numbers with which s_t was drawn
     expected: object  # (N,), 1 where alpha_t was used in place of s_t
     log_p: object     # (T, N), log p of the words
     mask: object      # (T, N), 1 where a word counts
     ahead: object     # (T, N, L), log p of the word for each location (local_expectation), else None
-    baseline: object  # (), b of the steps before
+    baseline: object  # (), b from the training steps before
 
 
 def choose(config, scores, alpha, gumbel=None, expected=None):
@@ -31,7 +31,7 @@ def choose(config, scores, alpha, gumbel=None, expected=None):
 
     scores (N, L), alpha (N, L), gumbel (N, L), expected (N,) -> look (N, L)
 
-    Without gumbel nothing is drawn: `config.decoding` "argmax" takes the largest alpha_t, any other value alpha_t itself.
+    Without gumbel nothing is drawn: look is the one-hot argmax of alpha_t if `config.decoding` is "argmax", else alpha_t.
     Source: Xu et al. 2015, eqs. 8-9.
     """
     if gumbel is None:
@@ -51,7 +51,7 @@ def next_baseline(config, hard):
 
 
 def score_gradients(config, hard):
-    """What the choices add to dloss/de_t, for all steps at once: the REINFORCE and the entropy terms -> dscores (T, N, L)
+    """The REINFORCE and entropy terms of dloss/de_t, for all steps at once -> dscores (T, N, L)
 
     Source: Xu et al. 2015, section 4.1.
     """

@@ -1,6 +1,6 @@
 """The bug zoo: mistakes that people make in backward passes. A gradient check must catch each and name its kind.
 
-Each room's table has its own rows: layers.py, encoders.py, estimators.py and captioners.py beside this file.
+BUGS joins the tables in layers.py, encoders.py, estimators.py and captioners.py beside this file.
 """
 
 from dataclasses import replace
@@ -17,7 +17,7 @@ BUGS = [bug for room in checks.ROOMS for bug in room.BUGS]
 
 
 def check(bug):
-    """Run the case of `bug` with the mistake in place -> gradcheck.Result"""
+    """Run the gradient check of `bug` with the bug planted -> gradcheck.Result"""
     case = checks.find(bug.case)
     with in_place(bug) as broken, np.errstate(invalid="ignore", divide="ignore"):
         if isinstance(case, Draws):

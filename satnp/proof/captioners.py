@@ -18,8 +18,8 @@ N, T, L = 3, 4, 7
 
 
 def _words(captioner, config, rng, own_words=False):
-    """Captions, some of them padded, and their noise; with `own_words` also signed word weights and words given in place of
-    the true ones."""
+    """{name: array} of captions, some padded, and of the noise; with `own_words` also Batch.weights, of both signs, and
+    Batch.given."""
     mask = np.ones((N, T))
     mask[1, 3:], mask[2, 2:] = 0, 0
     batch = {"captions": rng.integers(0, config.V, (N, T + 1)), "mask": mask}
@@ -33,7 +33,7 @@ def _words(captioner, config, rng, own_words=False):
 
 
 def _loss(captioner, config, decoder, annotations, words):
-    """(loss, cache) of the arrays {name: array} that _words has made."""
+    """-> loss, cache of the captioner on `words`, the arrays from _words"""
     noise = {n.removeprefix("noise_"): x for n, x in words.items() if n.startswith("noise_")}
     batch = Batch(annotations, **{n: x for n, x in words.items() if not n.startswith("noise_")})
     return captioner.forward(decoder, config, batch, captioner.Noise(**noise))
@@ -58,22 +58,22 @@ def surrogate(loss, cache):
 
 
 def _coins(rng, count):
-    """The coins of two images, `count` times."""
+    """`count` draws of the coins of two images."""
     config = sizes("additive", "scalar", attention="hard", dropout=0.0)
     return [tuple(int(x) for x in sat.draw_noise(config, 0, 2, 1, rng).expected) for _ in range(count)]
 
 
 def _samples(rng, count):
-    """Where two samples of one image look when its two places weigh the same."""
+    """`count` draws of the locations of two samples of one image, which has two equally likely locations."""
     config = sizes("additive", "scalar", attention="hard", dropout=0.0, samples=2)
     gumbel = sat.draw_noise(config, count, 1, 2, rng).gumbel
     return [tuple(pair) for pair in gumbel.argmax(axis=2).tolist()]
 
 
 def captioner_case(name, captioner, config, direction, own_words=False):
-    """The case of a captioner's parameters and the annotations.
+    """The Case of a captioner: the gradients of its parameters and of the annotations.
 
-    The gradients of the parameters must also be the same where the encoder is frozen.
+    A backward pass with frozen=True must give the same gradients of the parameters.
     """
     shapes = captioner.shapes(config)
     names = [*shapes, "annotations", *_words(captioner, config, np.random.default_rng(0), own_words)]
@@ -99,7 +99,7 @@ def captioner_case(name, captioner, config, direction, own_words=False):
 
 
 def _model(name, encoder, encoder_config, captioner, config):
-    """Encoder and captioner together, from pixels to the loss, along one direction."""
+    """The Case of an encoder and a captioner together, from pixels to the loss, along one random direction."""
     shapes = [encoder.shapes(encoder_config), captioner.shapes(config)]
     first, second = map(len, shapes)
     names = list(_words(captioner, config, np.random.default_rng(0)))
@@ -145,7 +145,7 @@ HARD_CHOICES = [
 
 
 def _hard(f_att, gate, direction, **choices):
-    """Hard attention given the path: its backward against the surrogate's numbers."""
+    """The Case of hard attention for fixed locations: its backward must be the gradient of the surrogate."""
     said = " ".join(value for value in choices.values() if isinstance(value, str))
     config = {"attention": "hard", "penalty": 0.7, "dropout": 0.4, "entropy_weight": 0.3, "reward_weight": 0.6} | choices
     return captioner_case(f"show_attend_tell hard {f_att} {gate} {said}", sat, sizes(f_att, gate, **config), direction)
@@ -176,8 +176,8 @@ SHOW_ATTEND_TELL = [
 
 
 def cases():
-    """The rows above, and for each captioner in CAPTIONERS the Configs that it names in CHECKS: every parameter, then one
-    direction with signed word weights and with words given in place of the true ones."""
+    """SHOW_ATTEND_TELL, and two Cases for each Config in the CHECKS of a captioner: every parameter, then one random
+    direction with Batch.weights and Batch.given."""
     found = list(SHOW_ATTEND_TELL)
     for name, captioner in CAPTIONERS.items():
         for option, config in getattr(captioner, "CHECKS", {}).items():
@@ -192,7 +192,7 @@ SECOND_OPINION = ("models/small + show_attend_tell direction",)
 CAPTIONER = "captioners/show_attend_tell additive scalar"
 HARD = "captioners/show_attend_tell hard additive scalar reinforce moving_average"
 TOP_DOWN, ADAPTIVE, SHOW_AND_TELL = "captioners/top_down", "captioners/adaptive", "captioners/show_and_tell"
-REINFORCE = "captioners/show_attend_tell hard additive scalar reinforce none none"  # alone on its way into f_att
+REINFORCE = "captioners/show_attend_tell hard additive scalar reinforce none none"  # no other gradient reaches f_att
 
 BUGS = [
     Bug("doubly stochastic term lost", sat.backward,

@@ -1,4 +1,4 @@
-"""What the tables of all rooms build their cases with."""
+"""Helpers to build the cases of gradient checks."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from satnp.layers import log_softmax
 
 
 def inputs(**entries):
-    """make(rng) of a Case: a shape stands for normal numbers, a function of rng for what it returns."""
+    """The `make` of a Case. An entry is a shape, filled with normal numbers, or a function of rng that returns the array."""
 
     def make(rng):
         return {n: entry(rng) if callable(entry) else rng.standard_normal(entry) for n, entry in entries.items()}
@@ -23,17 +23,20 @@ def random_weights(shapes, rng):
 
 
 def pack(shapes, arrays):
-    """Parameters with the given arrays, of any array module; one complex array makes all of them complex."""
+    """Parameters made of `arrays`, from any array library. If one array is complex, all become complex."""
     flat = xp_of(*arrays).concatenate([x.ravel() for x in arrays])
     return Parameters(shapes, flat=flat)
 
 
 def unpack(params, scale=1):
-    """The arrays of Parameters in their order, each times `scale`."""
+    """The arrays of Parameters, in order, each multiplied by `scale`."""
     return tuple(x * scale for _, x in params.items())
 
 
 def sampled_log_p(scores, sample):
-    """log p of the one-hot rows `sample`, (...,); the other places contribute 0, however small their probability."""
+    """log p of the sampled locations: scores (..., L), sample (..., L) one-hot -> (...,)
+
+    The other locations contribute 0, even if their log p is -inf.
+    """
     xp = xp_of(scores)
     return xp.where(sample > 0, log_softmax(scores), 0).sum(axis=-1)

@@ -1,7 +1,7 @@
 """All gradient checks of satnp, for the command `satnp gradcheck` and for the tests.
 
-Each room has a table of its own, with the mistakes that its checks must catch: layers.py, encoders.py, estimators.py and
-captioners.py beside this file. A new row there is found here.
+The cases are in layers.py, encoders.py, estimators.py and captioners.py beside this file, together with the mistakes that
+they must catch. A case added there is checked without a change here.
 """
 
 from satnp.errors import InputError
@@ -13,7 +13,7 @@ SECOND_OPINION = [name for room in ROOMS for name in getattr(room, "SECOND_OPINI
 
 
 def cases():
-    """Every Case and Draws; those of captioners are made anew from the table CAPTIONERS."""
+    """Every Case and Draws. Those of the captioners are made at each call, from CAPTIONERS as it is then."""
     return [case for room in ROOMS for case in (room.cases() if hasattr(room, "cases") else room.CASES)]
 
 
@@ -40,7 +40,7 @@ def run(names=()):
 
 
 def results(case):
-    """The Results of one case: by complex step, and for some cases also by central differences."""
+    """The Results of one case: by complex step, and for the cases in SECOND_OPINION also by central differences."""
     if isinstance(case, Draws):
         return [check_draws(case)]
     methods = (COMPLEX_STEP, CENTRAL_DIFFERENCE) if case.name in SECOND_OPINION else (COMPLEX_STEP,)
@@ -48,5 +48,5 @@ def results(case):
 
 
 def find(name):
-    """The case of that name."""
+    """The case called `name`."""
     return next(case for case in cases() if case.name == name)

@@ -11,7 +11,7 @@ from satnp.proof.planting import Bug
 
 
 def encoder_case(name, encoder, config, direction, start=None):
-    """The case of an encoder's parameters on two random photos, or of those from layer `start` on."""
+    """The Case of an encoder on two random photos: the gradients of its parameters, or of those from layer `start` on."""
     shapes, size = encoder.shapes(config), config.preprocessing.size
     taken_up = {} if start is None else {"start": start}
     if taken_up:

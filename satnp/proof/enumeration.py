@@ -1,8 +1,8 @@
-"""Hard attention by enumeration: on a caption of T = 3 words about L = 3 locations there are only 27 ways to look.
+"""Hard attention by enumeration: a caption of T = 3 words and L = 3 locations has only L^T = 27 paths of locations.
 
-Everything that training can only sample is here computed: the bound L_s = sum_s p(s) log p(y | s), its exact gradient, and
-the mean and the variance of a score-function estimator over all of its draws. The gradients are the captioner's own
-backward, path by path.
+Training samples paths. Here all paths are computed: the bound L_s = sum_s p(s) log p(y | s), its exact gradient, and the
+mean and the variance of a score-function estimator over all draws. The captioner's own backward pass computes the
+estimates, path by path.
 """
 
 from dataclasses import replace
@@ -23,7 +23,7 @@ PATHS = np.array(list(product(range(L), repeat=T)))  # (L^T, T)
 
 
 class World(NamedTuple):
-    """One caption of one photo, and a captioner small enough to enumerate."""
+    """One caption of one photo, and a captioner that is small enough to enumerate its paths."""
 
     params: Parameters
     config: sat.Config
@@ -31,20 +31,19 @@ class World(NamedTuple):
 
 
 class Paths(NamedTuple):
-    """For each of P paths: its probability p (P,), log p of its words (P, T), the gradient of the likelihood along it
-    (P, F), that with each step's own word by its expectation (P, F), and of each step's -log alpha_t[s_t] (P, T, F)."""
+    """P paths, for a captioner of F parameters."""
 
-    p: object
-    log_p: object
-    likelihood: object
-    local: object
-    scores: object
+    p: object           # (P,), the probability of each path
+    log_p: object       # (P, T), log p of the words
+    likelihood: object  # (P, F), the gradient of -sum_t log p(y_t) for the locations of the path
+    local: object       # (P, F), likelihood with local_expectation's term, each word's log p averaged over its own location
+    scores: object      # (P, T, F), the gradient of -log alpha_t[s_t]
 
 
 def small_world(seed=0, **choices):
-    """A random World with L locations, T words and float64 parameters; `choices` are the Config's.
+    """A random World with L locations, T words and float64 parameters; `choices` go to its Config.
 
-    The annotations are large, so that where one looks decides what is said.
+    The annotations are large, so that the locations have a large effect on the words.
     """
     rng = np.random.default_rng(seed)
     config = sat.Config(V=6, D=4, M=3, H=5, A=4, attention="hard", coin="none", baseline="none", dropout=0.0,
@@ -56,12 +55,12 @@ def small_world(seed=0, **choices):
 
 
 def single(world):
-    """The same world with one path in an estimate."""
+    """The same world with one path for each estimate and no baseline."""
     return world._replace(config=replace(world.config, samples=1, baseline="none"))
 
 
 def walk(world, paths, expected=0, baseline=0.0, flat=None):
-    """The pass that looks where `paths` (P, T) say, one row a path -> cache"""
+    """Forward pass along given locations: paths (P, T), one row of the minibatch for each path -> cache"""
     params = world.params if flat is None else world.params.on(flat)
     xp, rows = xp_of(params.flat), len(paths) // world.config.samples
     gumbel = np.where(np.arange(L) == paths.T[:, :, None], np.inf, 0.0)
@@ -72,7 +71,7 @@ def walk(world, paths, expected=0, baseline=0.0, flat=None):
 
 
 def gradient(cache):
-    """The backward of a pass as one flat vector."""
+    """The gradients of the backward pass as one flat vector, (F,)."""
     grads = cache.params.zeros_like()
     sat.backward(cache, grads, frozen=True)
     return grads.flat
@@ -85,7 +84,7 @@ def path_probabilities(cache, paths=PATHS):
 
 
 def expected_cost(world, flat=None):
-    """E[C] over all paths, with the penalty and the entropy that the config asks for; without them it is -L_s, eq. 10."""
+    """E[C] over all paths, with the config's penalty and entropy term; without these it is -L_s of eq. 10: ()"""
     cache = walk(single(world), PATHS, flat=flat)
     looked = cache.alphas.sum(axis=0) - 1
     cost = -cache.hard.log_p.sum(axis=0) + world.config.penalty * (looked * looked).sum(axis=1)
@@ -94,12 +93,12 @@ def expected_cost(world, flat=None):
 
 
 def exact_gradient(world):
-    """Of expected_cost, by complex step: (F,)"""
+    """The gradient of expected_cost by complex step, (F,)."""
     return numeric_gradient(lambda flat: expected_cost(world, flat), world.params.flat)
 
 
 def expected_gradient(world, baseline=0.0):
-    """The mean over all draws of the captioner's own backward: paths one by one, or in pairs where the config has S = 2"""
+    """The mean of the captioner's own gradient over all draws of S = config.samples paths, (F,)."""
     p = to_host(path_probabilities(walk(single(world), PATHS)))
     mean = 0
     for chosen in product(range(len(PATHS)), repeat=world.config.samples):
@@ -108,19 +107,19 @@ def expected_gradient(world, baseline=0.0):
 
 
 def soft_gradient(world):
-    """Of the cost when each step is shown its expected value: (F,)"""
+    """The gradient of the cost if every step uses the expected value alpha_t in place of s_t, (F,)."""
     return gradient(walk(world, PATHS[:1], expected=1))
 
 
 def enumerate_paths(world):
-    """Every path with its gradients, from the captioner's own backward -> Paths"""
+    """All paths and their gradients, by the captioner's own forward and backward passes -> Paths"""
     world = single(world)
     to_go_world = world._replace(config=replace(world.config, estimator="reward_to_go"))
     local_world = world._replace(config=replace(world.config, estimator="local_expectation"))
     likelihood, local, scores = [], [], []
     for path in PATHS[:, None]:
         cache = walk(to_go_world, path)
-        # rewards 0, then 1 for word t: the choices of steps 0 to t are paid 1
+        # log p = 0, then log p = 1 for word t alone, which gives steps 0 to t a reward to go of 1
         paid = [gradient(_with_log_p(cache, np.arange(T) == t)) for t in (-1, *range(T))]
         likelihood.append(paid[0])
         scores.append(np.diff(paid, axis=0))
@@ -136,15 +135,18 @@ def _with_log_p(cache, log_p):
 def moments(paths, estimator, baseline, S):
     """Mean (F,) and variance, E |g - E g|^2, of the estimate from S independent paths, over all draws.
 
-    With leave_one_out the S terms g_k = g - b_k K depend on each other through their baselines. As E[K] = 0, few products
-    live:  E|g_k|^2 = E|g|^2 - 2 E[b] E[g K] + E[b b'] K K',   E[g_k g_l] = |E g|^2 + E[R K] E[R K]' / (S - 1)^2
+    With leave_one_out the S terms g_k = g - b_k K depend on each other through their baselines b_k; K is paths.scores, R
+    the rewards. As E[K] = 0, most products vanish:
+
+        E|g_k|^2 = E|g|^2 - 2 E[b] E[g K] + E[b b'] K K'
+        E[g_k g_l] = |E g|^2 + E[R K] E[R K]' / (S - 1)^2
     """
     p, K = paths.p, paths.scores
     path_part = paths.local if estimator == "local_expectation" else paths.likelihood
     part = choices.REWARDS[estimator]
     R = part(paths.log_p.T, np.ones(paths.log_p.T.shape)).T  # (P, T)
     b = np.zeros(T)
-    if baseline == "moving_average":  # settled at E[r], shared out over the words
+    if baseline == "moving_average":  # its limit E[r]; a part of the caption gets its words' share
         words = part(np.ones((T, 1)), np.ones((T, 1)))[:, 0]
         b = (p @ paths.log_p.sum(axis=1)) * words / T
     g = path_part + np.einsum("pt,ptf->pf", R - b, K)
@@ -163,6 +165,6 @@ def moments(paths, estimator, baseline, S):
 
 
 def with_coin(mean, variance, soft):
-    """Moments of the estimate that is `soft` with probability one half, else one of these moments."""
+    """Mean and variance of an estimate that is `soft` with probability 1/2, else has the given mean and variance."""
     both = 0.5 * (mean + soft)
     return both, 0.5 * (variance + mean @ mean + soft @ soft) - both @ both

@@ -1,4 +1,4 @@
-"""Gradient checks of hard attention's estimators and of their expectations, and the mistakes that these must catch."""
+"""Gradient checks of hard attention's estimators and of their expectations, and the mistakes that they must catch."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from satnp.proof.planting import Bug
 
 
 def _estimator(name, value, gradient, constants, **entries):
-    """A gradient of the scores against the value that it is the gradient of: value(scores, *rest) -> (N,)"""
+    """The Case of an estimator: `gradient` must be that of value(scores, *rest) -> (N,) with respect to the scores."""
 
     def forward(scores, *rest):
         return value(scores, *rest), (scores, *rest)
@@ -28,7 +28,7 @@ def _one_hot(rng, N=3, L=5):
 
 
 def _extreme(rng):
-    """Scores of which some are so low that their weight is exactly 0."""
+    """Scores (3, 5), some so low that their softmax weight is exactly 0."""
     scores = rng.standard_normal((3, 5))
     scores[0, 1], scores[1, 2:] = 1e4, -1e4
     return scores
@@ -62,7 +62,7 @@ ESTIMATORS = [
 
 
 def _expectation(estimator, baseline, b=0.0, samples=1):
-    """The mean of hard attention's backward over all paths against the gradient of the enumerated bound, eq. 10."""
+    """The Case of hard attention's mean gradient over all paths: it must be the gradient of the enumerated bound, eq. 10."""
     tiny = enumeration.small_world(estimator=estimator, baseline=baseline, samples=samples)
     shapes = tiny.params.shapes
 
@@ -83,7 +83,7 @@ WEIGHTS = np.array([0.05, 0.15, 0.3, 0.5])
 
 
 def _locations(rng, count):
-    """Where hard attention looks when its weights are WEIGHTS."""
+    """`count` locations that hard attention draws with the probabilities WEIGHTS."""
     scores = np.log(WEIGHTS) + np.zeros((count, 1))
     return estimators.draw(scores, rng.gumbel(size=scores.shape)).argmax(axis=1).tolist()
 

@@ -1,12 +1,12 @@
-"""Is a hand-written gradient right, and if not, what kind of wrong is it?
+"""Checks that a hand-written gradient is right, and names the kind of error if it is wrong.
 
-Complex step (Squire & Trapp 1998): f(x + ih) = f(x) + ih f'(x) + O(h^2), so f'(x) = Im f(x + ih) / h with no difference
-of nearby numbers and therefore no rounding: h = 1e-30 gives the derivative to the last digits. It needs a forward made of
-analytic operations (never abs, norm, var: write x*x) that keeps the dtype it is given.
+Complex step (Squire & Trapp 1998): f(x + ih) = f(x) + ih f'(x) + O(h^2), so f'(x) = Im f(x + ih) / h. Nothing is
+subtracted, so no digits cancel: h = 1e-30 gives the derivative to machine precision. The forward must consist of analytic
+operations (no abs, norm or var: write x*x) and keep the dtype of its inputs.
 
-The error of an array is |g - n| / max(|n|, G/1000), with G the largest |n| of the check, so that a gradient which is truly
-zero has an error too. Every output gets a random upstream gradient: one of all ones cannot see what is lost on the way into
-weights that sum to 1.
+The error of a gradient g is |g - n| / max(|n|, G/1000), with n the numerical gradient and G the largest |n| of the case,
+so that it is defined for a gradient of zero too. Every output gets a random upstream gradient: a constant one hides errors
+in a softmax, whose outputs sum to 1.
 """
 
 import warnings
@@ -21,7 +21,7 @@ from satnp.arrays.backend import to_device, to_host
 COMPLEX_STEP = "complex step"
 CENTRAL_DIFFERENCE = "central difference"
 DRAWS = "draws"
-TOLERANCE = {COMPLEX_STEP: 1e-10, CENTRAL_DIFFERENCE: 1e-6, DRAWS: 5}  # of draws in standard errors of a count
+TOLERANCE = {COMPLEX_STEP: 1e-10, CENTRAL_DIFFERENCE: 1e-6, DRAWS: 5}  # of draws: in standard errors of a count
 STEP = {COMPLEX_STEP: 1e-30, CENTRAL_DIFFERENCE: 1e-5}
 
 
@@ -29,8 +29,8 @@ STEP = {COMPLEX_STEP: 1e-30, CENTRAL_DIFFERENCE: 1e-5}
 class Case:
     """A pair to check: forward(*inputs) -> out, cache and backward(dout, cache) -> gradients of the inputs, in order.
 
-    `make(rng)` returns {name: array}; the gradients cover the floating inputs that are not named in `constants`.
-    `direction` checks one random direction over all inputs at once, for whole models.
+    `make(rng)` returns the inputs {name: array}. The backward returns a gradient for each floating-point input that is not
+    in `constants`. `direction` checks only the derivative along one random direction of all inputs, for whole models.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Draws:
-    """Random choices to count: draw(rng, count) -> `count` outcomes, held against probabilities {outcome: p}."""
+    """Random draws to check: draw(rng, count) -> `count` outcomes, whose counts are compared with {outcome: probability}."""
 
     name: str
     draw: Any
@@ -65,9 +65,9 @@ class Result(NamedTuple):
 
 
 def check_gradients(case, xp=np, seed=0, method=COMPLEX_STEP):
-    """Hold the backward of `case` against numbers made by `method` -> Result with the worst error of its arrays.
+    """Compare the backward of `case` with numerical gradients by `method` -> Result with the largest error
 
-    Forward and backward run on `xp`; the numbers are made on the host.
+    Forward and backward run on `xp`; the numerical gradients are computed on the host.
     """
     rng = np.random.default_rng(seed)
     host = case.make(rng)
@@ -94,7 +94,7 @@ def check_gradients(case, xp=np, seed=0, method=COMPLEX_STEP):
             return Result(case.name, method, float("inf"), False, [finding])
         grads = {n: None if g is None else to_host(g) for n, g in zip(names, grads, strict=True)}
         still = dict(host)
-        if method == COMPLEX_STEP:  # all inputs at once, so that a forward may write to what it has made itself
+        if method == COMPLEX_STEP:  # all inputs, so that a forward can write into arrays of its own
             still |= {n: host[n].astype(complex) for n in names}
 
         def objective(point):
@@ -117,7 +117,7 @@ def check_gradients(case, xp=np, seed=0, method=COMPLEX_STEP):
 
 
 def check_draws(case, seed=0):
-    """Count the outcomes of `case` -> Result; the error is that of the worst count, in its standard errors."""
+    """Count the outcomes of `case` -> Result; the error is the largest deviation of a count, in standard errors"""
     counts = Counter(case.draw(np.random.default_rng(seed), case.count))
     errors = {}
     for outcome in counts | case.probabilities:
@@ -149,18 +149,18 @@ def numeric_gradient(f, x, method=COMPLEX_STEP):
 
 
 def relative_error(g, n, scale=0.0):
-    """|g - n| / max(|n|, scale / 1000); infinite where g is missing, of another shape or not finite."""
+    """|g - n| / max(|n|, scale / 1000); infinite if g is None, has another shape or is not finite."""
     if g is None or g.shape != n.shape or not np.isfinite(g).all():
         return float("inf")
     return float(np.linalg.norm(g - n) / max(np.linalg.norm(n), 1e-3 * scale, 1e-300))
 
 
 def diagnose(name, g, n, scale=0.0, sizes=None, tolerance=1e-10):
-    """None if gradient `g` equals the numbers `n`, else Finding(kind, one sentence) naming what kind of wrong it is.
+    """None if gradient `g` equals the numerical gradient `n`, else a Finding: the kind of error and one sentence.
 
-    `scale` is the largest norm of the check; `sizes` {what: size} are offered as the reason for a wrong factor.
-    Kinds: missing, shape, non-finite, zero, sign, factor, transposed, mask, block, scattered, term (and mutation,
-    which check_gradients tells, and distribution, which check_draws tells).
+    `scale` is the largest norm of the case. If a wrong factor equals one of `sizes` {what: size}, the sentence says so.
+    Kinds: missing, shape, non-finite, zero, sign, factor, transposed, mask, block, scattered, term. Two more kinds are
+    found by check_gradients (mutation) and check_draws (distribution).
     """
     if malformed := _malformed(name, g, n.shape):
         return malformed
@@ -179,7 +179,7 @@ def diagnose(name, g, n, scale=0.0, sizes=None, tolerance=1e-10):
     live = np.abs(n) > 1e-12 * floor
     leak = ~live & (np.abs(g) > 1e-6 * floor)
     if leak.any() and live.any():
-        where = f"{leak.sum()} places where it should be: a mask forgotten?"
+        where = f"{leak.sum()} places where it should be: is a mask missing?"
         return Finding("mask", f"{name} is not 0 at {where}{_worst(g, n)}")
     wrong = np.abs(g - n) > 1e-6 * (np.abs(g) + np.abs(n)) + 1e-9 * floor
     for axis in range(n.ndim):
@@ -189,13 +189,13 @@ def diagnose(name, g, n, scale=0.0, sizes=None, tolerance=1e-10):
         if 0 < len(rows) < live.any(axis=others).sum() and share[rows].mean() > 0.75:
             return Finding("block", f"{name} is right except at {_ranges(rows)} of its {_ORDINALS[axis]}{_worst(g, n)}")
     if wrong.sum() < 0.75 * live.sum():
-        where = f"{wrong.sum()} of {wrong.size} places here and there"
+        where = f"{wrong.sum()} of {wrong.size} places, scattered"
         return Finding("scattered", f"{name} is right except at {where}{_worst(g, n)}")
     return Finding("term", f"{name} is wrong everywhere, so a term is lost, added or misplaced{_worst(g, n)}")
 
 
 def _malformed(name, g, shape):
-    """Finding for a gradient that cannot be compared with numbers of that shape, or None."""
+    """A Finding if `g` is None, does not have `shape` or is not finite, else None."""
     if g is None:
         return Finding("missing", f"{name} is None: the backward returned nothing for it")
     if g.shape != shape:
@@ -215,7 +215,7 @@ _ORDINALS = ("first axis", "second axis", "third axis", "fourth axis")
 
 
 def _check_direction(case, objective, host, names, grads, rng, method):
-    """One random direction over all inputs together: sum of gradient times direction against one complex step."""
+    """Compare the derivative along one random direction of all inputs: from the gradients, and by one numerical step."""
     malformed = [finding for n in names if (finding := _malformed(f"d{n}", grads[n], host[n].shape))]
     if malformed:
         return Result(case.name, method, float("inf"), False, malformed)
@@ -238,9 +238,9 @@ def _check_direction(case, objective, host, names, grads, rng, method):
 def _reason(factor, sizes):
     for what, size in sizes.items():
         if size > 1 and np.isclose(factor, 1 / size):
-            return f": divided by {size} ({what}), a mean where a sum is due?"
+            return f": divided by {size} ({what}), a mean in place of a sum?"
         if size > 1 and np.isclose(factor, size):
-            return f": multiplied by {size} ({what}), a sum where a mean is due?"
+            return f": multiplied by {size} ({what}), a sum in place of a mean?"
     return ""
 
 
@@ -256,7 +256,7 @@ def _worst(g, n):
 
 
 def _readonly(x):
-    """Writing to `x` raises from here on (where the library has such a flag)."""
+    """Make `x` read-only, if its library has such a flag -> x"""
     if hasattr(getattr(x, "flags", None), "writeable") and not isinstance(x, np.generic):
         x.flags.writeable = False
     return x

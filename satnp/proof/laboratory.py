@@ -1,4 +1,4 @@
-"""The laboratory: what each estimator of hard attention's gradient costs in bias and in variance, and what it learns."""
+"""The laboratory: bias, variance and learning curve of each estimator of hard attention's gradient."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -32,13 +32,13 @@ from satnp.training.presets import find_preset, new_model
 from satnp.training.trainer import Trainer, read_log
 
 SAMPLES = 1, 2, 4, 8, 16, 32
-DRAWS = 2000, 100  # of an estimator that cannot be enumerated: groups, and draws in a group
+DRAWS = 2000, 100  # for an estimator that cannot be enumerated: number of groups, draws in each
 
 
 class Row(NamedTuple):
-    """One estimator at one S: bias = |E g - dL| / |dL|, variance = E |g - E g|^2 / |dL|^2.
+    """Estimator g with S = samples: bias = |E g - dL| / |dL|, variance = E |g - E g|^2 / |dL|^2, dL the exact gradient.
 
-    bias_kind is exact (by enumeration) or sampled, with bias_ci its 95 % interval; samples is S.
+    bias_kind is exact (by enumeration) or sampled. bias_ci is the 95 % confidence interval of a sampled bias.
     """
 
     estimator: str
@@ -53,8 +53,8 @@ class Row(NamedTuple):
 def table(seed=0):
     """Every estimator with every baseline at every S -> [Row]
 
-    Of the last row, `reinforce_whole`, the objective has the penalty and the entropy in it too. Their gradients are
-    those along the drawn path only: what they leave out is its bias.
+    The objective of the last rows, `reinforce_whole`, also has the penalty and the entropy. Their gradients are computed
+    for the sampled path, without the effect on which path is sampled: this is the bias of these rows.
     """
     world = small_world(seed)
     exact, paths, soft = exact_gradient(world), enumerate_paths(world), soft_gradient(world)
@@ -82,7 +82,7 @@ def table(seed=0):
 
 
 def _gumbel_rows(world, exact, seed):
-    """Its noise is continuous, so its mean is over DRAWS; what the noise adds to the distance is taken out again."""
+    """Rows of gumbel_st. Its noise is continuous, so its mean is over DRAWS; the bias is corrected for sampling error."""
     rng, (groups, size) = np.random.default_rng([seed, 1]), DRAWS
     batch = Batch(*(np.repeat(x, size, axis=0) for x in world.batch[:3]))
     means = []
@@ -98,9 +98,9 @@ def _gumbel_rows(world, exact, seed):
 
 
 def convergence(seed=0, repeats=300):
-    """The exponent with which the error of an estimate falls with its S sampled paths, near -1/2; S from 1 to 256.
+    """The exponent k of error ~ S^k for an estimate from S sampled paths, S from 1 to 256; it is near -1/2.
 
-    Drawn, passed forward and backward as in training; the baseline is settled at E[r].
+    Paths are drawn as in training, with the baseline fixed at E[r].
     """
     rng, world = np.random.default_rng([seed, 2]), small_world(seed, baseline="moving_average")
     exact, paths, S = exact_gradient(world), enumerate_paths(world), np.array([1, 4, 16, 64, 256])
@@ -116,22 +116,22 @@ def convergence(seed=0, repeats=300):
 
 
 def report(rows, S=2):
-    """The rows at one S as lines of text, each with its share of plain REINFORCE's variance."""
+    """Yield a table of the rows at one S, with each variance relative to plain REINFORCE's."""
     rows = [row for row in rows if row.samples == S or row.estimator == "soft"]
     plain = next(row for row in rows if (row.estimator, row.baseline) == ("reinforce", "none"))
     yield f"{'estimator':19}{'baseline':16}{'bias':>9}{'variance':>11}   of plain REINFORCE's"
     for row in rows:
-        share = "(other aim)" if row.estimator == "reinforce_whole" else f"{row.variance / plain.variance:.4f}"
+        share = "(other objective)" if row.estimator == "reinforce_whole" else f"{row.variance / plain.variance:.4f}"
         yield f"{row.estimator:19}{row.baseline:16}{row.bias:9.1e}{row.variance:11.4f}   {share}"
     for row in rows:
         if row.bias_ci is not None:
             low, high = row.bias_ci
             yield f"{row.estimator}'s noise is continuous: its bias is sampled, {low:.4f} to {high:.4f} (95 %)"
-    yield "reinforce_whole aims at the bound with penalty 1 and entropy 0.1; it leaves out"
-    yield "what those two say about the choice of the path"
+    yield "reinforce_whole's objective also has penalty 1 and entropy 0.1; its gradient leaves out"
+    yield "how these two depend on which path is sampled"
 
 
-# Each beside the others: one path a caption, the preset's weights, no coin but where the name says so.
+# What each learning curve changes in the preset, which samples one path a caption. Only reinforce_coin has a coin.
 CURVES = {
     "soft": {"attention": "soft"},
     "reinforce": {"estimator": "reinforce", "coin": "none"},
@@ -143,14 +143,14 @@ CURVES = {
 
 
 def run(out, seed=0, xp=np):
-    """Write estimators.json, variance.png; then train CURVES: curves.png, soft_and_hard.png, nwgm.png -> exit status"""
+    """Write estimators.json and variance.png, train CURVES, write nwgm.json and the other figures -> exit status"""
     out = Path(out)
     if (out / "curves").exists() and not (out / "estimators.json").exists():
-        raise InputError(f"{out / 'curves'} is not of this command; give another folder with --out")
+        raise InputError(f"{out / 'curves'} was not written by this command; give another folder with --out")
     rows = table(seed)
     write_json(out / "estimators.json", [row._asdict() for row in rows])
     variance_figure(rows, out / "variance.png")
-    print(f"one estimate from 2 of {L**T} paths, against the gradient over all of them and relative to it:")
+    print(f"an estimate from 2 of {L**T} paths, compared with the exact gradient over all paths and relative to it:")
     for line in report(rows):
         print(line)
     print(f"the error of the mean over S paths falls as S^{convergence(seed):.3f}\n")
@@ -170,7 +170,7 @@ def run(out, seed=0, xp=np):
     nwgm_figure(distances, out / "nwgm.png")
     rows = distances_table(distances)
     write_json(out / "nwgm.json", rows)
-    print("\nhow far apart are predictions of the next word: median (largest) total variation")
+    print("\ndistance between predictions of the next word: median (largest) total variation")
     print(f"{'tanh':5}{'h':12}" + "".join(f"{pair:>19}" for pair in PAIRS))
     for row in rows:
         shown = (f"{row[pair]['median']:.1e} ({row[pair]['largest']:.1e})" for pair in PAIRS)
@@ -189,7 +189,7 @@ def distances_table(distances):
 
 
 def approximation(soft, split, photos=100):
-    """nwgm.compare, at float64, of the first caption of the first photos of a split."""
+    """nwgm.compare, in float64, on the first caption of each of the first `photos` photos of a split."""
     captions, mask = pad([soft.vocabulary.encode(captions[0]) for captions in split.captions[:photos]])
     annotations = annotate(soft, split.photos[:photos]).astype(float)
     decoder, xp = soft.params.part("decoder"), xp_of(soft.params.flat)
@@ -198,7 +198,7 @@ def approximation(soft, split, photos=100):
 
 
 def learning_curves(out, xp=np, seed=0, epochs=1):
-    """Train each of CURVES on the same scenes from the same parameters -> {name: folder}, or None where interrupted"""
+    """Train each of CURVES on the same scenes from the same initial parameters -> {name: folder}, or None if interrupted"""
     preset = find_preset("scenes", attention="hard")
     train, val = (load_split("scenes", split, seed=seed) for split in ("train", "val"))
     trained = {}

@@ -1,7 +1,7 @@
 """Gradient checks of the layers, and the mistakes that they must catch.
 
-Sizes are tiny and mostly different, so that hardly a misplaced axis fits by chance; inputs AND biases are random, so that no
-unit sits exactly on a kink.
+Sizes are small and mostly different, so that a misplaced axis rarely fits by chance. Inputs and biases are random, so that
+no input of a ReLU is exactly 0 and no maximum has a tie.
 """
 
 from functools import partial
@@ -17,7 +17,7 @@ from satnp.proof.planting import Bug
 
 
 def _layer(name, constants=(), options=None, **entries):
-    """The pair layers.NAME_forward, layers.NAME_backward; what follows a space in `name` only tells cases apart."""
+    """The Case of layers.NAME_forward and layers.NAME_backward; NAME is the first word of `name`, the rest is a label."""
     pair = name.partition(" ")[0]
     forward, backward = (getattr(layers, f"{pair}_{way}") for way in ("forward", "backward"))
     if options:
@@ -41,7 +41,7 @@ CONVOLUTIONS = (1, 1, 0), (1, 2, 0), (2, 2, 1), (3, 1, 0), (3, 1, 1), (3, 2, 0),
 
 CASES = [
     _layer("affine", x=(3, 4), W=(4, 5), b=(5,)),
-    _layer("affine square", x=(3, 4), W=(4, 4), b=(4,)),  # only here does a transposed gradient fit
+    _layer("affine square", x=(3, 4), W=(4, 4), b=(4,)),  # only here does a transposed gradient have the right shape
     _layer("embedding repeated ids", ids=lambda rng: np.array([2, 0, 2, 5, 2]), E=(6, 3)),
     _layer("dropout", ("mask",), x=(4, 5), mask=lambda rng: layers.dropout_mask(rng, (4, 5), 0.4, np.float64)),
     _layer("relu", x=(4, 5)),

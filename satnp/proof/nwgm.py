@@ -1,4 +1,4 @@
-"""Soft attention as an approximation of hard attention's expectation (Xu et al. 2015, section 4.2.1), by number.
+"""Soft attention as an approximation of hard attention's expectation (Xu et al. 2015, section 4.2.1), in numbers.
 
 If step t looked at location i alone, the next word would have the logits
 
@@ -7,9 +7,9 @@ If step t looked at location i alone, the next word would have the logits
     NWGM[p] = prod_i exp(n_ti)^alpha_ti / its sum = softmax(sum_i alpha_ti n_ti)
     soft    = softmax(n_t), n_t with z_t = beta_t sum_i alpha_ti a_i            what soft attention predicts
 
-The normalised weighted geometric mean is that softmax for any n. It is soft attention's prediction only where n is affine
-in a_i: without the tanh, and with h_t held at the soft pass's value, though h_t has heard z_t. Where h_t is recomputed for
-each location, the cell runs again with beta_t a_i in place of z_t, from the soft pass's h_{t-1} and c_{t-1}.
+The normalised weighted geometric mean (NWGM) equals this softmax for any n. It equals soft attention's prediction only if
+n is affine in a_i: without the tanh, and with h_t held at the soft pass's value, although h_t depends on z_t. If h_t is
+recomputed, the cell runs again for each location with beta_t a_i in place of z_t, from the soft pass's h_{t-1}, c_{t-1}.
 """
 
 from typing import NamedTuple
@@ -38,11 +38,11 @@ class Predictions(NamedTuple):
 
 
 def compare(params, config, batch):
-    """How far apart the three are, under teacher forcing: {(tanh, h): {pair of PAIRS: total variations (words,)}}
+    """Total variations between the predictions under teacher forcing: {(tanh, h) of VARIANTS: {pair of PAIRS: (words,)}}
 
-    (tanh, h) are VARIANTS; the words are those that count, step by step, on the host. Without the tanh all three
-    predictions are those of the output without it, from the same states.
-    Raises InputError where the captioner's attention is hard.
+    The arrays are on the host and hold the words that count, step by step. Variants without the tanh leave it out of the
+    output layer of all three predictions and keep the states.
+    Raises InputError if the captioner's attention is hard.
     """
     mask = to_host(batch.mask).T > 0
     found = {variant: {pair: [] for pair in PAIRS} for variant in VARIANTS}
@@ -55,9 +55,9 @@ def compare(params, config, batch):
 
 
 def predictions(params, config, batch):
-    """Yield {(tanh, h): Predictions} for each step of a soft captioner without dropout."""
+    """Yield {(tanh, h): Predictions} for each step of a captioner with soft attention, without dropout."""
     if config.hard:
-        raise InputError("attention is hard; give a captioner trained with attention soft, whose predictions are compared")
+        raise InputError("attention is hard; give a captioner trained with soft attention")
     p, xp, (N, L, D) = params, xp_of(batch.annotations), batch.annotations.shape
     _, cache = sat.forward(p, config, batch, sat.Noise())
     words, h_soft = (x.reshape(*cache.z.shape[:2], -1) for x in (cache.words, cache.deep.h))
@@ -93,5 +93,5 @@ def expectation(alpha, n):
 
 
 def total_variation(p, q):
-    """Half the sum of |p - q|, which is the most that they differ on any set of words, 0 to 1: (N, V) -> (N,)"""
+    """Half the sum of |p - q|, from 0 to 1: the largest difference in probability of any set of words. (N, V) -> (N,)"""
     return 0.5 * xp_of(p).abs(p - q).sum(axis=1)

@@ -121,5 +121,5 @@ def test_the_command_writes_everything(rows, tmp_path, monkeypatch, capsys):
 def test_the_command_leaves_the_trainings_of_others_alone(tmp_path, capsys):
     (tmp_path / "curves").mkdir()
     assert main(["estimators", "--out", str(tmp_path)]) == 2
-    assert "curves is not of this command; give another folder with --out" in capsys.readouterr().err
+    assert "curves was not written by this command; give another folder with --out" in capsys.readouterr().err
     assert [p.name for p in tmp_path.iterdir()] == ["curves"]
