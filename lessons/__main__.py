@@ -1,4 +1,4 @@
-"""The map of the lessons, and a lesson run whole, cell by cell, or up to the function it is about.
+"""Lists the lessons, or runs one: whole, cell by cell, or up to the function that it explains.
 
 A lesson is a script of py:percent cells whose first cell is its header:
 
@@ -53,19 +53,19 @@ FIELDS = {
 }
 AS_IS, ITEM = rf"#|\||    |(?:{'|'.join(FIELDS)}):", r"[-*] |\d+\. "  # headings, tables, formulas, the header; list items
 WIDTH = 79
-ROWS = 12  # of the table of arrays
+ROWS = 12  # the most that the table of arrays has
 
 BOLD, DIM, OFF = "\033[1m", "\033[2m", "\033[0m"
 COLOURS = {"keyword": "\033[35m", "string": "\033[32m", "number": "\033[36m", "comment": "\033[2m", "builtin": "\033[34m"}
 
 
 class BadInput(Exception):
-    """One sentence for whoever typed it."""
+    """A wrong command line or lesson file; the message is one sentence for the user."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """text without the line `# %%`; first, the number of the text's first line in the file."""
+    """A cell: `text` without its line `# %%`, and `first`, the line number of the text in the file."""
 
     is_text: bool
     text: str
@@ -74,7 +74,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Lesson:
-    """What the header says: minutes for a reader, seconds of computing, numbers of the lessons needed before."""
+    """A lesson with its header: minutes of reading, seconds of computing, the numbers of the lessons to read before."""
 
     path: Path
     number: str
@@ -97,14 +97,14 @@ def find_lessons():
 
 
 def read(path):
-    """The Lesson in the file; raises BadInput where its header lacks something."""
+    """Parse a lesson file -> Lesson. Raises BadInput if a field of its header is missing."""
     cells = split(path.read_text(encoding="utf-8"))
     header = cells[0].text if cells and cells[0].is_text else ""
     found = {"title": re.search(r"^# (\d\d) (.+)$", header, re.MULTILINE)}
     found |= {name: re.search(rf"^{name}: ?{what}$", header, re.MULTILINE) for name, what in FIELDS.items()}
     for name, match in found.items():
         if match is None:
-            raise BadInput(f"the header of {path.name} has no {name}, or not as lessons/__main__.py shows it; mend it")
+            raise BadInput(f"the header of {path.name} has no valid {name}; lessons/__main__.py shows how to write it")
     number, title = found["title"].groups()
     minutes, seconds, before, equations, about = (found[name][1].strip() for name in FIELDS)
     before = tuple(re.findall(r"\d\d", before))
@@ -112,7 +112,7 @@ def read(path):
 
 
 def split(source):
-    """The cells of a py:percent file; what comes before the first is none."""
+    """The cells of a py:percent file; lines before the first cell are ignored."""
     lines, cells = source.splitlines(), []
     starts = [k for k, line in enumerate(lines) if line.startswith("# %%")] + [len(lines)]
     for start, end in zip(starts, starts[1:], strict=False):
@@ -126,31 +126,31 @@ def split(source):
 
 
 def main(arguments=None):
-    """-> exit status: 0 done, 1 the lesson failed, 2 bad input, 130 interrupted, 141 not read to its end."""
+    """Run the command -> exit status: 0 done, 1 the lesson failed, 2 bad input, 130 interrupted, 141 stdout was closed"""
     parser = argparse.ArgumentParser(prog="python -m lessons", description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("lesson", nargs="?", metavar="NUMBER", help="default: the map of the lessons")
     parser.add_argument("--step", action="store_true", help="show a cell, wait for Enter, run it, show its arrays")
-    parser.add_argument("--break", action="store_true", help="stop in pdb where the lesson first calls what it is about")
+    parser.add_argument("--break", action="store_true", help="stop in pdb at the first call of the function it explains")
     args, rest = parser.parse_known_args(arguments)
     step, stop = args.step, vars(args)["break"]
     try:
         if args.lesson is None:
             if step or stop or rest:
-                raise BadInput("which lesson? Say its number first, as in: python -m lessons 05 --step")
+                raise BadInput("give the number of a lesson first, such as: python -m lessons 05 --step")
             print_map([read(path) for path in find_lessons().values()])
             return 0
         lesson = read(find(args.lesson))
         if rest and "argparse" not in lesson.path.read_text(encoding="utf-8"):
             raise BadInput(f"lesson {lesson.number} takes no {rest[0]}; leave it out")
         if step and stop:
-            raise BadInput("--step and --break go not together; choose one")
+            raise BadInput("--step and --break cannot be combined; choose one")
         if (step or stop) and not sys.stdin.isatty():
-            raise BadInput(f"{'--step' if step else '--break'} waits for what you type; run it in a terminal")
+            raise BadInput(f"{'--step' if step else '--break'} reads from the keyboard; run it in a terminal")
         return run(lesson, rest, step, stop)
     except BadInput as error:
         print(f"lessons: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # whoever read what is printed has gone, as in `| head`
+    except BrokenPipeError:  # the reader of stdout has closed it, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())
         return 141
     except KeyboardInterrupt:
@@ -159,7 +159,7 @@ def main(arguments=None):
 
 
 def find(number):
-    """The path of the lesson that is called 05 or 5."""
+    """The path of a lesson; `number` is written as 05 or 5."""
     lessons = find_lessons()
     if number.rjust(2, "0") not in lessons:
         raise BadInput(f"there is no lesson {number}; there are {', '.join(lessons)}")
@@ -167,7 +167,7 @@ def find(number):
 
 
 def print_map(lessons):
-    """A lesson a row, and how to go on."""
+    """Print a row for each lesson, and the commands."""
     print(f"    {'lesson':44}reading  computing  before")
     for lesson in lessons:
         times = f"{lesson.minutes:3} min {lesson.seconds:8} s  "
@@ -182,8 +182,8 @@ def print_map(lessons):
 
 
 def run(lesson, arguments, step, stop):
-    """The lesson as a script with the command line `arguments` -> exit status"""
-    sys.path.insert(0, str(lesson.path.parent))  # where `import kit` looks, as in `python lessons/05_lstm.py`
+    """Run the lesson as a script with the command line `arguments` -> exit status"""
+    sys.path.insert(0, str(lesson.path.parent))  # so that `import kit` works, as in `python lessons/05_lstm.py`
     sys.argv = [str(lesson.path), *arguments]
     module = types.ModuleType("__main__")
     module.__file__ = str(lesson.path)
@@ -207,7 +207,7 @@ def step_through(lesson, namespace):
         if cell.is_text:
             continue
         before = digests(namespace)
-        # as many empty lines as come before it in the file, so that a traceback and pdb name the lines rightly
+        # empty lines in front, so that tracebacks and pdb show the line numbers of the file
         exec(compile("\n" * (cell.first - 1) + cell.text, str(lesson.path), "exec"), namespace)
         print_arrays(namespace, before, colours)
     print(f"the end of lesson {lesson.number}")
@@ -249,7 +249,7 @@ def _formatted(block, colours):
 
 
 def highlighted(code, colours):
-    """Python in the colours of a terminal."""
+    """Python source with terminal colours."""
     if not colours:
         return code
     lines, out, at, before = code.splitlines(keepends=True), [], (1, 0), None
@@ -282,7 +282,7 @@ def _between(lines, start, end):
 def arrays(namespace):
     """{name: array}: the arrays by name, then those inside of tuples, lists, dicts, dataclasses and Parameters.
 
-    What has two names is there under the first.
+    An array with two names is listed under the first.
     """
     levels = [{}, {}, {}]
 
@@ -321,7 +321,7 @@ def digests(namespace):
 
 
 def print_arrays(namespace, before, colours):
-    """A row for each array that was not there `before`, or is not what it was."""
+    """Print a row for each array that is new or has changed since `before`, the digests of then."""
     now, after = arrays(namespace), digests(namespace)
     rows = Counter(  # one row for the arrays of a list
         ("changed" if name in before else "made", re.sub(r"\[\d+\]", "[:]", name), str(x.shape), str(x.dtype))
@@ -338,7 +338,7 @@ def print_arrays(namespace, before, colours):
 
 
 def break_in(lesson, code, namespace):
-    """Run up to the first call of the function that the lesson is about, and give the reader pdb on its first line."""
+    """Run the lesson up to the first call of the function that it explains, and start pdb on its first line."""
     function, debugger = lesson.function, pdb.Pdb()
     stopped = False
 
@@ -366,7 +366,7 @@ def break_in(lesson, code, namespace):
 
 
 def first_line(function):
-    """The number of the first line that does something: not the signature, not the docstring."""
+    """The line number of the first statement after the signature and the docstring."""
     lines, start = inspect.getsourcelines(function)
     body = ast.parse(textwrap.dedent("".join(lines))).body[0].body
     has_docstring = isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant) and len(body) > 1

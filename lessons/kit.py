@@ -1,4 +1,4 @@
-"""What every lesson uses: see the source of a function, keep a figure, hold a number against another."""
+"""Helpers for every lesson: show the source of a function, save a figure, compare numbers."""
 
 import inspect
 import os
@@ -11,7 +11,7 @@ DATA = Path(__file__).parent / "data"  # a trained model
 
 
 def show(function):
-    """Print the source of `function` as it stands in satnp, with the place to set a breakpoint."""
+    """Print the source of `function` as it stands in satnp, with its file and line, where a breakpoint can be set."""
     function = inspect.unwrap(function)
     lines, start = inspect.getsourcelines(function)
     file, clone = Path(inspect.getsourcefile(function)), Path(__file__).parents[1]
@@ -19,7 +19,7 @@ def show(function):
 
 
 def save(figure, name, see):
-    """Keep a matplotlib figure as NAME.png and print where it lies and, in one sentence, what to see in it."""
+    """Save a matplotlib figure as NAME.png; print its path and `see`, one sentence about what it shows."""
     FIGURES.mkdir(parents=True, exist_ok=True)
     file = FIGURES / f"{name}.png"
     figure.savefig(file, dpi=110, bbox_inches="tight")
@@ -27,7 +27,7 @@ def save(figure, name, see):
 
 
 def near(what, got, wanted, within=1e-10):
-    """Print how far `got` is from `wanted`, |got - wanted| / |wanted|; raises AssertionError beyond `within`."""
+    """Print the relative error |got - wanted| / |wanted|; raises AssertionError if it is above `within`."""
     got, wanted = np.asarray(got), np.asarray(wanted)
     error = float(np.linalg.norm(got - wanted) / max(np.linalg.norm(wanted), 1e-300))
     print(f"{what}: off by {error:.1e} (wanted below {within:.0e})")

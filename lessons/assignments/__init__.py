@@ -1,1 +1,1 @@
-"""Course assignments cut from satnp, and the tool that marks them: python -m lessons.assignments build | grade"""
+"""Course assignments cut from satnp, and the tool that grades them: python -m lessons.assignments build | grade"""

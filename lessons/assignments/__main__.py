@@ -22,7 +22,7 @@ def main(arguments=None):
         print(f"assignments: {error}", file=sys.stderr)
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
-        print(f"assignments: {error.strerror or error}{where}; mend that and run again", file=sys.stderr)
+        print(f"assignments: {error.strerror or error}{where}; fix that and run again", file=sys.stderr)
     except KeyboardInterrupt:
         print("assignments: interrupted, nothing was written", file=sys.stderr)
         return 130
@@ -33,22 +33,22 @@ def _parser():
     parser = argparse.ArgumentParser(prog="python -m lessons.assignments", description="Course assignments cut from satnp.")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for name, run, summary in (
-        ("build", _build, "write what a student starts from"),
-        ("grade", _grade, "mark submissions, each a folder or a zip that holds captioner/"),
+        ("build", _build, "write the starter, the folder that students get"),
+        ("grade", _grade, "grade submissions, each a folder or a zip that contains captioner/"),
     ):
         sub = commands.add_parser(name, help=summary, description=summary)
         sub.set_defaults(run=run)
         sub.add_argument("assignment", choices=NAMES, metavar="ASSIGNMENT", help=", ".join(NAMES))
         if name == "grade":
             sub.add_argument("submissions", nargs="+", type=Path, metavar="SUBMISSION")
-            sub.add_argument("--seed", type=int, default=HIDDEN, help=f"of the hidden arrays, 1 or more ({HIDDEN})")
-        sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="absent or empty")
+            sub.add_argument("--seed", type=int, default=HIDDEN, help=f"seed of the hidden arrays, 1 or more ({HIDDEN})")
+        sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new or empty folder")
     return parser
 
 
 def _fresh(out):
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"--out {out} is there and not empty; give a folder that is absent or empty")
+        raise InputError(f"--out {out} exists and is not empty; give a new or empty folder")
 
 
 def _build(assignment, args):
@@ -61,12 +61,12 @@ def _build(assignment, args):
 
 def _grade(assignment, args):
     if not hasattr(os, "wait4"):
-        raise InputError("submissions are run with the limits of Linux or macOS; grade there (build works anywhere)")
+        raise InputError("grading needs the limits of Linux or macOS; run it there (build works anywhere)")
     if args.seed <= PUBLIC:
-        raise InputError(f"--seed {args.seed} will not do: {PUBLIC} is that of the starter's own numbers; take 1 or more")
+        raise InputError(f"--seed {args.seed} is not allowed: {PUBLIC} is the starter's own seed; choose 1 or more")
     for path in args.submissions:
         if not path.exists():
-            raise InputError(f"there is no {path}; give folders or zips that are there")
+            raise InputError(f"there is no {path}; give folders or zips that exist")
     from lessons.assignments.grade import grade, table
 
     print(table(assignment, grade(assignment, args.submissions, args.out, args.seed)), end="")

@@ -1,4 +1,4 @@
-"""A1, convolution and pooling: what an encoder is made of."""
+"""A1, convolution and pooling: the layers of an encoder."""
 
 from lessons.assignments.declare import Assignment, Task
 from satnp.layers.conv import ConvCache, conv2d_backward, conv2d_forward, output_size, pad, window

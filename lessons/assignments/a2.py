@@ -1,4 +1,4 @@
-"""A2, an LSTM through time: the cell, and the sentence that it reads."""
+"""A2, an LSTM through time: the cell, and the loop over a sentence."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""A3, soft attention: scores, weights, context, gate, and the penalty on what was not looked at."""
+"""A3, soft attention: scores, weights, context, gate, and the doubly stochastic penalty."""
 
 import numpy as np
 

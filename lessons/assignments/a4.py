@@ -1,4 +1,4 @@
-"""A4, the whole captioner: words in and out, every path of its gradient, and training to a score."""
+"""A4, the whole captioner: words in and out, its whole backward pass, and training to a required score."""
 
 import numpy as np
 
@@ -35,7 +35,7 @@ def embedding(rng, N, V, M):
 
 
 def entropy(rng, N, V, over=1):
-    """With weights of captions, of which the last `over` words are padding."""
+    """The last `over` words are padding: their weights are 0."""
     weights = np.where(np.arange(N) < N - over, rng.random(N), 0.0)
     return {**_normal(rng, logits=(N, V)), "targets": rng.integers(0, V, N), "weights": weights}
 
@@ -62,9 +62,10 @@ START, END = 0, 1
 
 
 def scenes(rng, N, P):
-    """N captioned photos and P to caption: one or two objects at 4 places, each told by colour and shape in reading order.
+    """N photos with captions and P photos to caption. A photo has one or two objects at 4 places.
 
-    An annotation is the sum of three random vectors, of the place, the colour and the shape, and a little noise.
+    A caption names the colour and shape of each object in reading order. An annotation is the sum of the random vectors of
+    the place and of its object's colour and shape, if there is one, and a little noise.
     """
     names = 2 + rng.permutation(COLOURS + SHAPES)
     mixing = rng.standard_normal((PLACES + COLOURS + SHAPES, DEPTH))

@@ -1,4 +1,4 @@
-"""A5, the REINFORCE estimator: what a drawn location was worth, against what, and that it is right in the mean."""
+"""A5, the REINFORCE estimator: draws, rewards, baselines, and the proof that its mean is the exact gradient."""
 
 import numpy as np
 
@@ -33,7 +33,7 @@ def samples(rng, S, T, N):
 
 
 def _looks(rng, *shape, scale=1):
-    """(sample, alpha) of the softmax of random scores, and the scores."""
+    """-> sample, alpha and the random scores of both"""
     scores = scale * rng.standard_normal(shape)
     (alpha, _), sample = softmax_forward(scores), draw(scores, rng.gumbel(size=shape))
     return sample, alpha, scores
@@ -70,7 +70,7 @@ def captions(rng, S, T, N, L, entropy_weight):
 
 
 def _plain(name, function, make, output, points, usual, edges, uses=()):
-    """A function of arrays that returns one."""
+    """The Task of a function without a backward that returns one array."""
     return Task(name, function, None, make, (output,), usual, edges, {output: points}, cache=False, uses=uses)
 
 

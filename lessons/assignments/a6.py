@@ -1,4 +1,4 @@
-"""A6, speed: the same numbers as a plain loop gives, many times as fast."""
+"""A6, speed: the same results as plain loops, many times as fast."""
 
 from lessons.assignments.a1 import convolution
 from lessons.assignments.a4 import embedding

@@ -1,4 +1,4 @@
-"""A starter: the package without the bodies that a student writes, numbers to check against, and the handout."""
+"""Builds a starter: the package without the bodies that students write, arrays to check against, and the handout."""
 
 import json
 import os
@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 
 
 def build(assignment, out):
-    """Write the starter of `assignment` to `out`, which does not exist or is empty."""
+    """Write the starter of `assignment` to `out`, a new or empty folder."""
     with whole(out) as made:
         write(made, package(assignment, cut=True))
         (made / "requirements.txt").write_text("numpy>=2.0\npytest>=8.0\n")
@@ -28,7 +28,7 @@ def build(assignment, out):
 
 @contextmanager
 def whole(out):
-    """Yield a folder that takes the place of `out`, absent or empty, when all is well, and else leaves nothing."""
+    """Context manager: yield a temporary folder, which becomes `out` (new or empty) if the block succeeds."""
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as folder:
@@ -41,7 +41,7 @@ def whole(out):
 
 
 def handout(assignment):
-    """The assignment's own text, its points, and what holds for all."""
+    """The README.md of a starter: the assignment's own text, its points, and the text common to all assignments."""
     own, common = ((HERE / "handouts" / f"{name}.md").read_text("utf-8") for name in (assignment.name, "COMMON"))
     lines = [f"| {task.name} | " + ", ".join(f"`{n}` {points}" for n, points in task.points.items())
              + f" | {sum(task.points.values())} |" for task in assignment.tasks]  # fmt: skip
@@ -50,12 +50,12 @@ def handout(assignment):
 
 
 def below(x):
-    """Of whole numbers, the least that is larger than all; 0 of others."""
+    """max(x) + 1 for integers, the upper limit for random ones; 0 for other dtypes."""
     return int(x.max()) + 1 if x.dtype.kind in "iu" else 0
 
 
 def gold(assignment, folder):
-    """gold.npz and gold.json: the calls of the public checks, what goes in and what should come out, what is to be fast."""
+    """Write gold.npz and gold.json: the calls of the public checks, their inputs and right outputs, the speed tests."""
     arrays, calls, pairs = {}, [], []
     for k, case in enumerate(marks.cases(assignment, PUBLIC, ("usual",))):
         about = {"name": case.task.name, "judged": marks.judged(case.task), "score": case.task.score}

@@ -1,4 +1,4 @@
-"""Input arrays in, output arrays out: how the functions of a package are called, by check.py and when marks are made."""
+"""Calls functions of the package with input arrays and collects their output arrays, for check.py and for grading."""
 
 import importlib
 
@@ -6,17 +6,17 @@ import numpy as np
 
 
 def run(call, arrays, results):
-    """Make one call, {name: array} of inputs and d<output> -> fills `results` as it goes, also where an error ends it.
+    """Make one call with `arrays`, {name: array} of the inputs and of each d<output>. Writes to `results`, up to an error.
 
-    It has the outputs, the gradients d<input>, "again d<input>" of a second backward from the same cache (not where the
-    call is to be made once), and "after <name>" of each array that was handed over.
+    `results` gets the outputs, the gradients d<input>, "again d<input>" from a second backward with the same cache (unless
+    call["once"]), and "after <name>", the value after the call of each array that was passed.
     """
     functions = importlib.import_module(call["module"])
     inputs = [arrays[x].copy() if x in arrays else call["options"][x] for x in call["inputs"]]
     found = getattr(functions, call["forward"])(*inputs)
     if call["cache"] and not (isinstance(found, tuple) and len(found) == 2):
         several = f"({', '.join(call['outputs'])})" if len(call["outputs"]) > 1 else call["outputs"][0]
-        raise TypeError(f"{call['forward']} is to return two things: {several}, and the cache")
+        raise TypeError(f"{call['forward']} must return two things: {several} and the cache")
     out, cache = found if call["cache"] else (found, None)
     results.update(_named(call["outputs"], out))
     results.update({f"after {n}": np.array(x) for n, x in zip(call["inputs"], inputs, strict=True) if n in arrays})
@@ -31,8 +31,8 @@ def run(call, arrays, results):
 
 
 def _named(names, found):
-    """{name: copy of the array}; None is left out. Raises TypeError where their number is another."""
+    """{name: copy of the array}; None is left out. Raises TypeError if the number of arrays is wrong."""
     found = found if isinstance(found, (tuple, list)) else (found,)
     if len(found) != len(names):
-        raise TypeError(f"{', '.join(names)} are to be returned, {len(names)} in all; there came {len(found)}")
+        raise TypeError(f"return {', '.join(names)}: {len(names)} arrays, not {len(found)}")
     return {n: np.array(x) for n, x in zip(names, found, strict=True) if x is not None}

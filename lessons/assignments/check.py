@@ -1,8 +1,8 @@
-"""Is it right? python check.py [part of a name]; or pytest check.py
+"""Checks your functions: python check.py [part of a name], or pytest check.py
 
-Each array is held against gold.npz, and each gradient against the complex step of your own forward as well:
-f(x + ih) = f(x) + ih f'(x), so f'(x) = Im f(x + ih) / h without rounding, if your forward keeps the dtype it is given.
-The marks are made with other numbers and other sizes.
+Each array is compared with gold.npz, and each gradient also with the complex step of your own forward:
+f(x + ih) = f(x) + ih f'(x), so f'(x) = Im f(x + ih) / h without rounding, if your forward keeps the dtype of its inputs.
+Grading uses other numbers and other sizes.
 """
 
 import json
@@ -22,7 +22,7 @@ H, TOLERANCE = 1e-30, 1e-8
 
 
 def load(k):
-    """Inputs and right arrays of call k."""
+    """The inputs and the right arrays of call k."""
     with np.load(HERE / "gold.npz") as file:
         mine = {n.partition("/")[2]: file[n] for n in file.files if n.startswith(f"{k}/")}
     right = {n.removeprefix("right "): mine.pop(n) for n in list(mine) if n.startswith("right ")}
@@ -30,7 +30,7 @@ def load(k):
 
 
 def complex_step(call, arrays, name):
-    """Gradient of sum(d<output> * output) at the input `name`, by your own forward, a number at a time."""
+    """Gradient of sum(d<output> * output) with respect to input `name`, from your own forward, one element at a time."""
     gradient, forward = np.zeros(arrays[name].shape), call | {"backward": None}
     for index in np.ndindex(gradient.shape):
         point = arrays | {n: arrays[n].astype(complex) for n in call["gradients"]}
@@ -42,9 +42,9 @@ def complex_step(call, arrays, name):
 
 
 def compare(found, right, scale):
-    """What is wrong with an array, or "right"; `scale` is the largest norm of the call, for what should be zero."""
+    """What is wrong with an array, or "right"; `scale`, the largest norm of the call, is for arrays that should be 0."""
     if found is None:
-        return "not there"
+        return "not returned"
     if found.shape != right.shape:
         return f"has shape {found.shape}, wanted {right.shape}"
     error = np.linalg.norm(found - right) / max(np.linalg.norm(right), 1e-3 * scale)
@@ -52,15 +52,15 @@ def compare(found, right, scale):
 
 
 def score(found, right, wanted):
-    """How much is right of what counts, which is where `right` is not below 0; enough is "right"."""
+    """The share of right entries, or "right" if it is at least `wanted`; entries with right < 0 do not count."""
     if found is None or found.shape != right.shape:
-        return "not there" if found is None else f"has shape {found.shape}, wanted {right.shape}"
+        return "not returned" if found is None else f"has shape {found.shape}, wanted {right.shape}"
     share = (found == right)[right >= 0].mean()
     return "right" if share >= wanted else f"{share:.1%} is right, {wanted:.0%} is wanted"
 
 
 def check(k):
-    """{array: what is wrong with it, or "right"} of call k, and the error that ended it, or ""."""
+    """{array: what is wrong with it, or "right"} of call k, and the error that ended the call, or ""."""
     call, (arrays, right), results, error = CALLS[k], load(k), {}, ""
     try:
         calls.run(call, arrays, results)
@@ -69,7 +69,7 @@ def check(k):
     scale = max([np.linalg.norm(x) for x in [*arrays.values(), *right.values()]], default=0)
     if call["score"]:
         found = {n: score(results.get(n), x, call["score"]) for n, x in right.items()}
-    elif call["judged"]:  # many answers are right: only that there is one is seen here
+    elif call["judged"]:  # many answers are right: check only that there is one
         found = {n: "right" if n in results else "not there" for n in call["outputs"]}
     else:
         found = {n: compare(results.get(n), x, scale) for n, x in right.items()}
@@ -78,39 +78,39 @@ def check(k):
             try:
                 own = compare(results.get(f"d{n}"), complex_step(call, arrays, n), scale)
             except Exception as ended:
-                own = f"with complex numbers it ended by {where(ended)}"
+                own = f"with complex inputs it raised {where(ended)}"
             if own != "right" or found[f"d{n}"] != "right":
-                found[f"d{n}"] += f"; against your own forward: {own}"
+                found[f"d{n}"] += f"; compared with your own forward: {own}"
     for n, x in arrays.items():
         if not np.array_equal(results.get(f"after {n}", x), x):
             found[f"{n} unchanged"] = "no: your function writes to it"
     if any(not np.array_equal(results[n], results[f"again {n}"], equal_nan=True) for n in found if f"again {n}" in results):
-        found["the cache unchanged"] = "no: a second backward from the same cache gives other numbers"
+        found["the cache unchanged"] = "no: a second backward from the same cache gives different numbers"
     if not error and not call["judged"]:
         for n in widened(call, arrays, right):
-            found[n] += "; float32 goes in and does not come out"
+            found[n] += "; the inputs are float32, but this is not"
     return found, error
 
 
 def widened(call, arrays, right):
-    """Names of the arrays that do not come back as float32 where float32 goes in."""
+    """Names of the arrays that are not float32 although all floating-point inputs are."""
     results = {}
     try:
         calls.run(call, {n: x.astype(np.float32) if x.dtype.kind == "f" else x for n, x in arrays.items()}, results)
     except Exception:
-        pass  # what came before it is looked at
+        pass  # the arrays made before the error are checked
     return [n for n, x in right.items() if x.dtype.kind == "f" and n in results and results[n].dtype != np.float32]
 
 
 def where(error):
-    """An error in a line, with the last line of the package that it went through."""
+    """The error in one line, with the last line of the package in its traceback."""
     frames = [x for x in traceback.extract_tb(error.__traceback__) if x.filename.startswith(str(HERE / "captioner"))]
     told = f"{type(error).__name__}: {error}"
     return f"{told} ({Path(frames[-1].filename).relative_to(HERE)}, line {frames[-1].lineno})" if frames else told
 
 
 def speed(pair, turns=3):
-    """How many times as fast as the naive form you are, with random numbers of the shapes in gold.json."""
+    """How many times as fast as the naive form your functions are, on random arrays of the shapes in gold.json."""
     rng, least = np.random.default_rng(), {"naive": 0.0, "yours": 0.0}
     for shapes in pair["shapes"]:
         taken = {way: [] for way in least}
@@ -149,7 +149,7 @@ def main(part=""):
         for n, told in found.items():
             print(f"  {n:<13} {told}")
         if error:
-            print(f"  ended by {error}")
+            print(f"  ended with {error}")
         wrong += bool(error) or set(found.values()) != {"right"}
     for pair in GOLD["speed"]:
         if part in pair["name"]:
@@ -158,7 +158,7 @@ def main(part=""):
                 print(f"\n{pair['name']}: {ratio:.3g} times as fast as the naive form, {pair['ratio']:g} times is wanted")
                 wrong += ratio < pair["ratio"]
             except Exception as error:
-                print(f"\n{pair['name']}: not timed, ended by {where(error)}")
+                print(f"\n{pair['name']}: not timed, ended with {where(error)}")
                 wrong += 1
     print("\nall right" if not wrong else f"\n{wrong} calls are not right yet")
     return int(wrong > 0)

@@ -1,4 +1,4 @@
-"""Where hard attention looks is drawn, so its scores hear by another way than the chain rule: by what a choice was worth."""
+"""Hard attention draws its locations. No gradient passes through a draw, so the scores learn from the rewards."""
 
 from itertools import product
 from typing import NamedTuple
@@ -18,7 +18,7 @@ class BoundCache(NamedTuple):
 
 
 def every_path(T, L):
-    """(L**T, T, L): all ways to look at L places in T steps, as one-hot rows of whole numbers."""
+    """All paths over L locations in T steps, as one-hot rows of integers: (L**T, T, L)."""
     return np.eye(L, dtype=np.int8)[list(product(range(L), repeat=T))]
 
 
@@ -37,7 +37,7 @@ def bound_forward(scores, rewards):
 def bound_backward(dbound, cache):
     """dbound () -> dscores (T, L), drewards (L**T,)
 
-    dscores is the mean of `reinforce` over all paths: what a sampled path gives is right in the mean.
+    dscores is a mean of `reinforce` over all paths: the gradient from one sampled path is unbiased.
     """
     sample, alpha, rewards, p = cache
     T = len(alpha)
@@ -46,12 +46,14 @@ def bound_backward(dbound, cache):
 
 
 def choices_backward(scores, sample, log_p, mask, entropy_weight):
-    """The gradient of the cost -(r + entropy_weight H), a mean over S samples of each of N captions, by leave-one-out.
+    """The gradient of the cost -(r + entropy_weight H), the mean over S samples of each of N captions, by leave-one-out.
 
     scores (S, T, N, L), sample (S, T, N, L) one-hot, log_p (S, T, N), mask (T, N) -> dscores (S, T, N, L)
 
-    r is the sum of log p over the words of a caption, and its baseline the mean r of the other samples. H is summed over
-    the steps that count; a padded step hears nothing. Source: Xu et al. 2015, section 4.1; Kool, van Hoof & Welling 2019.
+    r is the sum of log p over the words of a caption; its baseline is the mean r of the other samples. H is summed over
+    the steps that count; the gradient at a padded step is 0.
+
+    Source: Xu et al. 2015, section 4.1; Kool, van Hoof & Welling 2019.
     """
     (S, _, N, _), (alpha, _) = scores.shape, softmax_forward(scores)
     rewards = np.stack([total(of_sample, mask) for of_sample in log_p])

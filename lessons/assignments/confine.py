@@ -1,8 +1,8 @@
-"""Limits of the submission's process, set by itself before any line of the submission is read.
+"""Limits that a submission's process sets for itself before it imports the submission.
 
-Time, memory and sizes of files by rlimit; what may be read and written by Landlock, or without it a namespace of mounts;
-new processes, other programs, sockets and signals refused by a seccomp filter. It is for marking honest mistakes, and a few
-that are less so: no jail.
+rlimit limits time, memory and file sizes. Landlock, or a mount namespace where there is no Landlock, limits which files can
+be read and written. A seccomp filter refuses new processes, other programs, sockets and signals. This is meant for honest
+mistakes and a few dishonest ones; it is not a jail.
 """
 
 import ctypes
@@ -14,7 +14,7 @@ import sys
 from contextlib import suppress
 
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR, TRUNCATE, IOCTL = 1, 1 << 1, 1 << 2, 1 << 3, 1 << 14, 1 << 15
-FILES = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1}  # rights that version of Landlock knows, by the least of them
+FILES = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1}  # the rights that each version of Landlock knows
 FILES |= {4: FILES[3], 5: (1 << 16) - 1}
 ON_A_FILE = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
@@ -23,11 +23,11 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 def confine(job):
-    """Set all limits -> what confines it, in words; "not confined" of its files where nothing could."""
+    """Set all limits -> the names of what confines the process; "not confined" if its file access is not limited"""
     limits = {"AS": job["memory"], "FSIZE": job["file_size"], "NOFILE": 64, "NPROC": 64, "CORE": 0}
     for what, most in limits.items():
         if hasattr(resource, f"RLIMIT_{what}"):
-            with suppress(ValueError, OSError):  # macOS knows the limit of memory and refuses to set it
+            with suppress(ValueError, OSError):  # macOS has a memory limit but refuses to set it
                 resource.setrlimit(getattr(resource, f"RLIMIT_{what}"), (most, most))
     resource.setrlimit(resource.RLIMIT_CPU, (job["seconds"], job["seconds"] + 1))
     if not sys.platform.startswith("linux"):
@@ -39,12 +39,12 @@ def confine(job):
 
 
 def drop_capabilities():
-    """Root is an ordinary user from here on."""
+    """Drop all capabilities: from here on root is an ordinary user."""
     libc.capset(struct.pack("=II", 0x20080522, 0), bytes(24))
 
 
 def landlock(readable, listable, writable):
-    """Only `readable` may be read, names in `listable` be listed, files in `writable` be written to; none may be made."""
+    """Allow only reading `readable`, listing `listable`, and writing to existing files in `writable` -> name, or nothing"""
     version = libc.syscall(CREATE_RULESET, None, 0, 1)
     if version < 1:
         return ""
@@ -74,7 +74,7 @@ RECURSIVE, PRIVATE, BIND, READ_ONLY, MOUNT_SETATTR, AT_RECURSIVE = 1 << 14, 1 <<
 
 
 def namespace(hidden, writable):
-    """Without Landlock: mounts of our own, all read-only but `writable`, nothing in `hidden`, and no network."""
+    """Without Landlock: a mount namespace, read-only except `writable`, with `hidden` empty, and no network."""
     uid, gid = os.getuid(), os.getgid()
     if libc.unshare(NEW_USER | NEW_MOUNTS | NEW_NET):
         return ""
@@ -91,12 +91,12 @@ def namespace(hidden, writable):
         done |= libc.syscall(MOUNT_SETATTR, -100, path, flags, attributes, len(attributes))
     for path in hidden:
         done |= libc.mount(b"none", os.fsencode(path), b"tmpfs", READ_ONLY, None)
-    os.chdir(writable)  # the folder as it is mounted now
+    os.chdir(writable)  # enter the folder through its new mount
     return "" if done else "a namespace"
 
 
-# the numbers of: clone, clone3, fork, vfork, execve, execveat, socket, kill, tkill, pidfd_send_signal, ptrace, setsid,
-# unshare
+# the architecture, then the numbers of: clone, clone3, fork, vfork, execve, execveat, socket, kill, tkill,
+# pidfd_send_signal, ptrace, setsid, unshare
 CALLS = {
     "x86_64": (0xC000003E, 56, 435, (57, 58, 59, 322, 41, 62, 200, 424, 101, 112, 272)),
     "aarch64": (0xC00000B7, 220, 435, (221, 281, 198, 129, 130, 424, 117, 157, 97)),
@@ -107,12 +107,12 @@ THREAD = 0x10000  # CLONE_THREAD
 
 
 def refuse_calls():
-    """New threads are allowed, new processes are not; nor are other programs, sockets, and signals to others."""
+    """Allow new threads; refuse new processes, other programs, sockets, and signals to other processes."""
     if platform.machine() not in CALLS or sys.maxsize < 2**32:
         return ""
     machine, clone, clone3, refused = CALLS[platform.machine()]
     program = [(LOAD, 0, 0, 4), (EQUAL, 1, 0, machine), (RETURN, 0, 0, KILL), (LOAD, 0, 0, 0)]
-    program += [(LEAST, 0, 1, 1 << 30), (RETURN, 0, 0, EPERM)]  # the same calls by their other numbers
+    program += [(LEAST, 0, 1, 1 << 30), (RETURN, 0, 0, EPERM)]  # the x32 numbers of the same calls
     for number in refused:
         program += [(EQUAL, 0, 1, number), (RETURN, 0, 0, EPERM)]
     program += [(EQUAL, 0, 1, clone3), (RETURN, 0, 0, ENOSYS)]  # the C library then takes clone, whose flags can be seen

@@ -1,7 +1,7 @@
-"""A small package cut from satnp's source by its syntax tree: what a few functions need, and nothing else.
+"""Cuts a small package from satnp's source by its syntax tree: a few functions and only what they need.
 
-`package` takes definitions as they stand, comments too, and leaves out the bodies of those that a student is to write, with
-what only these bodies used. What satnp needs for threads and devices becomes captioner/support.py.
+`package` copies definitions with their comments. It leaves out the bodies that students write, and the definitions that
+only these bodies use. captioner/support.py replaces satnp's modules for threads and devices.
 """
 
 import ast
@@ -16,13 +16,13 @@ from lessons.assignments.declare import place
 PACKAGE = "captioner"
 OURS = "satnp", "lessons"
 SHARED = "lessons.assignments.support"
-# what SHARED has in place of these modules
+# SHARED replaces these modules
 SUPPORT = "satnp.arrays.backend", "satnp.arrays.elementwise", "satnp.arrays.threads", "satnp.arrays.products"
-TODO = "    # TODO: the docstring says what comes in and what goes out\n"
+TODO = "    # TODO: the docstring describes the arguments and the results\n"
 
 
 class Source:
-    """One module: the text of each definition, and where its imported names come from."""
+    """One module: its definitions, and where its imported names come from."""
 
     def __init__(self, name):
         self.name, self.text = name, inspect.getsource(importlib.import_module(name))
@@ -37,11 +37,11 @@ class Source:
                 self.nodes |= dict.fromkeys(_defined(node), node)
 
     def definition(self, name, cut=False):
-        """Its lines with the comments above them; with `cut` the body becomes NotImplementedError."""
+        """The source of a definition with the comments above it; with `cut`, its body raises NotImplementedError."""
         node = self.nodes[name]
         decorators = getattr(node, "decorator_list", [])
         start = min([node.lineno, *(x.lineno for x in decorators)]) - 1
-        body, above = (node.lineno - 1, ["@takes_out\n"]) if by_hand(node) else (start, [])  # the kernel for a GPU goes
+        body, above = (node.lineno - 1, ["@takes_out\n"]) if by_hand(node) else (start, [])  # drop the GPU kernel
         end = node.end_lineno
         while start and self.lines[start - 1].startswith("#"):
             start -= 1
@@ -58,7 +58,7 @@ def source(module):
 
 
 def _defined(node):
-    """The names that a statement of a module makes."""
+    """The names that a top-level statement of a module defines."""
     if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
         return [node.name]
     if isinstance(node, ast.Assign):
@@ -71,12 +71,12 @@ def _called(decorator):
 
 
 def by_hand(node):
-    """Is the definition that of a kernel written by hand?"""
+    """Does the definition have the decorator by_hand, of a hand-written kernel?"""
     return any(_called(x) == "by_hand" for x in getattr(node, "decorator_list", []))
 
 
 def resolve(module, name):
-    """(module, name) where `name`, as `module` knows it, is defined; name None is a module."""
+    """The (module, name) that defines `name` as used in `module`; the name None stands for a module itself."""
     if module.partition(".")[0] not in OURS:
         return module, name
     if module in SUPPORT and name is not None:
@@ -91,7 +91,7 @@ def resolve(module, name):
 
 
 def uses(module, name, cut=False):
-    """[(name as written, module, name there)] of what a definition needs from outside it."""
+    """{(name, attribute or None): (module, name there)} of the names that a definition uses from outside it."""
     found, node = source(module), source(module).nodes[name]
     dropped = set()
     for x in getattr(node, "decorator_list", []):
@@ -118,7 +118,7 @@ def uses(module, name, cut=False):
 
 
 def closure(roots, cut=()):
-    """Every (module, name) that `roots` need, the roots too."""
+    """Every (module, name) that `roots` need, with the roots; the bodies of `cut` do not count."""
     seen, todo = [], list(roots)
     while todo:
         here = todo.pop()
@@ -132,7 +132,7 @@ def closure(roots, cut=()):
 
 
 def package(assignment, cut=False, edits=(), name=PACKAGE):
-    """{file: text} of the package; with `cut` the starter's, else the model solution's, with `edits` in it."""
+    """{file: text} of the package: with `cut` the starter, else the model solution with `edits` made."""
     roots = [place(x) for x in (*assignment.cut, *assignment.given)]
     missing = [place(x) for x in assignment.cut] if cut else []
     wanted = closure(roots, missing)
@@ -144,7 +144,7 @@ def package(assignment, cut=False, edits=(), name=PACKAGE):
 
 
 def write(folder, files):
-    """{name: text} as files below `folder`."""
+    """Write {name: text} as files below `folder`."""
     for name, text in files.items():
         path = Path(folder, name)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -158,12 +158,12 @@ def short(module):
 
 
 def _text(found, wanted, missing, edits, package):
-    """One module of the package."""
+    """The text of one module of the package."""
     plain, from_, modules, bodies = set(), {}, {}, {}
     for name in [x for x in found.nodes if (found.name, x) in wanted]:
         cut = (found.name, name) in missing
         needed = uses(found.name, name, cut)
-        if cut:  # what is there for the body to use is imported
+        if cut:  # import what the student's body can use
             plain.add("import numpy as np")
             needed |= {k: x for k, x in uses(found.name, name).items() if x in wanted and x[0] != found.name}
         for (alias, attribute), (module, there) in needed.items():
@@ -187,7 +187,7 @@ def _text(found, wanted, missing, edits, package):
 
 
 def _docstring(text):
-    """The module's docstring without the paragraphs that speak of satnp's own files."""
+    """The module's docstring without the paragraphs that name satnp or its files."""
     kept = [part for part in text.strip().split("\n\n") if "satnp" not in part and ".py" not in part]
     kept = kept or [re.split(r"(?<=\.)\s", text.strip())[0]]
     body = "\n\n".join(kept)
@@ -195,7 +195,7 @@ def _docstring(text):
 
 
 def edited(text, here, edits):
-    """`text`, the definition at `here`, with the edits that are for it. Raises ValueError where an edit does not fit."""
+    """`text`, the definition at `here`, with its edits made. Raises ValueError unless each `old` occurs once."""
     for edit in edits:
         if place(edit.function) == here:
             if text.count(edit.old) != 1:

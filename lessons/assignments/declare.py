@@ -1,17 +1,18 @@
-"""What an assignment is: which functions are cut, which arrays are asked for and what each of them is worth."""
+"""The classes that describe an assignment: functions to write, arrays to return, and the points of each array."""
 
 import inspect
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-PUBLIC = 0  # the seed of the numbers that a student has
-HIDDEN = 7  # ... and of those that marks are made with; --seed gives another one
+PUBLIC = 0  # the seed of the starter's arrays
+HIDDEN = 7  # the default seed for grading; --seed gives another one
 
 
 class Speed(NamedTuple):
-    """`forward`, `backward` (or None) are the naive form; the student's is to be `ratio` times as fast at each of `sizes`.
+    """A speed test: the student's form should be `ratio` times as fast as `forward`, `backward` (or None), the naive form.
 
-    Worth what the task's points give for "seconds": all of it from `ratio` on, log(found) / log(ratio) of it below.
+    Times are summed over `sizes`. The points for "seconds" are given in full from `ratio` on; below it the share is
+    log(found) / log(ratio).
     """
 
     forward: Any
@@ -24,15 +25,16 @@ class Speed(NamedTuple):
 class Task:
     """A pair forward(*inputs) -> out, cache and backward(dout, cache) -> gradients, or a function that only returns arrays.
 
-    `make(rng, **sizes)` returns the inputs by name, in the order of forward's arguments; what is no array (a stride) is
-    passed as it is. The gradients asked for are those of the floating inputs not in `constants`; they are called d<input>.
-    `usual` and `edges` are lists of sizes: marks are made of both. `points` says what each array is worth.
+    `make(rng, **sizes)` returns the inputs by name, in the order of forward's arguments; an input that is not an array (a
+    stride) is passed unchanged. The backward returns the gradients, called d<input>, of the floating-point inputs that are
+    not in `constants`. `usual` and `edges` are lists of sizes; both are graded. `points` are those of each array.
 
-    `judge(inputs, outputs)` -> {array: (share, sentence)} marks what has no single right value; it gets arrays, None for
-    those that did not come, and returns the share of the points of each.
+    `judge(inputs, outputs)` -> {array: (share of its points, sentence)} grades outputs that have no single right value. An
+    output that was not returned is None.
 
-    With `score` the output's right numbers, below 0 where nothing counts, are returned by `make` under the output's name,
-    and not handed over. Points are in proportion, from none for what a guess of the commonest number in each column gets.
+    With `score`, `make` also returns the right output, under the output's name; the student's function does not get it.
+    Entries below 0 do not count. Points grow linearly with the share of right entries: none for guessing the commonest
+    number of each column, all at `score`.
     """
 
     name: str
@@ -46,15 +48,15 @@ class Task:
     constants: tuple = ()
     cache: bool = True    # forward returns (out, cache); False: only arrays
     judge: Any = None
-    score: float = 0      # share of equal numbers that is worth all points; see above
+    score: float = 0      # share of right entries that gets all points
     speed: Any = None     # a Speed
-    uses: tuple = ()      # tasks whose functions this one's call: where those are wrong, this is told to follow
-    blocks: dict = field(default_factory=dict)  # {array: names of the parts, of one size, that its last axis is made of}
-    seconds: int = 20     # of the processor, that all calls may take together
+    uses: tuple = ()      # tasks whose functions this task's functions call; if those are wrong, the report says so
+    blocks: dict = field(default_factory=dict)  # {array: names of the equal parts of its last axis}
+    seconds: int = 20     # of CPU time, the limit for all calls together
 
 
 class Edit(NamedTuple):
-    """In the source of `function`, `old` (which occurs once) becomes `new`."""
+    """In the source of `function`, `new` replaces `old`, which occurs once."""
 
     function: Any
     old: str
@@ -62,7 +64,7 @@ class Edit(NamedTuple):
 
 
 class Mistake(NamedTuple):
-    """What people get wrong: the arrays that it gives are recognised, and told as `kind` and `sentence`."""
+    """A common mistake: if a submission returns the same arrays as `edits`, the report gives `kind` and `sentence`."""
 
     kind: str
     sentence: str
@@ -71,14 +73,14 @@ class Mistake(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Assignment:
-    """`cut` are the functions whose bodies the student writes, `given` what else of the source comes with the starter."""
+    """`cut` are the functions whose bodies the student writes, `given` the other definitions in the starter."""
 
     name: str
     title: str
     cut: tuple
     given: tuple
     tasks: tuple
-    memory: int = 2 * 2**30  # bytes that a process may have
+    memory: int = 2 * 2**30  # bytes, the limit of a submission's process
     points: int = field(init=False)
 
     def __post_init__(self):
@@ -86,6 +88,6 @@ class Assignment:
 
 
 def place(definition):
-    """(module, name) of a function or class as it stands in the source."""
+    """(module, name) of a function or class in the source."""
     definition = inspect.unwrap(definition)
     return definition.__module__, definition.__name__

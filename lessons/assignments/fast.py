@@ -1,4 +1,4 @@
-"""The additive scores of all steps, fast: what does not depend on the step is formed once, and rows in one product."""
+"""The additive scores of all steps, fast: arrays common to all steps are computed once, and rows in one matrix product."""
 
 from typing import NamedTuple
 

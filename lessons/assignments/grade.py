@@ -1,4 +1,4 @@
-"""Mark submissions and write what came of it: results.json for Gradescope, a table to read, a CSV for a class."""
+"""Grade submissions and write the results: results.json for Gradescope, a table to read, a CSV file of the class."""
 
 import csv
 import json
@@ -27,7 +27,7 @@ class Marked(NamedTuple):
     rows: list
     said: list       # about the submission as a whole
     confined: str
-    path: str = ""   # as it was given, where the name does not say it
+    path: str = ""   # as given, if several submissions have this name
 
     @property
     def points(self):
@@ -35,7 +35,7 @@ class Marked(NamedTuple):
 
 
 def grade(assignment, paths, out, seed=HIDDEN):
-    """Mark every submission of `paths` and write DIR `out`, absent or empty -> list of Marked"""
+    """Grade the submissions `paths` and write the folder `out`, new or empty -> list of Marked"""
     marks.cases(assignment, seed)
     marks.predictions(assignment, seed)
     names = unique([_given(path) for path in paths])
@@ -48,12 +48,12 @@ def grade(assignment, paths, out, seed=HIDDEN):
 
 
 def _given(path):
-    """The name of a submission as it was handed in; some systems write an umlaut as two characters."""
+    """The name of a submission, in one Unicode form: some systems write an umlaut as two characters."""
     return unicodedata.normalize("NFC", Path(path).name.removesuffix(".zip"))
 
 
 def _whatever_comes(assignment, name, path, seed):
-    """A submission that we cannot cope with hurts no other."""
+    """As mark, but an error of the grader itself is reported, and the other submissions are still graded."""
     try:
         return mark(assignment, name, path, seed)
     except Exception:
@@ -62,7 +62,7 @@ def _whatever_comes(assignment, name, path, seed):
 
 
 def mark(assignment, name, path, seed=HIDDEN):
-    """Marks of one submission."""
+    """Grade one submission -> Marked"""
     with tempfile.TemporaryDirectory(prefix="marks-") as folder:
         folder = Path(folder).resolve()
         package = folder / "package"
@@ -71,7 +71,7 @@ def mark(assignment, name, path, seed=HIDDEN):
             refused = imports(package, files)
             if refused:
                 raise Refused("; ".join(f"{file}, line {line} imports {module}" for file, line, module in refused[:5])
-                              + ": only NumPy and Python's own library may be used")  # fmt: skip
+                              + ": only NumPy and Python's standard library are allowed")  # fmt: skip
         except (Refused, OSError) as error:
             return Marked(name, nothing(assignment, "refused", "not marked"), [f"refused: {error}"], "")
         rows, said, confined = [], [], set()
@@ -97,7 +97,7 @@ def nothing(assignment, kind, sentence):
 
 
 def unique(names):
-    """Names that can be folders, each once."""
+    """The names as folder names, all different."""
     found = []
     for name in names:
         plain = re.sub(r"[^\w.-]+", "_", name).strip("._-")[:60] or "submission"
@@ -109,7 +109,7 @@ def unique(names):
 
 
 def gradescope(assignment, marked):
-    """results.json of one submission."""
+    """The content of results.json for one submission."""
     tests = []
     for row in marked.rows:
         lines = [f"{group}: {told.sentence}" for group, told in row.groups.items()] + [told.sentence for told in row.notes]
@@ -124,12 +124,12 @@ def gradescope(assignment, marked):
 
 
 def kinds(row):
-    """What was wrong with an array, without repeats; [] where nothing was."""
+    """The kinds of mistakes in an array, without repeats; [] if it is right."""
     return list(dict.fromkeys(told.kind for told in [*row.groups.values(), *row.notes] if told.kind != "right"))
 
 
 def table(assignment, found):
-    """Who got what, a line a submission, and what was said about each; the points of many tasks stand with the latter."""
+    """The points, one line a submission, then the remarks; the points of each task are there if a line is too short."""
     tasks, width = [task.name for task in assignment.tasks], max([10, *(len(x.name) for x in found)])
     wide = sum(2 + max(8, len(t)) for t in ["points", *tasks]) + width > COLUMNS
     columns = [] if wide else tasks
@@ -152,7 +152,7 @@ def _folded(line):
 
 
 def _remarks(marked):
-    """What was said about arrays, a line for each task and sentence."""
+    """The remarks on arrays, one line for each task and sentence."""
     arrays = {}
     for row in marked.rows:
         for told in [*row.groups.values(), *row.notes]:

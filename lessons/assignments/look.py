@@ -1,4 +1,4 @@
-"""One look at the photo: where, by the additive scores, and how much of it, by the gate. Each line is one pair of layers."""
+"""One look at the photo: the scores decide where, the gate decides how much. Each line calls one layer."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from satnp.layers.softmax import softmax_backward, softmax_forward
 
 
 class LookCache(NamedTuple):
-    """The cache of each pair, in the order of the forward."""
+    """The caches of the layers, in the order of the forward pass."""
 
     keys: object
     query: object
@@ -41,7 +41,7 @@ def look_backward(dout, cache):
     """dz (N, D), dalpha (N, L) -> dannotations (N, L, D), dh (N, H), dW_a (D, A), dW_s (H, A), db (A,), dv (A,), dc (1,),
     dW_beta (H, 1), db_beta (1,)
 
-    dalpha is what alpha is told from elsewhere: the doubly stochastic penalty.
+    dalpha is the upstream gradient of alpha, from the doubly stochastic penalty.
     """
     dz, dalpha = dout
     dh_gate, dcontext, dW_beta, db_beta = gate_backward(dz, cache.gate)

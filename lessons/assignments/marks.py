@@ -1,7 +1,7 @@
-"""Marks: the arrays of a submission against numbers of our own, in this process, which never imports a submission.
+"""Marks: compares the arrays of a submission with the right arrays, in a process that never imports a submission.
 
-Gradients are held against the complex step of satnp's forward; a gradient that differs from it but is that of the student's
-own forward (asked for at complex inputs) gets a part of its points, because only the forward is wrong.
+Gradients are compared with the complex step of satnp's forward. A gradient that differs from it, but is the gradient of the
+student's own forward (called with complex inputs), gets a part of its points, because only the forward is wrong.
 """
 
 import importlib
@@ -23,46 +23,46 @@ from satnp.proof.gradcheck import COMPLEX_STEP, STEP, Finding, diagnose, numeric
 
 TOLERANCE = 1e-8
 SHARES = {"usual": 0.7, "edges": 0.3}
-OWN = 0.5       # of an array's points for a right backward of a wrong forward
-DTYPE = 0.75    # ... where float32 comes back as float64, or the imaginary part is lost
-CHANGED = 0.75  # ... where the function wrote to what it was given
+OWN = 0.5       # share of an array's points for a right backward of a wrong forward
+DTYPE = 0.75    # ... if float32 inputs give float64, or the imaginary part is lost
+CHANGED = 0.75  # ... if the function wrote to its inputs or its cache
 AXES = "first", "second", "third", "fourth"
-SINGLE = 1e-5   # a relative error that float32 makes
+SINGLE = 1e-5   # relative error, the precision of float32
 
 
 class Case(NamedTuple):
-    """A call with numbers: `right` are the wanted arrays."""
+    """A call with its arrays; `right` are the right outputs and gradients."""
 
     task: object
     group: str
     arrays: dict
     options: dict
     right: dict
-    vectors: dict  # {input: direction} along which the student's own forward is asked
+    vectors: dict  # {input: direction} of the derivatives of the student's own forward
 
 
 class Told(NamedTuple):
-    """What is to be said about one array in one group of cases."""
+    """The verdict on one array in one group of cases."""
 
     share: float
     kind: str
     sentence: str
-    guess: bool = False  # of what kind it is, from the numbers alone
+    guess: bool = False  # is `kind` guessed from the numbers alone?
 
 
 class Row(NamedTuple):
-    """One array of one task."""
+    """The marks of one array of one task."""
 
     task: str
     array: str
     points: float
     most: float
     groups: dict  # {"usual": Told, "edges": Told}
-    notes: list   # more to be told
+    notes: list   # Tolds that hold for all groups
 
 
 def gradients(task, arrays):
-    """Names of the inputs whose gradients are asked for."""
+    """Names of the inputs whose gradients the backward returns."""
     if task.backward is None:
         return []
     return [n for n in _inputs(task, arrays) if arrays[n].dtype.kind == "f" and n not in task.constants]
@@ -115,7 +115,7 @@ def judged(task):
 
 
 def call(task, case, package_name, forward_only=False):
-    """What calls.run is to do, as JSON."""
+    """The call for calls.run, as JSON."""
     inputs = [n for n in task.make(np.random.default_rng(0), **task.usual[0]) if not task.score or n not in task.outputs]
     return named(task.forward, None if forward_only else task.backward, package_name) | {
         "cache": task.cache, "inputs": inputs, "options": case.options, "outputs": list(task.outputs),
@@ -124,7 +124,7 @@ def call(task, case, package_name, forward_only=False):
 
 
 def named(forward, backward, package_name):
-    """Where a pair is in the package."""
+    """The module and the names of a pair in the package."""
     module, name = place(forward)
     return {
         "module": f"{package_name}.{short(module)}", "forward": name,
@@ -133,7 +133,10 @@ def named(forward, backward, package_name):
 
 
 def plan(assignment, task, seed, package_name):
-    """[(case, what, call, arrays)]: each case, its forward along each complex direction, and the first once in float32."""
+    """The calls of a task, [(case, what, call, arrays)]; `what` is "", the name of an input, or "float32".
+
+    Each case is called as it is, and its forward with a complex step in each input; the first case also in float32.
+    """
     found = []
     for k, case in enumerate(x for x in cases(assignment, seed) if x.task is task):
         found.append((case, "", call(task, case, package_name), case.arrays))
@@ -149,7 +152,7 @@ def plan(assignment, task, seed, package_name):
 
 @contextmanager
 def imported(files):
-    """Within the block the package made of `files` can be imported."""
+    """Context manager: inside the block the package of `files` can be imported; yields its name."""
     name = next(iter(files)).partition("/")[0]
     with tempfile.TemporaryDirectory() as folder:
         for file, text in files.items():
@@ -168,7 +171,7 @@ def imported(files):
 
 @lru_cache(maxsize=16)
 def predictions(assignment, seed):
-    """[(mistake, {(task, array): [what it gives in each case, or None]})], only arrays that it makes wrong."""
+    """[(mistake, {(task, array): [the array in each case, or None]})], only arrays that the mistake makes wrong."""
     found = []
     for k, mistake in enumerate(MISTAKES.get(assignment.name, ())):
         with imported(package(assignment, edits=mistake.edits, name=f"mistake_{k}")) as name:
@@ -181,7 +184,7 @@ def predictions(assignment, seed):
                     with np.errstate(all="ignore"):
                         calls.run(call(case.task, case, name), case.arrays, results)
                 except Exception:
-                    pass  # a mistake that ends in an error tells nothing from there on
+                    pass  # a mistake may raise an error; the arrays made before it count
                 for n in case.right:
                     arrays.setdefault((case.task.name, n), []).append(results.get(n))
         wrong = {}
@@ -215,42 +218,42 @@ def mark(assignment, task, seed, planned, ran):
         for group in SHARES:
             tolds = [(_told(task, n, k, case, planned, ran, named, ratio), case) for k, case in whole if case.group == group]
             groups[group], _ = min(tolds, key=lambda pair: (pair[0].share, -pair[1].right[n].size))
-        if all(told.guess for told in groups.values()):  # small sizes say less of what kind it is
+        if all(told.guess for told in groups.values()):  # guesses from small sizes are less reliable
             groups["edges"] = groups["usual"]
         points = most * sum(SHARES[group] * told.share for group, told in groups.items())
         notes = []
         if points:
             if _wrong_dtype(n, planned, ran):
                 points *= DTYPE
-                notes.append(Told(DTYPE, "dtype", f"{n}: the dtype that goes in (float32, or complex) does not come out"))
+                notes.append(Told(DTYPE, "dtype", f"{n}: it does not keep the dtype of the inputs (float32 or complex)"))
             if changed := _changed(n, whole, ran):
                 points *= CHANGED
-                notes.append(Told(CHANGED, "mutation", f"a function of this task writes to what it is given ({changed})"))
+                notes.append(Told(CHANGED, "mutation", f"a function of this task writes to its inputs or cache ({changed})"))
         found.append(Row(task.name, n, points, most, groups, notes))
     return found
 
 
 def follow(assignment, rows):
-    """Where a task is wrong and one that it uses is wrong too, say so in place of a guess at what kind of wrong it is."""
+    """If a task and a task that it uses are both wrong, report this in place of a guessed kind."""
     wrong = {row.task for row in rows if any(told.share < 1 for told in row.groups.values())}
     for task in assignment.tasks:
         causes = " and ".join(x for x in task.uses if x in wrong)
         for row in rows if causes else []:
             for group, told in row.groups.items():
                 if row.task == task.name and told.guess:
-                    sentence = f"{row.array}: wrong, and so is {causes}, which it is made of: mend that first"
+                    sentence = f"{row.array}: wrong, and so is {causes}, which it uses: fix that first"
                     row.groups[group] = Told(told.share, "follows", sentence)
 
 
 def _judged(task, whole, ran):
-    """As mark, by the task's own judge."""
+    """The Rows of a task with a judge or a score."""
     tolds = {n: {group: [] for group in SHARES} for n in task.points}
     for k, case in whole:
         try:
             outputs = {n: ran.results[k].get(n) for n in task.outputs}
             said = task.judge(case.arrays, outputs) if task.judge else _scores(task, case, outputs)
-        except Exception as error:  # of shapes and dtypes that nobody thought of
-            said = {n: (0, f"what came back cannot be judged: {type(error).__name__}: {error}") for n in task.points}
+        except Exception as error:  # unexpected shapes or dtypes
+            said = {n: (0, f"the result cannot be judged: {type(error).__name__}: {error}") for n in task.points}
         for n, (share, sentence) in said.items():
             told = Told(share, "right" if share == 1 else "score", sentence)
             tolds[n][case.group].append(failed(n, k, ran) or told)
@@ -263,24 +266,24 @@ def _judged(task, whole, ran):
 
 
 def _scores(task, case, outputs):
-    """{output: (share, sentence)} of the numbers that are right."""
+    """{output: (share of its points, sentence)} from the share of right entries."""
     found = {}
     for n, right in case.right.items():
         counts, chance = right >= 0, chance_of(right)
         equal = float((outputs[n] == right)[counts].mean())
         share = min(1.0, max(0.0, (equal - chance) / (task.score - chance)))
-        found[n] = share, f"{equal:.1%} of {n} is right, {task.score:.0%} is wanted, {chance:.1%} is got by guessing"
+        found[n] = share, f"{equal:.1%} of {n} is right, {task.score:.0%} is wanted, guessing gives {chance:.1%}"
     return found
 
 
 def chance_of(right):
-    """The share that is right where every column of `right` (N, T) is its commonest number."""
+    """The share of right entries if every column of `right` (N, T) is guessed as its commonest number."""
     most = sum(np.bincount(column[column >= 0]).max(initial=0) for column in right.T)
     return most / (right >= 0).sum()
 
 
 def failed(n, k, ran):
-    """Why call `k` ended before it made array `n`; or None."""
+    """A Told if call `k` ended before it made array `n`, else None."""
     if k in ran.errors:
         error = ran.errors[k]
         if error["type"] == "NotImplementedError":
@@ -293,12 +296,12 @@ def failed(n, k, ran):
 
 
 def _told(task, n, k, case, planned, ran, named, ratio):
-    """What is to be said about array `n` of one case."""
+    """The verdict on array `n` of one case."""
     g, right = ran.results[k].get(n), case.right[n]
     if g is None:
         return failed(n, k, ran) or Told(0, "missing", f"{n} was not returned")
     if g.dtype.kind == "c":
-        return Told(0, "dtype", f"{n} is complex, though nothing that went in was")
+        return Told(0, "dtype", f"{n} is complex, although no input is")
     scale = _scale(case, n)
     finding = diagnose(n, g, right, scale, None, TOLERANCE)
     if finding is None:
@@ -309,41 +312,41 @@ def _told(task, n, k, case, planned, ran, named, ratio):
     elif finding.kind == "shape" and g.ndim > right.ndim:
         finding = finding._replace(kind="batch")
     if guess and (other := _other(n, g, case)):
-        finding = Finding("order", f"{n} has the numbers of {other}: is what is returned in the order of the docstring?")
+        finding = Finding("order", f"{n} has the numbers of {other}: are the results in the order of the docstring?")
     finding = ratio or finding
     sentence = finding.sentence.partition("; worst at")[0]
     if n in task.blocks and (names := _blocks(g, right, task.blocks[n])):
-        finding, sentence = finding._replace(kind="gate"), f"{n} is wrong where {names} is told, and right elsewhere"
+        finding, sentence = finding._replace(kind="gate"), f"{n} is wrong in the part of {names}, and right elsewhere"
     if g.shape == right.shape and relative_error(g, right, scale) < SINGLE:
-        return Told(DTYPE, "dtype", f"{n} is right to a few digits only, as if it was made in float32 on the way")
+        return Told(DTYPE, "dtype", f"{n} has only the precision of float32: is a part of it computed in float32?")
     if n in task.outputs:
         sentence = sentence.replace("the right gradient", "what is right").replace(": nothing flows back to it", "")
     if named is not None:
         finding, sentence = named, f"{n}: {named.sentence}"
     if n not in task.outputs and _own(n, k, case, g, planned, ran):
-        known = named is not None and named.edits  # a factor that the forward has too says nothing of a path
+        known = named is not None and named.edits  # a factor that the forward has too does not mean a lost path
         sentence = f"{n} is the gradient of your own forward, which differs from the equation"
         return Told(OWN, named.kind, f"{sentence}: {named.sentence}") if known else Told(OWN, "forward", sentence)
     return Told(0, finding.kind, sentence, guess)
 
 
 def _other(n, g, case):
-    """The name of another array that `g` is; or ""."""
+    """The name of another right array that `g` equals, or ""."""
     return next((m for m, x in case.right.items() if m != n and x.shape == g.shape and x.any() and same(g, x)), "")
 
 
 def _scale(case, n):
-    """The largest norm, for what should be zero: of the outputs, or of the gradients and what they are made of."""
+    """The largest norm of the outputs, or of all gradients with the upstream ones: a scale for arrays that should be 0."""
     outputs = case.task.outputs
     if n in outputs:
         return max(np.linalg.norm(case.right[m]) for m in outputs)
-    upstream = {f"d{m}" for m in outputs}  # a saturated softmax passes nothing on, so it counts too
+    upstream = {f"d{m}" for m in outputs}  # with these, as all others are 0 behind a saturated softmax
     return max(np.linalg.norm(x) for m, x in (case.arrays | case.right).items()
                if m in upstream or m in case.right and m not in outputs)  # fmt: skip
 
 
 def _sizes(case):
-    """{what: size} of the arrays that go in, and of the whole numbers."""
+    """{what: size} of the axes of the inputs, and of the integer options."""
     sizes = {}
     for n, x in case.arrays.items():
         sizes |= {f"the {axis} axis of {n}": size for axis, size in zip(AXES, x.shape, strict=False)}
@@ -356,13 +359,13 @@ def _sizes(case):
 
 
 def _ratio(n, whole, ran):
-    """Finding where an array is right but for a factor in every case: a sign, a number, what is a size in all; or None."""
+    """A Finding if an array is right in every case except for a factor: a sign, a constant, or a size; else None."""
     ratios, told = [], []
     for k, case in whole:
         g, right = ran.results[k].get(n), case.right[n]
         if g is None or g.shape != right.shape or not np.isfinite(g).all():
             return None
-        if np.linalg.norm(right) > 1e-3 * _scale(case, n):  # what should be zero says nothing
+        if np.linalg.norm(right) > 1e-3 * _scale(case, n):  # a gradient of zero has no factor
             told.append(case)
             ratios.append(_factor(g, right))
     if len(ratios) < len(whole) / 2 or not all(ratios) or np.allclose(ratios, 1, rtol=SINGLE):
@@ -375,14 +378,14 @@ def _ratio(n, whole, ran):
         sizes = np.array([_sizes(case)[what] for case in told], float)
         if np.allclose(ratios, sizes) or np.allclose(ratios, 1 / sizes):
             way = "multiplied" if np.allclose(ratios, sizes) else "divided"
-            return Finding("size", f"{n} is {way} by {what}: a sum and a mean taken for each other?")
+            return Finding("size", f"{n} is {way} by {what}: a mean in place of a sum, or a sum in place of a mean?")
     if sum(case.right[n].size > 1 for case in told) > 1:
-        return Finding("size", f"{n} is right but for a factor that changes with the sizes")
+        return Finding("size", f"{n} is right except for a factor that changes with the sizes")
     return None
 
 
 def _blocks(g, right, names):
-    """Those of `names`, as many blocks of the last axis, in which `g` is wrong; "" where it is wrong in all or none."""
+    """Names of the blocks of the last axis in which `g` is wrong, joined by "and"; "" if it is wrong in all or in none."""
     if g.shape != right.shape or right.size <= len(names):
         return ""
     wrong = [not same(x, y, np.linalg.norm(right))
@@ -391,7 +394,7 @@ def _blocks(g, right, names):
 
 
 def _own(n, k, case, g, planned, ran):
-    """Is `g` the gradient of the student's own forward, along a random direction?"""
+    """Does `g` equal the derivative of the student's own forward along a random direction?"""
     along = next(j for j in range(k, len(planned)) if planned[j][0] is case and planned[j][1] == n[1:])
     outs = {m: ran.results[along].get(m) for m in case.task.outputs}
     if any(x is None or x.dtype.kind != "c" or x.shape != case.right[m].shape for m, x in outs.items()):
@@ -405,10 +408,10 @@ def _own(n, k, case, g, planned, ran):
 
 
 def _mistakes(assignment, task, seed, results):
-    """{array: the Mistake that gives exactly it in every case}; of several, the one that gives most of the task's arrays.
+    """{array: the Mistake that gives the same array in every case}; of several, the one that explains most of the arrays.
 
-    Where none does, one of which the array has the same multiple in every case: a path that is there twice or with another
-    sign, or a mistake with a factor on top; it has no `edits`.
+    If there is none: a Mistake of which the array is the same multiple in every case, such as a path that counts twice or
+    has the wrong sign, or a mistake times a factor. Its `edits` are empty.
     """
     mine, ranked = [case for case in cases(assignment, seed) if case.task is task], []
     for mistake, wrong in predictions(assignment, seed):
@@ -422,17 +425,17 @@ def _mistakes(assignment, task, seed, results):
             elif n not in task.outputs or task.backward is None:
                 if how := _multiple(n, pairs):
                     nearly[n] = mistake._replace(sentence=f"{mistake.sentence}, {how}", edits=())
-        if any(p is not None and p.any() for n in exact for p in wrong[task.name, n]):  # all zeros say nothing of what
+        if any(p is not None and p.any() for n in exact for p in wrong[task.name, n]):  # zeros fit many mistakes
             ranked.append(((1, len(exact)), exact))
         ranked.append(((0, len(nearly)), nearly))
     found = {}
-    for _, named in sorted(reversed(ranked), key=lambda x: x[0]):  # the later wins, the first of equals
+    for _, named in sorted(reversed(ranked), key=lambda x: x[0]):  # the last one wins; of equals the first in the table
         found |= named
     return found
 
 
 def _multiple(n, pairs):
-    """In what way array `n` has, the same in two cases or more and exact in all, a multiple of a mistake; or ""."""
+    """A phrase if array `n` is the same multiple of a mistake in every case, with two cases or more, else ""."""
     there, on_top = [], []
     for g, p, case in pairs:
         right, scale = case.right[n], _scale(case, n)
@@ -444,19 +447,19 @@ def _multiple(n, pairs):
             on_top.append(_factor(g, p))
         elif not same(g, right, scale):
             return ""
-    if _constant(there) and any(p.any() for _, p, _ in pairs):  # were all of it lost, that would say nothing of what
-        return f"or not as it should be: it is there {1 - there[0]:.3g} times"
-    return f"and it is {on_top[0]:.3g} times that" if _constant(on_top) else ""
+    if _constant(there) and any(p.any() for _, p, _ in pairs):  # if the mistake leaves only zeros, any factor fits
+        return f"or counts {1 - there[0]:.3g} times in place of once"
+    return f"and the result is multiplied by {on_top[0]:.3g}" if _constant(on_top) else ""
 
 
 def _factor(x, y):
-    """k where x = k y, else None."""
+    """k if x = k y, else None."""
     k = float((x * y).real.sum() / max((y * y).real.sum(), 1e-300))
     return k if np.linalg.norm(x - k * y) <= 1e-6 * np.linalg.norm(y) else None
 
 
 def _constant(factors):
-    """Are there two or more, all the same and not 0?"""
+    """Are there two or more factors, all equal and not 0?"""
     return len(factors) > 1 and None not in factors and factors[0] != 0 and np.allclose(factors, factors[0], rtol=1e-6)
 
 
@@ -477,7 +480,7 @@ def _wrong_dtype(n, planned, ran):
 
 
 def _changed(n, whole, ran):
-    """Names of the arrays that were written to, or of what a second backward makes otherwise."""
+    """Names of the inputs that were written to, and "the cache" if a second backward gives different gradients."""
     names = []
     for k, case in whole:
         found = ran.results[k]

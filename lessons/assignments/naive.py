@@ -1,4 +1,4 @@
-"""The slow forms, right and as plain as the equations: what A6 is to be faster than. A number or a row at a time."""
+"""The naive forms that A6 should beat: right, as plain as the equations and slow, one number or one row at a time."""
 
 from typing import NamedTuple
 
@@ -8,18 +8,18 @@ from satnp.reference.conv import conv2d
 
 
 class NaiveCache(NamedTuple):
-    """What went in."""
+    """The inputs of the forward."""
 
     inputs: tuple
 
 
 def naive_conv2d_forward(x, W, b, stride=1, padding=0):
-    """As conv2d_forward"""
+    """The same as conv2d_forward."""
     return conv2d(x, W, b, stride, padding), NaiveCache((x, W, stride, padding))
 
 
 def naive_conv2d_backward(dout, cache):
-    """As conv2d_backward"""
+    """The same as conv2d_backward."""
     ((x, W, stride, padding),) = cache
     (N, P, Q, F), (_, R, S, _), K = dout.shape, x.shape, W.shape[0]
     dx, dW, db = np.zeros_like(x), np.zeros_like(W), np.zeros(F, x.dtype)
@@ -34,12 +34,12 @@ def naive_conv2d_backward(dout, cache):
 
 
 def naive_embedding_forward(ids, E):
-    """As embedding_forward"""
+    """The same as embedding_forward."""
     return E[ids], NaiveCache((ids, E.shape))
 
 
 def naive_embedding_backward(dout, cache):
-    """As embedding_backward"""
+    """The same as embedding_backward."""
     ((ids, shape),) = cache
     dE = np.zeros(shape, dout.dtype)
     for word, d in zip(ids, dout, strict=True):
@@ -48,7 +48,7 @@ def naive_embedding_backward(dout, cache):
 
 
 def naive_scores_forward(annotations, h, W_a, W_s, b, v):
-    """As all_scores_forward"""
+    """The same as all_scores_forward."""
     (T, N, _), L = h.shape, annotations.shape[1]
     scores = np.zeros((T, N, L), h.dtype)
     for t, n, i in np.ndindex(T, N, L):
@@ -57,7 +57,7 @@ def naive_scores_forward(annotations, h, W_a, W_s, b, v):
 
 
 def naive_scores_backward(dscores, cache):
-    """As all_scores_backward"""
+    """The same as all_scores_backward."""
     ((annotations, h, W_a, W_s, b, v),) = cache
     grads = da, dh, dW_a, dW_s, db, dv = tuple(np.zeros_like(x) for x in cache.inputs)
     for t, n, i in np.ndindex(dscores.shape):

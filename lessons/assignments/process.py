@@ -1,4 +1,4 @@
-"""Run the calls of one task in a process of their own, and read back what it wrote, believing nothing."""
+"""Run the calls of one task in a separate process, and read its results without trusting them."""
 
 import json
 import os
@@ -24,19 +24,19 @@ from lessons.assignments.submission import REFUSED
 HERE = Path(__file__).parent
 INSTALLED = "site-packages", "dist-packages"
 HIDDEN = [str(Path(satnp.__file__).parent), str(HERE.parent)]
-PATIENCE = 3  # times the seconds of the processor that a submission may take, on the clock: it may sleep, and we be busy
-FILE_SIZE = 32 * 2**20  # bytes, the most that one file of results may have
+PATIENCE = 3  # limit of wall-clock time, as a multiple of the CPU time: a submission may sleep, the machine may be busy
+FILE_SIZE = 32 * 2**20  # bytes, the limit of one file of results
 
 
 class Ran(NamedTuple):
-    results: list   # an {name: array} a call
+    results: list   # {name: array} for each call
     errors: dict    # {call: {type, message, where}}
-    ended: str      # why it did not end by itself, or ""
-    confined: str   # by what, or None where it ended before it could say
+    ended: str      # how the process ended, or "" if it made all calls
+    confined: str   # from confine.confine, or None if the process ended before it
 
 
 def run(folder, package, calls, arrays, seconds, memory):
-    """Make `calls` with `arrays` (a dict each) in a process of their own -> Ran"""
+    """Make `calls`, each with its dict of `arrays`, in a separate process -> Ran"""
     worker = Worker(folder, package, calls, seconds, memory)
     for k, some in enumerate(arrays):
         worker.ask(k, some)
@@ -44,7 +44,7 @@ def run(folder, package, calls, arrays, seconds, memory):
 
 
 class Worker:
-    """A process that makes calls when it is asked; `folder` is a fresh one of ours, `package` the submission's."""
+    """A process that makes calls on request. `folder` is a new folder of the grader, `package` the submission's package."""
 
     def __init__(self, folder, package, calls, seconds, memory):
         self.folder, self.calls, self.seconds, self.over = folder, calls, seconds, False
@@ -70,7 +70,7 @@ class Worker:
         self.last = time.monotonic() + PATIENCE * seconds
 
     def ask(self, k, arrays):
-        """Have call k made -> the seconds of the processor that it took, or None where the process ended instead."""
+        """Make call k -> its CPU time in seconds, or None if the process ended"""
         if self.over:
             return None
         np.savez(self.folder / f"{k}.npz", **arrays)
@@ -91,7 +91,7 @@ class Worker:
         return self._clock() - start
 
     def end(self):
-        """Let it end, or end it, and its whole group -> Ran"""
+        """Wait for the process to end, or kill it; kill its process group -> Ran"""
         with suppress(OSError):
             self.child.stdin.close()
         late = False
@@ -109,7 +109,7 @@ class Worker:
         if late:
             ended = f"was ended after {PATIENCE * self.seconds} s"
         elif code == -signal.SIGXCPU or used_up:
-            ended = f"was ended after {self.seconds} s of the processor"
+            ended = f"was ended after {self.seconds} s of CPU time"
         elif code < 0:
             ended = f"was ended by {signal.Signals(-code).name}"
         else:
@@ -119,7 +119,7 @@ class Worker:
         return Ran(results, errors, ended, log.get("confined"))
 
     def _clock(self):
-        """Seconds that it has had of the processor; where the system does not tell of others, those of the clock."""
+        """The CPU time of the process in seconds; wall-clock time if the system does not give that of another process."""
         try:
             return time.clock_gettime((~self.child.pid << 3) | 2)
         except (OSError, AttributeError):
@@ -135,7 +135,7 @@ def _kill(group):
 
 @cache
 def readables():
-    """What Python and NumPy need to read, the folders whose names they need, and where NumPy lies."""
+    """Paths that Python and NumPy need to read, folders that they need to list, and the folder of NumPy."""
     library, standard = Path(np.__file__).parents[1], [sysconfig.get_path(x) for x in ("stdlib", "platstdlib")]
     roots = [*standard, f"{sys.base_prefix}/lib", "/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/share/zoneinfo"]
     files = [library / "numpy", library / "numpy.libs", "/etc/ld.so.cache", "/dev/null", "/dev/urandom"]
@@ -144,7 +144,7 @@ def readables():
 
 
 def _without_packages(root):
-    """`root`, or where Python packages are installed below it what else is in it."""
+    """[root], or, if it contains installed Python packages, the paths below it that are not such packages."""
     if not root.is_dir():
         return [root] if root.exists() else []
     if not any(x.name in INSTALLED for depth in ("*", "*/*") for x in root.glob(depth)):
@@ -153,7 +153,7 @@ def _without_packages(root):
 
 
 def _open(path):
-    """An ordinary file of a size that may be, opened; or None."""
+    """Open a regular file of at most FILE_SIZE bytes; None for any other."""
     try:
         about = path.lstat()
         if not stat.S_ISREG(about.st_mode) or about.st_size > FILE_SIZE:
@@ -182,7 +182,7 @@ def _plain(text):
 
 
 def read_arrays(path):
-    """{name: array} of an .npz whose headers tell the truth; what does not is left out."""
+    """{name: array} of an .npz file; arrays whose headers are false are left out."""
     file = _open(path)
     found = {}
     if file is None:
@@ -197,7 +197,7 @@ def read_arrays(path):
                         array = _array(opened, member.file_size)
                     if array is not None:
                         found[member.filename.removesuffix(".npy")] = array
-        except Exception:  # whatever is wrong with a file that a stranger wrote, it is no result
+        except Exception:  # the file is not trusted: any error only means fewer results
             return found
     return found
 

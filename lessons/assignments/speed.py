@@ -1,7 +1,7 @@
-"""Is it as many times as fast as the naive form? The clock is the system's, and it is read outside the submission's process.
+"""Measures how many times as fast as the naive form a submission is. The grader's process reads the clock.
 
-Two processes wait, one with the submission, one with the naive form, and are given the same numbers in turn, which neither
-has seen before. What each had of the processor until it answered is its time; of all turns the least counts. One thread.
+Two processes, one with the submission and one with the naive form, get the same new arrays in turn. The time of a call is
+the CPU time that its process uses until it answers; the shortest of all turns counts. One thread.
 """
 
 import math
@@ -13,8 +13,8 @@ import numpy as np
 from lessons.assignments import marks, process
 from lessons.assignments.cut import PACKAGE, package, write
 
-TURNS = 4  # the first is for warming up
-_alone = threading.Lock()  # two that are timed at once would tell of each other
+TURNS = 4  # the first is a warm-up
+_alone = threading.Lock()  # two timings at once would disturb each other
 
 
 def mark(assignment, task, seed, submission, folder):
@@ -40,7 +40,7 @@ def mark(assignment, task, seed, submission, folder):
 
 
 def calls(task, seed, turns=TURNS):
-    """(calls, arrays, right arrays) of the sizes, in every turn; with a backward where the naive form has one"""
+    """-> calls, arrays, right arrays, of all sizes in all turns; with a backward if the naive form has one"""
     wanted, arrays, rights = [], [], []
     for k, sizes in enumerate(task.speed.sizes * turns):
         rng = np.random.default_rng([seed, zlib.crc32(f"{task.name} speed {k}".encode())])
@@ -64,7 +64,7 @@ def calls(task, seed, turns=TURNS):
 
 
 def _wrong(ran, rights):
-    """What keeps the time from counting, or None."""
+    """A Told if a result is wrong, so that the time does not count, else None."""
     for k, right in enumerate(rights):
         for n, x in right.items():
             if failed := marks.failed(n, k, ran):

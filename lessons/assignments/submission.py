@@ -1,4 +1,4 @@
-"""What a student hands in: a folder or a zip that holds the package, brought to a folder of our own."""
+"""Copies a submission, a folder or a zip that contains the package, to a folder of the grader."""
 
 import ast
 import os
@@ -6,7 +6,7 @@ import stat
 import zipfile
 from pathlib import Path, PurePosixPath
 
-FILES, BYTES = 200, 10 * 2**20  # most that a submission may hold
+FILES, BYTES = 200, 10 * 2**20  # limits of a submission
 REFUSED = ("satnp", "lessons", "torch", "jax", "autograd", "tensorflow", "cupy", "keras", "mxnet", "theano", "paddle")
 
 
@@ -24,7 +24,7 @@ def unpack(path, package, folder):
     else:
         raise Refused(f"{path.name} is neither a folder nor a zip")
     roots = sorted({name.parents[-2] for name in files if len(name.parents) > 1})
-    for root in (PurePosixPath(), *roots):  # the package lies there, or in a folder
+    for root in (PurePosixPath(), *roots):  # the package is at the top, or in one folder
         mine = {name.relative_to(root): x for name, x in files.items() if root in (PurePosixPath(), *name.parents)}
         mine = {name: x for name, x in mine.items() if name.parts[0] == package and name.suffix == ".py"}
         if mine:
@@ -46,7 +46,7 @@ def _of_folder(path):
             if not name.endswith(".py"):
                 continue
             if file.is_symlink() or not stat.S_ISREG(file.lstat().st_mode):
-                raise Refused(f"{file.relative_to(path)} is a link or no ordinary file")
+                raise Refused(f"{file.relative_to(path)} is a link or not a regular file")
             total += file.stat().st_size
             _count(len(files) + 1, total)
             files[PurePosixPath(file.relative_to(path).as_posix())] = file.read_bytes
@@ -68,9 +68,9 @@ def _of_zip(path):
                 total += member.file_size
                 _count(len(files) + 1, total)
                 with archive.open(member) as opened:
-                    content = opened.read(BYTES + 1)  # what the header says is not believed
+                    content = opened.read(BYTES + 1)  # the size in the header is not trusted
                 if len(content) > member.file_size:
-                    raise Refused(f"the zip lies about the size of {member.filename!r}")
+                    raise Refused(f"the zip states a false size of {member.filename!r}")
                 files[name] = lambda content=content: content
     except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError, ValueError) as error:
         raise Refused(f"the zip cannot be read: {error}") from None
@@ -89,7 +89,7 @@ def imports(folder, files):
         try:
             tree = ast.parse((folder / name).read_bytes())
         except (SyntaxError, ValueError, RecursionError, MemoryError):
-            continue  # the import will say so
+            continue  # the import will report it
         for node in ast.walk(tree):
             modules = []
             if isinstance(node, ast.Import):

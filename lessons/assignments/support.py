@@ -1,4 +1,4 @@
-"""What the other files share. Everything here is plain NumPy."""
+"""Helpers for the other files, in plain NumPy."""
 
 from functools import wraps
 
@@ -6,12 +6,12 @@ import numpy as np
 
 
 def xp_of(*arrays):
-    """The library that arrays live in: NumPy."""
+    """The array library of the arrays: here always NumPy."""
     return np
 
 
 def takes_out(function):
-    """`function` with an argument more, `out`: arrays that its results are written to, None for one that is to be made."""
+    """`function` with one more argument, `out`: the arrays to write its results to, with None for a new array."""
 
     @wraps(function)
     def call(*args, out=None):
@@ -29,7 +29,7 @@ def takes_out(function):
 
 
 def elementwise(formula):
-    """A formula that takes each number by itself."""
+    """Decorator of a formula that is applied to each element."""
     return takes_out(formula)
 
 
@@ -44,7 +44,7 @@ def shares(size, least=1):
 
 
 def tall_product(x, W, out=None):
-    """x W, in `out` where it is given"""
+    """x W, written to `out` if given"""
     return np.matmul(x, W, out=out)
 
 

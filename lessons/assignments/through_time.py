@@ -1,4 +1,4 @@
-"""An LSTM over a whole sentence: the cell at every step, its state going from step to step."""
+"""An LSTM over a whole sentence: the cell at every step, its state passed on to the next step."""
 
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ class SequenceCache(NamedTuple):
 
 
 def lstm_forward(x, W_x, W_h, b, h_0, c_0, mask):
-    """h_t, c_t = lstm_cell(x_t W_x + h_{t-1} W_h + b, c_{t-1}); where mask_t is 0 the state stays as it was
+    """h_t, c_t = lstm_cell(x_t W_x + h_{t-1} W_h + b, c_{t-1}); where mask_t is 0 the state does not change
 
     x (T, N, D), W_x (D, 4H), W_h (H, 4H), b (4H,), h_0 (N, H), c_0 (N, H), mask (T, N) -> h (T, N, H)
     """
@@ -33,7 +33,7 @@ def lstm_forward(x, W_x, W_h, b, h_0, c_0, mask):
 def lstm_backward(dout, cache):
     """dh (T, N, H) -> dx (T, N, D), dW_x (D, 4H), dW_h (H, 4H), db (4H,), dh_0 (N, H), dc_0 (N, H)
 
-    dh is what each step's h is told from outside; what comes from step t + 1, through h and through c, is added here.
+    dh is the upstream gradient of each step's h; the gradients from step t + 1, through h and through c, are added here.
     """
     x, W_x, W_h, mask, before, cells = cache
     xp = xp_of(x)

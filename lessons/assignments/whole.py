@@ -1,4 +1,4 @@
-"""The whole captioner: a photo's annotations and the words so far give the next word. Each line is one pair of layers."""
+"""The whole captioner: it predicts the next word from a photo's annotations and the words so far. A line calls one layer."""
 
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from satnp.training.optim import adam
 
 
 class Weights(NamedTuple):
-    """The parameters, and with the same names their gradients."""
+    """The parameters, or their gradients."""
 
     E: object       # (V, M)
     W_x: object     # (M, 4H)
@@ -42,7 +42,7 @@ class Weights(NamedTuple):
 
 
 def shapes(V, D, M, H, A):
-    """Weights with the shape of each."""
+    """The shapes of the parameters, as Weights."""
     return Weights(
         (V, M), (M, 4 * H), (H, 4 * H), (D, 4 * H), (4 * H,), (D, A), (H, A), (A,), (A,), (1,), (H, 1), (1,),
         (D, H), (H,), (D, H), (H,), (H, M), (D, M), (M,), (M, V), (V,),
@@ -50,7 +50,7 @@ def shapes(V, D, M, H, A):
 
 
 class WordCache(NamedTuple):
-    """The cache of each pair, in the order of the forward."""
+    """The caches of the layers, in the order of the forward pass."""
 
     embedding: object
     look: object
@@ -63,15 +63,15 @@ class WordCache(NamedTuple):
 class CaptionerCache(NamedTuple):
     weights: Weights
     start: object    # of initial_state_forward
-    words: list      # a WordCache a step
-    entropies: list  # of cross_entropy_forward, a step each
+    words: list      # a WordCache for each step
+    entropies: list  # of cross_entropy_forward, one for each step
     penalty: object  # of doubly_stochastic_forward
 
 
 def word_forward(annotations, words, h, c, weights):
-    """One word more: annotations (N, L, D), words (N,), h (N, H), c (N, H) -> logits (N, V), h, c, alpha (N, L)
+    """One step: annotations (N, L, D), words (N,), h (N, H), c (N, H) -> logits (N, V), h, c, alpha (N, L)
 
-    Eqs. 1-7 of Xu et al. 2015: E[y], the look from h_{t-1}, the LSTM of both, the deep output of all three.
+    Eqs. 1-7 of Xu et al. 2015: E[y], the look z from h_{t-1}, the LSTM of E[y] and z, the deep output of E[y], h_t and z.
     """
     p = weights
     Ey, embedding = embedding_forward(words, p.E)
@@ -87,8 +87,8 @@ def word_forward(annotations, words, h, c, weights):
 def word_backward(dout, cache):
     """dlogits (N, V), dh (N, H), dc (N, H), dalpha (N, L) -> dannotations (N, L, D), dh, dc, Weights of gradients
 
-    dh, dc go in as what h_t, c_t are told by step t + 1, and come out as what h_{t-1}, c_{t-1} are told. The gradients of
-    W_h0, b_h0, W_c0, b_c0, which no word uses, are 0.
+    The inputs dh, dc are the gradients of h_t, c_t from step t + 1; the results dh, dc are the gradients of h_{t-1},
+    c_{t-1}. The gradients of W_h0, b_h0, W_c0, b_c0, which a step does not use, are 0.
     """
     dlogits, dh, dc, dalpha = dout
     M, H = cache.embedding.shape[1], dh.shape[1]
@@ -108,9 +108,9 @@ def word_backward(dout, cache):
 def captioner_forward(annotations, captions, mask, *weights):
     """loss = mean over captions of  -sum_t mask_t log p(y_t) + sum_i (1 - sum_t mask_t alpha_ti)^2
 
-    annotations (N, L, D), captions (N, T+1) int with <start> first, mask (N, T), then Weights one by one -> loss ()
+    annotations (N, L, D), captions (N, T+1) int with <start> first, mask (N, T), then each array of Weights -> loss ()
 
-    Step t reads captions[:, t], says captions[:, t + 1], and counts as mask[:, t]. Source: Xu et al. 2015, eq. 14.
+    Step t reads captions[:, t] and predicts captions[:, t + 1]; mask[:, t] is its weight. Source: Xu et al. 2015, eq. 14.
     """
     p, N, T = Weights(*weights), len(mask), mask.shape[1]
     (h, c), start = initial_state_forward(annotations, p.W_h0, p.b_h0, p.W_c0, p.b_c0)
@@ -127,7 +127,7 @@ def captioner_forward(annotations, captions, mask, *weights):
 
 
 def captioner_backward(dloss, cache):
-    """dloss () -> dannotations (N, L, D), then the gradients of the Weights one by one"""
+    """dloss () -> dannotations (N, L, D), then the gradient of each array of Weights"""
     p, start, words, entropies, doubly = cache
     dalphas = doubly_stochastic_backward(dloss, doubly)
     grads = Weights(*map(np.zeros_like, p))
@@ -148,12 +148,13 @@ STEPS, BATCH, RATE = 400, 32, 0.02
 
 
 def train(annotations, captions, mask, photos):
-    """Learn from captioned photos, then say what is on others.
+    """Train on captioned photos, then caption other photos.
 
     annotations (N, L, D), captions (N, T+1) int with <start> first and <end> last, mask (N, T) 1 where a word counts,
-    photos (P, L, D) -> said (P, T) int: the likeliest next word each time, beginning with <start>, whose id is 0
+    photos (P, L, D) -> said (P, T) int: the likeliest word of each step; the first step reads <start>, whose id is 0
 
-    All of it float32. It may take 60 seconds of one core; sizes, rates and the optimiser are yours to choose.
+    annotations, mask and photos are float32. The limit is 60 seconds on one core. Choose the sizes, the learning rate and
+    the optimiser yourself.
     """
     rng, (N, T), V = np.random.default_rng(0), mask.shape, int(captions.max()) + 1
     wanted = shapes(V, annotations.shape[2], **SIZES)
@@ -178,6 +179,6 @@ def train(annotations, captions, mask, photos):
 
 
 def _views(flat, wanted):
-    """Weights whose arrays lie in `flat` (P,), one after the other."""
+    """Weights whose arrays are views of `flat` (P,), one after the other."""
     ends = np.cumsum([int(np.prod(x)) for x in wanted])
     return Weights(*(flat[end - int(np.prod(x)) : end].reshape(x) for x, end in zip(wanted, ends, strict=True)))

@@ -1,7 +1,7 @@
-"""The process of a submission: python -I -S worker.py JOB. Reads arrays, calls, writes arrays; knows nothing else.
+"""The process of a submission: python -I -S worker.py JOB. It reads arrays, makes calls and writes the resulting arrays.
 
-JOB is a JSON file: what may be read, the limits, the calls. A line "k" on stdin asks for call k with the arrays of k.npz;
-its results go to out/k.npz, then "k" to stdout. When stdin ends, so does the process.
+JOB is a JSON file with the readable paths, the limits and the calls. For each line "k" on stdin the process makes call k
+with the arrays of k.npz, writes the results to out/k.npz, then "k" to stdout. It ends when stdin ends.
 """
 
 import json
@@ -12,19 +12,19 @@ from pathlib import Path
 
 
 class Refuse:
-    """Finder of modules that a submission may not import."""
+    """Import finder that refuses the modules which a submission may not import."""
 
     def __init__(self, names):
         self.names = names
 
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in self.names:
-            raise ImportError(f"{name} may not be imported here; NumPy is all there is")
+            raise ImportError(f"{name} may not be imported here; use NumPy")
 
 
 def main(job):
     asked, answers = os.fdopen(os.dup(0)), os.dup(1)
-    for standard in 0, 1:  # what the submission prints is nobody's business
+    for standard in 0, 1:  # discards what the submission prints
         os.dup2(os.open(os.devnull, os.O_RDWR), standard)
     here = Path(__file__).parent
     sys.path.insert(0, str(here))
@@ -60,11 +60,11 @@ def main(job):
         os.write(answers, b"%d\n" % k)
     log["done"] = True
     save()
-    os._exit(0)  # whatever threads or handlers the submission left
+    os._exit(0)  # skips threads and exit handlers of the submission
 
 
 def told(error, root):
-    """{type, message, where}: what a student needs to find it."""
+    """{type, message, where} of an error, for the student to find it."""
     where = ""
     for frame in traceback.extract_tb(error.__traceback__):
         if frame.filename.startswith(root):

@@ -155,12 +155,12 @@ def test_public_checks_tell_of_what_costs_points(tmp_path):
         return subprocess.run([sys.executable, "check.py", name], cwd=tmp_path, capture_output=True, text=True)
 
     for told, old, new in (
-        ("float32 goes in and does not come out", "    H = c_prev", f"    gates = gates + {wide}\n    H = c_prev"),
+        ("the inputs are float32, but this is not", "    H = c_prev", f"    gates = gates + {wide}\n    H = c_prev"),
         ("the cache unchanged no: a second backward", "    return dgates", "    cache.f[:] = 0\n    return dgates"),
         ("NameError: name 'heart' is not defined (captioner/lstm.py, line ", "    H = c_prev", "    H = heart"),
-        ("lstm_cell_forward is to return two things: (h, c), and the cache", "return (h, c), ", "return h, c, "),
-        ("dgates, dc_prev are to be returned, 2 in all; there came 1", "return dgates, dc_prev", "return dgates"),
-        ("with complex numbers it ended by TypeError", "    H = c_prev", "    float(gates[0, 0].item())\n    H = c_prev"),
+        ("lstm_cell_forward must return two things: (h, c) and the cache", "return (h, c), ", "return h, c, "),
+        ("return dgates, dc_prev: 2 arrays, not 1", "return dgates, dc_prev", "return dgates"),
+        ("with complex inputs it raised TypeError", "    H = c_prev", "    float(gates[0, 0].item())\n    H = c_prev"),
     ):
         assert old in right
         found = check("cell", old, new)
@@ -278,7 +278,7 @@ def test_what_follows_from_another_task_is_told_as_that(tmp_path):
     assert kinds.pop(("cell", "dgates")) in (["block"], ["gate"])
     for (task, array), kind in kinds.items():
         assert kind == (["follows"] if task == "sentence" and array != "h" else [])
-    assert "  sentence: dx, dW_x, dW_h, db, dh_0, dc_0: wrong, and so is cell, which it is made of" in said(found)
+    assert "  sentence: dx, dW_x, dW_h, db, dh_0, dc_0: wrong, and so is cell, which it uses" in said(found)
 
 
 def test_what_is_returned_in_another_order_is_told_as_that(tmp_path):
@@ -634,7 +634,7 @@ def test_a_path_that_is_not_there_and_another_seed(tmp_path, capsys):
     assert "there is no" in capsys.readouterr().err and not (tmp_path / "out").exists()
     for seed in "0", "-3":
         assert main(["grade", "A2", str(model), "--seed", seed, "--out", str(tmp_path / "out")]) == 2
-        assert f"--seed {seed} will not do" in capsys.readouterr().err
+        assert f"--seed {seed} is not allowed" in capsys.readouterr().err
     assert main(["grade", "A2", str(model), "--seed", "2025", "--out", str(tmp_path / "out")]) == 0
     assert "model 100.00 40.00 60.00" in " ".join(capsys.readouterr().out.split())
 
