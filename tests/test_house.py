@@ -1,4 +1,4 @@
-"""How satnp is laid out: rooms import downwards only, and importing satnp changes nothing in the process."""
+"""How satnp is laid out: no room imports from a later one, and importing satnp changes nothing in the process."""
 
 import ast
 import re
@@ -40,7 +40,7 @@ def imported(path):
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_room_imports_only_from_rooms_below_it(path):
+def test_a_room_imports_only_from_itself_and_the_rooms_before_it(path):
     assert imported(path) <= set(ROOMS[: ROOMS.index(room(path)) + 1])
 
 

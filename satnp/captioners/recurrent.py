@@ -8,23 +8,30 @@
     cell_forward(p, config, photo, word, state) -> out, state, alpha, cache
         One step, for R captions: word (R, K), out a tuple of (R, ...), alpha (R, L) or None for a cell without attention.
     cell_backward(p, config, dout, dstate, dalpha, cache, deferred) -> dword, dstate
-        dalpha (N, L) is the gradient of the penalty with respect to alpha, or None.
+        The gradients with respect to word and to the state before. A value that is in out and in the state gets the sum of
+        its dout and its dstate. dalpha (N, L) is the gradient of the penalty with respect to alpha, or None.
     output_forward(p, config, photo, words, out) -> hidden, cache
         Optional: words (T*N, M) and the cells' out, each (T*N, ...), to the vector that the vocabulary layer reads. Without
         this pair the vocabulary layer reads out[0].
     output_backward(p, config, dhidden, deferred, cache) -> dwords, dout
 
-`p` are the parameters, `deferred` is deferred.Deferred. Three parameters belong to the frame: E (V, M), the word embedding,
-and W_p (K, V), b_p (V,), the vocabulary layer. A captioner with a W_x (M, K) and a b (K,) is given E[y] W_x + b as its word,
-computed once for all steps; other captioners are given E[y].
+`p` are the parameters. `deferred` (deferred.py) collects the gradients of weights, keys and vectors over the steps; the
+frame calls its finish() before photo_backward. `deferred.g.add(W=dW)` adds a gradient that is complete. Attention is in
+locations.py.
+
+Three parameters belong to the frame: E (V, M), the word embedding, and W_p (Q, V), b_p (V,), the vocabulary layer, which
+reads Q numbers. A captioner with a W_x (M, K) and a b (K,) is given E[y] W_x + b as its word, computed once for all steps;
+other captioners are given E[y]. initialise() sets parameters whose name begins with b or c to 0, and those in ORTHOGONAL
+(default W_h, of shape (H, k H)) to orthogonal blocks. Parameters that p.stacked() joins must be neighbours in `shapes`.
 
 The frame computes the words and their dropout, the loop over time, the vocabulary layer, the loss and its penalty, every
 weight gradient as one product over all steps, decoding for any number of captions a photo, and statistics for the log.
 Config has the sizes V, D, M, a `dropout` rate (0 for none), H if there is an output pair (the width of out[0]) and, for a
-cell that returns alpha, optionally `penalty` (lambda of Xu et al. 2015, eq. 14).
+cell that returns alpha, optionally `penalty` (lambda of Xu et al. 2015, eq. 14). The presets set M, H and A by these names.
 
-Two more names are optional: ORTHOGONAL, the parameters that initialise() makes orthogonal, and CHECKS {name: Config}, tiny
-Configs for which `satnp gradcheck` checks the captioner.
+Optional names: ORTHOGONAL; diagnostics(told) -> {name: (T, N)}, statistics for the log; and CHECKS {option: Config}, tiny
+Configs for which `satnp gradcheck` checks the captioner ("" is the option without a name). What a forward pass may do, so
+that complex step can check it, is at the top of satnp/proof/gradcheck.py.
 """
 
 import sys
