@@ -66,6 +66,13 @@ HARD = {
 }  # fmt: skip
 HARD |= {kind: HARD["flickr8k"] for kind in PRESETS if kind not in HARD}
 
+# What other captioners do differently on scenes: (config, recipe). With 128 units the second LSTM of Top-Down remembers an
+# object for several words, and attention is a word ahead; with 32 it attends to the object when it says the noun.
+SCENES = {
+    "show_and_tell": ({"H": 256}, {"epochs": 8}),
+    "top_down": ({"H": 32}, {}),
+}  # fmt: skip
+
 
 def find_preset(kind, captioner=None, attention=None, path=None):
     """The Preset for data of `kind`, a captioner and its attention, soft or hard (defaults: show_attend_tell, soft).
@@ -84,7 +91,9 @@ def find_preset(kind, captioner=None, attention=None, path=None):
         if "attention" not in known:
             raise InputError(f"--attention chooses soft or hard for show_attend_tell; leave it out for {captioner}")
         config = config | {"attention": attention}
-    more_config, more_recipe = HARD[kind] if config.get("attention") == "hard" else ({}, {})
+    more_config, more_recipe = SCENES.get(captioner, ({}, {})) if kind == "scenes" else ({}, {})
+    if config.get("attention") == "hard":
+        more_config, more_recipe = HARD[kind]
     return replace(
         preset,
         encoder=said.get("encoder", preset.encoder),
