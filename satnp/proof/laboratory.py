@@ -127,8 +127,8 @@ def report(rows, S=2):
         if row.bias_ci is not None:
             low, high = row.bias_ci
             yield f"{row.estimator}'s noise is continuous: its bias is sampled, {low:.4f} to {high:.4f} (95 %)"
-    yield "reinforce_whole's objective also has penalty 1 and entropy 0.1; its gradient leaves out"
-    yield "how these two depend on which path is sampled"
+    yield "reinforce_whole's objective also has penalty 1 and entropy 0.1; its gradient"
+    yield "leaves out how these two depend on which path is sampled"
 
 
 # What each learning curve changes in the preset, which samples one path a caption. Only reinforce_coin has a coin.
