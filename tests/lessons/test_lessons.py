@@ -201,7 +201,7 @@ def test_bad_input_is_one_sentence(tiny, capsys, monkeypatch, arguments, sentenc
 def test_a_header_that_lacks_something_is_named(tiny, capsys):
     (tiny / "07_tiny.py").write_text(TINY.replace("# cpu: 1 second\n", ""))
     assert runner.main([]) == 2
-    assert "the header of 07_tiny.py has no cpu" in capsys.readouterr().err
+    assert "the header of 07_tiny.py has no valid cpu" in capsys.readouterr().err
 
 
 def test_step_shows_a_cell_runs_it_and_shows_its_arrays(tiny):
