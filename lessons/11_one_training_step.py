@@ -26,6 +26,7 @@ from kit import near, save, show
 from matplotlib.figure import Figure
 from threadpoolctl import threadpool_limits
 
+from satnp.arrays.parameters import Parameters
 from satnp.captioners import show_attend_tell as sat
 from satnp.captioners.contract import Batch
 from satnp.data.captions import END, START, Vocabulary, pad
@@ -186,7 +187,7 @@ print(f"|dW0| of the first filters {size(gradients['encoder'].W0):.4f}")
 rng = np.random.default_rng(0)
 tiny = sat.Config(V=11, D=5, M=3, H=4, A=6, penalty=0.7, dropout=0.0)
 N, T, L = 2, 4, 7
-tiny_params = sat.Parameters(sat.shapes(tiny), flat=0.7 * rng.standard_normal(sat.init(tiny, rng).flat.size))
+tiny_params = Parameters(sat.shapes(tiny), flat=0.7 * rng.standard_normal(sat.init(tiny, rng).flat.size))
 tiny_mask = np.array([[1.0, 1, 1, 1], [1, 1, 1, 0]])
 tiny_batch = Batch(rng.standard_normal((N, L, tiny.D)), rng.integers(4, tiny.V, (N, T + 1)), tiny_mask)
 adders = {name: getattr(sat, name) for name in ("_to_state", "_through_gate", "_sum")}
