@@ -185,7 +185,7 @@ def test_one_bad_photo_among_ten_thousand(world, tmp_path, capsys):
         os.link(world / "good/Flicker8k_Dataset/test-00000.jpg", photo)
     photos[7654].unlink()
     photos[7654].write_bytes((world / "good/Flicker8k_Dataset/test-00000.jpg").read_bytes()[:900])
-    assert caption(world, [tmp_path / "*.jpg"], "--skip-bad", "--beam", "1") == 0
+    assert caption(world, [tmp_path / "*.jpg"], "--skip-bad") == 0
     out, err = capsys.readouterr()
     assert out.count("\n") == 9999 and err.count("\n") == 2
     assert err.startswith(f"satnp: skipped: {photos[7654]} cannot be read as a photo (") and " skipped 1 of 10000 " in err
