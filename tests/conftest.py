@@ -28,12 +28,6 @@ def xp(request):
     return importlib.import_module("tests.strict") if request.param == "strict" else _cuda()
 
 
-def slow_on(library):
-    """A test with xp that has the mark slow on one of the two libraries that need no GPU."""
-    marked = [pytest.param(name, marks=[pytest.mark.slow] * (name == library)) for name in ("numpy", "strict")]
-    return pytest.mark.parametrize("xp", [*marked, pytest.param("cupy", marks=pytest.mark.gpu)], indirect=True)
-
-
 @pytest.fixture
 def cuda():
     """CuPy, for a test with the mark gpu."""

@@ -37,6 +37,7 @@ def test_every_peer_in_pytorch_has_our_numbers(name):
         assert benchmarks.difference(ours, theirs) < 1e-5, peer
 
 
+@pytest.mark.slow
 def test_a_workload_alone_has_time_rate_and_memory():
     found = benchmarks.compare("step_paper", "none", 2, 2, **STEP)
     assert found["ours_s"] > 0 and found["gflops"] > 0 and found["sgemm_share"] > 0

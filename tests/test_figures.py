@@ -105,6 +105,7 @@ def test_the_map_is_stretched_over_the_whole_photo(tmp_path, shape, cell):
     np.testing.assert_array_less(np.abs(np.array([y, x]) / panel.shape - centre), 0.5 / np.array(GRID))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "T"),
     [
@@ -146,6 +147,7 @@ def test_captions_stand_below_each_other_on_the_same_photo(tmp_path, rng):
         assert np.nonzero(light > light.max() - 5)[0].mean() / len(word) == pytest.approx(place, abs=0.12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "label"),
     [
@@ -353,6 +355,7 @@ def test_variance_of_nothing_is_refused(tmp_path, rows):
         variance_figure(rows, tmp_path / "a.png")
 
 
+@pytest.mark.slow
 def test_distances_of_predictions_are_drawn_as_shares_of_the_words(tmp_path, drawn):
     far = {pair: np.array([0.5, 0.01, 0.1, 0.2]) for pair in PAIRS}
     near = far | {"soft-nwgm": np.array([0, 1e-16, 1e-3, 1e-12])}

@@ -529,6 +529,7 @@ def test_what_is_mangled_gets_one_sentence_and_touches_nothing(world, tmp_path, 
     assert snapshot(tmp_path, world) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "what",
     [
@@ -572,6 +573,7 @@ def test_a_command_that_is_none_shows_how_it_is_used(tmp_path, capsys, monkeypat
     assert err.startswith("usage: satnp") and words in err.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_header_with_any_value_of_another_type_is_refused(world, tmp_path):
     def places(value, path=()):
         if isinstance(value, dict):
@@ -707,6 +709,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_gets_one_sentence_and_the_last_whole_files_stay(world, encoders, tmp_path):
     tiny = encoders == "tiny"
     told = f"WORLD, RESUME, TINY, ROOM = {str(world)!r}, {RESUME!r}, {tiny}, {50_000 if tiny else 1_000_000}\n"

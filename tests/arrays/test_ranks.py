@@ -223,6 +223,7 @@ def test_many_ranks_give_the_run_of_one_and_rank_0_alone_writes(splits, whole, t
         assert t.baseline == trainers[0].baseline and (t.best, t.bad) == (trainers[0].best, trainers[0].bad)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", [(1, 3), (2, 1)])
 def test_a_training_goes_on_with_another_number_of_ranks(splits, whole, tmp_path, sizes):
     def run(ranks, until=None):
@@ -271,6 +272,7 @@ def test_all_ranks_refuse_a_loss_that_is_no_number(splits, tmp_path):
     assert len(set(on_ranks(2, run))) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [2, 3])
 def test_features_in_shares_are_the_same_bytes(splits, tmp_path, monkeypatch, size):
     monkeypatch.setattr(features, "CHUNK", 5)

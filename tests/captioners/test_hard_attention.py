@@ -13,7 +13,6 @@ from satnp.captioners.contract import Batch
 from satnp.layers import softmax
 from satnp.proof.captioners import sizes
 from tests.captioners.test_captioner import HARD, assert_equal, each, gradients, world
-from tests.conftest import slow_on
 
 MASKED = -np.inf
 EXTREME = np.array([
@@ -133,7 +132,7 @@ def at_the_edge(config, xp, coins, N=3, T=4, L=5, longest=4, scale=1, spread=1):
     return params.on(device(params.flat)), batch, sat.Noise(*map(device, noise))
 
 
-@slow_on("strict")
+@pytest.mark.slow
 @pytest.mark.parametrize("edge", EDGES)
 @each(HARD)
 def test_everything_stays_a_number_at_the_edges(xp, choices, edge):

@@ -74,6 +74,7 @@ def flickr8k_sentences(shared_data):
     return [line.split("\t") for line in text.splitlines()]
 
 
+@pytest.mark.slow
 def test_the_splits_leave_spaced_text_alone(shared_data):
     changed = {}
     for _, sentence in flickr8k_sentences(shared_data):

@@ -295,6 +295,7 @@ def test_unknown_kinds_and_splits_are_named(tmp_path):
         load_split("folder", "val", tmp_path, captions=str(tmp_path))
 
 
+@pytest.mark.slow
 def test_the_real_flickr8k_reads_alike_as_karpathys_file(shared_data, tmp_path):
     root = shared_data / "flickr8k"
     captions, splits, ids = read_captions(root / "Flickr8k_text/Flickr8k.token.txt")

@@ -158,6 +158,7 @@ print(store.nbytes, peak_memory() - before)
 """
 
 
+@pytest.mark.slow
 def test_the_memory_of_many_photos_is_that_of_few(tmp_path):
     child = subprocess.run([sys.executable, "-c", MANY, tmp_path], capture_output=True, text=True, check=True)
     written, grown = map(int, child.stdout.split())

@@ -89,6 +89,7 @@ def test_a_training_leaves_bad_photos_and_their_captions_out(world, good, tmp_pa
     assert one == other and len(one) == 6  # train, mirrored and val, each with its note
 
 
+@pytest.mark.slow
 def test_what_was_left_out_is_left_out_again_and_resuming_gives_the_same_bits(world, good, tmp_path, capsys, monkeypatch):
     run = partial(train, world, "bad", tmp_path / "bad", "--skip-bad")
     train_step = Trainer._train_step

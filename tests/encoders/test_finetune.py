@@ -14,7 +14,6 @@ from satnp.data.datasets import load_split
 from satnp.encoders import squeezenet, vgg
 from satnp.training.presets import PRESETS, new_model
 from satnp.training.trainer import Trainer, read_log
-from tests.conftest import slow_on
 from tests.small_world import write_flickr8k, write_weights
 
 TINY = (
@@ -124,7 +123,7 @@ def test_the_encoder_has_a_learning_rate_of_its_own(new_trainer, xp, optimiser, 
     assert np.linalg.norm(fast[0]) == pytest.approx(100 * np.linalg.norm(slow[0]), rel=0.01)
 
 
-@slow_on("numpy")
+@pytest.mark.slow
 def test_fine_tuning_on_the_strict_device_trains_to_the_same_numbers(new_trainer, xp):
     found = []
     for library in (np, xp):
@@ -158,6 +157,7 @@ def test_a_cut_fine_tuning_goes_on_to_the_same_bits(world, monkeypatch, cut):
     assert read_log(world / out / "metrics.jsonl") == read_log(world / "whole/metrics.jsonl")
 
 
+@pytest.mark.slow
 def test_fine_tuning_starts_from_a_training_with_frozen_features(world, tmp_path, capsys):
     assert train(world, "frozen") == 0
     assert train(world, "on", "--finetune-from", "fire8", "--init", f"{world}/frozen/best.npz") == 0
@@ -183,6 +183,7 @@ def test_a_fine_tuned_checkpoint_captions_from_pixels_and_scores_as_in_training(
     assert "has a fine-tuned encoder of its own" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_from_the_first_layer_on_pixels_are_read_and_nothing_is_kept(world):
     (world / "all.toml").write_text(TINY.replace("batch_size = 4", "batch_size = 16"))
     assert train(world, "all", "--finetune-from", "conv1", "--config", f"{world}/all.toml") == 0

@@ -15,7 +15,6 @@ from satnp.data.datasets import load_split
 from satnp.encoders import squeezenet
 from satnp.training.presets import PRESETS, new_model
 from satnp.training.trainer import Trainer, read_log
-from tests.conftest import slow_on
 from tests.small_world import write_flickr8k, write_weights
 
 TINY = (
@@ -60,7 +59,8 @@ def test_features_are_kept_and_the_weights_are_left_alone(world):
     assert not np.array_equal(stores[mirrored], stores[mirrored.removesuffix("-mirrored")])
 
 
-@pytest.mark.parametrize("cut", [pytest.param(2, marks=pytest.mark.slow), 3])
+@pytest.mark.slow
+@pytest.mark.parametrize("cut", [2, 3])
 def test_a_cut_training_goes_on_to_the_same_bits(world, monkeypatch, cut):
     train_step, out = Trainer._train_step, f"cut-{cut}"
 
@@ -111,7 +111,7 @@ def test_given_weights_take_the_place_of_the_checkpoints(world, tmp_path, comman
     assert found[0] != found[2]
 
 
-@slow_on("numpy")
+@pytest.mark.slow
 def test_a_decoder_alone_trains_on_every_device(xp, rng, world, tmp_path):
     split, val = (load_split("flickr8k", name, world / "data") for name in ("train", "val"))
     plain, mirrored = rng.random((2, 3, prod(squeezenet.Config().grid), 512)).astype(np.float16)

@@ -76,6 +76,7 @@ def assert_close(found, wanted, limit):
         assert np.linalg.norm(found[name] - y) <= limit * np.linalg.norm(y), name
 
 
+@pytest.mark.slow
 def test_annotations_and_every_gradient_are_the_golden_ones(seeded):
     golden, found = json.loads(GOLDEN.read_text()), ours(*seeded)
     assert found["annotations"].shape == (2, 16, 512) and found.keys() == golden.keys()

@@ -84,7 +84,8 @@ def test_right_solutions_written_otherwise_are_told_nothing(name, tmp_path):
         assert marked.points == wanted.points and not told(marked) and not marked.said
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name == "A4")) for name in NAMES])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
 def test_every_mistake_of_the_table_makes_something_wrong(name):
     for mistake, wrong in marks.predictions(assignment(name), HIDDEN):
         assert wrong, mistake

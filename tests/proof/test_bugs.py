@@ -9,14 +9,11 @@ from satnp.proof import bugs, checks, gradcheck
 WHOLE = [bug for bug in bugs.BUGS if bug.case.startswith("captioners/")]
 
 
-def is_long(bug):
-    """Is the check one of all pairs of paths, or of a captioner along each parameter and not the first of that one?"""
-    first = next(other for other in bugs.BUGS if other.case == bug.case)
-    return "leave_one_out" in bug.case or (bug in WHOLE and bug is not first)
+LONG = [bug for bug in bugs.BUGS if bug in WHOLE or bug.case.startswith("expectations/")]
 
 
 @pytest.mark.parametrize(
-    "bug", [pytest.param(bug, marks=[pytest.mark.slow] * is_long(bug)) for bug in bugs.BUGS], ids=lambda bug: bug.name
+    "bug", [pytest.param(bug, marks=[pytest.mark.slow] * (bug in LONG)) for bug in bugs.BUGS], ids=lambda bug: bug.name
 )
 def test_a_planted_bug_is_caught_and_named(bug):
     result = bugs.check(bug)

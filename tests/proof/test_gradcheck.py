@@ -10,13 +10,10 @@ from satnp.arrays.backend import to_device, to_host, xp_of
 from satnp.errors import InputError
 from satnp.proof import checks, gradcheck
 from satnp.proof.gradcheck import CENTRAL_DIFFERENCE, COMPLEX_STEP, Case, Draws, check_draws, check_gradients, diagnose
-from tests.conftest import slow_on
 
 GRADIENTS = [case for case in checks.cases() if isinstance(case, Case)]
-MEANS = [case for case in GRADIENTS if case.name.startswith("expectations/")]  # of hundreds of passes that others check
-BASELINES = [case for case in MEANS if not case.name.endswith("none") and "reinforce" not in case.name]
+MEANS = [case for case in GRADIENTS if case.name.startswith("expectations/")]
 WHOLE = [case for case in GRADIENTS if case.name.startswith(("captioners/", "encoders/vgg19 from"))]
-TWINS = tuple(f"show_attend_tell {twin}" for twin in ("additive scalar", "general vector", "dot scalar"))
 
 
 @pytest.mark.parametrize("case", [case for case in GRADIENTS if case not in MEANS + WHOLE], ids=lambda case: case.name)
@@ -25,12 +22,8 @@ def test_every_case(case, xp):
     assert result.passed and result.error <= 1e-10, result.findings
 
 
-@slow_on("strict")
-@pytest.mark.parametrize(
-    "case",
-    [pytest.param(case, marks=[pytest.mark.slow] * case.name.endswith(TWINS)) for case in WHOLE],
-    ids=lambda case: case.name,
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("case", WHOLE, ids=lambda case: case.name)
 def test_every_whole_network(case, xp):
     result = check_gradients(case, xp)
     assert result.passed and result.error <= 1e-10, result.findings
@@ -44,7 +37,7 @@ def test_every_whole_network_along_one_direction(case, xp):
 
 @pytest.mark.parametrize(
     "case",
-    [pytest.param(case, marks=[pytest.mark.slow] * (case in BASELINES)) for case in MEANS],
+    [pytest.param(case, marks=[pytest.mark.slow] * ("reinforce none" not in case.name)) for case in MEANS],
     ids=lambda case: case.name,
 )
 def test_every_mean(case):

@@ -30,6 +30,7 @@ def find(rows, estimator, baseline="none", S=2):
     return row
 
 
+@pytest.mark.slow
 def test_every_estimator_has_its_rows(rows):
     assert {row.estimator for row in rows} == {*UNBIASED, "reinforce_coin", "gumbel_st", "soft", "reinforce_whole"}
     assert {row.baseline for row in rows} == {"none", "moving_average", "leave_one_out"}

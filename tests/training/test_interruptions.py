@@ -115,6 +115,7 @@ FILL = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("killed", [False, True], ids=["left alone", "killed"])
 def test_a_second_process_waits_for_the_features_and_computes_what_is_missing(root, tmp_path, monkeypatch, capsys, killed):
     split = load_split("flickr8k", "train", root)

@@ -133,6 +133,7 @@ def test_a_start_after_a_kill_has_a_clean_log(splits, tmp_path):
     assert (tmp_path / "killed/metrics.jsonl").read_text() == whole
 
 
+@pytest.mark.slow
 def test_what_was_logged_after_the_last_checkpoint_is_logged_once(splits, tmp_path):
     class Killed(BaseException):
         pass
@@ -168,6 +169,7 @@ def test_a_diverging_training_says_so_and_leaves_the_last_checkpoint(splits, tmp
     assert not any(np.isnan(record["loss"]) for record in read_log(tmp_path / "metrics.jsonl"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [None, HARD], ids=["soft", "hard"])
 def test_the_strict_device_trains_to_the_same_numbers(splits, tmp_path, config):
     from tests import strict

@@ -199,6 +199,7 @@ print("measured", held("VmHWM") - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the memory that is held now and at most is read from /proc")
 @pytest.mark.parametrize(
     ("kind", "batch_size"),
