@@ -233,10 +233,9 @@ def train(args):
         raise InputError(f"{args.out} holds a training already; add --resume to continue it, or give another --out")
     xp = _device(args)
     model, splits, skipped = _untrained(args, preset, folder)
-    if args.init:
-        _start_from(model, args.init)
+    trained = args.init is not None and _start_from(model, args.init)
     model = model.on(xp)
-    trainer = Trainer(model, recipe, splits["train"], splits["val"], args.out, ranks=args.world)
+    trainer = Trainer(model, recipe, splits["train"], splits["val"], args.out, ranks=args.world, trained=trained)
     if args.resume and last.exists():
         try:
             trainer.resume()
@@ -308,7 +307,8 @@ def _say_skipped(skipped, photos):
 
 
 def _start_from(model, path):
-    """Copy the parameters of checkpoint `path` into the model: all of them, or the encoder's if its captioner is another.
+    """Copy the parameters of checkpoint `path` into the model: all of them -> True, or, if its captioner is another, the
+    encoder's -> False.
 
     Raises InputError if they do not fit.
     """
@@ -335,6 +335,7 @@ def _start_from(model, path):
         model.params.flat[...] = other.params.flat
     else:
         model.params.part("encoder").flat[...] = other.params.part("encoder").flat
+    return whole
 
 
 def caption(args):

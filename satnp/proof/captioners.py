@@ -265,6 +265,8 @@ BUGS = [
         "dh = dh + dz + deferred", "dh = dh + deferred", ADAPTIVE, {"block", "term"}),
     Bug("photo's step forgotten in the shared weights", show_and_tell.photo_backward,
         "W_x=x.T @ dgates, b=dgates.sum(axis=0), ", "", SHOW_AND_TELL, {"block"}),
+    Bug("gradient of the photo's bias lost", show_and_tell.photo_backward,
+        ", b_i=dx.sum(axis=0)", "", SHOW_AND_TELL, {"block"}),
     Bug("state before the first word not sent on to the photo", show_and_tell.photo_backward,
         "lstm_cell_backward(dstate, cell)", "lstm_cell_backward((0 * dstate[0], 0 * dstate[1]), cell)",
         SHOW_AND_TELL, {"block", "zero"}),

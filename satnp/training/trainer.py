@@ -99,11 +99,15 @@ class Photos:
 class Trainer:
     """A training in the folder `out`: last.npz to resume, best.npz to use, metrics.jsonl to plot.
 
-    With several `ranks`, each rank has a Trainer, and all of them take the same steps together.
+    With several `ranks`, each rank has a Trainer, and all of them take the same steps together. `trained`: the captioner was
+    trained before, so its `prepare` is not called.
     """
 
-    def __init__(self, model, recipe, train, val, out, features=None, mirrored=None, val_features=None, ranks=ALONE):
+    def __init__(
+        self, model, recipe, train, val, out, features=None, mirrored=None, val_features=None, ranks=ALONE, trained=False
+    ):
         self.model, self.recipe, self.val, self.val_features = model, recipe, val, val_features
+        self.trained = trained
         self.out, self.ranks = Path(out), ranks
         self.photos = Photos(model, train, recipe, features, mirrored)
         self.captions = [(n, model.vocabulary.encode(c)) for n, captions in enumerate(train.captions) for c in captions]
@@ -133,6 +137,8 @@ class Trainer:
             total=self.steps, initial=self.step, unit="batch", ncols=79, bar_format=BAR
         ) as bar:  # fmt: skip
             self.ranks.once(self._begin)
+            if self.step == 0 and not self.trained:
+                self._prepare()
             while self.step < self.steps and not self.stopped:
                 told, norm, count, N = self._train_step()
                 self.nats, self.words, seen = self.nats + told.nll * N, self.words + count, seen + N
@@ -180,6 +186,19 @@ class Trainer:
         self.watch.before(
             self.model, self.recipe, [ids for _, ids in self.captions], val, [x for x in photos if x is not None]
         )  # fmt: skip
+
+    def _prepare(self):
+        """Call the captioner's `prepare`, if it has one, with the annotations of 256 training photos."""
+        model, rng = self.model, np.random.default_rng([self.recipe.seed, 2])
+        prepare = getattr(CAPTIONERS[model.captioner], "prepare", None)
+        if prepare is None:
+            return
+        rows = rng.permutation(len(self.photos.plain))[:256]
+        parts = np.split(rows, range(self.recipe.batch_size, len(rows), self.recipe.batch_size))
+        annotations = [model.encode(*self.upload(self.photos.batch(part, rng)))[0] for part in parts]
+        prepare(model.params.part("decoder"), model.config, xp_of(self.params.flat).concatenate(annotations))
+        if self.average is not None:
+            self.average[...] = self.params.flat
 
     @property
     def stopped(self):

@@ -203,6 +203,44 @@ def test_show_and_tell_reads_the_photo_once():
     assert captioner.diagnostics(captioner.forward(params, config, batch, Noise())[1].told) == {}
 
 
+def test_show_and_tell_starts_from_a_standardised_photo(rng):
+    captioner, config = CONFIGS["show_and_tell"]
+    params = captioner.init(config, rng)
+    W_i, annotations = params.W_i.copy(), rng.uniform(3, 4, (50, L, config.D)).astype(np.float32)
+    annotations[..., 0] *= 0.1
+    annotations[..., 1] = 2  # a feature that does not vary
+    captioner.prepare(params, config, annotations)
+    v = annotations.mean(axis=1)
+    z = (v - v.mean(axis=0)) / np.maximum(v.std(axis=0), 1e-6)
+    np.testing.assert_allclose(v @ params.W_i + params.b_i, z @ W_i, atol=2e-2)
+    np.testing.assert_array_equal(params.b, [0] * 5 + [1] * 5 + [0] * 10)  # the forget gates
+    changed = params.flat.copy()
+    captioner.prepare(params, config, annotations[[0, 0, 0]])
+    np.testing.assert_array_equal(params.flat, changed)  # photos that are all alike say nothing
+    assert CAPTIONERS["top_down"].prepare is None
+
+
+@pytest.mark.slow
+def test_a_captioner_is_prepared_once(folder, monkeypatch):
+    asked, prepare = [], show_and_tell.prepare
+
+    def count(p, config, annotations):
+        asked.append(annotations.shape)
+        prepare(p, config, annotations)
+
+    monkeypatch.setattr(show_and_tell, "prepare", count)
+    train = f"train --data flickr8k --root {folder / 'data'} --captioner show_and_tell --config {folder / 'tiny.toml'}"
+    assert main(f"{train} --epochs 1 --out {folder / 'run'}".split()) == 0
+    assert len(asked) == 1 and asked[0][0] == len(load_split("flickr8k", "train", folder / "data", 0, None).names)
+    assert main(f"{train} --epochs 1 --out {folder / 'run'} --resume".split()) == 0
+    assert main(f"{train} --epochs 1 --init {folder / 'run/best.npz'} --out {folder / 'more'}".split()) == 0
+    assert len(asked) == 1
+    assert main(f"train --data flickr8k --root {folder / 'data'} --captioner top_down --config {folder / 'tiny.toml'} "
+                f"--epochs 1 --out {folder / 'other'}".split()) == 0
+    assert main(f"{train} --epochs 1 --init {folder / 'other/best.npz'} --out {folder / 'new'}".split()) == 0
+    assert len(asked) == 2  # only the encoder was trained
+
+
 @pytest.mark.parametrize("name", ["show_and_tell", "adaptive", "top_down"])
 def test_a_config_refuses_sizes_and_rates_that_make_no_sense(name):
     Config = CAPTIONERS[name].Config

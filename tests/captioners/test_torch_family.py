@@ -21,7 +21,7 @@ def lstm(gates, c):
 def show_and_tell(w, config, a, words):
     """a (N, L, D), words (T, N, M) -> what the vocabulary layer reads (T, N, K), alphas (T, N, L) or None"""
     zeros = a.new_zeros(N, config.H)
-    h, c = lstm(a.mean(dim=1) @ w["W_i"] @ w["W_x"] + zeros @ w["W_h"] + w["b"], zeros)
+    h, c = lstm((a.mean(dim=1) @ w["W_i"] + w["b_i"]) @ w["W_x"] + zeros @ w["W_h"] + w["b"], zeros)
     out = []
     for x in words:
         h, c = lstm(x @ w["W_x"] + h @ w["W_h"] + w["b"], c)
