@@ -266,10 +266,11 @@ def score(scenes, captions, alphas, grid):
     With alphas None, for a captioner without attention, the pointing scores are left out.
     Raises InputError when there is no scene, or when the numbers of scenes, captions and arrays of alphas differ.
     """
-    given = len(captions) if alphas is None else len(alphas)
-    if not len(scenes) == len(captions) == given > 0:
-        raise InputError(f"{len(scenes)} scenes, {len(captions)} captions and {given} arrays of alphas: "
-                         "pass at least one scene, and one caption and one array of alphas for each")
+    if not len(scenes) == len(captions) > 0:
+        found = f"{len(scenes)} scenes and {len(captions)} captions"
+        raise InputError(f"{found}: pass at least one scene, and one caption for each")
+    if alphas is not None and len(alphas) != len(captions):
+        raise InputError(f"{len(captions)} captions and {len(alphas)} arrays of alphas: pass one array for each caption")
     scores = {
         "true_captions": sum(map(is_true, captions, scenes)) / len(scenes),
         "constant_caption_true": _constant_caption_true(scenes),

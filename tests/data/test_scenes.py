@@ -274,6 +274,10 @@ def test_the_best_constant_caption_is_the_best_of_all_references(splits):
 
 def test_score_without_nouns_or_scenes(scene):
     assert score([scene], [""], [np.ones((1, 64))], (8, 8))["pointing_accuracy"] == 0
-    for arguments in ([], [], []), ([scene], ["a"], []):
-        with pytest.raises(InputError, match="at least one scene"):
+    for arguments, said in (
+        (([], [], []), "0 scenes and 0 captions: pass at least one scene"),
+        (([scene], ["a", "b"], None), "1 scenes and 2 captions: pass at least one scene, and one caption for each"),
+        (([scene], ["a"], []), "1 captions and 0 arrays of alphas: pass one array for each caption"),
+    ):
+        with pytest.raises(InputError, match=said):
             score(*arguments, (8, 8))
