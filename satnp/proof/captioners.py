@@ -266,7 +266,7 @@ BUGS = [
     Bug("photo's step forgotten in the shared weights", show_and_tell.photo_backward,
         "W_x=x.T @ dgates, b=dgates.sum(axis=0), ", "", SHOW_AND_TELL, {"block"}),
     Bug("gradient of the photo's bias lost", show_and_tell.photo_backward,
-        ", b_i=dx.sum(axis=0)", "", SHOW_AND_TELL, {"block"}),
+        ", b_i=dx.sum(axis=0)", "", SHOW_AND_TELL, {"zero"}),
     Bug("state before the first word not sent on to the photo", show_and_tell.photo_backward,
         "lstm_cell_backward(dstate, cell)", "lstm_cell_backward((0 * dstate[0], 0 * dstate[1]), cell)",
         SHOW_AND_TELL, {"block", "zero"}),
