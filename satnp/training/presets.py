@@ -67,9 +67,10 @@ HARD = {
 HARD |= {kind: HARD["flickr8k"] for kind in PRESETS if kind not in HARD}
 
 # What other captioners do differently on scenes: (config, recipe). With 128 units the second LSTM of Top-Down remembers an
-# object for several words, and attention is a word ahead; with 24 it attends to the object when it says the noun.
+# object for several words, and attention is a word ahead; with 24 it attends to the object when it says the noun. Show and
+# Tell has one vector for the whole photo: it needs more units and epochs, and learns its training scenes by heart.
 SCENES = {
-    "show_and_tell": ({"H": 256}, {"epochs": 8}),
+    "show_and_tell": ({"M": 256, "H": 256, "dropout": 0.3}, {"epochs": 8, "averaging": 0.999}),
     "top_down": ({"H": 24}, {}),
 }  # fmt: skip
 
