@@ -186,6 +186,7 @@ def test_a_training_starts_from_another_ones_parameters(world, hard, tmp_path, c
     assert "has other sizes than this training" in said(capsys)[1] and not (folder / "wide/last.npz").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decoding", CHOICES["decoding"])
 def test_hard_attention_captions_and_is_scored_by_each_decoding(world, hard, capsys, tmp_path, decoding):
     _, root = world

@@ -208,7 +208,7 @@ def assert_same_run(t, log, whole):
             assert found[name] == x if isinstance(x, str) else found[name] == pytest.approx(x, rel=1e-9, abs=2e-6), name
 
 
-@pytest.mark.parametrize(("size", "config"), [(2, "soft"), (4, "hard")])
+@pytest.mark.parametrize(("size", "config"), [(2, "soft"), pytest.param(4, "hard", marks=pytest.mark.slow)])
 def test_many_ranks_give_the_run_of_one_and_rank_0_alone_writes(splits, whole, tmp_path, size, config):
     def run(ranks):
         t = trainer(splits, tmp_path / str(ranks.rank), ranks, config)

@@ -76,6 +76,7 @@ def good(world):
     return world / "run"
 
 
+@pytest.mark.slow
 def test_a_training_leaves_bad_photos_and_their_captions_out(world, good, tmp_path, capsys):
     assert train(world, "bad", tmp_path / "a") == 2
     assert f"{BAD['train'][0]} cannot be read as a photo (it is not an image)" in capsys.readouterr().err

@@ -107,6 +107,7 @@ def test_gradients_from_a_layer_on_are_those_of_the_whole_encoder(xp, rng, layer
     assert all(to_host(g).any() for _, g in part.since(layer).items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("optimiser", "layer"), [("sgd", "fire9"), ("rmsprop", "fire9"), ("adam", "fire9"), ("sgd", "conv1")]
 )

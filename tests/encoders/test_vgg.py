@@ -93,6 +93,7 @@ def test_in_float32_the_annotations_are_as_near_as_its_digits_allow(seeded):
     assert_close({"annotations": found}, {"annotations": wanted}, 1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_both_forms_of_pth_give_the_weights_and_the_classifier_is_left_where_it_is(seeded, tmp_path, form):
     params, _, _ = seeded

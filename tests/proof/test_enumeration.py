@@ -94,8 +94,8 @@ def test_1_the_sum_over_paths_is_the_gradient_of_the_bound(seed):
     assert distance(paths.p @ each, exact_gradient(world)) <= 1e-12
 
 
-@pytest.mark.parametrize("f_att", ["additive", "general"])
-@pytest.mark.parametrize("gate", ["scalar", "vector"])
+@pytest.mark.parametrize("f_att", ["additive", pytest.param("general", marks=slow)])
+@pytest.mark.parametrize("gate", ["scalar", pytest.param("vector", marks=slow)])
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_2_the_mean_of_the_estimator_is_the_exact_gradient(estimator, f_att, gate):
     world = small_world(1, estimator=estimator, f_att=f_att, gate=gate)

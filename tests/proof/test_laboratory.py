@@ -17,12 +17,9 @@ UNBIASED = "reinforce", "reward_to_go", "local_expectation"
 FIGURES = "variance.png", "curves.png", "soft_and_hard.png", "nwgm.png"
 
 
-@pytest.fixture(scope="module", params=[(200, 100), pytest.param(laboratory.DRAWS, marks=pytest.mark.slow)], ids=str)
-def rows(request):
-    """The table from a tenth of the draws, and from all of them (mark slow)."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(laboratory, "DRAWS", request.param)
-        return laboratory.table()
+@pytest.fixture(scope="module")
+def rows():
+    return laboratory.table()
 
 
 def find(rows, estimator, baseline="none", S=2):
@@ -40,6 +37,7 @@ def test_every_estimator_has_its_rows(rows):
         assert (row.bias_ci is None) == (row.bias_kind == "exact") == (row.estimator != "gumbel_st")
 
 
+@pytest.mark.slow
 def test_bias_is_where_it_should_be(rows):
     for row in rows:
         if row.estimator in UNBIASED:
@@ -49,6 +47,7 @@ def test_bias_is_where_it_should_be(rows):
     assert find(rows, "soft", S=1).variance == 0
 
 
+@pytest.mark.slow
 def test_variance_falls_with_S_and_with_a_baseline(rows):
     for estimator in (*UNBIASED, "gumbel_st"):
         assert find(rows, estimator, S=32).variance == pytest.approx(find(rows, estimator, S=1).variance / 32, rel=1e-9)
@@ -61,7 +60,6 @@ def test_variance_falls_with_S_and_with_a_baseline(rows):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rows", [laboratory.DRAWS], indirect=True)
 def test_the_sampled_bias_has_an_honest_interval(rows, monkeypatch):
     row = find(rows, "gumbel_st")
     low, high = row.bias_ci
@@ -78,6 +76,7 @@ def test_the_error_of_a_mean_falls_as_one_over_the_root_of_S():
     assert laboratory.convergence() == pytest.approx(-0.5, abs=0.05)
 
 
+@pytest.mark.slow
 def test_the_report_fits_a_terminal(rows):
     lines = list(laboratory.report(rows))
     assert len(lines) == 1 + 3 * 4 + 3 + 3 and max(map(len, lines)) <= 80

@@ -53,6 +53,7 @@ def test_a_training_that_looks_at_its_photos_warns_of_nothing(splits, tmp_path, 
     assert len(t.watch.norms) > 15 and t.watch.up == set()
 
 
+@pytest.mark.slow
 def test_warnings_change_no_bit_of_a_training(splits, tmp_path, capsys, monkeypatch):
     watched = trainer(splits, tmp_path / "watched", epochs=2, log_every=1)
     assert watched.run()
