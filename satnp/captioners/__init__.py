@@ -1,10 +1,13 @@
 """Captioners: from annotations to words. One file for each paper; all have the interface in captioners/contract.py."""
 
-from satnp.captioners import adaptive, show_and_tell, show_attend_tell, top_down
+from satnp.captioners import adaptive, glstm, lrcn, neuraltalk, show_and_tell, show_attend_tell, top_down
 
 CAPTIONERS = {
     "show_attend_tell": show_attend_tell,
     "show_and_tell": show_and_tell.captioner,
+    "neuraltalk": neuraltalk.captioner,
+    "lrcn": lrcn.captioner,
+    "glstm": glstm.captioner,
     "adaptive": adaptive.captioner,
     "top_down": top_down.captioner,
 }

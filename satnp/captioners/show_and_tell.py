@@ -5,9 +5,8 @@
     c_t = f_t * c_{t-1} + i_t * g_t,    h_t = o_t * tanh(c_t)     eqs. 4-8
     p(y_t) = softmax(h_t W_p + b_p)                               eq. 9
 
-The mean annotations of different photos are nearly the same: on rendered scenes, their mean is three times their standard
-deviation. From random weights the LSTM learns the language and ignores the photo for thousands of steps. `prepare` therefore
-standardises v over training photos, and lets the LSTM keep what it has read.
+`prepare` standardises v over training photos and lets the LSTM keep what it has read: without both, it ignores the photo for
+thousands of steps (tests/benchmarks/results/family_scenes.md).
 
 Differs: the paper has h = o * c, no b_i, and v is the output of a fully connected layer of the encoder.
 """
@@ -17,6 +16,7 @@ from typing import NamedTuple
 
 from satnp.arrays.backend import xp_of
 from satnp.captioners.config import Validated
+from satnp.captioners.initialise import standardise
 from satnp.captioners.recurrent import Recurrent
 from satnp.layers import lstm_cell_backward, lstm_cell_forward, mean_annotation_backward, mean_annotation_forward
 
@@ -54,17 +54,10 @@ def shapes(config):
 
 
 def prepare(p, config, annotations):
-    """Change the initial W_i and b_i such that v is standardised before it is multiplied by W_i: each of the D features gets
-    mean 0 and standard deviation 1 over the photos of `annotations` (N, L, D). Set the bias of the forget gates to 1.
-
-    Sources: data-dependent initialisation (Salimans and Kingma 2016, section 3); Jozefowicz et al. 2015 for the forget gate.
-    """
+    """Standardise v over the photos of `annotations` (N, L, D), and set the bias of the forget gates to 1 (Jozefowicz et al.
+    2015)."""
+    standardise(p.W_i, p.b_i, mean_annotation_forward(annotations)[0])
     p.b[config.H : 2 * config.H] = 1
-    v, _ = mean_annotation_forward(annotations)
-    spread = v.std(axis=0)
-    if spread.any():  # else all photos are alike
-        p.W_i /= xp_of(v).maximum(spread, 1e-3 * spread.max())[:, None]
-        p.b_i[...] = -(v.mean(axis=0) @ p.W_i)
 
 
 def photo_forward(p, config, annotations):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from satnp.arrays.backend import xp_of
-from satnp.captioners import CAPTIONERS, adaptive, f_att, recurrent, show_and_tell, top_down
+from satnp.captioners import CAPTIONERS, adaptive, f_att, glstm, lrcn, neuraltalk, recurrent, show_and_tell, top_down
 from satnp.captioners import show_attend_tell as sat
 from satnp.captioners.contract import Batch
 from satnp.encoders import small
@@ -192,6 +192,7 @@ SECOND_OPINION = ("models/small + show_attend_tell direction",)
 CAPTIONER = "captioners/show_attend_tell additive scalar"
 HARD = "captioners/show_attend_tell hard additive scalar reinforce moving_average"
 TOP_DOWN, ADAPTIVE, SHOW_AND_TELL = "captioners/top_down", "captioners/adaptive", "captioners/show_and_tell"
+NEURALTALK, LRCN, GLSTM = "captioners/neuraltalk", "captioners/lrcn", "captioners/glstm"
 REINFORCE = "captioners/show_attend_tell hard additive scalar reinforce none none"  # no other gradient reaches f_att
 
 BUGS = [
@@ -270,6 +271,26 @@ BUGS = [
     Bug("state before the first word not sent on to the photo", show_and_tell.photo_backward,
         "lstm_cell_backward(dstate, cell)", "lstm_cell_backward((0 * dstate[0], 0 * dstate[1]), cell)",
         SHOW_AND_TELL, {"block", "zero"}),
+    Bug("photo's gradient of every step, though it is read once", neuraltalk.cell_backward,
+        "dimage + dsum if config.each_step else dsum", "dimage + dsum", NEURALTALK, {"mask", "term"}),
+    Bug("photo's gradient of one step, though it is read at each", neuraltalk.cell_backward,
+        "dimage + dsum if config.each_step else dsum", "dsum", f"{NEURALTALK} each step", {"term"}),
+    Bug("ReLU forgotten on the way back", neuraltalk.cell_backward,
+        "relu_backward(dh_out + dh, step.relu)", "dh_out + dh", NEURALTALK, {"mask", "term"}),
+    Bug("h's gradient from the step after lost", neuraltalk.cell_backward,
+        "dh_out + dh, ", "dh_out, ", NEURALTALK, {"block", "term"}),
+    Bug("photo's gates of the first step only, in LRCN", lrcn.cell_backward,
+        "deferred.sum(gates=dgates2)", "deferred.sums['gates'] = dgates2", LRCN, {"term"}),
+    Bug("h1's gradient from LRCN's second LSTM lost", lrcn.cell_backward,
+        "dh1 + dhh[:, :H]", "dh1", LRCN, {"zero"}),
+    Bug("h2 not carried to the step before", lrcn.cell_backward,
+        "(dh1, dc1, dhh[:, H:], dc2)", "(dh1, dc1, 0 * dhh[:, H:], dc2)", LRCN, {"block", "term"}),
+    Bug("guidance of one step only", glstm.cell_backward,
+        "deferred.sum(gates=dgates)", "deferred.sums['gates'] = dgates", GLSTM, {"term"}),
+    Bug("annotations' gradient from the guidance lost", glstm.photo_backward,
+        "dannotations + mean_annotation_backward(dgates @ p.W_q.T, cache.mean)", "dannotations", GLSTM, {"term"}),
+    Bug("annotations' gradient from the first step lost", glstm.photo_backward,
+        "dannotations + mean", "0 * dannotations + mean", GLSTM, {"term"}),
     Bug("embedding's gradient through the word gates lost", recurrent._words_backward,
         "return dword @ p.W_x.T", "return 0 * dword @ p.W_x.T", SHOW_AND_TELL, {"zero"}),
 ]  # fmt: skip

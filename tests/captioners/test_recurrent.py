@@ -8,7 +8,7 @@ import pytest
 from satnp import load
 from satnp.arrays.backend import to_device, to_host
 from satnp.arrays.parameters import Parameters
-from satnp.captioners import CAPTIONERS, adaptive, show_and_tell, show_attend_tell, top_down
+from satnp.captioners import CAPTIONERS, adaptive, glstm, lrcn, neuraltalk, show_and_tell, show_attend_tell, top_down
 from satnp.captioners.contract import Batch
 from satnp.captioners.recurrent import Noise, Recurrent
 from satnp.cli import _start_from, main
@@ -23,7 +23,12 @@ from tests import strict
 from tests.captioners import soft_attention, toy
 from tests.small_world import write_flickr8k
 
-MODULES = {"show_and_tell": show_and_tell, "adaptive": adaptive, "top_down": top_down, "toy": toy, "soft": soft_attention}
+FAMILY = {
+    "show_and_tell": show_and_tell, "neuraltalk": neuraltalk, "lrcn": lrcn, "glstm": glstm, "adaptive": adaptive,
+    "top_down": top_down,
+}  # fmt: skip
+MODULES = FAMILY | {"toy": toy, "soft": soft_attention}
+ATTEND = "adaptive", "top_down"
 CONFIGS = {f"{name} {option}".strip(): (m.captioner, c) for name, m in MODULES.items() for option, c in m.CHECKS.items()}
 N, T, L = 3, 4, 6
 
@@ -203,6 +208,57 @@ def test_show_and_tell_reads_the_photo_once():
     assert captioner.diagnostics(captioner.forward(params, config, batch, Noise())[1].told) == {}
 
 
+def steps_that_see_the_photo(name, forget):
+    """For each step: does out[0] depend on the photo, if the parameters `forget` are 0?"""
+    captioner, config = CONFIGS[name]
+    params, batch, _ = world(captioner, config)
+    for parameter in forget:
+        params[parameter][...] = 0
+    found = []
+    for annotations in (batch.annotations, batch.annotations + 1):
+        photo, state, _ = captioner.pairs.photo_forward(params, config, annotations)
+        found.append([])
+        for _ in range(T):
+            word = np.zeros((N, params.b.size))
+            out, state, _, _ = captioner.pairs.cell_forward(params, config, photo, word, state)
+            found[-1].append(out[0])
+    return [bool(np.abs(a - b).max() > 1e-9) for a, b in zip(*found, strict=True)]
+
+
+def test_neuraltalk_reads_the_photo_once_or_at_each_step():
+    assert steps_that_see_the_photo("neuraltalk", ["W_h"]) == [True, False, False, False]
+    assert steps_that_see_the_photo("neuraltalk each step", ["W_h"]) == [True] * 4
+
+
+@pytest.mark.parametrize(("name", "weights"), [("lrcn", "U_v"), ("glstm", "W_q")])
+def test_the_second_lstm_of_lrcn_and_the_gates_of_glstm_read_the_photo_at_each_step(name, weights):
+    assert steps_that_see_the_photo(name, ["W_h"]) == [True] * 4
+    captioner, config = CONFIGS[name]
+    params, batch, noise = world(captioner, config)
+    each = []
+    for t in range(T):
+        mask = batch.mask * (np.arange(T) == t)
+        _, found = gradients(captioner, params, config, batch._replace(mask=mask, weights=mask / N), noise)
+        each.append(found[weights])
+    assert all(np.abs(g).max() > 1e-3 for g in each)
+    _, found = gradients(captioner, params, config, batch, noise)
+    np.testing.assert_allclose(sum(each), found[weights], rtol=1e-10, atol=1e-13)
+
+
+def test_lrcn_reads_the_photo_with_its_second_lstm_only():
+    assert steps_that_see_the_photo("lrcn", ["U_v"]) == [False] * 4
+
+
+@pytest.mark.parametrize("name", ["neuraltalk", "lrcn", "glstm"])
+def test_the_photo_is_standardised_before_the_first_step(name, rng):
+    captioner, config = CONFIGS[name]
+    W, b = {"neuraltalk": ("W_i", "b_i"), "lrcn": ("U_v", "b_2"), "glstm": ("W_q", "b_q")}[name]
+    params, annotations = captioner.init(config, rng), rng.uniform(3, 4, (50, L, config.D))
+    before, v = params[W].astype(float), annotations.mean(axis=1)
+    captioner.prepare(params, config, annotations)
+    np.testing.assert_allclose(v @ params[W] + params[b], (v - v.mean(axis=0)) / v.std(axis=0) @ before, atol=1e-4)
+
+
 def test_show_and_tell_starts_from_a_standardised_photo(rng):
     captioner, config = CONFIGS["show_and_tell"]
     params = captioner.init(config, rng)
@@ -241,7 +297,7 @@ def test_a_captioner_is_prepared_once(folder, monkeypatch):
     assert len(asked) == 2  # only the encoder was trained
 
 
-@pytest.mark.parametrize("name", ["show_and_tell", "adaptive", "top_down"])
+@pytest.mark.parametrize("name", FAMILY)
 def test_a_config_refuses_sizes_and_rates_that_make_no_sense(name):
     Config = CAPTIONERS[name].Config
     for wrong, said in (({"H": 0}, "H is 0; choose 1 to"), ({"dropout": 1.0}, "dropout is 1.0; choose a rate")):
@@ -273,7 +329,7 @@ def folder(encoders, tmp_path, monkeypatch):
     return tmp_path
 
 
-NAMES = ["toy", *(pytest.param(name, marks=pytest.mark.slow) for name in ("show_and_tell", "adaptive", "top_down"))]
+NAMES = ["toy", *(pytest.param(name, marks=pytest.mark.slow) for name in FAMILY)]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -283,7 +339,7 @@ def test_a_captioner_is_trained_resumed_decoded_evaluated_and_drawn_by_its_name(
     train = f"train {data} --captioner {name} --config {folder / 'tiny.toml'} --out {folder / 'run'}".split()
     assert main(train) == 0
     assert (folder / "run/curves.png").is_file()
-    assert (folder / "run/diagnostics.png").is_file() == (name in ("adaptive", "top_down"))
+    assert (folder / "run/diagnostics.png").is_file() == (name in ATTEND)
     assert main([*train, "--resume"]) == 0
     other = "toy" if name != "toy" else "top_down"
     capsys.readouterr()
@@ -293,7 +349,7 @@ def test_a_captioner_is_trained_resumed_decoded_evaluated_and_drawn_by_its_name(
     files = f"--figures {folder / 'figures'} --json {folder / 'c.json'}"
     assert main(f"caption {checkpoint} {photos[0]} {photos[1]} --beam 3 {files}".split()) == 0
     rows = json.loads((folder / "c.json").read_text())
-    assert all((row["alpha"] is None) == (name in ("toy", "show_and_tell")) for row in rows) and len(rows) == 2
+    assert all((row["alpha"] is None) == (name not in ATTEND) for row in rows) and len(rows) == 2
     assert {p.name for p in (folder / "figures").iterdir()} == {f"{p.stem}.png" for p in photos}
     assert main(f"evaluate {checkpoint} {data} --split test --json {folder / 's.json'}".split()) == 0
     assert "CIDEr" in json.loads((folder / "s.json").read_text())

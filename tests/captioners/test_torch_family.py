@@ -29,6 +29,34 @@ def show_and_tell(w, config, a, words):
     return torch.stack(out), None
 
 
+def neuraltalk(w, config, a, words):
+    h, out, image = a.new_zeros(N, config.H), [], a.mean(dim=1) @ w["W_i"] + w["b_i"]
+    for t, x in enumerate(words):
+        h = (x @ w["W_x"] + h @ w["W_h"] + w["b"] + (image if t == 0 or config.each_step else 0)).relu()
+        out.append(h)
+    return torch.stack(out), None
+
+
+def lrcn(w, config, a, words):
+    h1 = c1 = h2 = c2 = a.new_zeros(N, config.H)
+    v, out, W2 = a.mean(dim=1), [], torch.cat([w[n] for n in ("U_h1", "U_v", "U_h2")])
+    for x in words:
+        h1, c1 = lstm(x @ w["W_x"] + h1 @ w["W_h"] + w["b"], c1)
+        h2, c2 = lstm(torch.cat([h1, v, h2], dim=1) @ W2 + w["b_2"], c2)
+        out.append(h2)
+    return torch.stack(out), None
+
+
+def glstm(w, config, a, words):
+    v, zeros = a.mean(dim=1), a.new_zeros(N, config.H)
+    h, c = lstm((v @ w["W_i"] + w["b_i"]) @ w["W_x"] + w["b"], zeros)
+    out = []
+    for x in words:
+        h, c = lstm(torch.cat([x, h, v], dim=1) @ torch.cat([w["W_x"], w["W_h"], w["W_q"]]) + w["b"] + w["b_q"], c)
+        out.append(h)
+    return torch.stack(out), None
+
+
 def top_down(w, config, a, words):
     h1 = c1 = h2 = c2 = a.new_zeros(N, config.H)
     v, out, alphas = a.mean(dim=1), [], []
@@ -61,7 +89,10 @@ def adaptive(w, config, a, words):
     return torch.stack(out), torch.stack(alphas)
 
 
-MODELS = {"show_and_tell": show_and_tell, "top_down": top_down, "adaptive": adaptive}
+MODELS = {
+    "show_and_tell": show_and_tell, "neuraltalk": neuraltalk, "lrcn": lrcn, "glstm": glstm, "top_down": top_down,
+    "adaptive": adaptive,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("given", [False, True], ids=["", "own words"])
