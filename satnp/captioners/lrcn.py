@@ -1,6 +1,6 @@
-"""LRCN (Donahue et al. 2015), factored, with two layers: an LSTM for the words, and one that also reads the photo.
+"""LRCN-2f (Donahue et al. 2015), factored, with two layers: an LSTM for the words, and one that also reads the photo.
 
-    h1_t = LSTM1(E[y_{t-1}])                                     section 4.2, the variant LRCN-2f
+    h1_t = LSTM1(E[y_{t-1}])
     h2_t = LSTM2([h1_t ; v]),    v = mean_i a_i                  the photo at every step
     p(y_t) = softmax(h2_t W_p + b_p)
 
