@@ -14,7 +14,7 @@ from satnp.captioners import show_and_tell
 from satnp.captioners.config import Validated
 from satnp.captioners.initialise import standardise
 from satnp.captioners.recurrent import Recurrent
-from satnp.layers import lstm_cell_forward, mean_annotation_backward
+from satnp.layers import mean_annotation_backward
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,11 @@ class Config(Validated):
     D: int = 512
     M: int = 512
     H: int = 512
+    tanh: bool = True     # h = o * tanh(c); False: h = o * c
     dropout: float = 0.5  # of E[y_{t-1}] and of h_t on its way to the vocabulary layer
 
 
-CHECKS = {"": Config(V=9, D=4, M=3, H=5, dropout=0.4), "bare": Config(V=8, D=3, M=5, H=4, dropout=0.0)}
+CHECKS = {"": Config(V=9, D=4, M=3, H=5, dropout=0.4), "bare": Config(V=8, D=3, M=5, H=4, tanh=False, dropout=0.0)}
 
 
 class Photo(NamedTuple):
@@ -61,7 +62,7 @@ def photo_backward(p, config, dstate, deferred, cache, frozen):
 def cell_forward(p, config, photo, word, state):
     """word (N, 4H), state (h (N, H), c (N, H)) -> out (h,), state, None, cache"""
     h_prev, c = state
-    (h, c), cell = lstm_cell_forward(h_prev @ p.W_h + photo.gates, c, word)
+    (h, c), cell = show_and_tell.lstm_forward(config, h_prev @ p.W_h + photo.gates, c, word)
     return (h,), (h, c), None, show_and_tell.Step(h_prev, cell)
 
 

@@ -2,13 +2,13 @@
 
     v = mean_i a_i,    h_0, c_0 = LSTM(v W_i + b_i)               once, from a state of zeros; its output is not used
     (i, f, o, g)_t = (sigmoid, sigmoid, sigmoid, tanh)(E[y_{t-1}] W_x + h_{t-1} W_h + b)
-    c_t = f_t * c_{t-1} + i_t * g_t,    h_t = o_t * tanh(c_t)     eqs. 4-8
+    c_t = f_t * c_{t-1} + i_t * g_t,    h_t = o_t * tanh(c_t)     eqs. 4-8; without `tanh`, h_t = o_t * c_t as in the paper
     p(y_t) = softmax(h_t W_p + b_p)                               eq. 9
 
 `prepare` standardises v over training photos and lets the LSTM keep what it has read: without both, it ignores the photo for
 thousands of steps (tests/benchmarks/results/family_scenes.md).
 
-Differs: the paper has h = o * c, no b_i, and v is the output of a fully connected layer of the encoder.
+Differs: the paper has no b_i, and v is the output of a fully connected layer of the encoder.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,14 @@ from satnp.arrays.backend import xp_of
 from satnp.captioners.config import Validated
 from satnp.captioners.initialise import standardise
 from satnp.captioners.recurrent import Recurrent
-from satnp.layers import lstm_cell_backward, lstm_cell_forward, mean_annotation_backward, mean_annotation_forward
+from satnp.layers import (
+    lstm_cell_backward,
+    lstm_cell_forward,
+    lstm_cell_without_tanh_backward,
+    lstm_cell_without_tanh_forward,
+    mean_annotation_backward,
+    mean_annotation_forward,
+)
 
 
 @dataclass(frozen=True)
@@ -27,10 +34,11 @@ class Config(Validated):
     D: int = 512
     M: int = 512
     H: int = 512
+    tanh: bool = True     # h = o * tanh(c); False: the paper's h = o * c
     dropout: float = 0.5  # of E[y_{t-1}] and of h_t on its way to the vocabulary layer
 
 
-CHECKS = {"": Config(V=9, D=4, M=3, H=5, dropout=0.4), "bare": Config(V=8, D=3, M=5, H=4, dropout=0.0)}
+CHECKS = {"": Config(V=9, D=4, M=3, H=5, dropout=0.4), "bare": Config(V=8, D=3, M=5, H=4, tanh=False, dropout=0.0)}
 
 
 class PhotoCache(NamedTuple):
@@ -60,19 +68,28 @@ def prepare(p, config, annotations):
     p.b[config.H : 2 * config.H] = 1
 
 
+def lstm_forward(config, gates, c_prev, more=None):
+    """The cell with or without tanh: layers.lstm_cell_forward, layers.lstm_cell_without_tanh_forward"""
+    return (lstm_cell_forward if config.tanh else lstm_cell_without_tanh_forward)(gates, c_prev, more)
+
+
+def lstm_backward(config, dout, cache):
+    return (lstm_cell_backward if config.tanh else lstm_cell_without_tanh_backward)(dout, cache)
+
+
 def photo_forward(p, config, annotations):
     """h_0, c_0 = LSTM(v W_i + b_i): annotations (N, L, D) -> photo (), state (h_0 (N, H), c_0 (N, H)), cache"""
     v, mean = mean_annotation_forward(annotations)
     x = v @ p.W_i + p.b_i
     zeros = xp_of(v).zeros((len(v), config.H), dtype=v.dtype)
-    state, cell = lstm_cell_forward(x @ p.W_x + p.b, zeros)
+    state, cell = lstm_forward(config, x @ p.W_x + p.b, zeros)
     return (), state, PhotoCache(mean, v, x, cell)
 
 
 def photo_backward(p, config, dstate, deferred, cache, frozen):
     """dstate (dh_0 (N, H), dc_0 (N, H)) -> dannotations (N, L, D), None if frozen"""
     mean, v, x, cell = cache
-    dgates, _ = lstm_cell_backward(dstate, cell)
+    dgates, _ = lstm_backward(config, dstate, cell)
     dx = dgates @ p.W_x.T
     deferred.g.add(W_x=x.T @ dgates, b=dgates.sum(axis=0), W_i=v.T @ dx, b_i=dx.sum(axis=0))
     return None if frozen else mean_annotation_backward(dx @ p.W_i.T, mean)
@@ -81,14 +98,14 @@ def photo_backward(p, config, dstate, deferred, cache, frozen):
 def cell_forward(p, config, photo, word, state):
     """word (N, 4H), state (h (N, H), c (N, H)) -> out (h,), state, None, cache"""
     h_prev, c = state
-    (h, c), cell = lstm_cell_forward(h_prev @ p.W_h, c, word)
+    (h, c), cell = lstm_forward(config, h_prev @ p.W_h, c, word)
     return (h,), (h, c), None, Step(h_prev, cell)
 
 
 def cell_backward(p, config, dout, dstate, dalpha, step, deferred):
     """dout (dh (N, H),), dstate (dh (N, H), dc (N, H)) -> dword (N, 4H), dstate"""
     (dh_out,), (dh, dc) = dout, dstate
-    dgates, dc = lstm_cell_backward((dh_out + dh, dc), step.cell)
+    dgates, dc = lstm_backward(config, (dh_out + dh, dc), step.cell)
     dh = deferred.product(dgates, step.h_prev, "W_h")
     return dgates, (dh, dc)
 

@@ -269,7 +269,7 @@ BUGS = [
     Bug("gradient of the photo's bias lost", show_and_tell.photo_backward,
         ", b_i=dx.sum(axis=0)", "", SHOW_AND_TELL, {"zero"}),
     Bug("state before the first word not sent on to the photo", show_and_tell.photo_backward,
-        "lstm_cell_backward(dstate, cell)", "lstm_cell_backward((0 * dstate[0], 0 * dstate[1]), cell)",
+        "lstm_backward(config, dstate, cell)", "lstm_backward(config, (0 * dstate[0], 0 * dstate[1]), cell)",
         SHOW_AND_TELL, {"block", "zero"}),
     Bug("photo's gradient of every step, though it is read once", neuraltalk.cell_backward,
         "dimage + dsum if config.each_step else dsum", "dimage + dsum", NEURALTALK, {"mask", "term"}),

@@ -10,7 +10,7 @@ import numpy as np
 
 from satnp import layers
 from satnp.arrays import kernels
-from satnp.layers import activations, conv, initial_state, lstm, penalty
+from satnp.layers import activations, conv, initial_state, lstm, lstm_without_tanh, penalty
 from satnp.proof.cases import inputs
 from satnp.proof.gradcheck import Case
 from satnp.proof.planting import Bug
@@ -63,6 +63,7 @@ CASES = [
     _layer("average_pool K=2 stride=2", (), {"K": 2, "stride": 2}, x=(2, 7, 6, 3)),
     _layer("average_pool K=3 stride=2", (), {"K": 3, "stride": 2}, x=(2, 7, 6, 3)),
     _layer("lstm_cell", gates=(3, 20), c_prev=(3, 5)),
+    _layer("lstm_cell_without_tanh", gates=(3, 20), c_prev=(3, 5)),
     _layer("additive_scores", keys=(2, 5, 4), query=(2, 4), v=(4,), c=(1,)),
     _layer("dot_scores", keys=(2, 5, 4), query=(2, 4)),
     _layer("context", alpha=(2, 5), annotations=(2, 5, 4)),
@@ -135,6 +136,10 @@ BUGS = [
         "dout / K**2", "dout", "layers/average_pool K=2 stride=2", {"factor"}),
     Bug("i and g swapped", layers.lstm_cell_backward,
         "(di, df, do, dg, None)", "(dg, df, do, di, None)", "layers/lstm_cell", {"block"}),
+    Bug("memory's gradient from h = o * c lost", lstm_without_tanh._cell_gradient,
+        "dc = dc + dh * o", "dc = dc + 0 * dh", "layers/lstm_cell_without_tanh", {"block", "term"}),
+    Bug("memory before in place of c in the output gate's gradient", lstm_without_tanh._cell_gradient,
+        "do = dh * (f * c_prev + i * g)", "do = dh * c_prev", "layers/lstm_cell_without_tanh", {"block"}),
     Bug("cell's own gradient lost", lstm._cell_gradient,
         "dc = dc + dh * o", "dc = dh * o", "layers/lstm_cell", {"block", "term"}),
     Bug("tanh' taken at tanh(c) once more", lstm._cell_gradient,

@@ -12,19 +12,19 @@ F = torch.nn.functional
 N, T, L = 3, 4, 6
 
 
-def lstm(gates, c):
+def lstm(gates, c, tanh=True):
     i, f, o, g = gates.chunk(4, dim=1)
     c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-    return o.sigmoid() * c.tanh(), c
+    return o.sigmoid() * (c.tanh() if tanh else c), c
 
 
 def show_and_tell(w, config, a, words):
     """a (N, L, D), words (T, N, M) -> what the vocabulary layer reads (T, N, K), alphas (T, N, L) or None"""
     zeros = a.new_zeros(N, config.H)
-    h, c = lstm((a.mean(dim=1) @ w["W_i"] + w["b_i"]) @ w["W_x"] + zeros @ w["W_h"] + w["b"], zeros)
+    h, c = lstm((a.mean(dim=1) @ w["W_i"] + w["b_i"]) @ w["W_x"] + zeros @ w["W_h"] + w["b"], zeros, config.tanh)
     out = []
     for x in words:
-        h, c = lstm(x @ w["W_x"] + h @ w["W_h"] + w["b"], c)
+        h, c = lstm(x @ w["W_x"] + h @ w["W_h"] + w["b"], c, config.tanh)
         out.append(h)
     return torch.stack(out), None
 
@@ -49,10 +49,11 @@ def lrcn(w, config, a, words):
 
 def glstm(w, config, a, words):
     v, zeros = a.mean(dim=1), a.new_zeros(N, config.H)
-    h, c = lstm((v @ w["W_i"] + w["b_i"]) @ w["W_x"] + w["b"], zeros)
+    h, c = lstm((v @ w["W_i"] + w["b_i"]) @ w["W_x"] + w["b"], zeros, config.tanh)
     out = []
     for x in words:
-        h, c = lstm(torch.cat([x, h, v], dim=1) @ torch.cat([w["W_x"], w["W_h"], w["W_q"]]) + w["b"] + w["b_q"], c)
+        gates = torch.cat([x, h, v], dim=1) @ torch.cat([w["W_x"], w["W_h"], w["W_q"]]) + w["b"] + w["b_q"]
+        h, c = lstm(gates, c, config.tanh)
         out.append(h)
     return torch.stack(out), None
 
