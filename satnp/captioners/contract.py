@@ -18,8 +18,10 @@ such as recurrent.Recurrent, with
                                               continues caption parents[r] of State with words[r]; parents and words (R,)
                                               are host arrays, ordered by photo. look: the weights of the locations,
                                               None for a captioner without attention
-    prepare(params, config, annotations)      optional, or None: changes initial parameters in place. The trainer calls it
-                                              once, before the first step, with annotations of training photos
+    prepare(params, config, annotations, counts)              optional, or None: changes initial parameters in place. The
+                                              trainer calls it once, before the first step, with annotations (N, L, D) of
+                                              training photos; counts (V,), a host array, has the number of times that the
+                                              training captions have each word (<end> included, <start> not)
 
 The state that training carries from one pass to the next (a moving baseline) enters as noise.baseline and leaves as
 cache.baseline and told.baseline, each () or None.

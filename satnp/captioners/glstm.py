@@ -39,9 +39,9 @@ def shapes(config):
     return show_and_tell.shapes(config) | {"W_q": (D, 4 * H), "b_q": (4 * H,)}
 
 
-def prepare(p, config, annotations):
+def prepare(p, config, annotations, counts):
     """That of Show and Tell, and the guidance is standardised too."""
-    show_and_tell.prepare(p, config, annotations)
+    show_and_tell.prepare(p, config, annotations, counts)
     standardise(p.W_q, p.b_q, annotations.mean(axis=1))
 
 

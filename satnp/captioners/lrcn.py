@@ -56,7 +56,7 @@ def shapes(config):
     }  # fmt: skip
 
 
-def prepare(p, config, annotations):
+def prepare(p, config, annotations, counts):
     """Standardise v over the photos of `annotations` (N, L, D)."""
     standardise(p.U_v, p.b_2, mean_annotation_forward(annotations)[0])
 

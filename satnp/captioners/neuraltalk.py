@@ -3,6 +3,7 @@
     h_t = ReLU(E[y_{t-1}] W_x + h_{t-1} W_h + b + [t = 1] (v W_i + b_i)),    v = mean_i a_i        eqs. 13-14
     p(y_t) = softmax(h_t W_p + b_p)                                                                eq. 15
 
+b_p starts from the logarithm of the words' frequencies, so that the network need not learn them first (the authors' code).
 With `each_step`, the photo is added at every step, as the authors' code does by default.
 
 Differs: v is the output of a fully connected layer of the encoder in the paper.
@@ -11,7 +12,9 @@ Differs: v is the output of a fully connected layer of the encoder in the paper.
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from satnp.arrays.backend import xp_of
+import numpy as np
+
+from satnp.arrays.backend import to_device, xp_of
 from satnp.captioners.config import Validated
 from satnp.captioners.initialise import standardise
 from satnp.captioners.recurrent import Recurrent
@@ -51,9 +54,12 @@ def shapes(config):
     }  # fmt: skip
 
 
-def prepare(p, config, annotations):
-    """Standardise v over the photos of `annotations` (N, L, D)."""
+def prepare(p, config, annotations, counts):
+    """Standardise v over the photos of `annotations` (N, L, D), and set b_p to the logarithm of the words' frequencies from
+    counts (V,); a word without occurrence counts as one."""
     standardise(p.W_i, p.b_i, mean_annotation_forward(annotations)[0])
+    counts = np.maximum(counts, 1)
+    p.b_p[...] = to_device(np.log(counts / counts.sum()).astype(p.b_p.dtype), xp_of(p.b_p))
 
 
 def photo_forward(p, config, annotations):

@@ -29,7 +29,7 @@ weight gradient as one product over all steps, decoding for any number of captio
 Config has the sizes V, D, M, a `dropout` rate (0 for none), H if there is an output pair (the width of out[0]) and, for a
 cell that returns alpha, optionally `penalty` (lambda of Xu et al. 2015, eq. 14). The presets set M, H and A by these names.
 
-Optional names: ORTHOGONAL; prepare(p, config, annotations), which changes initial parameters (contract.py);
+Optional names: ORTHOGONAL; prepare(p, config, annotations, counts), which changes initial parameters (contract.py);
 diagnostics(told) -> {name: (T, N)}, statistics for the log; and CHECKS {option: Config}, tiny Configs for which
 `satnp gradcheck` checks the captioner ("" is the option without a name). What a forward pass may do, so that complex step
 can check it, is at the top of satnp/proof/gradcheck.py.

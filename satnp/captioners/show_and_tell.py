@@ -61,7 +61,7 @@ def shapes(config):
     }  # fmt: skip
 
 
-def prepare(p, config, annotations):
+def prepare(p, config, annotations, counts):
     """Standardise v over the photos of `annotations` (N, L, D), and set the bias of the forget gates to 1 (Jozefowicz et al.
     2015)."""
     standardise(p.W_i, p.b_i, mean_annotation_forward(annotations)[0])

@@ -188,7 +188,7 @@ class Trainer:
         )  # fmt: skip
 
     def _prepare(self):
-        """Call the captioner's `prepare`, if it has one, with the annotations of 256 training photos."""
+        """Call the captioner's `prepare`, if it has one, with annotations of 256 training photos and the counts of words."""
         model, rng = self.model, np.random.default_rng([self.recipe.seed, 2])
         prepare = getattr(CAPTIONERS[model.captioner], "prepare", None)
         if prepare is None:
@@ -196,7 +196,9 @@ class Trainer:
         rows = rng.permutation(len(self.photos.plain))[:256]
         parts = np.split(rows, range(self.recipe.batch_size, len(rows), self.recipe.batch_size))
         annotations = [model.encode(*self.upload(self.photos.batch(part, rng)))[0] for part in parts]
-        prepare(model.params.part("decoder"), model.config, xp_of(self.params.flat).concatenate(annotations))
+        annotations = xp_of(self.params.flat).concatenate(annotations)
+        words = np.concatenate([ids[1:] for _, ids in self.captions])
+        prepare(model.params.part("decoder"), model.config, annotations, np.bincount(words, minlength=model.config.V))
         if self.average is not None:
             self.average[...] = self.params.flat
 

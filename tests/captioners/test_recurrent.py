@@ -255,8 +255,16 @@ def test_the_photo_is_standardised_before_the_first_step(name, rng):
     W, b = {"neuraltalk": ("W_i", "b_i"), "lrcn": ("U_v", "b_2"), "glstm": ("W_q", "b_q")}[name]
     params, annotations = captioner.init(config, rng), rng.uniform(3, 4, (50, L, config.D))
     before, v = params[W].astype(float), annotations.mean(axis=1)
-    captioner.prepare(params, config, annotations)
+    captioner.prepare(params, config, annotations, np.ones(config.V))
     np.testing.assert_allclose(v @ params[W] + params[b], (v - v.mean(axis=0)) / v.std(axis=0) @ before, atol=1e-4)
+
+
+def test_neuraltalks_first_words_are_as_frequent_as_those_of_the_captions(rng):
+    captioner, config = CONFIGS["neuraltalk"]
+    params, counts = captioner.init(config, rng), np.array([0, 0, 5, 0, 20, 10, 3, 1, 1])
+    captioner.prepare(params, config, rng.uniform(3, 4, (50, L, config.D)), counts)
+    p = np.exp(params.b_p) / np.exp(params.b_p).sum()
+    np.testing.assert_allclose(p, np.maximum(counts, 1) / 43, rtol=1e-6)
 
 
 def test_show_and_tell_starts_from_a_standardised_photo(rng):
@@ -265,13 +273,13 @@ def test_show_and_tell_starts_from_a_standardised_photo(rng):
     W_i, annotations = params.W_i.copy(), rng.uniform(3, 4, (50, L, config.D)).astype(np.float32)
     annotations[..., 0] *= 0.1
     annotations[..., 1] = 2  # a feature that does not vary
-    captioner.prepare(params, config, annotations)
+    captioner.prepare(params, config, annotations, np.ones(config.V))
     v = annotations.mean(axis=1)
     z = (v - v.mean(axis=0)) / np.maximum(v.std(axis=0), 1e-6)
     np.testing.assert_allclose(v @ params.W_i + params.b_i, z @ W_i, atol=2e-2)
     np.testing.assert_array_equal(params.b, [0] * 5 + [1] * 5 + [0] * 10)  # the forget gates
     changed = params.flat.copy()
-    captioner.prepare(params, config, annotations[[0, 0, 0]])
+    captioner.prepare(params, config, annotations[[0, 0, 0]], np.ones(config.V))
     np.testing.assert_array_equal(params.flat, changed)  # photos that are all alike say nothing
     assert CAPTIONERS["top_down"].prepare is None
 
@@ -280,14 +288,16 @@ def test_show_and_tell_starts_from_a_standardised_photo(rng):
 def test_a_captioner_is_prepared_once(folder, monkeypatch):
     asked, prepare = [], show_and_tell.prepare
 
-    def count(p, config, annotations):
-        asked.append(annotations.shape)
-        prepare(p, config, annotations)
+    def noted(p, config, annotations, counts):
+        asked.append((len(annotations), counts.sum()))
+        prepare(p, config, annotations, counts)
 
-    monkeypatch.setattr(show_and_tell, "prepare", count)
+    monkeypatch.setattr(show_and_tell, "prepare", noted)
     train = f"train --data flickr8k --root {folder / 'data'} --captioner show_and_tell --config {folder / 'tiny.toml'}"
     assert main(f"{train} --epochs 1 --out {folder / 'run'}".split()) == 0
-    assert len(asked) == 1 and asked[0][0] == len(load_split("flickr8k", "train", folder / "data", 0, None).names)
+    split = load_split("flickr8k", "train", folder / "data", 0, None)
+    words = sum(len(caption) + 1 for captions in split.captions for caption in captions)
+    assert asked == [(len(split.names), words)]
     assert main(f"{train} --epochs 1 --out {folder / 'run'} --resume".split()) == 0
     assert main(f"{train} --epochs 1 --init {folder / 'run/best.npz'} --out {folder / 'more'}".split()) == 0
     assert len(asked) == 1
