@@ -16,14 +16,14 @@ _DTYPES = {"F16": np.float16, "BF16": BFLOAT16, "F32": np.float32, "F64": np.flo
 
 
 def he_normal(shapes, rng):
-    """Draw Parameters on the host for {name: shape}: W (K, K, C, F) from N(0, 2 / fan-in), b 0.
+    """Draw Parameters on the host for {name: shape}: W (K, K, C, F) or (C, F) from N(0, 2 / fan-in), b 0.
 
     Source: He et al. 2015.
     """
     params = Parameters(shapes)
     for _, x in params.items():
-        if x.ndim == 4:
-            x[...] = rng.standard_normal(x.shape) * np.sqrt(2 / np.prod(x.shape[:3]))
+        if x.ndim > 1:
+            x[...] = rng.standard_normal(x.shape) * np.sqrt(2 / np.prod(x.shape[:-1]))
     return params
 
 

@@ -27,6 +27,12 @@ from satnp.layers.attention import (
     soft_attention,
 )
 from satnp.layers.beams import beam_additive_scores, beam_products
+from satnp.layers.cbam import (
+    channel_gate_backward,
+    channel_gate_forward,
+    location_gate_backward,
+    location_gate_forward,
+)
 from satnp.layers.conv import (
     conv2d_backward,
     conv2d_backward_input,

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from satnp.arrays.parameters import Parameters
-from satnp.encoders import small, squeezenet, vgg
+from satnp.encoders import small, small_cbam, squeezenet, vgg
 from satnp.encoders.photos import Preprocessing
 from satnp.proof.cases import pack, random_weights, unpack
 from satnp.proof.gradcheck import Case
@@ -47,6 +47,7 @@ VGG = vgg.Config(replace(vgg.PREPROCESSING["torchvision"], size=32), (2, 3, 4, 5
 CASES = [
     encoder_case("small", small, SMALL, direction=False),
     encoder_case("small direction", small, small.Config(preprocessing=Preprocessing(24)), direction=True),
+    encoder_case("small_cbam", small_cbam, SMALL, direction=False),
     encoder_case("squeezenet1_1 direction", squeezenet, SQUEEZENET, direction=True),
     encoder_case("squeezenet1_1 from fire8 direction", squeezenet, SQUEEZENET, direction=True, start="fire8"),
     encoder_case("vgg19 direction", vgg, VGG, direction=True),
@@ -56,4 +57,8 @@ CASES = [
 BUGS = [
     Bug("encoder's coordinate planes not cut off", small.backward,
         "dx[..., :-2]", "dx[..., 2:]", "encoders/small", {"term"}),
+    Bug("location's gate left out on the way back", small_cbam.backward,
+        "location_gate_backward(dannotations.reshape(cache.locations.x.shape), cache.locations)",
+        "location_gate_backward(0 * dannotations.reshape(cache.locations.x.shape), cache.locations)",
+        "encoders/small_cbam", {"zero"}),
 ]  # fmt: skip

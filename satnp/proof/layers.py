@@ -10,7 +10,7 @@ import numpy as np
 
 from satnp import layers
 from satnp.arrays import kernels
-from satnp.layers import activations, conv, initial_state, lstm, lstm_without_tanh, penalty
+from satnp.layers import activations, cbam, conv, initial_state, lstm, lstm_without_tanh, penalty
 from satnp.proof.cases import inputs
 from satnp.proof.gradcheck import Case
 from satnp.proof.planting import Bug
@@ -70,6 +70,8 @@ CASES = [
     _layer("gate scalar", h=(3, 5), context=(3, 4), W=(5, 1), b=(1,)),
     _layer("gate vector", h=(3, 5), context=(3, 4), W=(5, 4), b=(4,)),
     _layer("mean_annotation", annotations=(2, 5, 4)),
+    _layer("channel_gate", x=(2, 4, 5, 6), W_1=(6, 3), b_1=(3,), W_2=(3, 6), b_2=(6,)),
+    _layer("location_gate", x=(2, 4, 5, 6), W=(3, 3, 2, 1), b=(1,)),
     _layer("initial_state", annotations=(2, 7, 4), W_h=(4, 5), b_h=(5,), W_c=(4, 5), b_c=(5,)),
     _layer("deep_output", words=(3, 6), h=(3, 5), z=(3, 4), L_h=(5, 6), L_z=(4, 6), b=(6,)),
     _layer(
@@ -134,6 +136,19 @@ BUGS = [
         "layers/max_pool K=2 stride=2 floor", {"mask"}),
     Bug("average-pool gradient not divided", layers.average_pool_backward,
         "dout / K**2", "dout", "layers/average_pool K=2 stride=2", {"factor"}),
+    Bug("second use of the shared MLP forgotten", cbam.channel_gate_backward,
+        "xp.concatenate([dscores, dscores])", "xp.concatenate([dscores, 0 * dscores])", "layers/channel_gate",
+        {"block", "factor", "scattered", "term"}),
+    Bug("mean over locations without its 1/L", cbam.channel_gate_backward,
+        "/ (R * S)", "", "layers/channel_gate", {"term"}),
+    Bug("maximum's gradient to every location", cbam.channel_gate_backward,
+        "dmax * is_first", "dmax * (is_first | True)", "layers/channel_gate", {"term"}),
+    Bug("channel's weight missing in the map's gradient", cbam.channel_gate_backward,
+        "cache.weights[:, None, None] * dout", "dout", "layers/channel_gate", {"block"}),
+    Bug("maximum's gradient to every channel", cbam.location_gate_backward,
+        "dpooled[..., 1:] * is_first", "dpooled[..., 1:]", "layers/location_gate", {"term"}),
+    Bug("mean over channels without its 1/C", cbam.location_gate_backward,
+        "dpooled[..., :1] / C", "dpooled[..., :1]", "layers/location_gate", {"term"}),
     Bug("i and g swapped", layers.lstm_cell_backward,
         "(di, df, do, dg, None)", "(dg, df, do, di, None)", "layers/lstm_cell", {"block"}),
     Bug("memory's gradient from h = o * c lost", lstm_without_tanh._cell_gradient,
