@@ -103,10 +103,10 @@ class Model:
             max_length=max_length, length_power=self.length_power, rng=rng or np.random.default_rng(0),
         )  # fmt: skip
 
-    def loss(self, annotations, captions, mask, noise):
-        """Run the captioner's forward pass -> loss, cache"""
-        captioner = CAPTIONERS[self.captioner]
-        return captioner.forward(self.params.part("decoder"), self.config, Batch(annotations, captions, mask), noise)
+    def loss(self, annotations, captions, mask, noise, given=None):
+        """Run the captioner's forward pass -> loss, cache; `given` as in contract.Batch"""
+        captioner, batch = CAPTIONERS[self.captioner], Batch(annotations, captions, mask, given=given)
+        return captioner.forward(self.params.part("decoder"), self.config, batch, noise)
 
     def caption(self, photo, beam=3, rng=None):
         """Caption one photo: a path, or an (R, S, 3) RGB uint8 array of any size; rng as in decode -> Caption"""

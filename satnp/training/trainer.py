@@ -28,6 +28,7 @@ from satnp.errors import InputError
 from satnp.files import remove_leftovers, replacing
 from satnp.scores.evaluation import evaluate, nats_per_word
 from satnp.training import optim
+from satnp.training.policies import scheduled_words
 from satnp.training.warning_signs import Watch
 
 
@@ -44,6 +45,7 @@ class Recipe:
     schedule: str = "cosine"      # cosine: falls to 0 at the last step; constant
     clip: float = 5.0             # largest norm of the whole gradient
     averaging: float = 0.0        # decay of the moving average of the parameters that is validated and kept; 0: none
+    scheduled_sampling: float = 0.0  # chance, at the last step, to read an own word for a true one; rises linearly from 0
     mirror: bool = False          # mirror each photo with probability one half
     min_count: int = 5            # the vocabulary has the words that occur at least this often
     validate_every: int = 0       # steps; 0: once an epoch
@@ -68,6 +70,8 @@ class Recipe:
         for name in ("learning_rate", "encoder_learning_rate", "clip"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise InputError(f"{name} is {getattr(self, name)}; choose a number above 0")
+        if not 0 <= self.scheduled_sampling <= 1:
+            raise InputError(f"scheduled_sampling is {self.scheduled_sampling}; choose a chance from 0 to 1")
         if not 0 <= self.averaging < 1:
             raise InputError(f"averaging is {self.averaging}; choose a decay from 0 to below 1")
 
@@ -218,13 +222,14 @@ class Trainer:
         photos = self.photos.batch(rows, self.rng, mine)
         model, captioner = self.model, CAPTIONERS[self.model.captioner]
         noise = _part(captioner.draw_noise(model.config, mask.shape[1], N, prod(model.grid), self.rng), mine, N)
-        mask = mask[mine].astype(self.params.flat.dtype)
-        photos, captions, mask, *drawn = self.upload(photos, captions[mine], mask, *noise)
+        true, mask = captions[mine], mask[mine].astype(self.params.flat.dtype)
+        photos, captions, mask, *drawn = self.upload(photos, true, mask, *noise)
         noise = type(noise)(*drawn)._replace(baseline=self.baseline)
 
         self.grads.flat[...] = 0
         annotations, encoder_cache = model.encode(photos)
-        _, *cache = model.loss(annotations, captions, mask, noise)  # pop() below lets backward free the cache
+        given = self._words_to_read(annotations, true, N, mine) if self.recipe.scheduled_sampling else None
+        _, *cache = model.loss(annotations, captions, mask, noise, given)  # pop() below lets backward free the cache
         told = cache[0].told
         dannotations = captioner.backward(cache.pop(), self.grads.part("decoder"), model.frozen)
         if not model.frozen:
@@ -241,6 +246,18 @@ class Trainer:
             optim.average(self.average, self.params.flat, keep)
         self.baseline = told.baseline
         return told, norm, count, N
+
+    def _words_to_read(self, annotations, captions, N, mine):
+        """scheduled_words for the captions of this rank, which are those in the slice `mine` of N."""
+        model, xp, T = self.model, xp_of(annotations), captions.shape[1] - 1
+        captioner, chance = CAPTIONERS[model.captioner], self.recipe.scheduled_sampling * self.step / self.steps
+        coins, draws = self.rng.random((2, N, T))[:, mine]
+        noise = captioner.decoding_noise(model.config, N, prod(model.grid), T, self.rng)
+        noise = noise if noise is None else to_device(noise[mine], xp)
+        decoder = model.params.part("decoder")
+        return to_device(
+            scheduled_words(captioner, decoder, model.config, annotations, captions, chance, coins, draws, noise), xp
+        )
 
     def _sum(self, told, n, N):
         """Sum over the ranks: the gradient, nll and baseline of all N captions, from those of this rank's n captions."""
