@@ -103,9 +103,9 @@ class Model:
             max_length=max_length, length_power=self.length_power, rng=rng or np.random.default_rng(0),
         )  # fmt: skip
 
-    def loss(self, annotations, captions, mask, noise, given=None):
-        """Run the captioner's forward pass -> loss, cache; `given` as in contract.Batch"""
-        captioner, batch = CAPTIONERS[self.captioner], Batch(annotations, captions, mask, given=given)
+    def loss(self, annotations, captions, mask, noise, given=None, smoothing=0.0):
+        """Run the captioner's forward pass -> loss, cache; `given` and `smoothing` as in contract.Batch"""
+        captioner, batch = CAPTIONERS[self.captioner], Batch(annotations, captions, mask, None, given, smoothing)
         return captioner.forward(self.params.part("decoder"), self.config, batch, noise)
 
     def caption(self, photo, beam=3, rng=None):

@@ -35,7 +35,7 @@ class Batch(NamedTuple):
 
     mask is 1 where a word counts. weights (N, T), of any sign, replace mask / N as the weight of each word's -log p
     (self-critical training: Rennie et al. 2017). given (N, T) replaces captions[:, :-1] as the words that the captioner
-    reads (scheduled sampling: Bengio et al. 2015).
+    reads (scheduled sampling: Bengio et al. 2015). smoothing is that of vocabulary_forward; cache.nll is without it.
     """
 
     annotations: object
@@ -43,6 +43,7 @@ class Batch(NamedTuple):
     mask: object
     weights: object = None
     given: object = None
+    smoothing: float = 0.0
 
 
 class State(NamedTuple):

@@ -16,7 +16,7 @@ def for_each_sample(S, batch, noise):
         return None if x is None else xp.concatenate([x] * S, axis=axis)
 
     masks = {name: again(getattr(noise, name), 1) for name in ("words", "state", "hidden")}
-    batch = type(batch)(*(again(x, 0) for x in batch))
+    batch = type(batch)(*(again(x, 0) for x in batch[:-1]), batch.smoothing)
     if batch.weights is not None:
         batch = batch._replace(weights=batch.weights / S)
     return batch, noise._replace(**masks, expected=again(noise.expected, 0))

@@ -321,8 +321,9 @@ def forward(params, config, batch, noise):
     hidden, deep = deep_output_forward(words, h_out, rows(hz[:-1, :, H:]), p.L_h, p.L_z, p.b_m)
     hidden, hidden_dropout = dropout_forward(hidden, rows(noise.hidden))
     weights = mask.ravel() / N if batch.weights is None else batch.weights.T.ravel()
-    loss, vocabulary = vocabulary_forward(hidden, p.L_o, p.b_o, y.ravel(), weights)
-    nll = loss if batch.weights is None else -xp.dot(mask.ravel() / N, vocabulary.log_p)
+    loss, vocabulary = vocabulary_forward(hidden, p.L_o, p.b_o, y.ravel(), weights, batch.smoothing)
+    is_loss = batch.weights is None and not batch.smoothing
+    nll = loss if is_loss else -xp.dot(mask.ravel() / N, vocabulary.log_p)
     penalty, doubly = doubly_stochastic_forward(alphas, mask)
     loss = loss + config.penalty * penalty
 

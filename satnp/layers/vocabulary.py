@@ -14,17 +14,20 @@ BLOCK = 1 << 17  # logits at a time: 512 KiB of float32
 class VocabularyCache(NamedTuple):
     hidden: object
     W: object
-    error: object    # (N, V), p - onehot(targets)
+    error: object    # (N, V), p - onehot(targets), or p - the smoothed targets
     weights: object
     log_p: object    # (N,), log p of the targets
 
 
-def vocabulary_forward(hidden, W, b, targets, weights):
+def vocabulary_forward(hidden, W, b, targets, weights, smoothing=0.0):
     """loss = sum_n weights_n * -log p_n[targets_n],  p = softmax(hidden W + b)
 
     hidden (N, M), W (M, V), b (V,), targets (N,), weights (N,) -> loss ()
 
     Units: nats. Source: Xu et al. 2015, eqs. 7 and 14. Equal to affine followed by cross_entropy.
+
+    With label smoothing (Szegedy et al. 2016, section 7), -log p of the target becomes the cross-entropy with 1 - smoothing
+    on the target, plus smoothing / V on every word.
     """
     logits = hidden @ W
     if xp_of(logits) is np and logits.dtype.kind == "f":  # a few rows at a time, in place
@@ -39,7 +42,22 @@ def vocabulary_forward(hidden, W, b, targets, weights):
         parallel(share, shares(len(targets), 4 * step))
     else:
         error, log_p = word_errors(logits, b, targets)
-    return -xp_of(logits).dot(weights, log_p), VocabularyCache(hidden, W, error, weights, log_p)
+    loss = -xp_of(logits).dot(weights, log_p)
+    if smoothing:
+        loss = loss + smoothing * xp_of(logits).dot(weights, _margin(hidden, W, b, targets))
+        _smooth(error, targets, smoothing)
+    return loss, VocabularyCache(hidden, W, error, weights, log_p)
+
+
+def _margin(hidden, W, b, targets):
+    """log p[target] - the mean of log p over the words, (N,). The normaliser cancels, so this is linear in the logits."""
+    return (hidden * (W.T[targets] - W.mean(axis=1))).sum(axis=1) + b[targets] - b.mean()
+
+
+def _smooth(error, targets, smoothing):
+    """Change p - onehot(targets) (N, V) to p - the smoothed targets, in place."""
+    error -= smoothing / error.shape[1]
+    error[xp_of(error).arange(len(error)), targets] += smoothing
 
 
 def vocabulary_backward(dloss, cache):

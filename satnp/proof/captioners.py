@@ -19,7 +19,7 @@ N, T, L = 3, 4, 7
 
 def _words(captioner, config, rng, own_words=False):
     """{name: array} of captions, some padded, and of the noise; with `own_words` also Batch.weights, of both signs, and
-    Batch.given."""
+    Batch.given. (With Batch.given, _loss smooths the labels too.)"""
     mask = np.ones((N, T))
     mask[1, 3:], mask[2, 2:] = 0, 0
     batch = {"captions": rng.integers(0, config.V, (N, T + 1)), "mask": mask}
@@ -36,6 +36,7 @@ def _loss(captioner, config, decoder, annotations, words):
     """-> loss, cache of the captioner on `words`, the arrays from _words"""
     noise = {n.removeprefix("noise_"): x for n, x in words.items() if n.startswith("noise_")}
     batch = Batch(annotations, **{n: x for n, x in words.items() if not n.startswith("noise_")})
+    batch = batch._replace(smoothing=0 if batch.given is None else 0.1)
     return captioner.forward(decoder, config, batch, captioner.Noise(**noise))
 
 

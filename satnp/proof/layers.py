@@ -10,7 +10,7 @@ import numpy as np
 
 from satnp import layers
 from satnp.arrays import kernels
-from satnp.layers import activations, cbam, conv, initial_state, lstm, lstm_without_tanh, penalty
+from satnp.layers import activations, cbam, conv, initial_state, lstm, lstm_without_tanh, penalty, vocabulary
 from satnp.proof.cases import inputs
 from satnp.proof.gradcheck import Case
 from satnp.proof.planting import Bug
@@ -54,6 +54,10 @@ CASES = [
     ),
     _layer(
         "vocabulary zero weights", ("weights",), hidden=(5, 3), W=(3, 4), b=(4,),
+        targets=lambda rng: rng.integers(0, 4, 5), weights=lambda rng: rng.random(5) * [1, 0, 1, 1, 0],
+    ),
+    _layer(
+        "vocabulary smoothing", ("weights",), {"smoothing": 0.1}, hidden=(5, 3), W=(3, 4), b=(4,),
         targets=lambda rng: rng.integers(0, 4, 5), weights=lambda rng: rng.random(5) * [1, 0, 1, 1, 0],
     ),
     *(_conv(*sizes) for sizes in CONVOLUTIONS),
@@ -136,6 +140,10 @@ BUGS = [
         "layers/max_pool K=2 stride=2 floor", {"mask"}),
     Bug("average-pool gradient not divided", layers.average_pool_backward,
         "dout / K**2", "dout", "layers/average_pool K=2 stride=2", {"factor"}),
+    Bug("smoothing's share of the other words lost", vocabulary._smooth,
+        "error -= smoothing / error.shape[1]", "error -= 0 * error", "layers/vocabulary smoothing", {"term"}),
+    Bug("smoothing's share of the target lost", vocabulary._smooth,
+        "targets] += smoothing", "targets] += 0 * smoothing", "layers/vocabulary smoothing", {"block", "term"}),
     Bug("second use of the shared MLP forgotten", cbam.channel_gate_backward,
         "xp.concatenate([dscores, dscores])", "xp.concatenate([dscores, 0 * dscores])", "layers/channel_gate",
         {"block", "factor", "scattered", "term"}),

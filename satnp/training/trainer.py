@@ -46,6 +46,7 @@ class Recipe:
     clip: float = 5.0             # largest norm of the whole gradient
     averaging: float = 0.0        # decay of the moving average of the parameters that is validated and kept; 0: none
     scheduled_sampling: float = 0.0  # chance, at the last step, to read an own word for a true one; rises linearly from 0
+    label_smoothing: float = 0.0  # share of each target that all words get alike; the logged loss is without it
     mirror: bool = False          # mirror each photo with probability one half
     min_count: int = 5            # the vocabulary has the words that occur at least this often
     validate_every: int = 0       # steps; 0: once an epoch
@@ -72,6 +73,8 @@ class Recipe:
                 raise InputError(f"{name} is {getattr(self, name)}; choose a number above 0")
         if not 0 <= self.scheduled_sampling <= 1:
             raise InputError(f"scheduled_sampling is {self.scheduled_sampling}; choose a chance from 0 to 1")
+        if not 0 <= self.label_smoothing < 1:
+            raise InputError(f"label_smoothing is {self.label_smoothing}; choose a share from 0 to below 1")
         if not 0 <= self.averaging < 1:
             raise InputError(f"averaging is {self.averaging}; choose a decay from 0 to below 1")
 
@@ -229,7 +232,8 @@ class Trainer:
         self.grads.flat[...] = 0
         annotations, encoder_cache = model.encode(photos)
         given = self._words_to_read(annotations, true, N, mine) if self.recipe.scheduled_sampling else None
-        _, *cache = model.loss(annotations, captions, mask, noise, given)  # pop() below lets backward free the cache
+        # cache is a list, so that pop() below lets backward free the cache
+        _, *cache = model.loss(annotations, captions, mask, noise, given, self.recipe.label_smoothing)
         told = cache[0].told
         dannotations = captioner.backward(cache.pop(), self.grads.part("decoder"), model.frozen)
         if not model.frozen:

@@ -107,7 +107,7 @@ def test_loss_and_every_gradient_are_autograds(rng, name, option, given):
     mask[1, 3:] = mask[2, 2:] = 0
     batch = Batch(annotations, captions, mask)
     if given:
-        batch = batch._replace(weights=rng.standard_normal((N, T)), given=rng.integers(0, config.V, (N, T)))
+        batch = batch._replace(weights=rng.standard_normal((N, T)), given=rng.integers(0, config.V, (N, T)), smoothing=0.2)
     noise = captioner.draw_noise(config, T, N, L, rng)
     noise = captioner.Noise(*(None if x is None else x.astype(float) for x in noise))
     loss, cache = captioner.forward(params, config, batch, noise)
@@ -120,7 +120,8 @@ def test_loss_and_every_gradient_are_autograds(rng, name, option, given):
     masks = [1 if x is None else torch.tensor(x) for x in noise[:2]]
     hidden, alphas = MODELS[name](w, config, a, w["E"][read] * masks[0])
     logits = (hidden * masks[1]) @ w["W_p"] + w["b_p"]
-    said = F.cross_entropy(logits.permute(1, 2, 0), torch.tensor(captions[:, 1:]), reduction="none")
+    true, options = torch.tensor(captions[:, 1:]), {"reduction": "none", "label_smoothing": batch.smoothing}
+    said = F.cross_entropy(logits.permute(1, 2, 0), true, **options)
     theirs = (torch.tensor(mask / N if batch.weights is None else batch.weights) * said).sum()
     if getattr(config, "penalty", 0):
         looked = torch.einsum("nt,tnl->nl", torch.tensor(mask), alphas)

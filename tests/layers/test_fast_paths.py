@@ -98,6 +98,21 @@ def test_the_vocabulary_is_an_affine_map_and_its_cross_entropy(xp, rng, blocks):
         np.testing.assert_allclose(*(getattr(z, "get", lambda z=z: z)() for z in (x, y)), rtol=1e-12, atol=1e-13)
 
 
+def test_label_smoothing_is_the_cross_entropy_with_smoothed_targets(xp, rng, blocks):
+    hidden, W, b, weights = (rng.standard_normal(s) for s in ((9, 3), (3, 20), (20,), (9,)))
+    targets = rng.integers(0, 20, 9)
+    loss, cache = layers.vocabulary_forward(*map(xp.asarray, (hidden, W, b, targets, weights)), smoothing=0.3)
+    grads = layers.vocabulary_backward(xp.ones(()), cache)
+    logits = hidden @ W + b
+    log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    smoothed = 0.7 * np.eye(20)[targets] + 0.3 / 20
+    error = weights[:, None] * (np.exp(log_p) - smoothed)
+    wanted = -(weights * (smoothed * log_p).sum(axis=1)).sum(), error @ W.T, hidden.T @ error, error.sum(axis=0)
+    for x, y in zip((loss, *grads), wanted, strict=True):
+        np.testing.assert_allclose(getattr(x, "get", lambda x=x: x)(), y, rtol=1e-11, atol=1e-12)
+    np.testing.assert_allclose(getattr(cache.log_p, "get", lambda: cache.log_p)(), log_p[np.arange(9), targets], rtol=1e-11)
+
+
 def test_logits_of_any_size_stay_numbers(rng):
     hidden, W = np.float32([[1e4], [-1e4], [0]]), np.float32([[1, -1, 0.5]])
     loss, cache = layers.vocabulary_forward(hidden, W, np.zeros(3, np.float32), np.array([1, 1, 2]), np.ones(3, np.float32))

@@ -110,6 +110,21 @@ def test_a_training_with_own_words_resumes_to_the_same_bits(encoders, splits, tm
     assert np.abs(plain.params.flat - whole.params.flat).max() > 1e-5
 
 
-def test_a_chance_above_one_is_refused():
+def test_smoothed_labels_change_the_training_and_not_the_meaning_of_its_loss(encoders, splits, tmp_path):
+    found = []
+    for smoothing in (0.0, 0.4):
+        recipe = Recipe(epochs=2, batch_size=8, min_count=1, label_smoothing=smoothing)
+        preset = replace(PRESETS["scenes"], captioner="top_down", config={"M": 8, "H": 12, "A": 6}, recipe=recipe)
+        t = Trainer(new_model(preset, splits["train"]), recipe, splits["train"], splits["val"], tmp_path / str(smoothing))
+        first = float(t._train_step()[0].nll)
+        found.append((first, t.params.flat.copy()))
+    (plain, params), (smoothed, others) = found
+    assert plain == pytest.approx(smoothed, rel=1e-6)  # -log p of the true words, of the same first minibatch
+    assert np.abs(params - others).max() > 1e-6
+
+
+def test_values_out_of_range_are_refused():
     with pytest.raises(InputError, match="scheduled_sampling is 1.5; choose a chance from 0 to 1"):
         Recipe(scheduled_sampling=1.5)
+    with pytest.raises(InputError, match="label_smoothing is 1.0; choose a share from 0 to below 1"):
+        Recipe(label_smoothing=1.0)
