@@ -26,12 +26,12 @@ def lstm_cell_without_tanh_forward(gates, c_prev, more=None):
     """
     H = c_prev.shape[1]
     parts = [slice(k * H, (k + 1) * H) for k in range(4)]
-    h, c, *made = _cell(*(gates[:, k] for k in parts), *(0.0 if more is None else more[:, k] for k in parts), c_prev)
+    h, c, *made = _cell_without_tanh(*(gates[:, k] for k in parts), *(0.0 if more is None else more[:, k] for k in parts), c_prev)
     return (h, c), CellCache(c_prev, *made)
 
 
 @elementwise
-def _cell(pre_i, pre_f, pre_o, pre_g, more_i, more_f, more_o, more_g, c_prev):
+def _cell_without_tanh(pre_i, pre_f, pre_o, pre_g, more_i, more_f, more_o, more_g, c_prev):
     xp = xp_of(c_prev)
     i, f, o, g = sigmoid(pre_i + more_i), sigmoid(pre_f + more_f), sigmoid(pre_o + more_o), xp.tanh(pre_g + more_g)
     c = f * c_prev + i * g
@@ -47,12 +47,12 @@ def lstm_cell_without_tanh_backward(dout, cache):
     (dh, dc), (N, H) = dout, cache.i.shape
     dgates = xp_of(dc).empty((N, 4 * H), dtype=cache.i.dtype)
     di, df, do, dg = (dgates[:, k * H : (k + 1) * H] for k in range(4))
-    *_, dc_prev = _cell_gradient(dh, dc, *cache, out=(di, df, do, dg, None))
+    *_, dc_prev = _gradient_without_tanh(dh, dc, *cache, out=(di, df, do, dg, None))
     return dgates, dc_prev
 
 
 @elementwise
-def _cell_gradient(dh, dc, c_prev, i, f, o, g):
+def _gradient_without_tanh(dh, dc, c_prev, i, f, o, g):
     do = dh * (f * c_prev + i * g)
     dc = dc + dh * o
     df = dc * c_prev
