@@ -26,7 +26,8 @@ def lstm_cell_without_tanh_forward(gates, c_prev, more=None):
     """
     H = c_prev.shape[1]
     parts = [slice(k * H, (k + 1) * H) for k in range(4)]
-    h, c, *made = _cell_without_tanh(*(gates[:, k] for k in parts), *(0.0 if more is None else more[:, k] for k in parts), c_prev)
+    more = [0.0 if more is None else more[:, k] for k in parts]
+    h, c, *made = _cell_without_tanh(*(gates[:, k] for k in parts), *more, c_prev)
     return (h, c), CellCache(c_prev, *made)
 
 

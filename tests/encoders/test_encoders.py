@@ -49,7 +49,8 @@ def test_shapes_dtypes_and_photos_one_by_one(xp, encoder, config):
     assert annotations.shape == (2, rows * columns, config.D) and annotations.dtype == np.float32
     assert to_host(annotations).std() > 0
     alone, _ = encoder.forward(params, config, images[1:])
-    np.testing.assert_allclose(to_host(alone)[0], to_host(annotations)[1], rtol=1e-4, atol=1e-5)
+    together = to_host(annotations)[1]  # BLAS sums in another order for another number of photos
+    np.testing.assert_allclose(to_host(alone)[0], together, rtol=1e-4, atol=1e-5 * max(1, together.max()))
     grads = params.zeros_like()
     encoder.backward(xp.ones_like(annotations), cache, grads)
     once = to_host(grads.flat.copy())
