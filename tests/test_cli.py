@@ -173,6 +173,7 @@ def test_a_short_training_ends_with_its_figures(world, tmp_path):
     assert {"curves.png", "diagnostics.png"} <= {p.name for p in (folder / "quiet").iterdir()}
 
 
+@pytest.mark.slow
 def test_a_training_starts_from_another_ones_parameters(world, hard, tmp_path, capsys):
     folder, _ = world
     more = ["--attention", "hard", "--init", str(folder / "run/best.npz"), "--learning-rate", "1e-12"]

@@ -98,6 +98,7 @@ def test_unknown_split_list_and_folder_are_named(root):
         load_split(root / "nowhere", "val")
 
 
+@pytest.mark.slow
 def test_the_real_flickr8k(shared_data):
     train, val = (load_split(shared_data / "flickr8k", split) for split in ("train", "val"))
     assert (len(train.names), len(val.names)) == (6000, 1000)

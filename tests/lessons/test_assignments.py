@@ -214,6 +214,7 @@ def test_a_build_that_fails_leaves_nothing(tmp_path):
 # ---- marks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", QUICK)
 def test_the_model_solution_gets_all_points_and_the_starter_none(name, tmp_path):
     wanted = assignment(name)
