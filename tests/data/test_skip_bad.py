@@ -181,6 +181,7 @@ def test_nothing_but_bad_photos_is_refused(world, tmp_path, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("encoders", ["tiny"], indirect=True)
 def test_one_bad_photo_among_ten_thousand(world, tmp_path, capsys):
     photos = [tmp_path / f"{k:04}.jpg" for k in range(10_000)]
     for photo in photos:
