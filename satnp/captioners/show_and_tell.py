@@ -69,11 +69,15 @@ def prepare(p, config, annotations, counts):
 
 
 def lstm_forward(config, gates, c_prev, more=None):
-    """The cell with or without tanh: layers.lstm_cell_forward, layers.lstm_cell_without_tanh_forward"""
+    """The LSTM cell with or without tanh: gates (N, 4H), c_prev (N, H), more (N, 4H) -> (h (N, H), c (N, H)), cache
+
+    Source: Vinyals et al. 2015, eqs. 4-8, which have h = o * c.
+    """
     return (lstm_cell_forward if config.tanh else lstm_cell_without_tanh_forward)(gates, c_prev, more)
 
 
 def lstm_backward(config, dout, cache):
+    """Backward of lstm_forward: dout (dh (N, H), dc (N, H)) -> dgates (N, 4H), dc_prev (N, H)"""
     return (lstm_cell_backward if config.tanh else lstm_cell_without_tanh_backward)(dout, cache)
 
 
