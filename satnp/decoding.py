@@ -8,8 +8,9 @@ from satnp.arrays.backend import to_device, to_host, xp_of
 from satnp.arrays.threads import parallel, shares
 from satnp.data.captions import END, PAD, START, UNK
 from satnp.errors import InputError
+from satnp.layers import log_softmax
 
-NEVER = [PAD, START, UNK]  # words that a caption never contains
+NEVER = PAD, START, UNK  # words that a caption never contains: not drawn, not found, and without probability in a loss
 SHARE = 8  # smallest number of photos per thread
 GROUPS = 64  # number of groups of words in _bound
 
@@ -59,8 +60,7 @@ def _search(captioner, params, config, state, beam, max_length, length_power):
     for t in range(1, max_length + 1):
         log_p, state, look = captioner.step(params, config, state, words, parents)
         steps.append((words, parents, None if look is None else to_host(look)))
-        log_p = to_host(log_p)
-        log_p[:, NEVER] = -np.inf
+        log_p = may_say(to_host(log_p))
         parents, words, total = _best(log_p, total, state.photos, places)
         photos = state.photos[parents]
         ends = (words == END) | (t == max_length)
@@ -131,29 +131,50 @@ def sample(captioner, params, config, annotations, rng, max_length=40, temperatu
             f"max_length is {max_length} and temperature {temperature}; "
             "give a max_length of 1 or more and a temperature above 0"
         )
-    N = len(annotations)
     noise = _noise(captioner, config, annotations, max_length, rng)
-    state = captioner.start(params, config, annotations, noise)
-    words, parents = np.full(N, START), np.arange(N)
-    ids, alphas, log_prob = [], [], np.zeros(N)
-    open_photos = np.ones(N, bool)
-    for _ in range(max_length):
-        log_p, state, alpha = captioner.step(params, config, state, words, parents)
-        log_p = to_host(log_p).astype(np.float64)
-        log_p[:, NEVER] = -np.inf
-        words = (log_p / temperature + rng.gumbel(size=log_p.shape)).argmax(axis=1)
-        log_prob += np.where(open_photos, log_p[parents, words], 0)
-        ids.append(words)
-        alphas.append(None if alpha is None else to_host(alpha))
-        open_photos &= words != END
-        if not open_photos.any():
-            break
-    ids, alphas = np.stack(ids, axis=1), _stack(alphas, axis=1)
+    uniform = rng.random((len(annotations), max_length))
+    ids, log_prob, alphas = sample_words(captioner, params, config, annotations, uniform, noise, temperature)
     lengths = np.where((ids == END).any(axis=1), (ids == END).argmax(axis=1) + 1, ids.shape[1])
     return [
         Decoded(ids[n, :T].tolist(), float(log_prob[n]), None if alphas is None else alphas[n, :T])
         for n, T in enumerate(lengths)
     ]
+
+
+def sample_words(captioner, params, config, annotations, uniform, noise=None, temperature=1.0):
+    """Draw captions from p^(1/temperature) with given random numbers, S captions of each photo.
+
+    annotations (N, L, D); uniform (N*S, steps) from 0 to 1, host, photo by photo; noise (N, ...) from decoding_noise
+    -> ids (N*S, T <= steps), log_prob (N*S,), alphas (N*S, T, L) or None, host arrays. Each id after <end> is <end>.
+    """
+    (R, max_length), N = uniform.shape, len(annotations)
+    state = captioner.start(params, config, annotations, noise)
+    words, parents = np.full(R, START), np.repeat(np.arange(N), R // N)
+    ids, alphas, log_prob, ended = [], [], np.zeros(R), np.zeros(R, bool)
+    for t in range(max_length):
+        log_p, state, alpha = captioner.step(params, config, state, words, parents)
+        log_p = may_say(to_host(log_p).astype(np.float64))
+        parents = np.arange(R)
+        words = np.where(ended, END, draw_words(log_p / temperature, uniform[:, t]))
+        log_prob += np.where(ended, 0, log_p[parents, words])
+        ids.append(words)
+        alphas.append(None if alpha is None else to_host(alpha))
+        ended |= words == END
+        if ended.all():
+            break
+    return np.stack(ids, axis=1), log_prob, _stack(alphas, axis=1)
+
+
+def may_say(log_p):
+    """log p of each word, given that it is one that a caption may contain: log_p (R, V) on the host, changed -> (R, V)"""
+    log_p[:, list(NEVER)] = -np.inf
+    return log_softmax(log_p)
+
+
+def draw_words(log_p, uniform):
+    """Draw a word from each row by its probabilities: log_p (R, V), uniform (R,) from 0 to 1, host arrays -> words (R,)"""
+    total = np.exp(log_p).cumsum(axis=1)
+    return (total <= uniform[:, None] * total[:, -1:]).sum(axis=1)
 
 
 def _noise(captioner, config, annotations, max_length, rng):

@@ -47,7 +47,8 @@ def log_probs(params, annotation, captions):
     nats = []
     for ids in captions:
         ids, mask = pad([[START, *ids]])
-        loss, cache = sat.forward(params, CONFIG, Batch(annotation[None], ids, mask.astype(np.float64)), sat.Noise())
+        batch = Batch(annotation[None], ids, mask.astype(np.float64), never=NEVER)
+        loss, cache = sat.forward(params, CONFIG, batch, sat.Noise())
         nats.append(-float(cache.nll))
     return np.array(nats)
 
@@ -89,6 +90,10 @@ def test_a_large_beam_finds_the_most_probable_caption(xp, params, annotations):
         assert decoded.log_prob == pytest.approx(nats.max(), abs=1e-9)
 
 
+def test_the_captions_that_can_be_said_have_all_probability(params, annotations):
+    assert np.exp(log_probs(params, annotations[0], all_captions(3))).sum() == pytest.approx(1, abs=1e-12)
+
+
 @pytest.fixture(scope="module")
 def scored():
     """{parameters and photo: {caption: its log-probability}}: searches of other beams meet the same captions."""
@@ -114,7 +119,7 @@ def test_beam_1_is_greedy(xp, params, annotations):
             last = ids[-1] if ids else START
             log_p, state, alpha = sat.step(params, CONFIG, state, [last], [0])
             ids.append(max((END, *WORDS), key=lambda word: log_p[0, word]))
-            total += log_p[0, ids[-1]]
+            total += log_p[0, ids[-1]] - np.log(np.exp(log_p[0, [END, *WORDS]]).sum())
             np.testing.assert_allclose(decoded.alphas[len(ids) - 1], alpha[0], rtol=1e-9)
         assert decoded.ids == ids
         assert decoded.log_prob == pytest.approx(total, abs=1e-9)
@@ -144,7 +149,8 @@ def test_scores_and_looks_are_those_of_teacher_forcing(xp, params, rng, decode, 
         noise = sat.Noise()
         if gumbel is not None:
             noise = noise._replace(gumbel=gumbel[n, : len(decoded.ids), None], expected=np.zeros(1))
-        _, cache = sat.forward(params, config, Batch(annotations[n : n + 1], ids, mask.astype(np.float64)), noise)
+        batch = Batch(annotations[n : n + 1], ids, mask.astype(np.float64), never=NEVER)
+        _, cache = sat.forward(params, config, batch, noise)
         assert isinstance(decoded.log_prob, float)
         assert decoded.log_prob == pytest.approx(-float(cache.nll), abs=1e-9)
         np.testing.assert_allclose(decoded.alphas, cache.looks[:, 0], rtol=1e-9)
@@ -222,7 +228,7 @@ def test_one_word_at_most(xp, params, annotations, rng, beam):
 
 
 def test_some_words_are_never_said(xp, params, annotations, rng):
-    params.b_o[NEVER] = 100  # what the model wants most
+    params.b_o[list(NEVER)] = 100  # what the model wants most
     found = beam_search(*on(xp, params, annotations), beam=40, max_length=4)
     found += sample(*on(xp, params, annotations), rng, max_length=4)
     assert not any(set(decoded.ids) & set(NEVER) for decoded in found)

@@ -33,9 +33,10 @@ from typing import NamedTuple
 class Batch(NamedTuple):
     """A minibatch: annotations (N, L, D), captions (N, T+1) int with <start> first and <end> last, mask (N, T).
 
-    mask is 1 where a word counts. weights (N, T), of any sign, replace mask / N as the weight of each word's -log p
-    (self-critical training: Rennie et al. 2017). given (N, T) replaces captions[:, :-1] as the words that the captioner
-    reads (scheduled sampling: Bengio et al. 2015). smoothing is that of vocabulary_forward; cache.nll is without it.
+    mask is 1 where a word counts. weights (N, T), of any sign, replace mask / N as the weight of each word's -log p and, if
+    hard attention draws the locations, of the -log p of the location of that step (self-critical training: Rennie et al.
+    2017). given (N, T) replaces captions[:, :-1] as the words that the captioner reads (scheduled sampling: Bengio et al.
+    2015). smoothing and never are those of vocabulary_forward; cache.nll is without smoothing.
     """
 
     annotations: object
@@ -44,6 +45,7 @@ class Batch(NamedTuple):
     weights: object = None
     given: object = None
     smoothing: float = 0.0
+    never: tuple = ()
 
 
 class State(NamedTuple):

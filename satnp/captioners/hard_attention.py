@@ -16,17 +16,17 @@ def for_each_sample(S, batch, noise):
         return None if x is None else xp.concatenate([x] * S, axis=axis)
 
     masks = {name: again(getattr(noise, name), 1) for name in ("words", "state", "hidden")}
-    batch = type(batch)(*(again(x, 0) for x in batch[:-1]), batch.smoothing)
+    repeated = {name: again(getattr(batch, name), 0) for name in ("annotations", "captions", "mask", "weights", "given")}
     if batch.weights is not None:
-        batch = batch._replace(weights=batch.weights / S)
-    return batch, noise._replace(**masks, expected=again(noise.expected, 0))
+        repeated["weights"] = repeated["weights"] / S
+    return batch._replace(**repeated), noise._replace(**masks, expected=again(noise.expected, 0))
 
 
-def choices_forward(config, noise, scores, alphas, looks, log_p, mask, ahead):
-    """Collect the choices of a forward pass: scores, alphas, looks, ahead (T, N, L), log_p, mask (T, N)
+def choices_forward(config, noise, scores, alphas, looks, log_p, mask, ahead, weights=None):
+    """Collect the choices of a forward pass: scores, alphas, looks, ahead (T, N, L), log_p, mask, weights (T, N)
     -> entropy cost (), Hard, the baseline of the next training step ()"""
     baseline = xp_of(mask).zeros((), dtype=mask.dtype) if noise.baseline is None else noise.baseline
-    hard = Hard(scores, alphas, looks, noise.gumbel, noise.expected, log_p, mask, ahead, baseline)
+    hard = Hard(scores, alphas, looks, noise.gumbel, noise.expected, log_p, mask, ahead, baseline, weights)
     return entropy_cost(config, hard), hard, next_baseline(config, hard)
 
 

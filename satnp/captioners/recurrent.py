@@ -182,7 +182,9 @@ class Recurrent:
             hidden, output = pairs.output_forward(p, config, photo, words, (hidden, *others))
             hidden, hidden_dropout = dropout_forward(hidden, rows(noise.hidden))
         weights = mask.ravel() / N if batch.weights is None else batch.weights.T.ravel()
-        loss, vocabulary = vocabulary_forward(hidden, p.W_p, p.b_p, y.ravel(), weights, batch.smoothing)
+        loss, vocabulary = vocabulary_forward(
+            hidden, p.W_p, p.b_p, y.ravel(), weights, batch.smoothing, batch.never
+        )
         is_loss = batch.weights is None and not batch.smoothing
         nll = loss if is_loss else -xp.dot(mask.ravel() / N, vocabulary.log_p)
         if getattr(config, "penalty", 0):

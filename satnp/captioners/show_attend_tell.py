@@ -321,7 +321,9 @@ def forward(params, config, batch, noise):
     hidden, deep = deep_output_forward(words, h_out, rows(hz[:-1, :, H:]), p.L_h, p.L_z, p.b_m)
     hidden, hidden_dropout = dropout_forward(hidden, rows(noise.hidden))
     weights = mask.ravel() / N if batch.weights is None else batch.weights.T.ravel()
-    loss, vocabulary = vocabulary_forward(hidden, p.L_o, p.b_o, y.ravel(), weights, batch.smoothing)
+    loss, vocabulary = vocabulary_forward(
+        hidden, p.L_o, p.b_o, y.ravel(), weights, batch.smoothing, batch.never
+    )
     is_loss = batch.weights is None and not batch.smoothing
     nll = loss if is_loss else -xp.dot(mask.ravel() / N, vocabulary.log_p)
     penalty, doubly = doubly_stochastic_forward(alphas, mask)
@@ -332,7 +334,8 @@ def forward(params, config, batch, noise):
         log_p, ahead = vocabulary.log_p.reshape(T, N), None
         if config.estimator == "local_expectation":
             ahead = look_ahead(p, config, annotations, word_gates, words, hz[:-1, :, :H], loop.steps, noise, y)
-        cost, hard, baseline = choices_forward(config, noise, loop.scores, alphas, loop.looks, log_p, mask, ahead)
+        given = None if batch.weights is None else batch.weights.T
+        cost, hard, baseline = choices_forward(config, noise, loop.scores, alphas, loop.looks, log_p, mask, ahead, given)
         loss = loss + cost
     dropouts = words_dropout, state_dropout, hidden_dropout
     return loss, Cache(

@@ -24,6 +24,7 @@ class Hard(NamedTuple):
     mask: object      # (T, N), 1 where a word counts
     ahead: object     # (T, N, L), log p of the word for each location (local_expectation), else None
     baseline: object  # (), b from the training steps before
+    weights: object = None  # (T, N), Batch.weights: they replace the rewards
 
 
 def choose(config, scores, alpha, gumbel=None, expected=None):
@@ -53,10 +54,13 @@ def next_baseline(config, hard):
 def score_gradients(config, hard):
     """The REINFORCE and entropy terms of dloss/de_t, for all steps at once -> dscores (T, N, L)
 
+    With Batch.weights, a location has the weight of its word, in place of an advantage (self-critical training).
     Source: Xu et al. 2015, section 4.1.
     """
     share = hard.mask / hard.mask.shape[1]  # each word's weight in a mean over captions
     dscores = entropy_gradient(hard.scores, hard.alphas, config.entropy_weight * share)
+    if hard.weights is not None:
+        return dscores + reinforce(hard.looks, hard.alphas, hard.weights)
     if config.estimator == "gumbel_st":
         return dscores
     paid = config.reward_weight * share

@@ -19,7 +19,7 @@ class VocabularyCache(NamedTuple):
     log_p: object    # (N,), log p of the targets
 
 
-def vocabulary_forward(hidden, W, b, targets, weights, smoothing=0.0):
+def vocabulary_forward(hidden, W, b, targets, weights, smoothing=0.0, never=()):
     """loss = sum_n weights_n * -log p_n[targets_n],  p = softmax(hidden W + b)
 
     hidden (N, M), W (M, V), b (V,), targets (N,), weights (N,) -> loss ()
@@ -28,7 +28,13 @@ def vocabulary_forward(hidden, W, b, targets, weights, smoothing=0.0):
 
     With label smoothing (Szegedy et al. 2016, section 7), -log p of the target becomes the cross-entropy with 1 - smoothing
     on the target, plus smoothing / V on every word.
+
+    The words `never` have probability 0 and get no gradient; targets must be other words, and smoothing 0.
     """
+    if never:
+        b = b.copy()
+        for word in never:
+            b[word] = -np.inf
     logits = hidden @ W
     if xp_of(logits) is np and logits.dtype.kind == "f":  # a few rows at a time, in place
         error, log_p = logits, np.empty(len(targets), logits.dtype)

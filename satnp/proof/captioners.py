@@ -44,12 +44,14 @@ def surrogate(loss, cache):
     """The function whose gradient hard attention's backward computes, for fixed sampled locations and rewards.
 
     It is the loss, minus lambda_r (r - b) log p(s), and for local_expectation minus the expectation of each word's log p
-    over its own step's location.
+    over its own step's location. With Batch.weights it is the loss, minus the weighted log p(s).
     """
     config, hard = cache.config, getattr(cache, "hard", None)
     if hard is None or config.estimator == "gumbel_st":
         return loss
     xp = xp_of(hard.alphas)
+    if hard.weights is not None:
+        return loss - (hard.weights * (1 - hard.expected) * sampled_log_p(hard.scores, hard.looks)).sum()
     weight = config.reward_weight * hard.mask * (1 - hard.expected) / len(hard.expected)
     term = (xp.real(choices.advantage(config, hard)) * weight * sampled_log_p(hard.scores, hard.looks)).sum()
     if config.estimator == "local_expectation":
@@ -145,11 +147,12 @@ HARD_CHOICES = [
 ]
 
 
-def _hard(f_att, gate, direction, **choices):
+def _hard(f_att, gate, direction, own_words=False, **choices):
     """The Case of hard attention for fixed locations: its backward must be the gradient of the surrogate."""
-    said = " ".join(value for value in choices.values() if isinstance(value, str))
+    said = " ".join([*(value for value in choices.values() if isinstance(value, str)), *["own words"] * own_words])
     config = {"attention": "hard", "penalty": 0.7, "dropout": 0.4, "entropy_weight": 0.3, "reward_weight": 0.6} | choices
-    return captioner_case(f"show_attend_tell hard {f_att} {gate} {said}", sat, sizes(f_att, gate, **config), direction)
+    return captioner_case(f"show_attend_tell hard {f_att} {gate} {said}", sat, sizes(f_att, gate, **config), direction,
+                          own_words)
 
 
 SHOW_ATTEND_TELL = [
@@ -167,6 +170,7 @@ SHOW_ATTEND_TELL = [
     captioner_case("show_attend_tell signed weights, words given", sat, sizes("additive", "scalar", dropout=0.4),
                    direction=False, own_words=True),
     *(_hard("additive", "scalar", direction, **choices) for direction, choices in HARD_CHOICES),
+    _hard("additive", "scalar", False, own_words=True, estimator="reinforce", samples=2),
     *(_hard(f_att, gate, True, estimator="local_expectation") for f_att in F_ATT for gate in GATES),
     Draws("draws/coins of two images", _coins, {(a, b): 0.25 for a in (0, 1) for b in (0, 1)}),
     Draws("draws/two samples of an image", _samples, {(a, b): 0.25 for a in (0, 1) for b in (0, 1)}),

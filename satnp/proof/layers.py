@@ -60,6 +60,10 @@ CASES = [
         "vocabulary smoothing", ("weights",), {"smoothing": 0.1}, hidden=(5, 3), W=(3, 4), b=(4,),
         targets=lambda rng: rng.integers(0, 4, 5), weights=lambda rng: rng.random(5) * [1, 0, 1, 1, 0],
     ),
+    _layer(
+        "vocabulary words never said", ("weights",), {"never": (0, 3)}, hidden=(5, 3), W=(3, 6), b=(6,),
+        targets=lambda rng: rng.choice([1, 2, 4, 5], 5), weights=lambda rng: rng.standard_normal(5) * [1, 0, 1, 1, 0],
+    ),
     *(_conv(*sizes) for sizes in CONVOLUTIONS),
     _layer("conv2d_relu", (), {"padding": 1}, x=(2, 7, 6, 3), W=(3, 3, 3, 4), b=(4,)),
     _layer("expand_relu", x=(2, 5, 6, 3), W1=(1, 1, 3, 4), b1=(4,), W3=(3, 3, 3, 4), b3=(4,)),
