@@ -256,7 +256,7 @@ def train(args):
         curves_figure(records, args.out / "curves.png")
         if any("alpha_entropy" in record for record in records):
             diagnostics_figure(records, args.out / "diagnostics.png")
-        print(f"best: {args.out / 'best.npz'}, validation BLEU-4 {trainer.best:.4f} with beam {recipe.beam}")
+        print(f"best: {args.out / 'best.npz'}, validation {recipe.select} {trainer.best:.4f} with beam {recipe.beam}")
         _say_skipped(*skipped)
     return 0
 

@@ -11,8 +11,8 @@ def scheduled_words(captioner, params, config, annotations, captions, chance, co
 
     annotations (N, L, D), captions (N, T+1) and uniform numbers from 0 to 1, coins and draws (N, T), the last three host
     arrays; noise from decoding_noise -> (N, T), for Batch.given: <start>, then at each position the true word or, with
-    probability `chance`, a word drawn from p(y_t) given the words before it in this array. The words of decoding.NEVER are not
-    drawn. The words are drawn without dropout, and no gradient flows through them.
+    probability `chance`, a word drawn from p(y_t) given the words before it in this array. The words of decoding.NEVER are
+    not drawn. The words are drawn without dropout, and no gradient flows through them.
 
     Source: Bengio et al. 2015, section 2.4.
     """

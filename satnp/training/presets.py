@@ -66,6 +66,11 @@ HARD = {
 }  # fmt: skip
 HARD |= {kind: HARD["flickr8k"] for kind in PRESETS if kind not in HARD}
 
+# Self-critical training starts from a trained captioner, so its steps are small; an epoch uses each photo once.
+SCST = {
+    "epochs": 4, "batch_size": 50, "learning_rate": 5e-5, "warmup": 50, "clip": 1.0, "averaging": 0.99, "select": "CIDEr",
+}  # fmt: skip
+
 # What other captioners do differently on scenes: (config, recipe). With 128 units the second LSTM of Top-Down remembers an
 # object for several words, and attention is a word ahead; with 24 it attends to the object when it says the noun. Show and
 # Tell has one vector for the whole photo: it needs more units and epochs, and learns its training scenes by heart.
@@ -95,6 +100,8 @@ def find_preset(kind, captioner=None, attention=None, path=None):
     more_config, more_recipe = SCENES.get(captioner, ({}, {})) if kind == "scenes" else ({}, {})
     if config.get("attention") == "hard":
         more_config, more_recipe = HARD[kind]
+    if recipe.get("objective") == "scst":
+        more_recipe = more_recipe | SCST
     return replace(
         preset,
         encoder=said.get("encoder", preset.encoder),

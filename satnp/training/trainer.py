@@ -29,6 +29,7 @@ from satnp.files import remove_leftovers, replacing
 from satnp.scores.evaluation import evaluate, nats_per_word
 from satnp.training import optim
 from satnp.training.policies import scheduled_words
+from satnp.training.self_critical import Reward, draw_captions, policy
 from satnp.training.warning_signs import Watch
 
 
@@ -47,10 +48,14 @@ class Recipe:
     averaging: float = 0.0        # decay of the moving average of the parameters that is validated and kept; 0: none
     scheduled_sampling: float = 0.0  # chance, at the last step, to read an own word for a true one; rises linearly from 0
     label_smoothing: float = 0.0  # share of each target that all words get alike; the logged loss is without it
+    objective: str = "cross_entropy"  # cross_entropy; scst: the CIDEr-D of captions that the captioner draws
+    samples: int = 5              # scst: captions drawn for each photo of a minibatch of `batch_size` photos
+    baseline: str = "leave_one_out"  # scst: the mean of the photo's other captions; greedy: the greedy caption
     mirror: bool = False          # mirror each photo with probability one half
     min_count: int = 5            # the vocabulary has the words that occur at least this often
     validate_every: int = 0       # steps; 0: once an epoch
-    patience: int = 0             # validations without a better BLEU-4 before stopping; 0: never
+    select: str = "Bleu_4"        # score of the validation captions by which the best epoch is chosen: Bleu_4, CIDEr or nll
+    patience: int = 0             # validations without a better score before stopping; 0: never
     beam: int = 1                 # beam size for the validation captions
     length_power: float = 0.0     # captions are ranked by log p / T^length_power
     log_every: int = 10           # steps
@@ -60,9 +65,12 @@ class Recipe:
     def __post_init__(self):
         if self.optimiser not in optim.OPTIMISERS:
             raise InputError(f"optimiser is {self.optimiser!r}; choose {', '.join(optim.OPTIMISERS)}")
-        if self.schedule not in ("cosine", "constant"):
-            raise InputError(f"schedule is {self.schedule!r}; choose cosine or constant")
-        for name in ("epochs", "batch_size", "min_count", "beam", "log_every", "save_every"):
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise InputError(f"{name} is {getattr(self, name)!r}; choose {', '.join(choices[:-1])} or {choices[-1]}")
+        if self.objective == "scst" and self.baseline == "leave_one_out" and self.samples < 2:
+            raise InputError("baseline leave_one_out compares captions of one photo; choose samples of 2 or more")
+        for name in ("epochs", "batch_size", "samples", "min_count", "beam", "log_every", "save_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; choose 1 or more")
         for name in ("warmup", "validate_every", "patience", "length_power", "seed"):
@@ -77,6 +85,14 @@ class Recipe:
             raise InputError(f"label_smoothing is {self.label_smoothing}; choose a share from 0 to below 1")
         if not 0 <= self.averaging < 1:
             raise InputError(f"averaging is {self.averaging}; choose a decay from 0 to below 1")
+
+
+CHOICES = {
+    "schedule": ("cosine", "constant"),
+    "objective": ("cross_entropy", "scst"),
+    "baseline": ("leave_one_out", "greedy"),
+    "select": ("Bleu_4", "CIDEr", "nll"),
+}
 
 
 class Photos:
@@ -121,16 +137,19 @@ class Trainer:
         self.rng = np.random.default_rng([recipe.seed, 1])
         self.params = model.trainable
         P = self.params.flat.size
-        # the buffer that the ranks sum at each step: the gradient, then three statistics of the forward pass
-        self.summed = xp_of(self.params.flat).zeros(P + 3, dtype=self.params.flat.dtype)
+        # the buffer that the ranks sum at each step: the gradient, then statistics of the forward pass
+        self.summed = xp_of(self.params.flat).zeros(P + STATISTICS, dtype=self.params.flat.dtype)
         self.grads = self.params.on(self.summed[:P])
         self.memory = optim.new_state(recipe.optimiser, self.params.flat)
         self.average = self.params.flat.copy() if recipe.averaging else None
         self.baseline = xp_of(self.params.flat).zeros((), dtype=self.params.flat.dtype)  # baseline of the rewards, if any
         self.learning_rates = self._learning_rates()
         self.upload = Uploads(xp_of(self.params.flat))
+        self.longest = int(np.quantile([len(ids) - 1 for _, ids in self.captions], 0.99))  # words of a drawn caption
         self.step, self.order, self.best, self.bad = 0, [], None, 0
-        self.nats = self.words = 0.0  # sums since the last line of the log
+        self.nats = self.words = self.rewards = 0.0  # sums since the last line of the log
+        self.rewarded = 0  # photos in self.rewards
+        self.reward = Reward(model.vocabulary, train.captions) if recipe.objective == "scst" else None
         self.watch = Watch()
         self.steps_per_epoch = len(self._draw_order(np.random.default_rng(0)))
         self.steps = recipe.epochs * self.steps_per_epoch
@@ -138,6 +157,8 @@ class Trainer:
     def run(self):
         """Train until the last step, early stopping or Ctrl-C -> True unless it was interrupted."""
         recipe = self.recipe
+        if self.reward and not self.trained and self.step == 0:
+            raise InputError("the objective scst needs a captioner that can caption already; add --init CHECKPOINT")
         validate_every = recipe.validate_every or self.steps_per_epoch
         seen, started = 0, perf_counter()
         with self.ranks.lock(self.out / ".lock"), _interruptible(alone=self.ranks.size == 1) as signals, tqdm(
@@ -165,13 +186,16 @@ class Trainer:
                         )
                 if log:
                     found = self._diagnostics(told, N)
+                    if self.reward:
+                        found["cider"] = round(self.rewards / self.rewarded, 6)
                     if self.ranks.rank == 0:
                         lr = recipe.learning_rate * self._schedule(self.step - 1)
                         self._log("train", loss=loss, grad_norm=norm, lr=lr, **found)
                         self.watch.logged(norm)
                     rate = seen / (perf_counter() - started)
                     bar.set_postfix_str(f"{loss:.3f} nats/word, |g| {norm:.2f}, {rate:.0f} images/s")
-                    self.nats = self.words = 0.0
+                    self.nats = self.words = self.rewards = 0.0
+                    self.rewarded = 0
                     seen, started = 0, perf_counter()
                 if validate:
                     said, self.best, self.bad = self.ranks.once(self._validate)
@@ -214,32 +238,19 @@ class Trainer:
         return 0 < self.recipe.patience <= self.bad
 
     def _train_step(self):
-        """One minibatch: the forward and backward passes of encoder and captioner, then the optimiser."""
+        """One minibatch: the forward and backward passes of encoder and captioner, then the optimiser.
+
+        -> told, norm of the gradient, number of words, number of photos
+        """
         if not self.order:
             self.order = self._draw_order(self.rng)
-        batch = self.order.pop(0)
-        rows = np.array([self.captions[i][0] for i in batch])
-        captions, mask = pad([self.captions[i][1] for i in batch])
-        N, count = len(rows), float(mask.sum())
-        mine, n = self.ranks.share(N)
-        photos = self.photos.batch(rows, self.rng, mine)
-        model, captioner = self.model, CAPTIONERS[self.model.captioner]
-        noise = _part(captioner.draw_noise(model.config, mask.shape[1], N, prod(model.grid), self.rng), mine, N)
-        true, mask = captions[mine], mask[mine].astype(self.params.flat.dtype)
-        photos, captions, mask, *drawn = self.upload(photos, true, mask, *noise)
-        noise = type(noise)(*drawn)._replace(baseline=self.baseline)
-
+        chosen = self.order.pop(0)
         self.grads.flat[...] = 0
-        annotations, encoder_cache = model.encode(photos)
-        given = self._words_to_read(annotations, true, N, mine) if self.recipe.scheduled_sampling else None
-        # cache is a list, so that pop() below lets backward free the cache
-        _, *cache = model.loss(annotations, captions, mask, noise, given, self.recipe.label_smoothing)
-        told = cache[0].told
-        dannotations = captioner.backward(cache.pop(), self.grads.part("decoder"), model.frozen)
-        if not model.frozen:
-            ENCODERS[model.encoder].backward(dannotations, encoder_cache, self.grads.part("encoder"))
+        told, words, rewards = self._self_critical_pass(chosen) if self.reward else self._cross_entropy_pass(chosen)
+        N, (_, n) = len(chosen), self.ranks.share(len(chosen))
         if self.ranks.size > 1:
-            told = self._sum(told, n, N)
+            told, words, rewards = self._sum(told, words, rewards, n, N)
+        self.rewards, self.rewarded = self.rewards + rewards, self.rewarded + N
 
         norm, factor = optim.clip_factor(self.grads.flat, self.recipe.clip)
         update, _ = optim.OPTIMISERS[self.recipe.optimiser]
@@ -249,7 +260,56 @@ class Trainer:
             keep = min(self.recipe.averaging, (1 + self.step) / (10 + self.step))
             optim.average(self.average, self.params.flat, keep)
         self.baseline = told.baseline
-        return told, norm, count, N
+        return told, norm, words, N
+
+    def _cross_entropy_pass(self, chosen):
+        """Both passes over the captions `chosen` -> told, the number of their words, 0"""
+        rows = np.array([self.captions[i][0] for i in chosen])
+        captions, mask = pad([self.captions[i][1] for i in chosen])
+        N, words = len(rows), float(mask.sum())
+        mine, _ = self.ranks.share(N)
+        photos = self.photos.batch(rows, self.rng, mine)
+        model, captioner = self.model, CAPTIONERS[self.model.captioner]
+        noise = _part(captioner.draw_noise(model.config, mask.shape[1], N, prod(model.grid), self.rng), mine, N)
+        true, mask = captions[mine], mask[mine].astype(self.params.flat.dtype)
+        photos, captions, mask, *drawn = self.upload(photos, true, mask, *noise)
+        noise = type(noise)(*drawn)._replace(baseline=self.baseline)
+
+        annotations, encoder_cache = model.encode(photos)
+        given = self._words_to_read(annotations, true, N, mine) if self.recipe.scheduled_sampling else None
+        # cache is a list, so that pop() below lets backward free the cache
+        _, *cache = model.loss(annotations, captions, mask, noise, given, self.recipe.label_smoothing)
+        told = cache[0].told
+        dannotations = captioner.backward(cache.pop(), self.grads.part("decoder"), model.frozen)
+        if not model.frozen:
+            ENCODERS[model.encoder].backward(dannotations, encoder_cache, self.grads.part("encoder"))
+        return told, words, 0.0
+
+    def _self_critical_pass(self, chosen):
+        """Draw captions of the photos `chosen`, and both passes over them -> told; for this rank's photos the number of words
+        of one caption a photo, and the sum of the mean rewards"""
+        model, captioner, config = self.model, CAPTIONERS[self.model.captioner], policy(self.model.config)
+        N, S, steps = len(chosen), self.recipe.samples, self.longest
+        mine, _ = self.ranks.share(N)
+        photos, rows = self.photos.batch(chosen, self.rng, mine), chosen[mine]
+        noise = captioner.decoding_noise(config, N * S, prod(model.grid), steps, self.rng)
+        uniform, noise = (
+            None if x is None else x.reshape(N, S, *x.shape[1:])[mine].reshape(-1, *x.shape[1:])
+            for x in (self.rng.random((N * S, steps)), noise)
+        )
+        annotations, encoder_cache = model.encode(*self.upload(photos))
+        decoder = model.params.part("decoder")
+        batch, noise, rewards = draw_captions(
+            captioner, decoder, config, annotations, uniform, noise, lambda n, ids: self.reward(rows[n], ids),
+            self.recipe.baseline,
+        )  # fmt: skip
+        _, *cache = captioner.forward(decoder, config, batch, noise)
+        told = cache[0].told._replace(baseline=self.baseline)
+        dannotations = captioner.backward(cache.pop(), self.grads.part("decoder"), model.frozen)
+        if not model.frozen:
+            of_photos = dannotations.reshape(len(rows), S, *dannotations.shape[1:]).sum(axis=1)
+            ENCODERS[model.encoder].backward(of_photos, encoder_cache, self.grads.part("encoder"))
+        return told, float(to_host(batch.mask.sum())) / S, float(rewards.mean(axis=1).sum())
 
     def _words_to_read(self, annotations, captions, N, mine):
         """scheduled_words for the captions of this rank, which are those in the slice `mine` of N."""
@@ -263,8 +323,9 @@ class Trainer:
             scheduled_words(captioner, decoder, model.config, annotations, captions, chance, coins, draws, noise), xp
         )
 
-    def _sum(self, told, n, N):
-        """Sum over the ranks: the gradient, nll and baseline of all N captions, from those of this rank's n captions."""
+    def _sum(self, told, words, rewards, n, N):
+        """Sum over the ranks: the gradient, nll and baseline of all N captions, from those of this rank's n captions; with
+        self-critical training also the numbers of words and the rewards."""
         grads, means = self.grads.flat, self.summed[self.params.flat.size :]
         grads *= n / N
         means[0] = n / N * told.nll
@@ -272,8 +333,13 @@ class Trainer:
         if weight is not None:
             means[2] = (n > 0) * weight
             means[1] = means[2] * told.baseline
+        if self.reward:
+            means[3], means[4] = (n > 0) * words, (n > 0) * rewards
         self.ranks.sum(self.summed)
-        return told._replace(nll=means[0], baseline=told.baseline if weight is None else means[1] / means[2])
+        if self.reward:
+            words, rewards = map(float, to_host(means[3:]))
+        told = told._replace(nll=means[0], baseline=told.baseline if weight is None else means[1] / means[2])
+        return told, words, rewards
 
     def _diagnostics(self, told, N):
         """{name: mean over the N captions}, on rank 0."""
@@ -304,21 +370,25 @@ class Trainer:
         return float(rise * fall)
 
     def _draw_order(self, rng):
+        if self.reward:
+            photos = rng.permutation(len(self.reward.references))
+            return np.split(photos, range(self.recipe.batch_size, len(photos), self.recipe.batch_size))
         return batches_of_one_length([len(ids) for _, ids in self.captions], self.recipe.batch_size, rng)
 
     def _validate(self):
-        """Score the (averaged) model on the validation split; save it as best.npz if its BLEU-4 is the best so far.
+        """Score the (averaged) model on the validation split; save it as best.npz if its score is the best so far.
 
-        -> a line to print, the best BLEU-4, the number of validations since
+        -> a line to print, the best value of the recipe's `select`, the number of validations since
         """
         with self._averaged():
             scores, captions = evaluate(self.model, self.val, self.recipe.beam, self.val_features)
             self.watch.validated(captions)
             scores["nll"] = nats_per_word(self.model, self.val, self.val_features)
-            better = self.best is None or scores["Bleu_4"] > self.best
+            score = scores[self.recipe.select]
+            better = self.best is None or (score < self.best if self.recipe.select == "nll" else score > self.best)
             self.bad = 0 if better else self.bad + 1
             if better:
-                self.best = scores["Bleu_4"]
+                self.best = score
                 save(self.out / "best.npz", self.model.on(np), step=self.step, val=scores, recipe=vars(self.recipe))
         self._log("val", **scores, split="val", beam=self.recipe.beam, tokeniser="coco-caption rule")
         shown = {name: scores[name] for name in SHOWN if name in scores}
@@ -347,7 +417,8 @@ class Trainer:
         header = {
             "step": self.step, "optimiser_step": self.memory["step"], "rng": self.rng.bit_generator.state,
             "order_lengths": [len(batch) for batch in self.order], "best": self.best, "bad": self.bad,
-            "nats": float(to_host(self.nats)), "words": self.words, "baseline": float(to_host(self.baseline)),
+            "nats": float(to_host(self.nats)), "words": self.words, "rewards": self.rewards, "rewarded": self.rewarded,
+            "baseline": float(to_host(self.baseline)),
             "recipe": vars(self.recipe), "captions": self._digest(),
         }  # fmt: skip
         training = {"header": header, "arrays": arrays}
@@ -377,6 +448,7 @@ class Trainer:
         self.order = np.split(arrays["order"], np.cumsum(header["order_lengths"])[:-1]) if len(arrays["order"]) else []
         self.step, self.best, self.bad = header["step"], header["best"], header["bad"]
         self.nats, self.words = header["nats"], header["words"]
+        self.rewards, self.rewarded = header["rewards"], header["rewarded"]
         self.baseline = to_device(np.array(header["baseline"], self.params.flat.dtype), xp)
         self.rng.bit_generator.state = header["rng"]
 
@@ -398,6 +470,7 @@ class Trainer:
 
 
 BAR = "{percentage:3.0f}% {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}"
+STATISTICS = 5  # in _sum
 SHOWN = ("nll", "Bleu_4", "CIDEr", "true_captions", "pointing_accuracy")
 
 

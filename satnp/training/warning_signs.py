@@ -121,6 +121,8 @@ def memory_needed(model, recipe, captions, photos):
     copies = 1 + len(OPTIMISERS[recipe.optimiser][1]) + 2 * (recipe.averaging > 0)  # validation makes a copy
     lengths = Counter(len(ids) - 1 for ids in captions)
     N, T = max(((min(count, recipe.batch_size), T) for T, count in lengths.items()), key=prod)
+    if recipe.objective == "scst":
+        N, T = recipe.batch_size * recipe.samples, max(lengths)
     return {
         "parameters": model.params.flat.nbytes + copies * model.trainable.flat.nbytes,
         "photos": sum(x.nbytes for x in photos),

@@ -159,6 +159,23 @@ def test_a_minibatch_in_shares_has_the_gradient_of_the_whole(splits, tmp_path, c
     assert config == "soft" or whole[3] not in (0, -3)
 
 
+@pytest.mark.parametrize("config", ["soft", "hard"])
+def test_self_critical_training_in_shares_has_the_gradient_of_the_whole(splits, tmp_path, config):
+    def step(ranks, photos=7):
+        t = trainer(splits, tmp_path, ranks, config, clip=1e-3, objective="scst", samples=3)
+        t.model.config = replace(t.model.config, decoding="sampling")
+        t.order = [np.arange(photos)]
+        told, norm, words, N = t._train_step()
+        return t.grads.flat, t.params.flat, told.nll, norm, words, t.rewards, N
+
+    for photos in (7, 2):
+        whole = step(ALONE, photos)
+        for part in on_ranks(3, lambda ranks, photos=photos: step(ranks, photos)):
+            for found, wanted in zip(part, whole, strict=True):
+                assert apart(found, wanted) < 1e-12
+        assert whole[6] == photos and whole[5] > 0
+
+
 def test_a_baseline_is_kept_where_no_image_is_sampled(splits, tmp_path):
     def step(ranks):
         t = trainer(splits, tmp_path, ranks, "hard")
