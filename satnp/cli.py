@@ -1,4 +1,4 @@
-"""The command line: satnp demo | gradcheck | estimators | features | train | caption | evaluate."""
+"""The command line: satnp demo | gradcheck | estimators | features | train | compare | caption | evaluate."""
 
 import argparse
 import os
@@ -73,12 +73,14 @@ def _parser():
         sub.add_argument("--root", type=Path, metavar="DIR", help="folder of a published data set, or of your photos")
         sub.add_argument("--captions", type=Path, metavar="FILE", help="captions of the photos; default: the official file")
 
-    def network(sub):
+    def network(sub, finetune=True):
         sub.add_argument("--encoder", choices=tuple(ENCODERS), help="default: small for scenes, else squeezenet1_1")
         sub.add_argument("--weights", type=Path, metavar="FILE", help="pretrained encoder: .pth, .safetensors or .npz file")
         sub.add_argument("--preprocessing", choices=("caffe", "torchvision"),
                          help="preprocessing of the weights; default: caffe for squeezenet1_1, torchvision for vgg19")
-        sub.add_argument("--finetune-from", metavar="LAYER", help="also train the pretrained encoder, from this layer on")
+        if finetune:
+            sub.add_argument("--finetune-from", metavar="LAYER",
+                             help="also train the pretrained encoder, from this layer on")
         sub.add_argument("--config", type=Path, metavar="FILE.toml",
                          help="tables [config] and [recipe] that replace values of the preset")
         sub.add_argument("--seed", type=_at_least(0), metavar="N", help="default: 0")
@@ -143,6 +145,25 @@ def _parser():
     device(sub)
     several(sub)
 
+    sub = command(
+        "compare", compare, "train captioners on the same features, and compare them",
+        "satnp compare --data scenes --init satnp-demo/best.npz --out runs/compare",
+    )  # fmt: skip
+    data(sub)
+    network(sub, finetune=False)
+    sub.add_argument("--init", type=Path, metavar="CHECKPOINT", help="take the encoder of this training")
+    sub.add_argument("--captioners", nargs="+", metavar="NAME",
+                     help="default: all; show_attend_tell:hard has hard attention")
+    sub.add_argument("--budget", type=_minutes, metavar="MINUTES",
+                     help="of training steps for each captioner; default: the epochs of the recipe")
+    sub.add_argument("--epochs", type=int, metavar="N")
+    sub.add_argument("--features", type=Path, metavar="DIR", help="folder of the frozen features; default: OUT/features")
+    sub.add_argument("--split", default="val", choices=("val", "test"), help="where they are scored; default: val")
+    sub.add_argument("--beam", type=_at_least(1), default=3, metavar="N", help="default: 3")
+    sub.add_argument("--out", type=Path, required=True, metavar="DIR",
+                     help="for compare.json, compare.png and a folder for each captioner; run again to go on")
+    device(sub)
+
     sub = command("caption", caption, "caption photos", "satnp caption best.npz photo.jpg --beam 5 --figures figures")
     sub.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
     sub.add_argument("photos", nargs="+", metavar="PHOTO")
@@ -178,6 +199,16 @@ def _at_least(least):
         return int(text)
 
     return whole_number
+
+
+def _minutes(text):
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = 0.0
+    if not 0 < minutes < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of minutes above 0")
+    return minutes
 
 
 def demo(args):
@@ -261,12 +292,41 @@ def train(args):
     return 0
 
 
-def _preset(args):
+def compare(args):
+    """Train captioners on the features of one frozen encoder, and compare them."""
+    from satnp import load
+    from satnp.arrays.parameters import Parameters
+    from satnp.compare import run
+    from satnp.data.datasets import load_split
+    from satnp.training.presets import new_model
+
+    xp, common = _device(args), _preset(args)
+    splits = {which: load_split(args.data, which, args.root, common.recipe.seed, args.captions)
+              for which in ("train", "val", args.split)}  # fmt: skip
+    encoder = load(args.init) if args.init else None
+    models = {}
+    for label in args.captioners or [*CAPTIONERS, "show_attend_tell:hard"]:
+        name, _, attention = label.partition(":")
+        preset = _preset(args, name, attention or None)
+        preset = replace(preset, encoder=encoder.encoder if encoder else preset.encoder, recipe=common.recipe)
+        if encoder is None and not hasattr(ENCODERS[preset.encoder], "load"):
+            raise InputError(f"the encoder {preset.encoder} is trained from scratch; give a checkpoint of it with --init")
+        model = new_model(preset, splits["train"], args.weights, args.preprocessing)
+        if encoder is not None:
+            model.encoder_config = encoder.encoder_config
+            model.params = Parameters.join(encoder=encoder.params.part("encoder"), decoder=model.params.part("decoder"))
+        models[label] = replace(model, frozen=True).on(xp)
+    return run(args.out, models, common.recipe, splits, args.features or args.out / "features", args.split, args.beam,
+               args.budget)  # fmt: skip
+
+
+def _preset(args, captioner=None, attention=None):
     """The Preset, with the values that the command line gives."""
     from satnp.training.presets import find_preset
 
     said = vars(args)
-    preset = find_preset(args.data, said.get("captioner"), said.get("attention"), args.config)
+    captioner, attention = captioner or said.get("captioner"), attention or said.get("attention")
+    preset = find_preset(args.data, captioner, attention, args.config)
     if args.encoder:
         preset = replace(preset, encoder=args.encoder)
     names = ("epochs", "batch_size", "learning_rate", "encoder_learning_rate", "seed")

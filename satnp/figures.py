@@ -29,6 +29,7 @@ DIAGNOSTICS = {
     ("beta",): "beta",
 }
 BASELINES = {"none": "C3", "moving_average": "C0", "leave_one_out": "C2"}
+MARKERS = "os"
 ESTIMATORS = {  # marker and line
     "reinforce": "o-",
     "reward_to_go": "s-",
@@ -301,6 +302,52 @@ def _draw_scores(ax, scores, cider):
         lines += right.plot(*np.array(cider, float).T, "s--", color="black", markersize=3.5, label="CIDEr (right)")
         right.set_ylabel("validation CIDEr (0 to 10)")
     ax.figure.legend(handles=lines, loc="outside right center", fontsize=8)
+
+
+def comparison_figure(rows, photos, path):
+    """Compare captioners: their score against their parameters and their time, and what they say of the same photos.
+
+    rows: those of compare.json, dicts with captioner, parameters, seconds_a_step, captions {photo name: sentence}, and
+    true_captions or CIDEr, which is drawn; photos [(name, (R, S, 3) uint8 RGB)]. Writes a PNG.
+    Raises InputError when there are no rows.
+    """
+    if not rows:
+        raise InputError("there are no captioners to compare; pass the rows of compare.json")
+    score = "true_captions" if all("true_captions" in row for row in rows) else "CIDEr"
+    line = 0.17  # inches: height of a line of a caption
+    said = [[wrap(row["captions"].get(name, ""), 27) or [""] for name, _ in photos] for row in rows]
+    heights = [0.12 + line * max((len(lines) for lines in of_row), default=1) for of_row in said]
+    pictures = 1.9 if photos else 0.0
+    top, bottom = 3.4, sum(heights) + pictures
+    width, left, height = 11.0, 1.5, top + bottom + 0.2
+    figure = Figure((width, height), dpi=DPI)
+    for k, (name, label) in enumerate((("parameters", "trained parameters"), ("seconds_a_step", "seconds a step"))):
+        ax = figure.add_axes(((0.7 + k * 4.2) / width, (height - top + 0.55) / height, 3.5 / width, (top - 0.75) / height))
+        for r, row in enumerate(rows):
+            ax.plot(row[name], row[score], MARKERS[r // 10 % len(MARKERS)], color=f"C{r % 10}", label=row["captioner"])
+        ax.set_xscale("log")
+        ax.set_xlabel(label)
+        ax.set_ylabel("share of true captions" if score == "true_captions" else score)
+        ax.grid(alpha=0.3, which="both")
+        ax.xaxis.set_minor_formatter("")
+    figure.legend(
+        handles=ax.lines, loc="center left", bbox_to_anchor=((0.9 + 8.0) / width, (height - top / 2) / height), fontsize=8
+    )  # fmt: skip
+    column = (width - left) / max(1, len(photos))
+    for n, (_, photo) in enumerate(photos):
+        h, w = photo.shape[:2]
+        scale = min((column - 0.1) / w, (pictures - 0.15) / h)
+        x, y = left + n * column, bottom - pictures + 0.1
+        ax = figure.add_axes((x / width, y / height, w * scale / width, h * scale / height))
+        ax.axis("off")
+        ax.imshow(_resized(photo), extent=(0, w, h, 0), aspect="auto")
+    y = bottom - pictures
+    for r, (row, of_row) in enumerate(zip(rows, said, strict=True)):
+        figure.text(0.1 / width, y / height, row["captioner"].replace(":", "\n"), fontsize=8, va="top", color=f"C{r % 10}")
+        for n, lines in enumerate(of_row):
+            figure.text((left + n * column) / width, y / height, "\n".join(lines), fontsize=8, va="top", parse_math=False)
+        y -= heights[r]
+    _save(figure, path)
 
 
 def variance_figure(rows, path):

@@ -34,4 +34,11 @@ def test_the_commands_are_those_of_the_command_line():
 
     commands = re.findall(r"^ *satnp (.+)$", README, re.MULTILINE)
     runs = [_parser().parse_args(command.split()).run.__name__ for command in commands]
-    assert set(runs) == {"train", "evaluate", "caption"}
+    assert set(runs) == {"train", "evaluate", "caption", "compare"}
+
+
+def test_the_cell_of_write_your_own_is_the_toys():
+    (shown,) = re.findall(r"```python\n(def cell_forward.+?)```", README, re.DOTALL)
+    shown = [re.sub(r"\s*#.*", "", line) for line in shown.splitlines() if line]
+    toy = (Path(__file__).parent / "captioners/toy.py").read_text(encoding="utf-8")
+    assert "\n".join(shown) in toy.replace("\n\n\n", "\n")

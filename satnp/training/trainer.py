@@ -38,6 +38,7 @@ class Recipe:
     """The settings of a training. A step is one minibatch; an epoch uses every caption once."""
 
     epochs: int = 10
+    steps: int = 0                # minibatches; 0: those of `epochs`
     batch_size: int = 64
     optimiser: str = "adam"       # sgd, rmsprop or adam
     learning_rate: float = 1e-3
@@ -73,7 +74,7 @@ class Recipe:
         for name in ("epochs", "batch_size", "samples", "min_count", "beam", "log_every", "save_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; choose 1 or more")
-        for name in ("warmup", "validate_every", "patience", "length_power", "seed"):
+        for name in ("steps", "warmup", "validate_every", "patience", "length_power", "seed"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise InputError(f"{name} is {getattr(self, name)}; choose 0 or more")
         for name in ("learning_rate", "encoder_learning_rate", "clip"):
@@ -152,7 +153,7 @@ class Trainer:
         self.reward = Reward(model.vocabulary, train.captions) if recipe.objective == "scst" else None
         self.watch = Watch()
         self.steps_per_epoch = len(self._draw_order(np.random.default_rng(0)))
-        self.steps = recipe.epochs * self.steps_per_epoch
+        self.steps = recipe.steps or recipe.epochs * self.steps_per_epoch
 
     def run(self):
         """Train until the last step, early stopping or Ctrl-C -> True unless it was interrupted."""
@@ -286,8 +287,10 @@ class Trainer:
         return told, words, 0.0
 
     def _self_critical_pass(self, chosen):
-        """Draw captions of the photos `chosen`, and both passes over them -> told; for this rank's photos the number of words
-        of one caption a photo, and the sum of the mean rewards"""
+        """Draw captions of the photos `chosen`, and both passes over them -> told, words, rewards
+
+        words and rewards are of this rank's photos: the number of words of one caption a photo, the sum of mean rewards.
+        """
         model, captioner, config = self.model, CAPTIONERS[self.model.captioner], policy(self.model.config)
         N, S, steps = len(chosen), self.recipe.samples, self.longest
         mine, _ = self.ranks.share(N)

@@ -1,0 +1,120 @@
+"""Compare captioners: train each on the same frozen features with the same recipe, then score all on one split."""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from statistics import mean
+from time import perf_counter
+
+import numpy as np
+
+from satnp.arrays.backend import to_host, xp_of
+from satnp.checkpoint import load
+from satnp.data.features import feature_store
+from satnp.encoders.photos import read_photo
+from satnp.errors import InputError
+from satnp.figures import comparison_figure
+from satnp.files import read_json, write_json
+from satnp.scores.evaluation import evaluate, meteor_or_reason, nats_per_word
+from satnp.training.trainer import Trainer
+
+SHOWN = 5  # photos whose captions are in the figure
+COLUMNS = {
+    "parameters": ("params", "{:,.0f}"), "seconds_a_step": ("s/step", "{:.3f}"), "nll": ("nll", "{:.3f}"),
+    "Bleu_1": ("B-1", "{:.3f}"), "Bleu_2": ("B-2", "{:.3f}"), "Bleu_3": ("B-3", "{:.3f}"), "Bleu_4": ("B-4", "{:.3f}"),
+    "ROUGE_L": ("ROUGE", "{:.3f}"), "CIDEr": ("CIDEr", "{:.3f}"), "METEOR": ("METEOR", "{:.3f}"),
+    "true_captions": ("true", "{:.3f}"), "pointing_accuracy": ("point", "{:.3f}"),
+}  # fmt: skip
+
+
+def run(out, models, recipe, splits, features, split="val", beam=3, budget=None):
+    """Train and score models {label: Model with a frozen encoder} in the order given -> exit status
+
+    recipe: the Recipe of all; splits {"train": Split, "val": Split, split: Split}; features: the folder of the stored
+    features; budget: minutes of training steps for each model, or None for the recipe's epochs. Writes a folder for each
+    model, compare.json with a row for each, and compare.png into `out`. A comparison that was interrupted goes on with the
+    same call: models that have their row are not trained again.
+    Raises InputError if `out` has another comparison.
+    """
+    out, rows = Path(out), read_json(Path(out) / "compare.json") or []
+    setting = {"split": split, "beam": beam, "budget": budget, "recipe": asdict(recipe)}
+    for row in rows:
+        if {name: row.get(name) for name in setting} != setting:
+            raise InputError(f"{out} has a comparison with another split, beam, budget or recipe; give another --out")
+    done = {row["captioner"]: row for row in rows}
+    for label, model in models.items():
+        if label not in done:
+            row = _row(out / label.replace(":", "_"), model, recipe, splits, features, split, beam, budget)
+            if row is None:
+                return 130
+            done[label] = {"captioner": label, **row, **setting}
+            write_json(out / "compare.json", list(done.values()))
+    rows = [done[label] for label in models]
+    print(f"\n{len(splits[split].names)} photos of {split}, beam {beam}, seed {recipe.seed}; the encoder is not trained")
+    print("\n".join(table(rows)))
+    photos = [(name, _pixels(photo)) for name, photo in zip(splits[split].names, splits[split].photos[:SHOWN], strict=False)]
+    comparison_figure(rows, photos, out / "compare.png")
+    print(f"{out / 'compare.json'}, {out / 'compare.png'}")
+    return 0
+
+
+def _row(out, model, recipe, splits, features, split, beam, budget):
+    """Train one model in the folder `out`, and score its best epoch -> its row, or None if the training was interrupted"""
+    xp = xp_of(model.params.flat)
+    stores = {
+        which: feature_store(features, model, splits[which[0]], which[1])
+        for which in {("train", False), ("val", False), (split, False)} | ({("train", True)} if recipe.mirror else set())
+    }
+
+    def trainer(model, recipe):
+        return Trainer(
+            model, recipe, splits["train"], splits["val"], out, stores["train", False], stores.get(("train", True)),
+            stores["val", False],
+        )  # fmt: skip
+
+    pace = read_json(out / "pace.json")
+    if pace is None:
+        seconds = _seconds_a_step(trainer(replace(model, params=model.params.on(model.params.flat.copy())), recipe))
+        pace = {"seconds_a_step": seconds, "steps": 0 if budget is None else max(1, round(60 * budget / seconds))}
+        write_json(out / "pace.json", pace)
+    print(f"\n{out.name}: {model.trainable.flat.size:,} parameters, {pace['seconds_a_step']:.3f} s a step")
+    t = trainer(model, replace(recipe, steps=pace["steps"]))
+    if (out / "last.npz").exists():
+        t.resume()
+    if not t.run():
+        return None
+    model = load(out / "best.npz").on(xp)
+    scores, captions = evaluate(model, splits[split], beam, stores[split, False])
+    meteor, _ = meteor_or_reason(splits[split], captions)
+    return {
+        "parameters": model.trainable.flat.size, "seconds_a_step": pace["seconds_a_step"], "steps": t.steps,
+        "nll": nats_per_word(model, splits[split], stores[split, False]), **scores, "METEOR": meteor,
+        "captions": dict(zip(splits[split].names[:SHOWN], map(str, captions), strict=False)),
+    }  # fmt: skip
+
+
+def _seconds_a_step(trainer, steps=10):
+    """Mean time of a training step, in seconds, after two that do not count."""
+    times = []
+    for _ in range(steps + 2):
+        started = perf_counter()
+        to_host(trainer._train_step()[1])
+        times.append(perf_counter() - started)
+    return mean(times[2:])
+
+
+def _pixels(photo):
+    return photo if isinstance(photo, np.ndarray) else read_photo(photo)
+
+
+def table(rows):
+    """The lines of a text table of the rows, with the columns that have a value."""
+    columns = {name: how for name, how in COLUMNS.items() if any(row.get(name) is not None for row in rows)}
+    cells = [["captioner", *(short for short, _ in columns.values())]]
+    for row in rows:
+        cells.append([row["captioner"], *(
+            "" if row.get(name) is None else how.format(row[name]).replace("0.", ".", 1 if row[name] < 1 else 0)
+            for name, (_, how) in columns.items()
+        )])  # fmt: skip
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [" ".join(f"{x:<{w}}" if k == 0 else f"{x:>{w}}" for k, (x, w) in enumerate(zip(line, widths, strict=True)))
+            for line in cells]  # fmt: skip

@@ -1,0 +1,157 @@
+"""satnp compare: one table and one figure of captioners that are trained alike, resumable model by model."""
+
+import json
+import shlex
+from dataclasses import replace
+
+import pytest
+
+from satnp import compare
+from satnp.captioners import CAPTIONERS
+from satnp.cli import main
+from satnp.compare import table
+from satnp.errors import InputError
+from satnp.figures import comparison_figure
+from satnp.training.trainer import Recipe, Trainer, read_log
+from tests.captioners import toy
+from tests.small_world import write_flickr8k
+
+CAPTIONERS_COMPARED = "toy", "show_attend_tell:hard"
+TIME = "seconds_a_step"
+
+
+@pytest.fixture(scope="module")
+def data(encoders, tmp_path_factory):
+    """A folder with data, the settings of a training of seconds, and a trained encoder."""
+    folder = tmp_path_factory.mktemp("compare")
+    write_flickr8k(folder / "data")
+    (folder / "tiny.toml").write_text(
+        'encoder = "small"\n[config]\nM = 8\nH = 12\n[recipe]\nepochs = 2\nbatch_size = 8\nmin_count = 1\nmirror = false\n'
+    )
+    options = f"--root {folder / 'data'} --config {folder / 'tiny.toml'} --epochs 1 --out {folder / 'run'}"
+    assert main(f"train --data flickr8k {options}".split()) == 0
+    return folder
+
+
+@pytest.fixture
+def line(data, tmp_path, monkeypatch):
+    """The command that compares the toy with hard attention."""
+    monkeypatch.setitem(CAPTIONERS, "toy", toy.captioner)
+    return (
+        f"compare --data flickr8k --root {data / 'data'} --config {data / 'tiny.toml'} --init {data / 'run/best.npz'} "
+        f"--features {data / 'features'} --out {tmp_path} --captioners {' '.join(CAPTIONERS_COMPARED)}"
+    )
+
+
+def rows_of(folder):
+    """The rows without the time of a step."""
+    return [{k: x for k, x in row.items() if k != TIME} for row in json.loads((folder / "compare.json").read_text())]
+
+
+def test_captioners_are_trained_alike_and_compared(line, tmp_path, capsys):
+    assert main(line.split()) == 0
+    rows = rows_of(tmp_path)
+    assert [row["captioner"] for row in rows] == list(CAPTIONERS_COMPARED)
+    for row in rows:
+        assert {"parameters", "nll", "Bleu_1", "Bleu_4", "ROUGE_L", "CIDEr", "METEOR"} <= row.keys()
+        assert len(row["captions"]) == compare.SHOWN and row["recipe"]["epochs"] == 2
+    assert rows[0]["steps"] == rows[1]["steps"] and rows[0]["parameters"] != rows[1]["parameters"]
+    said = capsys.readouterr().out
+    assert all(name in said for name in CAPTIONERS_COMPARED) and "CIDEr" in said
+    assert (tmp_path / "compare.png").read_bytes().startswith(b"\x89PNG")
+
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/best.npz")}
+    assert len(written) == 2 and main(line.split()) == 0  # nothing is trained again
+    assert rows_of(tmp_path) == rows
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/best.npz")} == written
+
+
+def test_a_comparison_goes_on_where_it_was_interrupted(line, tmp_path, monkeypatch):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    line = line.replace(f"--out {tmp_path} ", "--out {} ")
+    assert main(line.format(whole).split()) == 0
+
+    train_step, steps = Trainer._train_step, []
+
+    def stop_once(self, *arguments):
+        if self.out.name == "show_attend_tell_hard" and self.step == 5 and not steps:
+            steps.append(self.step)
+            self.save()
+            raise KeyboardInterrupt
+        return train_step(self, *arguments)
+
+    monkeypatch.setattr(Trainer, "_train_step", stop_once)
+    assert main(line.format(cut).split()) == 130
+    assert [row["captioner"] for row in rows_of(cut)] == ["toy"] and steps == [5]
+    assert main(line.format(cut).split()) == 0
+    assert rows_of(cut) == rows_of(whole)
+    assert len(read_log(cut / "toy/metrics.jsonl")) == len(read_log(whole / "toy/metrics.jsonl"))
+
+
+def test_a_budget_gives_each_captioner_the_steps_of_its_minutes(line, tmp_path):
+    assert main([*line.split(), "--budget", "0.002"]) == 0
+    for row in json.loads((tmp_path / "compare.json").read_text()):
+        assert row["steps"] == max(1, round(0.12 / row[TIME])) and row["budget"] == 0.002
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        ("--captioners poet", "there is no captioner 'poet'"),
+        ("--captioners toy:hard", "--attention chooses soft or hard for show_attend_tell; leave it out for toy"),
+        ("--budget 0", "'0' is not a number of minutes above 0"),
+        ("--budget nan", "'nan' is not a number of minutes above 0"),
+        ("--init nothing.npz", "nothing.npz"),
+    ],
+)
+def test_bad_input_gets_one_sentence(line, tmp_path, capsys, more, sentence):
+    try:
+        status = main([*line.split(), *shlex.split(more)])
+    except SystemExit as stop:  # argparse
+        status = stop.code
+    said = capsys.readouterr().err
+    assert status == 2 and sentence in said and "Traceback" not in said
+    assert not (tmp_path / "compare.json").exists()
+
+
+def test_an_encoder_without_weights_needs_a_training(line, capsys):
+    assert main([word for word in line.split() if word != "--init" and not word.endswith("best.npz")]) == 2
+    assert "give a checkpoint of it with --init" in capsys.readouterr().err
+
+
+def test_another_setting_in_the_same_folder_is_refused(tmp_path):
+    (tmp_path / "compare.json").write_text(json.dumps([{"captioner": "toy", "split": "val", "beam": 3}]))
+    with pytest.raises(InputError, match="another split, beam, budget or recipe; give another --out"):
+        compare.run(tmp_path, {}, replace(Recipe(), seed=1), {}, tmp_path)
+
+
+def row(name, **values):
+    return {"captioner": name, "parameters": 1000, TIME: 0.5, "CIDEr": 1.25, "Bleu_4": 0.0625, "captions": {}} | values
+
+
+def test_the_table_has_the_columns_that_have_values():
+    lines = table([row("toy", METEOR=None), row("top_down", CIDEr=0.5, nll=2.5)])
+    assert [line.split() for line in lines] == [
+        ["captioner", "params", "s/step", "nll", "B-4", "CIDEr"],
+        ["toy", "1,000", ".500", ".062", "1.250"],
+        ["top_down", "1,000", ".500", "2.500", ".062", ".500"],
+    ]
+    assert len({len(line) for line in lines}) == 1
+
+
+def test_the_figure_draws_scores_and_captions(tmp_path, monkeypatch, rng):
+    drawn = []
+    monkeypatch.setattr("satnp.figures._save", lambda figure, path: drawn.append(figure))
+    photos = [(name, rng.integers(0, 255, (30, 40, 3), dtype="uint8")) for name in "ab"]
+    rows = [row("toy", captions={"a": "a red square", "b": "a dog"}), row("top_down", CIDEr=0.5, captions={"a": "a cat"})]
+    comparison_figure(rows, photos, tmp_path / "figure.png")
+    (figure,) = drawn
+    for ax, name in zip(figure.axes, ("parameters", TIME), strict=False):
+        points = [(float(x), float(y)) for drawn in ax.lines for x, y in zip(*drawn.get_data(), strict=True)]
+        assert points == [(r[name], r["CIDEr"]) for r in rows]
+    assert {"toy", "top_down", "a red square", "a dog", "a cat"} <= {text.get_text() for text in figure.texts}
+    rows = [r | {"true_captions": 0.5} for r in rows]
+    comparison_figure(rows, photos, tmp_path / "figure.png")
+    assert [float(line.get_ydata()[0]) for line in drawn[1].axes[0].lines] == [0.5, 0.5]
+    with pytest.raises(InputError, match="no captioners to compare"):
+        comparison_figure([], photos, tmp_path / "figure.png")
