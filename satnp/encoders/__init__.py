@@ -1,8 +1,17 @@
-"""Encoders compute the annotations of photos. Each module has Config, shapes, init, forward and backward.
+"""Encoders compute the annotations of photos. Each is a module or an object that has Config, shapes, init, forward and
+backward.
 
-Encoders with public weights also have LAYERS, PREPROCESSING, feature_map and load; their forward can start at any layer.
+Encoders with public weights also have LAYERS, PREPROCESSING, feature_map and load; their forward can start at any layer. If
+the public weights lack the last layers, NEW_LAYER is the first of these, and training starts there.
 """
 
-from satnp.encoders import small, small_cbam, squeezenet, vgg
+from satnp.encoders import cbam, small, squeezenet, vgg
 
-ENCODERS = {"small": small, "small_cbam": small_cbam, "squeezenet1_1": squeezenet, "vgg19": vgg}
+ENCODERS = {
+    "small": small,
+    "small_cbam": cbam.WithCBAM(small),
+    "squeezenet1_1": squeezenet,
+    "squeezenet1_1_cbam": cbam.PretrainedWithCBAM(squeezenet),
+    "vgg19": vgg,
+    "vgg19_cbam": cbam.PretrainedWithCBAM(vgg),
+}

@@ -28,6 +28,8 @@ from satnp.layers.attention import (
 )
 from satnp.layers.beams import beam_additive_scores, beam_products
 from satnp.layers.cbam import (
+    cbam_backward,
+    cbam_forward,
     channel_gate_backward,
     channel_gate_forward,
     location_gate_backward,

@@ -85,3 +85,26 @@ def location_gate_backward(dout, cache):
     dpooled, dW, db = conv2d_backward(dscores, cache.conv)
     is_first = xp.arange(C) == cache.first[..., None]
     return cache.weights * dout + dpooled[..., :1] / C + dpooled[..., 1:] * is_first, dW, db
+
+
+class Cache(NamedTuple):
+    channels: ChannelCache
+    locations: LocationCache
+
+
+def cbam_forward(x, W_1, b_1, W_2, b_2, W, b):
+    """out = location_gate(channel_gate(x)), channels first
+
+    x (N, R, S, C), W_1 (C, H), b_1 (H,), W_2 (H, C), b_2 (C,), W (K, K, 2, 1), b (1,) -> out (N, R, S, C)
+
+    Source: Woo et al. 2018, eq. 1.
+    """
+    x, channels = channel_gate_forward(x, W_1, b_1, W_2, b_2)
+    out, locations = location_gate_forward(x, W, b)
+    return out, Cache(channels, locations)
+
+
+def cbam_backward(dout, cache):
+    """dout (N, R, S, C) -> dx (N, R, S, C), dW_1 (C, H), db_1 (H,), dW_2 (H, C), db_2 (C,), dW (K, K, 2, 1), db (1,)"""
+    dx, dW, db = location_gate_backward(dout, cache.locations)
+    return *channel_gate_backward(dx, cache.channels), dW, db

@@ -6,10 +6,11 @@ from satnp.arrays.backend import xp_of
 from satnp.captioners import CAPTIONERS, adaptive, f_att, glstm, lrcn, neuraltalk, recurrent, show_and_tell, top_down
 from satnp.captioners import show_attend_tell as sat
 from satnp.captioners.contract import Batch
-from satnp.encoders import small
+from satnp.encoders import ENCODERS, small
 from satnp.encoders.photos import Preprocessing
 from satnp.estimators import choices
 from satnp.proof.cases import pack, random_weights, sampled_log_p, unpack
+from satnp.proof.encoders import VGG
 from satnp.proof.gradcheck import Case, Draws
 from satnp.proof.planting import Bug
 
@@ -176,8 +177,9 @@ SHOW_ATTEND_TELL = [
     Draws("draws/two samples of an image", _samples, {(a, b): 0.25 for a in (0, 1) for b in (0, 1)}),
     _model("small + show_attend_tell direction", small, small.Config((2, 3, 6), Preprocessing(12)),
            sat, sizes("additive", "scalar", penalty=0.7, dropout=0.4)),
+    _model("vgg19_cbam + show_attend_tell direction", ENCODERS["vgg19_cbam"], VGG,
+           sat, sizes("additive", "scalar", penalty=0.7, dropout=0.4)),
 ]  # fmt: skip
-
 
 
 def cases():

@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 from satnp.arrays.parameters import Parameters
-from satnp.encoders import small, small_cbam, squeezenet, vgg
+from satnp.encoders import ENCODERS, small, squeezenet, vgg
 from satnp.encoders.photos import Preprocessing
+from satnp.layers import cbam
 from satnp.proof.cases import pack, random_weights, unpack
 from satnp.proof.gradcheck import Case
 from satnp.proof.planting import Bug
@@ -43,22 +44,26 @@ def encoder_case(name, encoder, config, direction, start=None):
 SMALL = small.Config((2, 3, 5), Preprocessing(12))
 SQUEEZENET = squeezenet.Config(replace(squeezenet.PREPROCESSING["caffe"], size=39))
 VGG = vgg.Config(replace(vgg.PREPROCESSING["torchvision"], size=32), (2, 3, 4, 5, 6))
+SQUEEZENET_CBAM, VGG_CBAM = ENCODERS["squeezenet1_1_cbam"], ENCODERS["vgg19_cbam"]
 
 CASES = [
     encoder_case("small", small, SMALL, direction=False),
     encoder_case("small direction", small, small.Config(preprocessing=Preprocessing(24)), direction=True),
-    encoder_case("small_cbam", small_cbam, SMALL, direction=False),
+    encoder_case("small_cbam", ENCODERS["small_cbam"], SMALL, direction=False),
     encoder_case("squeezenet1_1 direction", squeezenet, SQUEEZENET, direction=True),
     encoder_case("squeezenet1_1 from fire8 direction", squeezenet, SQUEEZENET, direction=True, start="fire8"),
     encoder_case("vgg19 direction", vgg, VGG, direction=True),
     encoder_case("vgg19 from conv4_2", vgg, VGG, direction=False, start="conv4_2"),
+    encoder_case("squeezenet1_1_cbam direction", SQUEEZENET_CBAM, SQUEEZENET, direction=True),
+    encoder_case("squeezenet1_1_cbam from fire9 direction", SQUEEZENET_CBAM, SQUEEZENET, direction=True, start="fire9"),
+    encoder_case("vgg19_cbam from conv5_4", VGG_CBAM, VGG, direction=False, start="conv5_4"),
+    encoder_case("vgg19_cbam from cbam", VGG_CBAM, VGG, direction=False, start="cbam"),
 ]
 
 BUGS = [
     Bug("encoder's coordinate planes not cut off", small.backward,
         "dx[..., :-2]", "dx[..., 2:]", "encoders/small", {"term"}),
-    Bug("location's gate left out on the way back", small_cbam.backward,
-        "location_gate_backward(dannotations.reshape(cache.locations.x.shape), cache.locations)",
-        "location_gate_backward(0 * dannotations.reshape(cache.locations.x.shape), cache.locations)",
-        "encoders/small_cbam", {"zero"}),
+    Bug("pretrained encoder cut off behind the block", cbam.cbam_backward,
+        "channel_gate_backward(dx, cache.channels)", "channel_gate_backward(0 * dx, cache.channels)",
+        "encoders/vgg19_cbam from conv5_4", {"zero"}),
 ]  # fmt: skip

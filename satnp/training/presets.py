@@ -153,7 +153,8 @@ def new_model(preset, train, weights=None, preprocessing=None, finetune_from=Non
     """Make an untrained Model for the captions of the split `train`.
 
     A pretrained encoder is read from the file `weights`, which was trained with the `preprocessing` of that name (None: the
-    first of the encoder). It is frozen, except for the layers from `finetune_from` on.
+    first of the encoder). It is frozen, except for the layers from `finetune_from` on (None: the encoder's NEW_LAYER, if it
+    has one).
     """
     if preset.encoder not in ENCODERS:
         raise InputError(f"there is no encoder {preset.encoder!r}; choose one of {', '.join(ENCODERS)}")
@@ -169,6 +170,7 @@ def new_model(preset, train, weights=None, preprocessing=None, finetune_from=Non
         raise InputError(
             f"the encoder {preset.encoder} is trained from scratch; leave out --weights, --preprocessing and --finetune-from"
         )
+    finetune_from = finetune_from or getattr(encoder, "NEW_LAYER", None)
     if finetune_from is not None and finetune_from not in encoder.LAYERS:
         layers = ", ".join(encoder.LAYERS)
         raise InputError(f"the encoder {preset.encoder} has no layer {finetune_from!r}; choose one of {layers}")

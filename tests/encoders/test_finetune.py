@@ -11,7 +11,8 @@ from satnp import load
 from satnp.arrays.backend import to_device, to_host
 from satnp.cli import main
 from satnp.data.datasets import load_split
-from satnp.encoders import squeezenet, vgg
+from satnp.encoders import ENCODERS, squeezenet, vgg
+from satnp.encoders.weights import he_normal
 from satnp.training.presets import PRESETS, new_model
 from satnp.training.trainer import Trainer, read_log
 from tests.small_world import write_flickr8k, write_weights
@@ -88,20 +89,25 @@ def test_where_nothing_is_trained_the_caches_of_one_layer_at_a_time_are_held(wor
     assert peak(getattr(model, function)) < whole / 2
 
 
-@pytest.mark.parametrize("layer", ["conv1", "fire2", "fire4", "fire8"])
-def test_gradients_from_a_layer_on_are_those_of_the_whole_encoder(xp, rng, layer):
-    config = squeezenet.Config(replace(squeezenet.PREPROCESSING["torchvision"], size=39))
-    params = squeezenet.init(config, rng)
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [("squeezenet1_1", layer) for layer in ("conv1", "fire2", "fire4", "fire8")]
+    + [("squeezenet1_1_cbam", layer) for layer in ("conv1", "fire8", "cbam")],
+)
+def test_gradients_from_a_layer_on_are_those_of_the_whole_encoder(xp, rng, name, layer):
+    encoder = ENCODERS[name]
+    config = encoder.Config(replace(encoder.PREPROCESSING["torchvision"], size=39))
+    params = he_normal(encoder.shapes(config), rng)
     params = params.on(to_device(params.flat, xp))
     images = to_device(rng.integers(0, 256, (2, 39, 39, 3), dtype=np.uint8), xp)
-    annotations, cache = squeezenet.forward(params, config, images)
+    annotations, cache = encoder.forward(params, config, images)
     upstream = to_device(rng.standard_normal(annotations.shape).astype(np.float32), xp)
     whole, part = params.zeros_like(), params.zeros_like()
-    squeezenet.backward(upstream, cache, whole)
-    x = images if layer == "conv1" else squeezenet.feature_map(params, config, images, stop=layer)[0]
-    again, cache = squeezenet.forward(params, config, x, start=layer)
+    encoder.backward(upstream, cache, whole)
+    x = images if layer == "conv1" else encoder.feature_map(params, config, images, stop=layer)[0]
+    again, cache = encoder.forward(params, config, x, start=layer)
     np.testing.assert_array_equal(to_host(again), to_host(annotations))
-    squeezenet.backward(upstream, cache, part)
+    encoder.backward(upstream, cache, part)
     np.testing.assert_array_equal(to_host(part.since(layer).flat), to_host(whole.since(layer).flat))
     assert not to_host(part.flat)[: len(part.flat) - len(part.since(layer).flat)].any()
     assert all(to_host(g).any() for _, g in part.since(layer).items())
