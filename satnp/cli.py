@@ -80,7 +80,7 @@ def _parser():
                          help="preprocessing of the weights; default: caffe for squeezenet1_1, torchvision for vgg19")
         if finetune:
             sub.add_argument("--finetune-from", metavar="LAYER",
-                             help="also train the pretrained encoder, from this layer on")
+                             help="also train the pretrained encoder, from this layer on; default: cbam, where it exists")
         sub.add_argument("--config", type=Path, metavar="FILE.toml",
                          help="tables [config] and [recipe] that replace values of the preset")
         sub.add_argument("--seed", type=_at_least(0), metavar="N", help="default: 0")
@@ -171,7 +171,8 @@ def _parser():
     sub.add_argument("--weights", type=Path, metavar="FILE", help="encoder weights that replace those in the checkpoint")
     sub.add_argument("--beam", type=_at_least(1), default=5, metavar="N", help="default: 5")
     looking(sub)
-    sub.add_argument("--figures", type=Path, metavar="DIR", help="write one PNG per photo: where it looked for each word")
+    sub.add_argument("--figures", type=Path, metavar="DIR",
+                     help="write one PNG per photo: where it looked for each word; with a sentinel, one more: how much")
     sub.add_argument("--json", type=Path, metavar="FILE", help="write captions, log-probabilities and weights")
     device(sub)
 
@@ -401,8 +402,9 @@ def _start_from(model, path):
 def caption(args):
     """Print one caption per photo."""
     from satnp.encoders.photos import read_photo
-    from satnp.figures import attention_figure
+    from satnp.figures import attention_figure, visual_figure
     from satnp.files import write_json
+    from satnp.scores.visual import visual
 
     model, _ = _load(args)
     photos = [path for name in args.photos for path in _expand(name)]
@@ -421,17 +423,25 @@ def caption(args):
                      "alpha": None if said.alpha is None else said.alpha.round(5).tolist()})  # fmt: skip
         if args.figures:
             alphas = None if said.alpha is None else said.alpha.reshape(len(said.alpha), -1)
-            name, k = path.stem, 1
-            while name in drawn:
-                k += 1
-                name = f"{path.stem}-{k}"
-            drawn.add(name)
+            name = _new_name(path.stem, ("", ".visual") if model.has_sentinel else ("",), drawn)
             attention_figure(photo, said.words, alphas, model.grid, args.figures / f"{name}.png", title=str(said))
+            if model.has_sentinel:
+                visual_figure(said.words, visual(said), args.figures / f"{name}.visual.png")
     if not rows:
         raise InputError(f"none of the {len(photos)} photos can be read (the first is {photos[0]}); give undamaged photos")
     if args.json:
         write_json(args.json, rows)
     _say_skipped(len(photos) - len(rows), len(photos))
+
+
+def _new_name(stem, endings, taken):
+    """`stem`, with a number if one of the names with these endings is taken; adds these names to `taken`."""
+    name, k = stem, 1
+    while any(name + ending in taken for ending in endings):
+        k += 1
+        name = f"{stem}-{k}"
+    taken.update(name + ending for ending in endings)
+    return name
 
 
 def _expand(name):
@@ -446,6 +456,7 @@ def evaluate(args):
     from satnp.files import write_json
     from satnp.scores.evaluation import evaluate as score
     from satnp.scores.evaluation import meteor_or_reason
+    from satnp.scores.visual import visual_words
 
     model, notes = _load(args)
     split = load_split(args.data, args.split, args.root, notes["recipe"].get("seed", 0), args.captions)
@@ -454,6 +465,7 @@ def evaluate(args):
         split = readable(split)
     scores, captions = score(model, split, args.beam, seed=args.seed)
     meteor, missing = meteor_or_reason(split, captions)
+    visual = visual_words(captions) if model.has_sentinel else None
     if args.json:
         setting = {
             "checkpoint": str(args.checkpoint), "step": notes.get("step"), "data": args.data, "split": args.split,
@@ -463,6 +475,9 @@ def evaluate(args):
             "seed": args.seed,
             "tokeniser": "coco-caption rule", "satnp": __version__,
         }  # fmt: skip
+        if visual is not None:
+            rows = [{"word": word, "visual": value, "count": count} for word, value, count in visual]
+            setting["visual_words"] = rows
         write_json(args.json, scores | {"METEOR": meteor} | setting)
     if args.results:
         named = zip(split.ids or split.names, captions, strict=True)
@@ -472,7 +487,21 @@ def evaluate(args):
     for name, value in scores.items():
         print(f"  {name:24} {value:.4f}")
     print(f"  not computed: {missing}" if missing else f"  {'METEOR':24} {meteor:.4f}")
+    if visual is not None:
+        _print_visual_words(visual)
     _say_skipped(photos - len(split.names), photos)
+
+
+def _print_visual_words(table, rows=10):
+    """Print the first and the last rows of scores.visual.visual_words, no row twice."""
+    from satnp.scores.visual import LEAST
+
+    print(f"1 - beta of the words that were said {LEAST} times or more" + ("" if table else ": there are none"))
+    for which, part in (("most", table[:rows]), ("least", table[rows:][-rows:])):
+        if part:
+            print(f"  {which} visual:")
+        for word, value, count in part:
+            print(f"    {word:22} {value:.4f}  ({count} times)")
 
 
 def _device(args):

@@ -145,6 +145,27 @@ def _resized(photo):
     return np.asarray(image)
 
 
+def visual_figure(words, visual, path):
+    """Draw 1 - beta_t, the share of the attention that was on the photo and not on the sentinel, as a bar over each word.
+
+    words, T strings; visual (T,), from 0 to 1. Writes a PNG.
+    Raises InputError when there is not one number for each word.
+    """
+    if np.shape(visual) != (len(words),):
+        raise InputError(f"visual has shape {np.shape(visual)}; pass one number for each of the {len(words)} words")
+    figure = Figure((max(3.5, 1 + 0.45 * len(words)), 2.8), dpi=DPI, layout="constrained")
+    ax = figure.subplots()
+    ax.bar(range(len(words)), visual, width=0.7)
+    ax.set_xticks(range(len(words)), words, rotation=45, ha="right", rotation_mode="anchor", fontsize=11, parse_math=False)
+    ax.set_xlim(-0.6, max(1, len(words)) - 0.4)
+    ax.set_ylim(0, 1)
+    ax.set_yticks(np.linspace(0, 1, 6))
+    ax.set_ylabel("1 - beta\n(attention on the photo)")
+    ax.set_axisbelow(True)
+    ax.grid(axis="y", alpha=0.3)
+    _save(figure, path)
+
+
 def curves_figure(records, path):
     """Plot the loss in nats per word and the scores of the validation captions against the number of minibatches.
 

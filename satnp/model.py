@@ -53,6 +53,11 @@ class Model:
         return self.encoder_config.grid
 
     @property
+    def has_sentinel(self):
+        """True if a word may attend to a sentinel in place of the photo; alpha then sums to 1 - beta (contract.py)."""
+        return getattr(self.config, "sentinel", False)
+
+    @property
     def trainable(self):
         """The Parameters that training changes: all of them, those from a layer of the encoder on, or the decoder's."""
         if self.frozen:

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,13 +15,16 @@ from PIL import Image
 
 from satnp import figures, load
 from satnp.captioners.show_attend_tell import CHOICES
-from satnp.cli import main
+from satnp.checkpoint import save
+from satnp.cli import _print_visual_words, main
 from satnp.data import datasets
+from satnp.data.captions import END
 from satnp.data.datasets import load_split
 from satnp.demo import peak_memory
 from satnp.errors import InputError
 from satnp.scores import evaluation
-from satnp.training.presets import find_preset
+from satnp.scores.visual import visual_words
+from satnp.training.presets import find_preset, new_model
 from satnp.training.trainer import read_log
 from tests.small_world import write_flickr8k
 
@@ -358,6 +362,88 @@ def test_photos_of_one_name_get_a_figure_each(world, tmp_path, monkeypatch):
     monkeypatch.setattr(figures, "attention_figure", lambda *arguments, title: drawn.append(arguments[-1].name))
     assert main(["caption", str(folder / "run/best.npz"), *map(str, photos), "--figures", str(tmp_path)]) == 0
     assert drawn == ["x.png", "x-2.png", "x-2-2.png"]
+
+
+@pytest.fixture(scope="module")
+def sentinel(world):
+    """Checkpoints of an untrained adaptive captioner, with and without its sentinel: function(sentinel) -> path"""
+    folder, root = world
+    train = load_split("flickr8k", "train", root)
+
+    def write(with_sentinel):
+        preset = find_preset("flickr8k", "adaptive")
+        config = {"M": 8, "H": 12, "A": 6, "sentinel": with_sentinel}
+        recipe = replace(preset.recipe, min_count=1)
+        model = new_model(replace(preset, encoder="small", config=config, recipe=recipe), train)
+        rng = np.random.default_rng(0)
+        model.params.flat[...] += 0.1 * rng.standard_normal(model.params.flat.shape)  # words differ in beta
+        model.params["decoder.b_p"][END] = -3  # long captions
+        save(folder / f"sentinel-{with_sentinel}.npz", model)
+        return folder / f"sentinel-{with_sentinel}.npz"
+
+    return write
+
+
+def test_evaluate_prints_and_writes_the_most_and_least_visual_words(world, sentinel, capsys, tmp_path, monkeypatch):
+    _, root = world
+    path = sentinel(True)
+    line = f"evaluate {path} --data flickr8k --root {root} --split test --beam 1 --json {tmp_path}/s.json"
+    captions, score = [], evaluation.evaluate
+
+    def keep(*arguments, **more):
+        scores, said = score(*arguments, **more)
+        captions.extend(said)
+        return scores, said
+
+    monkeypatch.setattr(evaluation, "evaluate", keep)
+    assert main(line.split()) == 0
+    wanted = visual_words(captions)
+    table = json.loads((tmp_path / "s.json").read_text())["visual_words"]
+    assert [(row["word"], row["visual"], row["count"]) for row in table] == wanted and wanted
+    out = said(capsys)[0]
+    assert "1 - beta of the words that were said 10 times or more\n  most visual:\n" in out
+    for word, value, count in wanted[:10]:
+        assert 0 < value < 1 and f"    {word:22} {value:.4f}  ({count} times)\n" in out
+
+
+def test_at_most_ten_words_are_most_visual_and_no_word_is_printed_twice(capsys):
+    for size in (0, 7, 13, 40):
+        _print_visual_words([(f"word{k}", 1 - k / size, 10) for k in range(size)])
+        most, _, least = said(capsys)[0].partition("  least visual:\n")
+        numbers = [[int(n) for n in re.findall(r"word(\d+)", part)] for part in (most, least)]
+        assert numbers == [list(range(min(10, size))), list(range(max(10, size - 10), size))]
+        assert most.startswith("1 - beta of the words that were said 10 times or more: there are none\n") == (size == 0)
+
+
+@pytest.mark.parametrize("other", ["spatial", "show_attend_tell"])
+def test_a_captioner_without_a_sentinel_has_no_table_and_no_figure_of_visual_words(
+    world, sentinel, capsys, tmp_path, other
+):
+    folder, root = world
+    path = sentinel(False) if other == "spatial" else folder / "run/best.npz"
+    line = f"evaluate {path} --data flickr8k --root {root} --split test --beam 1 --json {tmp_path}/s.json"
+    assert main(line.split()) == 0
+    assert "beta" not in said(capsys)[0] and "visual_words" not in json.loads((tmp_path / "s.json").read_text())
+    photo = root / "Flicker8k_Dataset/test-00000.jpg"
+    assert main(["caption", str(path), str(photo), "--figures", str(tmp_path / "figures")]) == 0
+    assert [x.name for x in (tmp_path / "figures").iterdir()] == ["test-00000.png"]
+
+
+def test_caption_draws_how_visual_each_word_is(world, sentinel, tmp_path, monkeypatch):
+    _, root = world
+    photos = [tmp_path / name for name in ("x.visual.jpg", "x.jpg")]
+    for photo in photos:
+        shutil.copy(root / "Flicker8k_Dataset/test-00000.jpg", photo)
+    drawn, draw = [], figures.visual_figure
+    monkeypatch.setattr(figures, "visual_figure", lambda *arguments: (drawn.append(arguments), draw(*arguments)))
+    line = ["caption", str(sentinel(True)), *map(str, photos), "--figures", f"{tmp_path}/f", "--json", f"{tmp_path}/c.json"]
+    assert main(line) == 0
+    names = ["x-2.png", "x-2.visual.png", "x.visual.png", "x.visual.visual.png"]
+    assert sorted(path.name for path in (tmp_path / "f").iterdir()) == names
+    rows = json.loads((tmp_path / "c.json").read_text())
+    for (words, visual, _), row in zip(drawn, rows, strict=True):
+        assert words == row["words"] and len(words) > 0
+        np.testing.assert_allclose(visual, np.sum(row["alpha"], axis=(1, 2))[: len(words)], atol=1e-3)
 
 
 def test_help_has_an_example_for_each_command(capsys):

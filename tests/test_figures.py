@@ -20,6 +20,7 @@ from satnp.figures import (
     side_by_side_figure,
     upsample,
     variance_figure,
+    visual_figure,
 )
 from satnp.proof.laboratory import Row
 from satnp.proof.nwgm import PAIRS, VARIANTS
@@ -379,6 +380,29 @@ def test_distances_of_predictions_are_drawn_as_shares_of_the_words(tmp_path, dra
 def test_distances_of_no_words_are_refused(tmp_path):
     with pytest.raises(InputError, match="no words were compared"):
         nwgm_figure({variant: {pair: np.zeros(0) for pair in PAIRS} for variant in VARIANTS}, tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("words", [["dog"], ["a", "$dog$", "of", "a", "photographer"], 12 * ["outstretched", "arm"]])
+def test_each_word_has_a_bar_as_high_as_its_attention_on_the_photo(tmp_path, drawn, words):
+    visual = np.linspace(1, 0, len(words) + 1)[1:]
+    visual_figure(words, visual, tmp_path / "a.png")
+    (ax,) = drawn[0].axes
+    bars = {bar.get_x() + bar.get_width() / 2: bar.get_height() for bar in ax.patches}
+    assert list(bars.values()) == pytest.approx(list(visual))
+    assert [text.get_text() for text in ax.get_xticklabels()] == words
+    np.testing.assert_allclose(list(bars), ax.get_xticks(), atol=1e-12)
+    assert ax.get_ylim() == (0, 1) and pixels(tmp_path / "a.png").min() < 50
+    assert_nothing_is_cut_off(drawn[0])
+
+
+def test_a_caption_without_words_has_a_figure_without_bars(tmp_path, drawn):
+    visual_figure([], np.zeros(0), tmp_path / "a.png")
+    assert not drawn[0].axes[0].patches
+
+
+def test_numbers_that_are_not_one_for_each_word_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"visual has shape \(3,\); pass one number for each of the 2 words"):
+        visual_figure(["a", "dog"], np.ones(3), tmp_path / "a.png")
 
 
 def test_no_display_and_no_global_figures_are_needed():

@@ -17,7 +17,8 @@ such as recurrent.Recurrent, with
     step(params, config, state, words, parents) -> log_probs (R, V), State, look (R, L)
                                               continues caption parents[r] of State with words[r]; parents and words (R,)
                                               are host arrays, ordered by photo. look: the weights of the locations,
-                                              None for a captioner without attention
+                                              None for a captioner without attention. They sum to 1, or, if Config has a
+                                              `sentinel` that is True, to 1 - beta, with beta the weight of the sentinel
     prepare(params, config, annotations, counts)              optional, or None: changes initial parameters in place. The
                                               trainer calls it once, before the first step, with annotations (N, L, D) of
                                               training photos; counts (V,), a host array, has the number of times that the
