@@ -15,7 +15,7 @@ def visual_words(captions, least=LEAST):
 
     Words with fewer than `least` occurrences are left out.
 
-    Source: Lu et al. 2017, fig. 6.
+    Source: Lu et al. 2017, section 5.4, the visual grounding probability.
     """
     found = defaultdict(list)
     for caption in captions:
