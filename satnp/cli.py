@@ -316,7 +316,7 @@ def compare(args):
         if encoder is not None:
             model.encoder_config = encoder.encoder_config
             model.params = Parameters.join(encoder=encoder.params.part("encoder"), decoder=model.params.part("decoder"))
-        models[label] = replace(model, frozen=True).on(xp)
+        models[label] = replace(model, frozen=True, finetune_from=None).on(xp)
     return run(args.out, models, common.recipe, splits, args.features or args.out / "features", args.split, args.beam,
                args.budget)  # fmt: skip
 
