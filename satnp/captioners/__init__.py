@@ -1,6 +1,6 @@
 """Captioners: from annotations to words. One file for each paper; all have the interface in captioners/contract.py."""
 
-from satnp.captioners import adaptive, glstm, lrcn, neuraltalk, show_and_tell, show_attend_tell, top_down
+from satnp.captioners import adaptive, glstm, lrcn, neuraltalk, sca_cnn, show_and_tell, show_attend_tell, top_down
 
 CAPTIONERS = {
     "show_attend_tell": show_attend_tell,
@@ -10,4 +10,5 @@ CAPTIONERS = {
     "glstm": glstm.captioner,
     "adaptive": adaptive.captioner,
     "top_down": top_down.captioner,
+    "sca_cnn": sca_cnn.captioner,
 }

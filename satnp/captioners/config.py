@@ -1,4 +1,4 @@
-"""The base class of every captioner's Config: it checks the numbers."""
+"""What every captioner's Config checks: its numbers and its choices."""
 
 from dataclasses import fields
 
@@ -22,3 +22,11 @@ class Validated:
                 raise InputError(f"dropout is {value}; choose a rate from 0 to below 1")
             if field.type is float and not 0 <= value < float("inf"):
                 raise InputError(f"{name} is {value}; choose 0 or more")
+
+
+def check_choices(config, choices):
+    """Raise InputError for a field of the dataclass `config` that is not among its choices {name: (value, ...)}."""
+    for name, values in choices.items():
+        if getattr(config, name) not in values:
+            *others, last = map(str, values)
+            raise InputError(f"{name} is {getattr(config, name)!r}; choose {', '.join(others)} or {last}")

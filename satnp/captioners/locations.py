@@ -18,7 +18,8 @@ from satnp.layers import (
 
 
 class Locations(NamedTuple):
-    """keys (N, L, A), or F = exp(-2 keys) in their place; vectors (N, L, D), of which a context is a weighted sum.
+    """keys (N, L, A), or F = exp(-2 keys) in their place; vectors (N, L, D), of which a context is a weighted sum, or
+    None if only the scores are needed.
 
     photos (R,), on the host, is the photo of each of R captions in decoding; None in training, where R = N.
     """

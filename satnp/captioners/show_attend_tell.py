@@ -51,7 +51,7 @@ import numpy as np
 from satnp.arrays.backend import to_device, xp_of
 from satnp.arrays.elementwise import elementwise
 from satnp.arrays.products import few_rows_product, for_few_rows
-from satnp.captioners.config import Validated
+from satnp.captioners.config import Validated, check_choices
 from satnp.captioners.contract import State
 from satnp.captioners.f_att import (
     attention_keys,
@@ -126,9 +126,7 @@ class Config(Validated):
 
     def __post_init__(self):
         super().__post_init__()
-        for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise InputError(f"{name} is {getattr(self, name)!r}; choose {', '.join(choices[:-1])} or {choices[-1]}")
+        check_choices(self, CHOICES)
         if self.f_att == "dot" and self.D != self.H:
             raise InputError(f"f_att dot needs D = H, but D is {self.D} and H is {self.H}; choose general")
         if not 0 < self.temperature < float("inf"):

@@ -83,7 +83,8 @@ def captioner_case(name, captioner, config, direction, own_words=False):
     names = [*shapes, "annotations", *_words(captioner, config, np.random.default_rng(0), own_words)]
 
     def make(rng):
-        annotations = {"annotations": rng.standard_normal((N, L, config.D))}
+        locations = 2 * config.rows if hasattr(config, "rows") else L
+        annotations = {"annotations": rng.standard_normal((N, locations, config.D))}
         return random_weights(shapes, rng) | annotations | _words(captioner, config, rng, own_words)
 
     def forward(*inputs):

@@ -79,6 +79,11 @@ SCENES = {
     "top_down": ({"H": 24}, {}),
 }  # fmt: skip
 
+# The same on photos. SCA-CNN computes keys of all locations at each word: A = 128 halves the time of that.
+PHOTOS = {"sca_cnn": ({"A": 128}, {})}
+
+GIVEN = "V", "D", "rows"  # fields of a captioner's Config that follow from the data and the encoder
+
 
 def find_preset(kind, captioner=None, attention=None, path=None):
     """The Preset for data of `kind`, a captioner and its attention, soft or hard (defaults: show_attend_tell, soft).
@@ -97,7 +102,7 @@ def find_preset(kind, captioner=None, attention=None, path=None):
         if "attention" not in known:
             raise InputError(f"--attention chooses soft or hard for show_attend_tell; leave it out for {captioner}")
         config = config | {"attention": attention}
-    more_config, more_recipe = SCENES.get(captioner, ({}, {})) if kind == "scenes" else ({}, {})
+    more_config, more_recipe = (SCENES if kind == "scenes" else PHOTOS).get(captioner, ({}, {}))
     if config.get("attention") == "hard":
         more_config, more_recipe = HARD[kind]
     if recipe.get("objective") == "scst":
@@ -123,8 +128,8 @@ def _read(path):
 
 def _check_tables(said, captioner, path):
     """Raise InputError for a key of the TOML file that does not exist, or a value of the wrong type."""
-    tables = {  # V and D follow from the data and the encoder
-        "config": {f.name: f.type for f in fields(CAPTIONERS[captioner].Config) if f.name not in ("V", "D")},
+    tables = {
+        "config": {f.name: f.type for f in fields(CAPTIONERS[captioner].Config) if f.name not in GIVEN},
         "recipe": {f.name: f.type for f in fields(Recipe)},
     }
     for table, types in tables.items():
@@ -177,7 +182,9 @@ def new_model(preset, train, weights=None, preprocessing=None, finetune_from=Non
     if preprocessing is not None:
         encoder_config = encoder.Config(encoder.PREPROCESSING[preprocessing])
     encoder_params = encoder.load(weights, encoder_config) if pretrained else encoder.init(encoder_config, rng)
-    config: Any = captioner.Config(V=len(vocabulary), D=encoder_config.D, **preset.config)
+    given = {"V": len(vocabulary), "D": encoder_config.D, "rows": encoder_config.grid[0]}
+    known = {f.name for f in fields(captioner.Config)}
+    config: Any = captioner.Config(**{name: x for name, x in given.items() if name in known}, **preset.config)
     params = Parameters.join(encoder=encoder_params, decoder=captioner.init(config, rng))
     return Model(
         preset.encoder, encoder_config, preset.captioner, config, vocabulary, params,

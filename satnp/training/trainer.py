@@ -20,6 +20,7 @@ from tqdm import tqdm
 from satnp.arrays.backend import Uploads, to_device, to_host, xp_of
 from satnp.arrays.ranks import ALONE
 from satnp.captioners import CAPTIONERS
+from satnp.captioners.config import check_choices
 from satnp.checkpoint import load_training, save
 from satnp.data.captions import batches_of_one_length, pad
 from satnp.data.features import fingerprint, read_images
@@ -66,9 +67,7 @@ class Recipe:
     def __post_init__(self):
         if self.optimiser not in optim.OPTIMISERS:
             raise InputError(f"optimiser is {self.optimiser!r}; choose {', '.join(optim.OPTIMISERS)}")
-        for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise InputError(f"{name} is {getattr(self, name)!r}; choose {', '.join(choices[:-1])} or {choices[-1]}")
+        check_choices(self, CHOICES)
         if self.objective == "scst" and self.baseline == "leave_one_out" and self.samples < 2:
             raise InputError("baseline leave_one_out compares captions of one photo; choose samples of 2 or more")
         for name in ("epochs", "batch_size", "samples", "min_count", "beam", "log_every", "save_every"):

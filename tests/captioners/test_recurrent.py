@@ -8,7 +8,17 @@ import pytest
 from satnp import load
 from satnp.arrays.backend import to_device, to_host
 from satnp.arrays.parameters import Parameters
-from satnp.captioners import CAPTIONERS, adaptive, glstm, lrcn, neuraltalk, show_and_tell, show_attend_tell, top_down
+from satnp.captioners import (
+    CAPTIONERS,
+    adaptive,
+    glstm,
+    lrcn,
+    neuraltalk,
+    sca_cnn,
+    show_and_tell,
+    show_attend_tell,
+    top_down,
+)
 from satnp.captioners.contract import Batch
 from satnp.captioners.recurrent import Noise, Recurrent
 from satnp.cli import _start_from, main
@@ -25,10 +35,10 @@ from tests.small_world import write_flickr8k
 
 FAMILY = {
     "show_and_tell": show_and_tell, "neuraltalk": neuraltalk, "lrcn": lrcn, "glstm": glstm, "adaptive": adaptive,
-    "top_down": top_down,
+    "top_down": top_down, "sca_cnn": sca_cnn,
 }  # fmt: skip
 MODULES = FAMILY | {"toy": toy, "soft": soft_attention}
-ATTEND = "adaptive", "top_down"
+ATTEND = "adaptive", "top_down", "sca_cnn"
 CONFIGS = {f"{name} {option}".strip(): (m.captioner, c) for name, m in MODULES.items() for option, c in m.CHECKS.items()}
 N, T, L = 3, 4, 6
 
