@@ -172,7 +172,7 @@ def _parser():
     sub.add_argument("--beam", type=_at_least(1), default=5, metavar="N", help="default: 5")
     looking(sub)
     sub.add_argument("--figures", type=Path, metavar="DIR",
-                     help="write one PNG per photo: where it looked for each word; with a sentinel, one more: how much")
+                     help="write PNGs per photo: where it looked for each word, and for some captioners more")
     sub.add_argument("--json", type=Path, metavar="FILE", help="write captions, log-probabilities and weights")
     device(sub)
 
@@ -402,7 +402,7 @@ def _start_from(model, path):
 def caption(args):
     """Print one caption per photo."""
     from satnp.encoders.photos import read_photo
-    from satnp.figures import attention_figure, visual_figure
+    from satnp.figures import attention_figure, channels_figure, visual_figure
     from satnp.files import write_json
     from satnp.scores.visual import visual
 
@@ -423,10 +423,12 @@ def caption(args):
                      "alpha": None if said.alpha is None else said.alpha.round(5).tolist()})  # fmt: skip
         if args.figures:
             alphas = None if said.alpha is None else said.alpha.reshape(len(said.alpha), -1)
-            name = _new_name(path.stem, ("", ".visual") if model.has_sentinel else ("",), drawn)
+            name = _new_name(path.stem, drawn)
             attention_figure(photo, said.words, alphas, model.grid, args.figures / f"{name}.png", title=str(said))
             if model.has_sentinel:
                 visual_figure(said.words, visual(said), args.figures / f"{name}.visual.png")
+            if found := model.channels(photo, said.words):
+                channels_figure(photo, said.words, *found, model.grid, args.figures / f"{name}.channels.png", str(said))
     if not rows:
         raise InputError(f"none of the {len(photos)} photos can be read (the first is {photos[0]}); give undamaged photos")
     if args.json:
@@ -434,9 +436,9 @@ def caption(args):
     _say_skipped(len(photos) - len(rows), len(photos))
 
 
-def _new_name(stem, endings, taken):
-    """`stem`, with a number if one of the names with these endings is taken; adds these names to `taken`."""
-    name, k = stem, 1
+def _new_name(stem, taken):
+    """`stem`, with a number if one of its figures would have a name that is in `taken`; adds the names to `taken`."""
+    name, k, endings = stem, 1, ("", ".visual", ".channels")
     while any(name + ending in taken for ending in endings):
         k += 1
         name = f"{stem}-{k}"

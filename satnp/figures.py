@@ -19,6 +19,7 @@ AREA = 2.6  # area of a panel in square inches, for photos of any shape
 GAP, LINE, LETTER = 0.06, 0.25, 0.1  # inches: between panels, height of a line of text, width of a letter
 PIXELS = 256, 512  # limits of the longer side of a drawn photo: smaller photos are enlarged, larger ones reduced
 
+RANKS = "strongest channel", "second channel", "third channel"
 SCORES = ("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "ROUGE_L", "true_captions", "pointing_accuracy")
 NEAREST = 1e-7  # left end of the axes of total variation
 LEARNING = {"pointing_accuracy": "o-", "true_captions": "s--"}
@@ -64,6 +65,21 @@ def side_by_side_figure(photo, rows, grid, path, boxes=None):
     _draw_attention(photo, rows, grid, path, None, boxes, AREA / 2)
 
 
+def channels_figure(photo, words, beta, maps, grid, path, title=None):
+    """Draw the maps of the channels with the largest weights for each word, one row of panels for each rank.
+
+    photo, words, grid, path and title as in attention_figure; beta (T, D), the weights of the channels; maps (T, L, D),
+    whose channels they weight. Above each panel: the word, the number of the channel, and how many times its weight is the
+    mean weight. Each panel is white where its channel is largest, and black where it is 0 or less. Writes a PNG.
+    """
+    order, rows = np.argsort(-beta, axis=1), []
+    for rank, label in enumerate(RANKS[: beta.shape[1]]):
+        channels, times = order[:, rank], np.sort(beta / beta.mean(axis=1, keepdims=True), axis=1)[:, -1 - rank]
+        titles = [f"{word}\n{d} (×{x:.1f})" for word, d, x in zip(words, channels, times, strict=True)]
+        rows.append((label, titles, np.maximum(maps[np.arange(len(words)), :, channels], 0)))
+    _draw_attention(photo, rows, grid, path, title, None, AREA / 2)
+
+
 def _draw_attention(photo, rows, grid, path, title, boxes, area):
     drawn = _resized(photo)
     blocks = [[("", drawn), *_maps(drawn, words, alphas, grid)] for _, words, alphas in rows]
@@ -73,19 +89,20 @@ def _draw_attention(photo, rows, grid, path, title, boxes, area):
     longest = max(map(len, blocks))
     columns = ceil(longest / ceil(longest / max(1, int(WIDTH / (w + GAP)))))
     lines = [ceil(len(panels) / columns) for panels in blocks]
+    text = LINE * (1 + any("\n" in word for panels in blocks for word, _ in panels))  # above a panel
     labels = [wrap(label, 14, break_long_words=False) for label, _, _ in rows]
     left = GAP + LETTER * max((len(part) for label in labels for part in label), default=0)
     figure_width = left + columns * (w + GAP)
     heading = [] if title is None else wrap(title, int(11 * figure_width))
-    figure_height = sum(lines) * (h + LINE) + LINE * (len(blocks) - 1) + GAP + LINE * len(heading)
+    figure_height = sum(lines) * (h + text) + LINE * (len(blocks) - 1) + GAP + LINE * len(heading)
     figure = Figure((figure_width, figure_height), dpi=DPI)
     for b, (label, panels) in enumerate(zip(labels, blocks, strict=True)):
-        bottom = GAP + sum(lines[b + 1 :]) * (h + LINE) + LINE * (len(blocks) - 1 - b)
-        middle = (bottom + 0.5 * (lines[b] * (h + LINE) - LINE)) / figure_height
+        bottom = GAP + sum(lines[b + 1 :]) * (h + text) + LINE * (len(blocks) - 1 - b)
+        middle = (bottom + 0.5 * (lines[b] * (h + text) - text)) / figure_height
         at = 0.5 * left / figure_width, middle
         figure.text(*at, "\n".join(label), fontsize=11, ha="center", va="center", parse_math=False)
         for k, (word, panel) in enumerate(panels):
-            x, y = left + k % columns * (w + GAP), bottom + (lines[b] - 1 - k // columns) * (h + LINE)
+            x, y = left + k % columns * (w + GAP), bottom + (lines[b] - 1 - k // columns) * (h + text)
             ax = figure.add_axes((x / figure_width, y / figure_height, w / figure_width, h / figure_height))
             ax.axis("off")
             ax.imshow(panel, extent=(0, width, height, 0), aspect="auto")
@@ -129,7 +146,7 @@ def _weights(n, size):
 
 def overlay(photo, attention):
     """Blend a faint photo (R, S, 3) with a map, black at 0 and white where attention (R, S) is largest -> uint8"""
-    light = (attention / attention.max())[:, :, None]
+    light = (attention / (attention.max() or 1))[:, :, None]
     return np.rint(0.28 * photo + 0.72 * 255 * light).astype(np.uint8)
 
 

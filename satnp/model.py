@@ -11,7 +11,7 @@ from satnp.arrays.backend import to_device, to_host, xp_of
 from satnp.arrays.parameters import Parameters
 from satnp.captioners import CAPTIONERS
 from satnp.captioners.contract import Batch
-from satnp.data.captions import Vocabulary
+from satnp.data.captions import Vocabulary, pad
 from satnp.decoding import beam_search
 from satnp.encoders import ENCODERS
 from satnp.encoders.photos import Preprocessing, read_photo
@@ -118,6 +118,21 @@ class Model:
         image = read_photo(photo, self.encoder_config.preprocessing.size)
         (decoded,) = self.decode(self.annotate(to_device(image[None], xp_of(self.params.flat))), beam, rng=rng)
         return self.describe(decoded)
+
+    def channels(self, photo, words):
+        """Which channels the captioner used for each word: a photo as in `caption`, words -> beta (T, D), maps (T, L, D)
+
+        Host arrays: the weights of the channels, and the maps whose channels they weight; None for a captioner without
+        channel attention.
+        """
+        find = getattr(CAPTIONERS[self.captioner], "channels", None)
+        if find is None:
+            return None
+        xp, image = xp_of(self.params.flat), read_photo(photo, self.encoder_config.preprocessing.size)
+        captions, mask = pad([self.vocabulary.encode(words)])
+        batch = Batch(self.annotate(to_device(image[None], xp)), *(to_device(x, xp) for x in (captions, mask)))
+        found = find(self.params.part("decoder"), self.config, batch)
+        return found and tuple(to_host(x)[: len(words), 0] for x in found)
 
     def describe(self, decoded):
         """decoding.Decoded -> Caption"""

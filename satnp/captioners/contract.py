@@ -23,6 +23,9 @@ such as recurrent.Recurrent, with
                                               trainer calls it once, before the first step, with annotations (N, L, D) of
                                               training photos; counts (V,), a host array, has the number of times that the
                                               training captions have each word (<end> included, <start> not)
+    channels(params, config, batch) -> beta (T, N, D), maps (T, N, L, D)      optional, or None: the weights of the
+                              channels when the captioner says the words of the batch, and the maps whose channels they
+                              weight
 
 The state that training carries from one pass to the next (a moving baseline) enters as noise.baseline and leaves as
 cache.baseline and told.baseline, each () or None.

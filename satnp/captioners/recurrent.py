@@ -30,7 +30,8 @@ Config has the sizes V, D, M, a `dropout` rate (0 for none), H if there is an ou
 cell that returns alpha, optionally `penalty` (lambda of Xu et al. 2015, eq. 14). The presets set M, H and A by these names.
 
 Optional names: ORTHOGONAL; prepare(p, config, annotations, counts), which changes initial parameters (contract.py);
-diagnostics(told) -> {name: (T, N)}, statistics for the log; and CHECKS {option: Config}, tiny Configs for which
+diagnostics(told) -> {name: (T, N)}, statistics for the log; channels(cache of cell_forward) -> beta (N, D), map (N, L, D),
+the weights of a map's channels (contract.py); and CHECKS {option: Config}, tiny Configs for which
 `satnp gradcheck` checks the captioner ("" is the option without a name). What a forward pass may do, so that complex step
 can check it, is at the top of satnp/proof/gradcheck.py.
 """
@@ -244,6 +245,13 @@ class Recurrent:
         xp = xp_of(told.alphas)
         found = {"alpha_entropy": entropy(xp.log(xp.maximum(told.alphas, 1e-30)))}
         return found | (self.pairs.diagnostics(told) if hasattr(self.pairs, "diagnostics") else {})
+
+    def channels(self, params, config, batch):
+        """The weights of the channels at each step: a Batch -> beta (T, N, D) and the maps (T, N, L, D) that they weight"""
+        if not hasattr(self.pairs, "channels"):
+            return None
+        steps = self.forward(params, config, batch, Noise())[1].steps
+        return tuple(xp_of(batch.mask).stack(x) for x in zip(*map(self.pairs.channels, steps), strict=True))
 
     def decoding_noise(self, config, N, L, steps, rng):
         return None

@@ -219,4 +219,10 @@ def _convolution_backward(dout, cache, g):
     return dX.reshape(dout.shape)
 
 
+def channels(step):
+    """A cache of cell_forward -> beta (N, D) of the last layer, and the map (N, L, D) whose channels it weights"""
+    attention = step.caches.get("c2", step.caches["c"])
+    return attention.softmax.alpha, attention.X
+
+
 captioner = Recurrent(__name__)
