@@ -3,7 +3,18 @@
 import numpy as np
 
 from satnp.arrays.backend import xp_of
-from satnp.captioners import CAPTIONERS, adaptive, f_att, glstm, lrcn, neuraltalk, recurrent, show_and_tell, top_down
+from satnp.captioners import (
+    CAPTIONERS,
+    adaptive,
+    f_att,
+    glstm,
+    lrcn,
+    neuraltalk,
+    recurrent,
+    sca_cnn,
+    show_and_tell,
+    top_down,
+)
 from satnp.captioners import show_attend_tell as sat
 from satnp.captioners.contract import Batch
 from satnp.encoders import ENCODERS, small
@@ -201,6 +212,7 @@ CAPTIONER = "captioners/show_attend_tell additive scalar"
 HARD = "captioners/show_attend_tell hard additive scalar reinforce moving_average"
 TOP_DOWN, ADAPTIVE, SHOW_AND_TELL = "captioners/top_down", "captioners/adaptive", "captioners/show_and_tell"
 NEURALTALK, LRCN, GLSTM = "captioners/neuraltalk", "captioners/lrcn", "captioners/glstm"
+SCA_CNN, TWO_LAYERS = "captioners/sca_cnn", "captioners/sca_cnn two layers"
 REINFORCE = "captioners/show_attend_tell hard additive scalar reinforce none none"  # no other gradient reaches f_att
 
 BUGS = [
@@ -299,6 +311,40 @@ BUGS = [
         "dannotations + mean_annotation_backward(dgates @ p.W_q.T, cache.mean)", "dannotations", GLSTM, {"term"}),
     Bug("annotations' gradient from the first step lost", glstm.photo_backward,
         "dannotations + mean", "0 * dannotations + mean", GLSTM, {"term"}),
+    Bug("channel softmax's Jacobian diagonal only", sca_cnn._attention_backward,
+        "dscores = softmax", "dscores = total * weights * (1 - weights) if name in CHANNELS else softmax",
+        SCA_CNN, {"block", "term"}),
+    Bug("weights forgotten in the map's gradient", sca_cnn._attention_backward,
+        "dX = dout * _over", "dX = dout + 0 * _over", SCA_CNN, {"block", "term"}),
+    Bug("map's gradient through the keys of its locations lost", sca_cnn._attention_backward,
+        "dX + _keys_backward(", "dX + 0 * _keys_backward(", SCA_CNN, {"block", "term"}),
+    Bug("number of weights forgotten on the way back", sca_cnn._attention_backward,
+        "(weights.shape[1] if config.scaled else 1)", "1", f"{SCA_CNN} scaled", {"block", "term"}),
+    Bug("keys' weights of one step only", sca_cnn._keys_backward,
+        'g.add(**{f"W_{name}": dW, f"b_{name}": db})', 'g[f"W_{name}"][...] = dW; g.add(**{f"b_{name}": db})',
+        SCA_CNN, {"term"}),
+    Bug("h's gradient from the channels' attention lost", sca_cnn.cell_backward,
+        'f"W_h{name}")', 'f"W_h{name}") * (name not in CHANNELS)', SCA_CNN, {"block", "term"}),
+    Bug("h's gradient from the locations' attention lost", sca_cnn.cell_backward,
+        'f"W_h{name}")', 'f"W_h{name}") * (name in CHANNELS)', SCA_CNN, {"block", "term"}),
+    Bug("z's gradient not sent into the map", sca_cnn.cell_backward,
+        "dhz[:, None, config.H :]", "0 * dhz[:, None, config.H :]", SCA_CNN, {"block", "term"}),
+    Bug("z's gradient without the mean's share", sca_cnn.cell_backward,
+        'dX / step.caches["s"].X.shape[1]', "dX", f"{SCA_CNN} scaled", {"block", "term"}),
+    Bug("annotations' gradient of the first step only", sca_cnn.cell_backward,
+        "deferred.sum(X=dX)", "deferred.sums['X'] = dX", SCA_CNN, {"term"}),
+    Bug("penalty on the first layer's locations", sca_cnn.cell_backward,
+        "LOCATIONS[config.layers - 1]", "LOCATIONS[0]", TWO_LAYERS, {"block", "term"}),
+    Bug("annotations' gradient through beta lost", sca_cnn.photo_backward,
+        'deferred.sums["X"] + dX', 'deferred.sums["X"]', SCA_CNN, {"term"}),
+    Bug("convolution's gradient of one step only", sca_cnn._convolution_backward,
+        "g.add(F=dF.reshape(g.F.shape), b_F=db_F)", "g.F[...] = dF.reshape(g.F.shape); g.add(b_F=db_F)",
+        TWO_LAYERS, {"term"}),
+    Bug("ReLU between the layers forgotten on the way back", sca_cnn._convolution_backward,
+        "conv.x.shape), cache)", "conv.x.shape), cache._replace(relu=(1 + 0 * cache.relu.out,)))",
+        TWO_LAYERS, {"block", "term"}),
+    Bug("first layer's gradient through the convolution lost", sca_cnn._convolution_backward,
+        "return dX.", "return 0 * dX.", TWO_LAYERS, {"block", "term", "zero"}),
     Bug("embedding's gradient through the word gates lost", recurrent._words_backward,
         "return dword @ p.W_x.T", "return 0 * dword @ p.W_x.T", SHOW_AND_TELL, {"zero"}),
 ]  # fmt: skip

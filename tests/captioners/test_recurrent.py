@@ -1,6 +1,7 @@
 """The frame and the captioners on it: what gradient checks cannot see."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -210,6 +211,113 @@ def test_the_sentinel_and_the_locations_share_one_softmax():
     assert spatial.diagnostics(cache.told).keys() == {"alpha_entropy"}
 
 
+SCA_CNN = [name for name in CONFIGS if name.startswith("sca_cnn")]
+
+
+def attended(config, params, X, h):
+    """SCA-CNN's step without a loop of its own: beta and alpha of each layer, and z."""
+    found = {}
+    for name in sca_cnn.parts(config):
+        if name == "F":
+            out, K = np.zeros_like(X), config.kernel
+            rows, columns = config.rows, X.shape[1] // config.rows
+            for i, j in np.ndindex(rows, columns):
+                for k, m in np.ndindex(K, K):
+                    r, c = i + k - K // 2, j + m - K // 2
+                    if 0 <= r < rows and 0 <= c < columns:
+                        out[:, i * columns + j] += X[:, r * columns + c] @ params.F.reshape(K, K, config.D, -1)[k, m]
+            X = np.maximum(out + params.b_F, 0)
+            continue
+        x = X.mean(axis=1)[:, :, None] if name in ("c", "c2") else X
+        b = np.tanh(x @ params[f"W_{name}"] + params[f"b_{name}"] + (h @ params[f"W_h{name}"])[:, None])
+        e = b @ params[f"w_{name}"] + params[f"c_{name}"]
+        found[name] = np.exp(e) / np.exp(e).sum(axis=1, keepdims=True)
+        count = e.shape[1] if config.scaled else 1
+        X = X * count * (found[name][:, None] if name in ("c", "c2") else found[name][:, :, None])
+    return found, X.mean(axis=1) if config.scaled else X.sum(axis=1)
+
+
+@pytest.mark.parametrize("name", SCA_CNN)
+def test_sca_cnn_attends_as_its_equations_say_and_anew_at_each_word(name):
+    captioner, config = CONFIGS[name]
+    params, batch, noise = world(captioner, config)
+    _, cache = captioner.forward(params, config, batch, noise)
+    for t, step in enumerate(cache.steps):
+        found, z = attended(config, params, batch.annotations, step.hz[:, : config.H])
+        np.testing.assert_allclose(step.hz[:, config.H :], z, rtol=1e-10, atol=1e-13)
+        for part, weights in found.items():
+            np.testing.assert_allclose(step.caches[part].softmax.alpha, weights, rtol=1e-10)
+            np.testing.assert_allclose(weights.sum(axis=1), 1, rtol=1e-12)
+            if t:
+                assert np.abs(weights - cache.steps[t - 1].caches[part].softmax.alpha).max(axis=1).min() > 1e-6, part
+        np.testing.assert_array_equal(cache.alphas[t], step.caches["s2" if config.layers == 2 else "s"].softmax.alpha)
+
+
+@pytest.mark.parametrize("changes", [{"order": "S-C"}, {"scaled": True}, {"layers": 2}, {"layers": 2, "kernel": 3}])
+def test_the_choices_of_sca_cnn_give_other_captions(changes):
+    captioner, config = CONFIGS["sca_cnn"]
+    params, batch, _ = world(captioner, config)
+    losses = []
+    for other in (config, replace(config, **changes)):
+        p, rng = Parameters(captioner.shapes(other), dtype=float), np.random.default_rng(3)
+        for name, x in p.items():  # what both have in common
+            x[...] = params[name] if name in params.shapes else 0.5 * rng.standard_normal(x.shape)
+        losses.append(captioner.forward(p, other, batch, Noise())[0])
+    assert abs(losses[0] - losses[1]) > 1e-4
+
+
+@pytest.mark.parametrize("name", SCA_CNN)
+def test_a_constant_of_all_scores_has_no_gradient(name):
+    captioner, config = CONFIGS[name]
+    params, batch, noise = world(captioner, config)
+    _, found = gradients(captioner, params, config, batch, noise)
+    constants = [x for n, x in found.items() if n.startswith("c_")]
+    assert len(constants) == 2 * config.layers and max(np.abs(x).max() for x in constants) < 1e-14
+    assert min(np.abs(x).max() for n, x in found.items() if not n.startswith("c_")) > 1e-6
+
+
+def test_a_kernel_of_3_lets_a_cell_of_the_second_layer_see_its_neighbours():
+    seen = {}
+    for kernel in (1, 3):
+        config = replace(sca_cnn.CHECKS["two layers"], kernel=kernel)
+        params, batch, _ = world(sca_cnn.captioner, config)
+        X = batch.annotations.copy()
+        X[:, 0] += 1  # the cell in the first row and column of 3 x 2
+        outs = [sca_cnn._convolution_forward(params, config, x)[0] for x in (batch.annotations, X)]
+        seen[kernel] = (np.abs(outs[1] - outs[0]).max(axis=(0, 2)) > 0).nonzero()[0].tolist()
+    assert seen == {1: [0], 3: [0, 1, 2, 3]}
+
+
+def test_the_weights_of_the_channels_are_those_of_the_captions_steps():
+    captioner, config = CONFIGS["sca_cnn two layers"]
+    params, batch, _ = world(captioner, config)
+    beta, maps = captioner.channels(params, config, batch)
+    steps = captioner.forward(params, config, batch, Noise())[1].steps
+    assert beta.shape == (T, N, config.D) and maps.shape == (T, N, L, config.D)
+    for t, step in enumerate(steps):
+        np.testing.assert_array_equal(beta[t], step.caches["c2"].softmax.alpha)
+        np.testing.assert_array_equal(maps[t], step.caches["c2"].X)
+    assert top_down.captioner.channels(None, None, None) is None
+
+
+@pytest.mark.parametrize(("wrong", "said"), [
+    ({"order": "both"}, "order is 'both'; choose C-S or S-C"), ({"layers": 3}, "layers is 3; choose 1 or 2"),
+    ({"kernel": 2}, "kernel is 2; choose 1 or 3"),
+])  # fmt: skip
+def test_sca_cnn_refuses_what_is_no_choice(wrong, said):
+    with pytest.raises(InputError, match=said):
+        sca_cnn.Config(V=5, **wrong)
+
+
+def test_the_grid_is_the_encoders_and_no_key_of_a_config(folder):
+    split = load_split("flickr8k", "train", folder / "data", 0, None)
+    model = new_model(find_preset("flickr8k", "sca_cnn", path=folder / "tiny.toml"), split)
+    assert model.config.rows == model.grid[0] and model.config.A == 128
+    (folder / "rows.toml").write_text("[config]\nrows = 3\n")
+    with pytest.raises(InputError, match="the key 'rows', which does not exist"):
+        find_preset("flickr8k", "sca_cnn", path=folder / "rows.toml")
+
+
 def test_show_and_tell_reads_the_photo_once():
     captioner, config = CONFIGS["show_and_tell"]
     params, batch, _ = world(captioner, config)
@@ -370,7 +478,8 @@ def test_a_captioner_is_trained_resumed_decoded_evaluated_and_drawn_by_its_name(
     assert main(f"caption {checkpoint} {photos[0]} {photos[1]} --beam 3 {files}".split()) == 0
     rows = json.loads((folder / "c.json").read_text())
     assert all((row["alpha"] is None) == (name not in ATTEND) for row in rows) and len(rows) == 2
-    assert {p.name for p in (folder / "figures").iterdir()} == {f"{p.stem}.png" for p in photos}
+    kinds = (".png", ".channels.png") if name == "sca_cnn" else (".png",)
+    assert {p.name for p in (folder / "figures").iterdir()} == {p.stem + kind for p in photos for kind in kinds}
     assert main(f"evaluate {checkpoint} {data} --split test --json {folder / 's.json'}".split()) == 0
     assert "CIDEr" in json.loads((folder / "s.json").read_text())
     model = load(checkpoint)

@@ -90,9 +90,38 @@ def adaptive(w, config, a, words):
     return torch.stack(out), torch.stack(alphas)
 
 
+def sca_cnn(w, config, a, words):
+    h = c = a.new_zeros(N, config.H)
+    K, D, out, alphas, looked = config.kernel, config.D, [], [], {}
+
+    def attend(X, h, kind, layer):
+        W, b, W_h, v, c_0 = (w[f"{n}{kind}{layer}"] for n in ("W_", "b_", "W_h", "w_", "c_"))
+        of_channels = kind == "c"
+        features = X.mean(dim=1)[:, :, None] if of_channels else X
+        weights = (torch.tanh(features @ W + b + (h @ W_h)[:, None]) @ v + c_0).softmax(dim=1)
+        times = weights.shape[1] if config.scaled else 1
+        return torch.einsum("nd,nld->nld" if of_channels else "nl,nld->nld", times * weights, X), weights
+
+    for x in words:
+        X = a
+        for layer in ("", "2")[: config.layers]:
+            if layer:
+                F_ = w["F"].reshape(K, K, D, D).permute(3, 2, 0, 1)
+                square = X.reshape(N, config.rows, -1, D).permute(0, 3, 1, 2)
+                X = F.conv2d(square, F_, w["b_F"], padding="same").relu().flatten(2).mT
+            for kind in config.order.lower().split("-"):
+                X, weights = attend(X, h, kind, layer)
+                looked[kind] = weights
+        z = X.mean(dim=1) if config.scaled else X.sum(dim=1)
+        h, c = lstm(torch.cat([x, h, z], dim=1) @ torch.cat([w[n] for n in ("W_x", "W_h", "W_z")]) + w["b"], c)
+        out.append(h)
+        alphas.append(looked["s"])
+    return torch.stack(out), torch.stack(alphas)
+
+
 MODELS = {
     "show_and_tell": show_and_tell, "neuraltalk": neuraltalk, "lrcn": lrcn, "glstm": glstm, "top_down": top_down,
-    "adaptive": adaptive,
+    "adaptive": adaptive, "sca_cnn": sca_cnn,
 }  # fmt: skip
 
 
