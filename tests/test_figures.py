@@ -12,6 +12,7 @@ from satnp import figures
 from satnp.errors import InputError
 from satnp.figures import (
     attention_figure,
+    channels_figure,
     curves_figure,
     diagnostics_figure,
     learning_figure,
@@ -175,6 +176,29 @@ def test_labels_lie_left_of_their_own_panels(tmp_path, rng, drawn, shape, label)
         middle = (min(panel.y0 for panel in own) + max(panel.y1 for panel in own)) / 2
         assert (box.y0 + box.y1) / 2 == pytest.approx(middle, abs=4)
     assert_nothing_is_cut_off(figure)
+
+
+@pytest.mark.parametrize(("T", "D"), [(9, 5), (2, 2), (0, 5)])
+def test_the_channels_of_a_word_are_drawn_strongest_first(tmp_path, rng, drawn, T, D):
+    beta, maps = np.tile(np.arange(1, D + 1) / sum(range(1, D + 1)), (T, 1)), rng.standard_normal((T, 12, D))
+    maps[:, :, -1] = -1  # a channel that is 0 after the ReLU
+    words = ["snowboarders", "above"] * T
+    channels_figure(rng.integers(0, 256, (60, 90, 3), np.uint8), words[:T], beta, maps, GRID, tmp_path / "a.png", "a title")
+    titles = [ax.get_title() for ax in drawn[0].axes]
+    ranks = min(3, D)
+    assert titles == [
+        title
+        for rank in range(ranks)
+        for title in ("", *(f"{word}\n{D - 1 - rank} (×{(D - rank) * 2 / (D + 1):.1f})" for word in words[:T]))
+    ]
+    axes = iter(drawn[0].axes)
+    for rank in range(ranks):
+        next(axes)  # the photo
+        for t in range(T):
+            shown = next(axes).images[0].get_array()
+            wanted = np.maximum(maps[t, :, D - 1 - rank], 0).reshape(GRID)
+            assert (shown.max() > 180) == bool(wanted.max() > 0)  # else only the faint photo
+    assert_nothing_is_cut_off(drawn[0])
 
 
 def test_a_single_caption_without_a_label_is_drawn_as_by_attention_figure_but_smaller(tmp_path, rng, drawn):
