@@ -28,6 +28,7 @@ The frame computes the words and their dropout, the loop over time, the vocabula
 weight gradient as one product over all steps, decoding for any number of captions a photo, and statistics for the log.
 Config has the sizes V, D, M, a `dropout` rate (0 for none), H if there is an output pair (the width of out[0]) and, for a
 cell that returns alpha, optionally `penalty` (lambda of Xu et al. 2015, eq. 14). The presets set M, H and A by these names.
+A captioner that needs the grid of the annotations has a size `rows`, which the encoder gives, like D.
 
 Optional names: ORTHOGONAL; prepare(p, config, annotations, counts), which changes initial parameters (contract.py);
 diagnostics(told) -> {name: (T, N)}, statistics for the log; channels(cache of cell_forward) -> beta (N, D), map (N, L, D),

@@ -78,6 +78,7 @@ class Photo(NamedTuple):
 
 class Attention(NamedTuple):
     X: object        # (N, L, D), the map that the weights multiply
+    times: object    # (N, 1, D) or (N, L, 1), the weights
     keys: object     # cache of _keys_forward, None if photo_forward has it
     scores: object
     softmax: object
@@ -97,17 +98,13 @@ def parts(config):
 
 def shapes(config):
     V, D, M, H, A, K = config.V, config.D, config.M, config.H, config.A, config.kernel
-    found = {"E": (V, M)}
+    found = {"E": (V, M), "F": (K * K * D, D), "b_F": (D,)} if config.layers == 2 else {"E": (V, M)}
     for name in parts(config):
-        if name == "F":
-            found |= {"F": (K * K * D, D), "b_F": (D,)}
-        else:
-            features = 1 if name in CHANNELS else D
-            found |= {f"W_{name}": (features, A), f"b_{name}": (A,), f"W_h{name}": (H, A)}
-            found |= {f"w_{name}": (A,), f"c_{name}": (1,)}
-    return found | {
-        "W_x": (M, 4 * H), "W_h": (H, 4 * H), "W_z": (D, 4 * H), "b": (4 * H,), "W_p": (H, V), "b_p": (V,),
-    }  # fmt: skip
+        if name != "F":
+            W = 1 if name in CHANNELS else D, A
+            found |= {f"W_{name}": W, f"b_{name}": (A,), f"W_h{name}": (H, A), f"w_{name}": (A,), f"c_{name}": (1,)}
+    lstm = {"W_x": (M, 4 * H), "W_h": (H, 4 * H), "W_z": (D, 4 * H), "b": (4 * H,)}
+    return found | lstm | {"W_p": (H, V), "b_p": (V,)}
 
 
 def photo_forward(p, config, annotations):
@@ -165,27 +162,22 @@ def _attention_forward(p, config, name, X, h, keys=None):
         keys, cache = _keys_forward(p, name, X)
     scores, scores_cache = scores_forward(keys, h @ p[f"W_h{name}"], p[f"w_{name}"], p[f"c_{name}"])
     weights, softmax = softmax_forward(scores)
-    return X * _over_the_map(config, name, weights), Attention(X, cache, scores_cache, softmax)
+    times = weights * weights.shape[1] if config.scaled else weights
+    times = times[:, None] if name in CHANNELS else times[:, :, None]
+    return X * times, Attention(X, times, cache, scores_cache, softmax)
 
 
 def _attention_backward(config, name, dout, dweights, cache, deferred):
     """dout (N, L or 1, D), dweights of the penalty or None -> dX (N, L, D), dquery (N, A)"""
-    weights = cache.softmax.alpha
-    total = (dout * cache.X).sum(axis=1 if name in CHANNELS else 2) * (weights.shape[1] if config.scaled else 1)
+    total = (dout * cache.X).sum(axis=1 if name in CHANNELS else 2)
+    total = total * total.shape[1] if config.scaled else total
     dscores = softmax_backward(total if dweights is None else total + dweights, cache.softmax)
-    dX = dout * _over_the_map(config, name, weights)
+    dX = dout * cache.times
     if cache.keys is None:
         return dX, deferred.scores(dscores, cache.scores)
     dkeys, dquery, dw, dc = additive_scores_backward(dscores, cache.scores)
     deferred.g.add(**{f"w_{name}": dw, f"c_{name}": dc})
     return dX + _keys_backward(name, dkeys, cache.keys, deferred.g), dquery
-
-
-def _over_the_map(config, name, weights):
-    """beta (N, D) or alpha (N, L) -> (N, 1, D) or (N, L, 1); multiplied by their number if `scaled`"""
-    if config.scaled:
-        weights = weights * weights.shape[1]
-    return weights[:, None] if name in CHANNELS else weights[:, :, None]
 
 
 def _keys_forward(p, name, X):

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 import pytest
@@ -313,6 +314,10 @@ def test_the_grid_is_the_encoders_and_no_key_of_a_config(folder):
     split = load_split("flickr8k", "train", folder / "data", 0, None)
     model = new_model(find_preset("flickr8k", "sca_cnn", path=folder / "tiny.toml"), split)
     assert model.config.rows == model.grid[0] and model.config.A == 128
+    photo = split.photos[0]
+    beta, maps = model.channels(photo, split.captions[0][0][:3])
+    assert beta.shape == (3, model.config.D) and maps.shape == (3, prod(model.grid), model.config.D)
+    assert [len(x) for x in model.channels(photo, [])] == [0, 0]
     (folder / "rows.toml").write_text("[config]\nrows = 3\n")
     with pytest.raises(InputError, match="the key 'rows', which does not exist"):
         find_preset("flickr8k", "sca_cnn", path=folder / "rows.toml")
