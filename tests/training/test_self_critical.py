@@ -33,7 +33,7 @@ PATHS = np.array(list(product(range(L), repeat=STEPS)))  # of hard attention
 MODULES = {**CAPTIONERS, "toy": toy.captioner}
 CONFIGS = {
     **{
-        f"{name} {option}".strip(): (captioner, replace(config, V=V, D=D, **({"rows": L} if hasattr(config, "rows") else {})))
+        f"{name} {option}".strip(): (captioner, replace(config, V=V, D=D, **{n: L for n in ("rows",) if hasattr(config, n)}))
         for name, captioner in MODULES.items() for option, config in getattr(captioner, "CHECKS", {}).items()
     },
     **{
