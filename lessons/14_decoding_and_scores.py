@@ -25,7 +25,7 @@ from satnp import load
 from satnp.captioners import show_attend_tell
 from satnp.captioners.contract import State
 from satnp.data.scenes import is_true, make_scenes
-from satnp.decoding import beam_search
+from satnp.decoding import LengthScore, beam_search
 from satnp.scores.metrics import bleu, cider_d, score
 
 np.set_printoptions(precision=4, suppress=True, linewidth=78)
@@ -164,12 +164,13 @@ for k in [k for k in range(200) if said[1][k] != said[10][k]][:3]:
 # right. Greedy begins with "a", the better first word; a beam sees that after "there is a" less is left open.
 #
 # A sum of logarithms falls with each word, so a beam favours short sentences. Captions may be ranked by log p / T^power
-# instead, T words: with power 1 it is the mean of a word (`length_power` of a model; Flickr8k's is .7). Predict: what does
+# instead, T words: with power 1 it is the mean of a word (`length_power` of a recipe; Flickr8k's is .7). Predict: what does
 # the power do to the length, to log p, and to log p a word?
 
 # %%
 for power in (0.0, 0.7, 1.0):
-    found = beam_search(show_attend_tell, model.params.part("decoder"), model.config, annotations, 10, length_power=power)
+    ranked = LengthScore(power=power)
+    found = beam_search(show_attend_tell, model.params.part("decoder"), model.config, annotations, 10, length_score=ranked)
     words = np.mean([len(one.ids) for one in found])
     log_p = np.mean([one.log_prob for one in found])
     print(f"power {power}: {words:.2f} words, log p {log_p:.3f}, a word {log_p / words:.3f}")

@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from glob import glob
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from satnp.arrays import ranks
 from satnp.captioners import CAPTIONERS
 from satnp.captioners.show_attend_tell import CHOICES
 from satnp.data.datasets import KINDS
+from satnp.decoding import LENGTH_SCORES
 from satnp.encoders import ENCODERS
 from satnp.errors import InputError
 
@@ -93,6 +94,8 @@ def _parser():
         sub.add_argument("--skip-bad", action="store_true", help="leave out photos that cannot be read; default: stop")
 
     def looking(sub):
+        sub.add_argument("--length-score", choices=LENGTH_SCORES,
+                         help="how captions of different lengths are compared; default: as trained")
         sub.add_argument("--decoding", choices=CHOICES["decoding"],
                          help="how hard attention chooses where to look; default: as trained")
         sub.add_argument("--seed", type=_at_least(0), default=0, metavar="N", help="for --decoding sampling; default: 0")
@@ -472,7 +475,7 @@ def evaluate(args):
         setting = {
             "checkpoint": str(args.checkpoint), "step": notes.get("step"), "data": args.data, "split": args.split,
             "photos": len(split.names), "skipped": photos - len(split.names),
-            "beam": args.beam, "length_power": model.length_power,
+            "beam": args.beam, "length_score": asdict(model.length_score),
             "attention": getattr(model.config, "attention", None), "decoding": getattr(model.config, "decoding", None),
             "seed": args.seed,
             "tokeniser": "coco-caption rule", "satnp": __version__,
@@ -533,4 +536,6 @@ def _load(args):
         if not getattr(model.config, "hard", False):
             raise InputError(f"{args.checkpoint} has soft attention, which looks everywhere; leave out --decoding")
         model.config = replace(model.config, decoding=args.decoding)
+    if args.length_score:
+        model.length_score = replace(model.length_score, kind=args.length_score)
     return model.on(xp), notes

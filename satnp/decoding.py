@@ -1,5 +1,7 @@
 """Decode captions: beam search (beam 1 is greedy) and sampling, batched over photos and beams."""
 
+from dataclasses import dataclass
+from math import exp
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +15,53 @@ from satnp.layers import log_softmax
 NEVER = PAD, START, UNK  # words that a caption never contains: not drawn, not found, and without probability in a loss
 SHARE = 8  # smallest number of photos per thread
 GROUPS = 64  # number of groups of words in _bound
+LENGTH_SCORES = "polynomial", "min_hinge", "max_hinge", "gaussian"
+
+
+@dataclass(frozen=True)
+class LengthScore:
+    """How finished captions of different lengths are compared: by log p / f(T), T words, <end> included.
+
+        polynomial   f(T) = T^power;  with power 0, the most probable caption ranks first
+        min_hinge    f(T) = min(T, mu)
+        max_hinge    f(T) = max(T, mu)
+        gaussian     f(T) = exp(-(T - mu)^2 / (2 sigma^2)), at least 1e-200, so that ranks are finite
+
+    mu and sigma are the mean and the standard deviation of T over the training captions.
+
+    Source: Jia et al. 2015.
+    Pitfall: log p is negative, so the Gaussian must divide: a caption of unusual length then ranks lower. Multiplied by it,
+    log p of such a caption would come near 0, and it would rank first.
+    """
+
+    kind: str = "polynomial"
+    power: float = 0.0
+    mu: float = 0.0
+    sigma: float = 0.0
+
+    def __post_init__(self):
+        if self.kind not in LENGTH_SCORES:
+            raise InputError(f"length_score is {self.kind!r}; choose {', '.join(LENGTH_SCORES[:-1])} or {LENGTH_SCORES[-1]}")
+        if not 0 <= self.power <= 100:
+            raise InputError(f"length_power is {self.power}; choose 0 to 100")
+        for name, value in (("mu", self.mu), ("sigma", self.sigma)):
+            if not 0 <= value < float("inf"):
+                raise InputError(f"{name} of the lengths is {value}; it has to be 0 or more")
+        needed = {"polynomial": (), "gaussian": ("mu", "sigma")}.get(self.kind, ("mu",))
+        if not all(getattr(self, name) for name in needed):
+            raise InputError(
+                f"length_score is {self.kind} with mu {self.mu} and sigma {self.sigma}; it needs the mean (mu) and a spread "
+                "(sigma) of the lengths of the training captions, so choose polynomial"
+            )
+
+    def divisor(self, T):
+        """f(T)"""
+        if self.kind == "polynomial":
+            return T**self.power
+        if self.kind == "gaussian":
+            z = (T - self.mu) / self.sigma
+            return max(exp(-0.5 * z * z), 1e-200)
+        return (min if self.kind == "min_hinge" else max)(T, self.mu)
 
 
 class Decoded(NamedTuple):
@@ -24,39 +73,37 @@ class Decoded(NamedTuple):
     alphas: object
 
 
-def beam_search(captioner, params, config, annotations, beam=3, max_length=40, length_power=0.0, rng=None):
+def beam_search(captioner, params, config, annotations, beam=3, max_length=40, length_score=LengthScore(), rng=None):
     """Find a probable caption of each photo by beam search: annotations (N, L, D) -> list of N Decoded.
 
     rng draws the random numbers of the captioner's steps (the locations of hard attention, if it samples them).
 
     Each photo has `beam` places for captions. A caption that ends with <end>, or has `max_length` words, is finished and
-    leaves its place empty. The result is the finished caption with the largest log p / T^length_power (0: the most
-    probable one, as in the paper). Raises InputError for a beam or max_length below 1, or a negative length_power.
+    leaves its place empty. The result is the finished caption that ranks first by `length_score` (default: the most
+    probable one, as in the paper). Raises InputError for a beam or max_length below 1.
     """
-    if beam < 1 or max_length < 1 or length_power < 0:
-        raise InputError(
-            f"beam is {beam}, max_length {max_length} and length_power {length_power}; "
-            "give a beam and a max_length of 1 or more and a length_power of 0 or more"
-        )
+    if beam < 1 or max_length < 1:
+        raise InputError(f"beam is {beam} and max_length {max_length}; give a beam and a max_length of 1 or more")
     noise = _noise(captioner, config, annotations, max_length, rng)
 
     def search(part):
         state = captioner.start(params, config, annotations[part], noise if noise is None else noise[part])
-        return _search(captioner, params, config, state, beam, max_length, length_power)
+        return _search(captioner, params, config, state, beam, max_length, length_score)
 
     on_host, N = xp_of(annotations) is np, len(annotations)
     found = parallel(search, shares(N, SHARE) if on_host else [slice(0, N)])
     return [decoded for part in found for decoded in part]
 
 
-def _search(captioner, params, config, state, beam, max_length, length_power):
+def _search(captioner, params, config, state, beam, max_length, length_score):
     """beam_search from the State of captions without words."""
     N = len(state.photos)
-    best = np.full(N, -np.inf)  # largest log p / T^length_power of the finished captions
+    best = np.full(N, -np.inf)  # largest log p / f(T) of the finished captions
     winner = [None] * N
     places = np.full(N, beam)
     words, parents, total = np.full(N, START), np.arange(N), np.zeros(N)
     steps = []
+    divisors = np.array([length_score.divisor(T) for T in range(1, max_length + 1)])
     for t in range(1, max_length + 1):
         log_p, state, look = captioner.step(params, config, state, words, parents)
         steps.append((words, parents, None if look is None else to_host(look)))
@@ -65,13 +112,14 @@ def _search(captioner, params, config, state, beam, max_length, length_power):
         photos = state.photos[parents]
         ends = (words == END) | (t == max_length)
         for k in np.flatnonzero(ends):
-            n, rank = photos[k], total[k] / t**length_power
+            n, rank = photos[k], total[k] / divisors[t - 1]
             places[n] -= 1
             if rank > best[n]:
                 best[n], winner[n] = rank, (t, parents[k], words[k], total[k])
-        # a photo stays open while one of its captions would rank first if all its further words had probability 1
+        # a photo stays open while one of its captions would rank first if all its further words had probability 1,
+        # at the length with the largest f
         hope = np.full(N, -np.inf)
-        np.maximum.at(hope, photos[~ends], total[~ends] / max_length**length_power)
+        np.maximum.at(hope, photos[~ends], total[~ends] / divisors[t:].max(initial=divisors[-1]))
         keep = ~ends & (hope > best)[photos]
         if not keep.any():
             break

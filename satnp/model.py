@@ -12,7 +12,7 @@ from satnp.arrays.parameters import Parameters
 from satnp.captioners import CAPTIONERS
 from satnp.captioners.contract import Batch
 from satnp.data.captions import Vocabulary, pad
-from satnp.decoding import beam_search
+from satnp.decoding import LengthScore, beam_search
 from satnp.encoders import ENCODERS
 from satnp.encoders.photos import Preprocessing, read_photo
 from satnp.errors import InputError
@@ -44,7 +44,7 @@ class Model:
     vocabulary: Vocabulary
     params: Parameters
     frozen: bool
-    length_power: float
+    length_score: LengthScore
     finetune_from: str | None = None
 
     @property
@@ -105,7 +105,7 @@ class Model:
         """annotations (N, L, D) -> list of N decoding.Decoded; rng (default: seed 0) draws the random numbers."""
         return beam_search(
             CAPTIONERS[self.captioner], self.params.part("decoder"), self.config, annotations, beam=beam,
-            max_length=max_length, length_power=self.length_power, rng=rng or np.random.default_rng(0),
+            max_length=max_length, length_score=self.length_score, rng=rng or np.random.default_rng(0),
         )  # fmt: skip
 
     def loss(self, annotations, captions, mask, noise, given=None, smoothing=0.0):
@@ -144,8 +144,8 @@ class Model:
         return {
             "encoder": self.encoder, "encoder_config": asdict(self.encoder_config),
             "captioner": self.captioner, "config": asdict(self.config),
-            "vocabulary": self.vocabulary.words, "frozen": self.frozen, "length_power": self.length_power,
-            "finetune_from": self.finetune_from,
+            "vocabulary": self.vocabulary.words, "frozen": self.frozen,
+            "length_score": asdict(self.length_score), "finetune_from": self.finetune_from,
         }  # fmt: skip
 
     @classmethod
@@ -157,13 +157,17 @@ class Model:
         try:
             encoder_config = dict(header["encoder_config"])
             encoder_config["preprocessing"] = Preprocessing(**_tuples(encoder_config["preprocessing"]))
+            if "length_score" in header:
+                length_score = LengthScore(**header["length_score"])
+            else:  # of an older satnp
+                length_score = LengthScore(power=header["length_power"])
             model = cls(
                 header["encoder"], ENCODERS[header["encoder"]].Config(**_tuples(encoder_config)),
                 header["captioner"], CAPTIONERS[header["captioner"]].Config(**header["config"]),
-                Vocabulary(header["vocabulary"]), params, header["frozen"], header["length_power"],
+                Vocabulary(header["vocabulary"]), params, header["frozen"], length_score,
                 header.get("finetune_from"),
             )  # fmt: skip
-            for config in (model.encoder_config.preprocessing, model.encoder_config, model.config, model):
+            for config in (model.encoder_config.preprocessing, model.encoder_config, model.config, length_score, model):
                 _check_types(config)
             wanted = model.shapes()
             if model.finetune_from not in (None, *getattr(ENCODERS[model.encoder], "LAYERS", ())):

@@ -196,7 +196,7 @@ def test_a_training_starts_from_another_ones_parameters(world, hard, tmp_path, c
 def test_hard_attention_captions_and_is_scored_by_each_decoding(world, hard, capsys, tmp_path, decoding):
     _, root = world
     photos = sorted(map(str, (root / "Flicker8k_Dataset").glob("test-*.jpg")))
-    more = ["--decoding", decoding, "--json", str(tmp_path / "out.json")]
+    more = ["--decoding", decoding, "--length-score", "gaussian", "--json", str(tmp_path / "out.json")]
     assert main(["caption", str(hard / "best.npz"), *photos, *more, "--figures", str(tmp_path)]) == 0
     alphas = [np.array(row["alpha"]) for row in json.loads((tmp_path / "out.json").read_text())]
     for alpha in alphas:
@@ -206,6 +206,7 @@ def test_hard_attention_captions_and_is_scored_by_each_decoding(world, hard, cap
     assert main([*line.split(), *more]) == 0
     scores = json.loads((tmp_path / "out.json").read_text())
     assert (scores["attention"], scores["decoding"]) == ("hard", decoding) and scores["CIDEr"] >= 0
+    assert scores["length_score"]["kind"] == "gaussian" and scores["length_score"]["mu"] > 1
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Decoding against its definitions: enumeration, a plain beam search, greedy by hand, and teacher forcing."""
 
+import json
 from dataclasses import replace
 from itertools import product
 from types import SimpleNamespace
@@ -15,9 +16,11 @@ from satnp.captioners.contract import Batch
 from satnp.data.captions import END, START, pad, tokenise
 from satnp.data.scenes import make_scenes
 from satnp.data.split import Split
-from satnp.decoding import NEVER, SHARE, _best, beam_search, sample
+from satnp.decoding import LENGTH_SCORES, NEVER, SHARE, LengthScore, _best, beam_search, sample
 from satnp.errors import InputError
+from satnp.model import Model
 from satnp.training.presets import PRESETS, new_model
+from satnp.training.trainer import Recipe
 
 CONFIG = sat.Config(V=7, D=5, M=4, H=6, A=3, dropout=0)
 WORDS = [word for word in range(CONFIG.V) if word not in (*NEVER, END)]
@@ -66,7 +69,7 @@ def scores_of(params, annotation, captions, known):
     return np.array([known[tuple(ids)] for ids in captions])
 
 
-def plain_beam_search(params, annotation, beam, max_length, length_power, known):
+def plain_beam_search(params, annotation, beam, max_length, divisor, known):
     """One photo, lists only, every prefix scored from its start; each caption that ends leaves its place empty."""
     unfinished, finished = [[]], []
     for t in range(1, max_length + 1):
@@ -74,7 +77,7 @@ def plain_beam_search(params, annotation, beam, max_length, length_power, known)
         scores = scores_of(params, annotation, longer, known)
         best = [(scores[k], longer[k]) for k in np.argsort(-scores)[: beam - len(finished)]]
         ends = [(score, ids) for score, ids in best if ids[-1] == END or t == max_length]
-        finished += [(score / t**length_power, ids) for score, ids in ends]
+        finished += [(score / divisor(t), ids) for score, ids in ends]
         unfinished = [ids for _, ids in best if ids[-1] != END]
         if not unfinished:
             break
@@ -100,14 +103,26 @@ def scored():
     return {}
 
 
-@pytest.mark.parametrize("length_power", [0, 0.7, 1])
+# f(T) of Jia et al. 2015, once more, with the spread of lengths (mu, sigma) that belongs to it
+DIVISORS = {
+    "plain": (LengthScore(), lambda T: 1),
+    "power .7": (LengthScore(power=0.7, mu=3, sigma=1), lambda T: T**0.7),
+    "power 1": (LengthScore(power=1.0), lambda T: T),
+    "min_hinge": (LengthScore("min_hinge", mu=2.5), lambda T: T if T < 2.5 else 2.5),
+    "max_hinge": (LengthScore("max_hinge", mu=2.5), lambda T: T if T > 2.5 else 2.5),
+    "gaussian": (LengthScore("gaussian", mu=2.6, sigma=0.8), lambda T: np.exp(-((T - 2.6) ** 2) / 1.28)),
+    "gaussian, long": (LengthScore("gaussian", mu=8.0, sigma=2.5), lambda T: np.exp(-((T - 8) ** 2) / 12.5)),
+}
+
+
+@pytest.mark.parametrize("length_score, divisor", DIVISORS.values(), ids=DIVISORS)
 @pytest.mark.parametrize("beam", [2, 3, 5])
-def test_beams_are_those_of_the_plain_search(params, rng, scored, beam, length_power):
+def test_beams_are_those_of_the_plain_search(params, rng, scored, beam, length_score, divisor):
     annotations = rng.standard_normal((30, L, CONFIG.D))
-    found = beam_search(sat, params, CONFIG, annotations, beam, max_length=6, length_power=length_power)
+    found = beam_search(sat, params, CONFIG, annotations, beam, max_length=6, length_score=length_score)
     for annotation, decoded in zip(annotations, found, strict=True):
         known = scored.setdefault(params.flat.tobytes() + annotation.tobytes(), {})
-        assert decoded.ids == plain_beam_search(params, annotation, beam, 6, length_power, known)
+        assert decoded.ids == plain_beam_search(params, annotation, beam, 6, divisor, known)
 
 
 def test_beam_1_is_greedy(xp, params, annotations):
@@ -127,9 +142,10 @@ def test_beam_1_is_greedy(xp, params, annotations):
 
 @pytest.mark.parametrize("beam", [1, 3])
 def test_a_batch_is_its_photos_one_at_a_time(xp, params, annotations, beam):
-    together = beam_search(*on(xp, params, annotations), beam, max_length=8, length_power=0.5)
+    score = LengthScore(power=0.5)
+    together = beam_search(*on(xp, params, annotations), beam, max_length=8, length_score=score)
     for n, decoded in enumerate(together):
-        (alone,) = beam_search(*on(xp, params, annotations[n : n + 1]), beam, max_length=8, length_power=0.5)
+        (alone,) = beam_search(*on(xp, params, annotations[n : n + 1]), beam, max_length=8, length_score=score)
         assert decoded.ids == alone.ids
         assert decoded.log_prob == pytest.approx(alone.log_prob, abs=1e-9)
         np.testing.assert_allclose(decoded.alphas, alone.alphas, rtol=1e-9)
@@ -213,7 +229,7 @@ def test_a_search_that_is_decided_stops(params, annotations):
 @pytest.mark.parametrize("beam", [1, 3, 50])
 def test_when_no_caption_ends_the_best_is_cut(xp, params, annotations, rng, beam, bias):
     params.b_o[END] = bias
-    for decoded in beam_search(*on(xp, params, annotations), beam, max_length=4, length_power=1):
+    for decoded in beam_search(*on(xp, params, annotations), beam, max_length=4, length_score=LengthScore(power=1)):
         assert len(decoded.ids) == 4 and END not in decoded.ids
         assert np.isfinite(decoded.log_prob) and decoded.alphas.shape == (4, L)
     for decoded in sample(*on(xp, params, annotations), rng, max_length=4):
@@ -235,19 +251,79 @@ def test_some_words_are_never_said(xp, params, annotations, rng):
     assert all(np.isfinite(decoded.log_prob) for decoded in found)
 
 
-def test_length_power_favours_longer_captions(xp, params, annotations):
-    captions = all_captions(3)
-    short, long = (
-        beam_search(*on(xp, params, annotations), beam=len(captions), max_length=3, length_power=power)
-        for power in (0, 1)
-    )
-    assert sum(len(d.ids) for d in long) > sum(len(d.ids) for d in short)
-    lengths = np.array([len(ids) for ids in captions])
-    for annotation, decoded in zip(annotations, long, strict=True):
-        nats = log_probs(params, annotation, captions)
-        best = (nats / lengths).argmax()
-        assert decoded.ids == captions[best]
-        assert decoded.log_prob == pytest.approx(nats[best], abs=1e-9)  # the probability itself, not the rank
+def test_a_large_beam_finds_the_caption_that_ranks_first(params, rng, scored):
+    params.b_o[END] += 2  # the most probable captions are short
+    captions = all_captions(4)
+    annotations = rng.standard_normal((20, L, CONFIG.D))
+    lengths, said = np.array([len(ids) for ids in captions]), {}
+    for name, (length_score, divisor) in DIVISORS.items():
+        found = beam_search(sat, params, CONFIG, annotations, len(captions), max_length=4, length_score=length_score)
+        divisors = np.array([divisor(T) for T in lengths])
+        for annotation, decoded in zip(annotations, found, strict=True):
+            nats = scores_of(
+                params, annotation, captions, scored.setdefault(params.flat.tobytes() + annotation.tobytes(), {})
+            )  # fmt: skip
+            best = (nats / divisors).argmax()
+            assert decoded.ids == captions[best], name
+            assert decoded.log_prob == pytest.approx(nats[best], abs=1e-9)  # the probability itself, not the rank
+        said[name] = [len(decoded.ids) for decoded in found]
+    assert len({str(T) for T in said.values()}) == len(DIVISORS)  # each score prefers other captions
+    assert sum(said["power 1"]) > sum(said["plain"]) and np.std(said["gaussian"]) < np.std(said["plain"])
+
+
+def test_a_gaussian_far_from_every_length_finds_a_caption(params, annotations):
+    score = LengthScore("gaussian", mu=500.0, sigma=0.1)
+    found = beam_search(sat, params, CONFIG, annotations, max_length=4, length_score=score)
+    for decoded, plain in zip(found, beam_search(sat, params, CONFIG, annotations, max_length=4), strict=True):
+        assert decoded.ids == plain.ids
+
+
+def scenes_model(**recipe):
+    """A new model for four scenes, and the split."""
+    drawn = make_scenes(4, "train", 0)
+    captions = [[tokenise(caption) for caption in scene.captions] for scene in drawn]
+    split = Split([scene.name for scene in drawn], captions, [scene.image for scene in drawn])
+    preset = replace(PRESETS["scenes"], config={"M": 8, "H": 12, "A": 6})
+    return new_model(replace(preset, recipe=replace(preset.recipe, **recipe)), split), split
+
+
+def test_a_model_knows_the_lengths_of_its_training_captions_and_a_checkpoint_keeps_them():
+    model, split = scenes_model(length_score="gaussian", length_power=0.5)
+    lengths = [len(model.vocabulary.encode(caption)) - 1 for captions in split.captions for caption in captions]
+    assert model.length_score == LengthScore("gaussian", 0.5, np.mean(lengths), np.std(lengths))
+    header = json.loads(json.dumps(model.header()))
+    assert Model.from_header(header, model.params).length_score == model.length_score
+
+
+def test_a_header_of_an_older_version_has_a_length_power():
+    model, _ = scenes_model()
+    header = model.header()
+    del header["length_score"]
+    assert Model.from_header(header | {"length_power": 0.7}, model.params).length_score == LengthScore(power=0.7)
+
+
+@pytest.mark.parametrize("wrong, says", [
+    ({"kind": "mean"}, "length_score is 'mean'; choose polynomial, min_hinge, max_hinge or gaussian"),
+    ({"power": -1}, "length_power is -1; choose 0 to 100"),
+    ({"mu": float("nan")}, "mu of the lengths is nan"),
+    ({"sigma": -1.0}, "sigma of the lengths is -1.0"),
+    ({"kind": "min_hinge"}, "length_score is min_hinge with mu 0.0 .* so choose polynomial"),
+    ({"kind": "max_hinge"}, "length_score is max_hinge with mu 0.0 .* so choose polynomial"),
+    ({"kind": "gaussian", "mu": 9.0}, "gaussian with mu 9.0 and sigma 0.0; .* so choose polynomial"),
+])  # fmt: skip
+def test_a_length_score_that_makes_no_sense_is_refused(wrong, says):
+    with pytest.raises(InputError, match=says):
+        LengthScore(**wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"length_score": "mean"}, {"length_power": -1.0}, {"length_power": float("nan")}])
+def test_a_recipe_refuses_a_wrong_length_score(wrong):
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        Recipe(**wrong)
+
+
+def test_every_length_score_is_tested():
+    assert {score.kind for score, _ in DIVISORS.values()} == set(LENGTH_SCORES)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
@@ -287,7 +363,7 @@ def test_sampling_is_reproducible(xp, params, annotations):
     assert [d.ids for d in first] != [d.ids for d in other]
 
 
-@pytest.mark.parametrize("wrong", [{"beam": 0}, {"max_length": 0}, {"length_power": -1}])
+@pytest.mark.parametrize("wrong", [{"beam": 0}, {"max_length": 0}])
 def test_beam_search_refuses_what_makes_no_sense(params, annotations, wrong):
     with pytest.raises(InputError, match=next(iter(wrong))):
         beam_search(sat, params, CONFIG, annotations, **wrong)
@@ -300,10 +376,8 @@ def test_sampling_refuses_what_makes_no_sense(params, annotations, rng, wrong):
 
 
 def test_a_model_captions_a_photo_alike_on_every_device(xp, rng):
-    drawn = make_scenes(4, "train", 0)
-    names, images = [scene.name for scene in drawn], [scene.image for scene in drawn]
-    split = Split(names, [[tokenise(caption) for caption in scene.captions] for scene in drawn], images)
-    model = new_model(replace(PRESETS["scenes"], config={"M": 8, "H": 12, "A": 6}), split)
+    model, split = scenes_model()
+    images = split.photos
     model.params = model.params.on(2 * model.params.flat.astype(np.float64))
     device = model.on(xp)
     assert xp_of(device.params.flat) is xp

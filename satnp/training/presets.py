@@ -12,6 +12,7 @@ import numpy as np
 from satnp.arrays.parameters import Parameters
 from satnp.captioners import CAPTIONERS
 from satnp.data.captions import Vocabulary
+from satnp.decoding import LengthScore
 from satnp.encoders import ENCODERS
 from satnp.errors import InputError
 from satnp.model import Model
@@ -168,6 +169,10 @@ def new_model(preset, train, weights=None, preprocessing=None, finetune_from=Non
     rng = np.random.default_rng([recipe.seed, 0])
     words = [caption for captions in train.captions for caption in captions]
     vocabulary = Vocabulary.build(words, recipe.min_count)
+    lengths = [len(caption) + 1 for caption in words]  # with <end>
+    length_score = LengthScore(
+        recipe.length_score, recipe.length_power, float(np.mean(lengths)), float(np.std(lengths))
+    )  # fmt: skip
     encoder, captioner = ENCODERS[preset.encoder], CAPTIONERS[preset.captioner]
     encoder_config, pretrained = encoder.Config(), hasattr(encoder, "load")
     if pretrained and weights is None:
@@ -189,6 +194,6 @@ def new_model(preset, train, weights=None, preprocessing=None, finetune_from=Non
     params = Parameters.join(encoder=encoder_params, decoder=captioner.init(config, rng))
     return Model(
         preset.encoder, encoder_config, preset.captioner, config, vocabulary, params,
-        frozen=pretrained and finetune_from is None, length_power=recipe.length_power,
+        frozen=pretrained and finetune_from is None, length_score=length_score,
         finetune_from=None if pretrained and finetune_from == encoder.LAYERS[0] else finetune_from,
     )  # fmt: skip

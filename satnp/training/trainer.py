@@ -24,6 +24,7 @@ from satnp.captioners.config import check_choices
 from satnp.checkpoint import load_training, save
 from satnp.data.captions import batches_of_one_length, pad
 from satnp.data.features import fingerprint, read_images
+from satnp.decoding import LENGTH_SCORES, LengthScore
 from satnp.encoders import ENCODERS
 from satnp.errors import InputError
 from satnp.files import remove_leftovers, replacing
@@ -59,7 +60,8 @@ class Recipe:
     select: str = "Bleu_4"        # score of the validation captions by which the best epoch is chosen: Bleu_4, CIDEr or nll
     patience: int = 0             # validations without a better score before stopping; 0: never
     beam: int = 1                 # beam size for the validation captions
-    length_power: float = 0.0     # captions are ranked by log p / T^length_power
+    length_score: str = "polynomial"  # captions are ranked by log p / f(T): polynomial, min_hinge, max_hinge, gaussian
+    length_power: float = 0.0     # polynomial: f(T) = T^length_power; 0: by log p
     log_every: int = 10           # steps
     save_every: int = 200         # steps between two writes of last.npz
     seed: int = 0
@@ -73,12 +75,13 @@ class Recipe:
         for name in ("epochs", "batch_size", "samples", "min_count", "beam", "log_every", "save_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; choose 1 or more")
-        for name in ("steps", "warmup", "validate_every", "patience", "length_power", "seed"):
+        for name in ("steps", "warmup", "validate_every", "patience", "seed"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise InputError(f"{name} is {getattr(self, name)}; choose 0 or more")
         for name in ("learning_rate", "encoder_learning_rate", "clip"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise InputError(f"{name} is {getattr(self, name)}; choose a number above 0")
+        LengthScore(power=self.length_power)  # raises InputError
         if not 0 <= self.scheduled_sampling <= 1:
             raise InputError(f"scheduled_sampling is {self.scheduled_sampling}; choose a chance from 0 to 1")
         if not 0 <= self.label_smoothing < 1:
@@ -92,6 +95,7 @@ CHOICES = {
     "objective": ("cross_entropy", "scst"),
     "baseline": ("leave_one_out", "greedy"),
     "select": ("Bleu_4", "CIDEr", "nll"),
+    "length_score": LENGTH_SCORES,
 }
 
 
