@@ -18,7 +18,7 @@ FIBERS = """
 #include <cmath>
 #include <ucontext.h>
 #include <vector>
-using std::exp; using std::log; using std::sqrt; using std::tanh;
+using std::exp; using std::expm1; using std::log; using std::log1p; using std::sqrt; using std::tanh;
 #define __global__
 #define __device__
 struct Index { unsigned x; };

@@ -183,7 +183,7 @@ class ufunc:
 class ElementwiseKernel:
     """CuPy's, whose body is executed by NumPy, line by line: what formulas.py writes reads the same in Python."""
 
-    FUNCTIONS = {name: getattr(np, name) for name in "exp log sqrt tanh maximum minimum where".split()}
+    FUNCTIONS = {name: getattr(np, name) for name in "exp expm1 log log1p sqrt tanh maximum minimum where".split()}
 
     def __init__(self, in_params, out_params, operation, name="kernel", preamble=""):
         self.inputs, self.outputs = ([param.split()[1] for param in params.split(",")] for params in (in_params, out_params))

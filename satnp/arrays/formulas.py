@@ -16,7 +16,8 @@ OPERATORS = {
     ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/",
     ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "==", ast.NotEq: "!=",
 }  # fmt: skip
-FUNCTIONS = ("exp", "log", "sqrt", "tanh", "maximum", "minimum", "where")  # NumPy functions with the same name in CUDA
+# NumPy functions with the same name in CUDA
+FUNCTIONS = ("exp", "expm1", "log", "log1p", "sqrt", "tanh", "maximum", "minimum", "where")
 
 # functions that C++ lacks, or that do not propagate NaN there as in NumPy
 PREAMBLE = """\

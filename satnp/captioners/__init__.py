@@ -1,6 +1,16 @@
 """Captioners: from annotations to words. One file for each paper; all have the interface in captioners/contract.py."""
 
-from satnp.captioners import adaptive, glstm, lrcn, neuraltalk, sca_cnn, show_and_tell, show_attend_tell, top_down
+from satnp.captioners import (
+    adaptive,
+    att_lstm,
+    glstm,
+    lrcn,
+    neuraltalk,
+    sca_cnn,
+    show_and_tell,
+    show_attend_tell,
+    top_down,
+)
 
 CAPTIONERS = {
     "show_attend_tell": show_attend_tell,
@@ -8,6 +18,7 @@ CAPTIONERS = {
     "neuraltalk": neuraltalk.captioner,
     "lrcn": lrcn.captioner,
     "glstm": glstm.captioner,
+    "att_lstm": att_lstm.captioner,
     "adaptive": adaptive.captioner,
     "top_down": top_down.captioner,
     "sca_cnn": sca_cnn.captioner,

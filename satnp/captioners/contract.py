@@ -19,10 +19,9 @@ such as recurrent.Recurrent, with
                                               are host arrays, ordered by photo. look: the weights of the locations,
                                               None for a captioner without attention. They sum to 1, or, if Config has a
                                               `sentinel` that is True, to 1 - beta, with beta the weight of the sentinel
-    prepare(params, config, annotations, counts)              optional, or None: changes initial parameters in place. The
-                                              trainer calls it once, before the first step, with annotations (N, L, D) of
-                                              training photos; counts (V,), a host array, has the number of times that the
-                                              training captions have each word (<end> included, <start> not)
+    prepare(params, config, corpus)           optional, or None: changes initial parameters in place. The trainer calls it
+                                              once, before the first step, with a Corpus of the training
+    corpus                                    with `prepare`: the largest number of photos of the Corpus
     channels(params, config, batch) -> beta (T, N, D), maps (T, N, L, D)      optional, or None: the weights of the
                               channels when the captioner says the words of the batch, and the maps whose channels they
                               weight
@@ -50,6 +49,20 @@ class Batch(NamedTuple):
     given: object = None
     smoothing: float = 0.0
     never: tuple = ()
+
+
+class Corpus(NamedTuple):
+    """What a captioner may know before the first step: some training photos, and the words of the training captions.
+
+    annotations (N, L, D) of the photos; said (N, V), bool: whether a caption of the photo has the word; counts (V,): the
+    number of times that all training captions have each word (<end> included, <start> not); words: the V words, in falling
+    order of counts after <pad> <start> <end> <unk>. said and counts are host arrays.
+    """
+
+    annotations: object
+    said: object
+    counts: object
+    words: list
 
 
 class State(NamedTuple):

@@ -39,10 +39,10 @@ def shapes(config):
     return show_and_tell.shapes(config) | {"W_q": (D, 4 * H), "b_q": (4 * H,)}
 
 
-def prepare(p, config, annotations, counts):
+def prepare(p, config, corpus):
     """That of Show and Tell, and the guidance is standardised too."""
-    show_and_tell.prepare(p, config, annotations, counts)
-    standardise(p.W_q, p.b_q, annotations.mean(axis=1))
+    show_and_tell.prepare(p, config, corpus)
+    standardise(p.W_q, p.b_q, corpus.annotations.mean(axis=1))
 
 
 def photo_forward(p, config, annotations):

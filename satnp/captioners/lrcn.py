@@ -56,9 +56,9 @@ def shapes(config):
     }  # fmt: skip
 
 
-def prepare(p, config, annotations, counts):
-    """Standardise v over the photos of `annotations` (N, L, D)."""
-    standardise(p.U_v, p.b_2, mean_annotation_forward(annotations)[0])
+def prepare(p, config, corpus):
+    """Standardise v over the photos of the corpus."""
+    standardise(p.U_v, p.b_2, mean_annotation_forward(corpus.annotations)[0])
 
 
 def photo_forward(p, config, annotations):

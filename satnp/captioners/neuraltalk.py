@@ -54,11 +54,11 @@ def shapes(config):
     }  # fmt: skip
 
 
-def prepare(p, config, annotations, counts):
-    """Standardise v over the photos of `annotations` (N, L, D), and set b_p to the logarithm of the words' frequencies from
-    counts (V,); a word without occurrence counts as one."""
-    standardise(p.W_i, p.b_i, mean_annotation_forward(annotations)[0])
-    counts = np.maximum(counts, 1)
+def prepare(p, config, corpus):
+    """Standardise v over the photos of the corpus, and set b_p to the logarithm of the words' frequencies; a word without
+    occurrence counts as one."""
+    standardise(p.W_i, p.b_i, mean_annotation_forward(corpus.annotations)[0])
+    counts = np.maximum(corpus.counts, 1)
     p.b_p[...] = to_device(np.log(counts / counts.sum()).astype(p.b_p.dtype), xp_of(p.b_p))
 
 

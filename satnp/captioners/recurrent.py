@@ -30,11 +30,11 @@ Config has the sizes V, D, M, a `dropout` rate (0 for none), H if there is an ou
 cell that returns alpha, optionally `penalty` (lambda of Xu et al. 2015, eq. 14). The presets set M, H and A by these names.
 A captioner that needs the grid of the annotations has a size `rows`, which the encoder gives, like D.
 
-Optional names: ORTHOGONAL; prepare(p, config, annotations, counts), which changes initial parameters (contract.py);
-diagnostics(told) -> {name: (T, N)}, statistics for the log; channels(cache of cell_forward) -> beta (N, D), map (N, L, D),
-the weights of a map's channels (contract.py); and CHECKS {option: Config}, tiny Configs for which
-`satnp gradcheck` checks the captioner ("" is the option without a name). What a forward pass may do, so that complex step
-can check it, is at the top of satnp/proof/gradcheck.py.
+Optional names: ORTHOGONAL; prepare(p, config, corpus), which changes initial parameters (contract.py), and CORPUS, the
+largest number of photos that it gets (default 256); diagnostics(told) -> {name: (T, N)}, statistics for the log;
+channels(cache of cell_forward) -> beta (N, D), map (N, L, D), the weights of a map's channels (contract.py); and CHECKS
+{option: Config}, tiny Configs for which `satnp gradcheck` checks the captioner ("" is the option without a name). What a
+forward pass may do, so that complex step can check it, is at the top of satnp/proof/gradcheck.py.
 """
 
 import sys
@@ -130,6 +130,10 @@ class Recurrent:
     @property
     def prepare(self):
         return getattr(self.pairs, "prepare", None)
+
+    @property
+    def corpus(self):
+        return getattr(self.pairs, "CORPUS", 256)
 
     @property
     def has_output(self):

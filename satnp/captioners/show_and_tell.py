@@ -61,10 +61,10 @@ def shapes(config):
     }  # fmt: skip
 
 
-def prepare(p, config, annotations, counts):
-    """Standardise v over the photos of `annotations` (N, L, D), and set the bias of the forget gates to 1 (Jozefowicz et al.
+def prepare(p, config, corpus):
+    """Standardise v over the photos of the corpus, and set the bias of the forget gates to 1 (Jozefowicz et al.
     2015)."""
-    standardise(p.W_i, p.b_i, mean_annotation_forward(annotations)[0])
+    standardise(p.W_i, p.b_i, mean_annotation_forward(corpus.annotations)[0])
     p.b[config.H : 2 * config.H] = 1
 
 

@@ -53,6 +53,12 @@ from satnp.layers.initial_state import initial_state_backward, initial_state_for
 from satnp.layers.lstm import lstm_cell_backward, lstm_cell_forward
 from satnp.layers.lstm_without_tanh import lstm_cell_without_tanh_backward, lstm_cell_without_tanh_forward
 from satnp.layers.mean import mean_annotation_backward, mean_annotation_forward
+from satnp.layers.noisy_or import (
+    noisy_or_backward,
+    noisy_or_forward,
+    noisy_or_loss_backward,
+    noisy_or_loss_forward,
+)
 from satnp.layers.penalty import doubly_stochastic_backward, doubly_stochastic_forward
 from satnp.layers.pool import average_pool_backward, average_pool_forward, max_pool_backward, max_pool_forward
 from satnp.layers.softmax import (

@@ -6,6 +6,7 @@ from satnp.arrays.backend import xp_of
 from satnp.captioners import (
     CAPTIONERS,
     adaptive,
+    att_lstm,
     f_att,
     glstm,
     lrcn,
@@ -213,6 +214,7 @@ HARD = "captioners/show_attend_tell hard additive scalar reinforce moving_averag
 TOP_DOWN, ADAPTIVE, SHOW_AND_TELL = "captioners/top_down", "captioners/adaptive", "captioners/show_and_tell"
 NEURALTALK, LRCN, GLSTM = "captioners/neuraltalk", "captioners/lrcn", "captioners/glstm"
 SCA_CNN, TWO_LAYERS = "captioners/sca_cnn", "captioners/sca_cnn two layers"
+ATT_LSTM = "captioners/att_lstm"
 REINFORCE = "captioners/show_attend_tell hard additive scalar reinforce none none"  # no other gradient reaches f_att
 
 BUGS = [
@@ -345,6 +347,16 @@ BUGS = [
         TWO_LAYERS, {"block", "term"}),
     Bug("first layer's gradient through the convolution lost", sca_cnn._convolution_backward,
         "return dX.", "return 0 * dX.", TWO_LAYERS, {"block", "term", "zero"}),
+    Bug("attributes of the first step forgotten", att_lstm.photo_backward,
+        "dfirst + deferred.sums", "deferred.sums", f"{ATT_LSTM} each step", {"block", "term"}),
+    Bug("attributes of the last step only", att_lstm.cell_backward,
+        "deferred.sum(gates=dgates)", "deferred.sums.setdefault('gates', dgates)", f"{ATT_LSTM} each step", {"term"}),
+    Bug("bias of the gates learns from the first step's sum twice", att_lstm.photo_backward,
+        "b=dfirst.sum(axis=0)", "b=dgates.sum(axis=0)", f"{ATT_LSTM} each step", {"term"}),
+    Bug("detector's gradient from the captions lost", att_lstm.photo_backward,
+        "W_d=annotations.T @ dscores, b_d=dscores.sum(axis=0),", "", ATT_LSTM, {"zero"}),
+    Bug("annotations' gradient from the detector lost", att_lstm.photo_backward,
+        "dscores @ p.W_d.T", "0 * dscores @ p.W_d.T", ATT_LSTM, {"zero"}),
     Bug("embedding's gradient through the word gates lost", recurrent._words_backward,
         "return dword @ p.W_x.T", "return 0 * dword @ p.W_x.T", SHOW_AND_TELL, {"zero"}),
 ]  # fmt: skip

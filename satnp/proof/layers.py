@@ -10,7 +10,7 @@ import numpy as np
 
 from satnp import layers
 from satnp.arrays import kernels
-from satnp.layers import activations, cbam, conv, initial_state, lstm, lstm_without_tanh, penalty, vocabulary
+from satnp.layers import activations, cbam, conv, initial_state, lstm, lstm_without_tanh, noisy_or, penalty, vocabulary
 from satnp.proof.cases import inputs
 from satnp.proof.gradcheck import Case
 from satnp.proof.planting import Bug
@@ -35,6 +35,11 @@ def _conv(K, stride, padding):
 def _max_pool(K, stride, ceil, relu=False):
     name = f"max_pool K={K} stride={stride} {'ceil' if ceil else 'floor'}{' relu' if relu else ''}"
     return _layer(name, (), {"K": K, "stride": stride, "ceil": ceil, "relu": relu}, x=(2, 7, 6, 3))
+
+
+def _several_labels(rng):
+    """Labels (2, 4): each photo has words and lacks others."""
+    return np.array([[1, 0, 0, 1], [0, 1, 1, 0.0]])
 
 
 CONVOLUTIONS = (1, 1, 0), (1, 2, 0), (2, 2, 1), (3, 1, 0), (3, 1, 1), (3, 2, 0), (3, 2, 1), (5, 3, 2)
@@ -70,6 +75,9 @@ CASES = [
     *(_max_pool(*sizes) for sizes in ((2, 2, False), (3, 2, False), (3, 2, True), (2, 3, True), (2, 2, False, True))),
     _layer("average_pool K=2 stride=2", (), {"K": 2, "stride": 2}, x=(2, 7, 6, 3)),
     _layer("average_pool K=3 stride=2", (), {"K": 3, "stride": 2}, x=(2, 7, 6, 3)),
+    _layer("noisy_or", z=(2, 5, 4)),
+    _layer("noisy_or_loss", ("y",), z=(2, 5, 4), y=_several_labels),
+    _layer("noisy_or_loss far below 0", ("y",), z=lambda rng: rng.standard_normal((2, 5, 4)) - 90, y=_several_labels),
     _layer("lstm_cell", gates=(3, 20), c_prev=(3, 5)),
     _layer("lstm_cell_without_tanh", gates=(3, 20), c_prev=(3, 5)),
     _layer("additive_scores", keys=(2, 5, 4), query=(2, 4), v=(4,), c=(1,)),
@@ -178,6 +186,20 @@ BUGS = [
         "*channel_gate_backward(dx, ", "*channel_gate_backward(dout, ", "layers/cbam", {"block", "term"}),
     Bug("map missing in the gradient of its channels' weights", cbam.channel_gate_backward,
         "(dout * cache.x).sum(axis=(1, 2))", "dout.sum(axis=(1, 2))", "layers/channel_gate", {"block", "term"}),
+    Bug("other locations' 1 - p lost", noisy_or._noisy_or_gradient,
+        "xp_of(z).exp(-S) * ", "", "layers/noisy_or", {"term"}),
+    Bug("the most certain location gets all of the gradient", layers.noisy_or_backward,
+        "_noisy_or_gradient(dp[:, None], z, S[:, None])",
+        "_noisy_or_gradient(dp[:, None], z, S[:, None]) * (z == z.max(axis=1, keepdims=True))", "layers/noisy_or", {"term"}),
+    Bug("absent words forgotten", noisy_or._noisy_or_loss_gradient,
+        "(1 - y) * sigmoid(z) - ", "-", "layers/noisy_or_loss", {"scattered"}),
+    Bug("-log p's gradient as if there were one location", noisy_or._noisy_or_loss_gradient,
+        "z - _softplus(z) - S - log_p", "-_softplus(z)", "layers/noisy_or_loss", {"scattered"}),
+    Bug("logistic loss summed over the photos", layers.noisy_or_loss_backward,
+        "dloss / len(z)", "dloss", "layers/noisy_or_loss", {"factor"}),
+    Bug("both parts of the gradient rounded to 0", noisy_or._noisy_or_loss_gradient,
+        "xp_of(z).exp(z - _softplus(z) - S - log_p)", "sigmoid(z) / (xp_of(z).exp(S) - 1)",
+        "layers/noisy_or_loss far below 0", {"non-finite"}),
     Bug("i and g swapped", layers.lstm_cell_backward,
         "(di, df, do, dg, None)", "(dg, df, do, di, None)", "layers/lstm_cell", {"block"}),
     Bug("memory's gradient from h = o * c lost", lstm_without_tanh._gradient_without_tanh,

@@ -74,10 +74,12 @@ SCST = {
 
 # What other captioners do differently on scenes: (config, recipe). With 128 units the second LSTM of Top-Down remembers an
 # object for several words, and attention is a word ahead; with 24 it attends to the object when it says the noun. Show and
-# Tell has one vector for the whole photo: it needs more units and epochs, and learns its training scenes by heart.
+# Tell has one vector for the whole photo: it needs more units and epochs, and learns its training scenes by heart. The
+# captions of scenes have 13 words that are attributes.
 SCENES = {
     "show_and_tell": ({"M": 256, "H": 256, "dropout": 0.3}, {"epochs": 8, "averaging": 0.999}),
     "top_down": ({"H": 24}, {}),
+    "att_lstm": ({"K": 13}, {}),
 }  # fmt: skip
 
 # The same on photos. SCA-CNN computes the keys of all locations at each word: a step with A = 128 takes half as long as one

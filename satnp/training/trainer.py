@@ -21,6 +21,7 @@ from satnp.arrays.backend import Uploads, to_device, to_host, xp_of
 from satnp.arrays.ranks import ALONE
 from satnp.captioners import CAPTIONERS
 from satnp.captioners.config import check_choices
+from satnp.captioners.contract import Corpus
 from satnp.checkpoint import load_training, save
 from satnp.data.captions import batches_of_one_length, pad
 from satnp.data.features import fingerprint, read_images
@@ -223,17 +224,24 @@ class Trainer:
         )  # fmt: skip
 
     def _prepare(self):
-        """Call the captioner's `prepare`, if it has one, with annotations of 256 training photos and the counts of words."""
+        """Call the captioner's `prepare`, if it has one, with training photos and the words of the captions."""
         model, rng = self.model, np.random.default_rng([self.recipe.seed, 2])
-        prepare = getattr(CAPTIONERS[model.captioner], "prepare", None)
-        if prepare is None:
+        captioner = CAPTIONERS[model.captioner]
+        if getattr(captioner, "prepare", None) is None:
             return
-        rows = rng.permutation(len(self.photos.plain))[:256]
-        parts = np.split(rows, range(self.recipe.batch_size, len(rows), self.recipe.batch_size))
-        annotations = [model.encode(*self.upload(self.photos.batch(part, rng)))[0] for part in parts]
-        annotations = xp_of(self.params.flat).concatenate(annotations)
+        rows = rng.permutation(len(self.photos.plain))[: captioner.corpus]
+        flat, size = self.params.flat, self.recipe.batch_size
+        annotations = xp_of(flat).empty((len(rows), prod(model.grid), model.config.D), dtype=flat.dtype)
+        for part in (slice(k, k + size) for k in range(0, len(rows), size)):
+            annotations[part] = model.encode(*self.upload(self.photos.batch(rows[part], rng)))[0]
         words = np.concatenate([ids[1:] for _, ids in self.captions])
-        prepare(model.params.part("decoder"), model.config, annotations, np.bincount(words, minlength=model.config.V))
+        counts, said = np.bincount(words, minlength=model.config.V), np.zeros((len(rows), model.config.V), bool)
+        place = {n: k for k, n in enumerate(rows.tolist())}
+        for n, ids in self.captions:
+            if n in place:
+                said[place[n], ids[1:]] = True
+        corpus = Corpus(annotations, said, counts, model.vocabulary.words)
+        captioner.prepare(model.params.part("decoder"), model.config, corpus)
         if self.average is not None:
             self.average[...] = self.params.flat
 

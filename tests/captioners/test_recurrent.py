@@ -13,6 +13,7 @@ from satnp.arrays.parameters import Parameters
 from satnp.captioners import (
     CAPTIONERS,
     adaptive,
+    att_lstm,
     glstm,
     lrcn,
     neuraltalk,
@@ -21,9 +22,11 @@ from satnp.captioners import (
     show_attend_tell,
     top_down,
 )
-from satnp.captioners.contract import Batch
+from satnp.captioners.attributes import attributes_of, labels, root
+from satnp.captioners.contract import Batch, Corpus
 from satnp.captioners.recurrent import Noise, Recurrent
 from satnp.cli import _start_from, main
+from satnp.data.captions import Vocabulary
 from satnp.data.datasets import load_split
 from satnp.decoding import beam_search
 from satnp.errors import InputError
@@ -36,8 +39,8 @@ from tests.captioners import soft_attention, toy
 from tests.small_world import write_flickr8k
 
 FAMILY = {
-    "show_and_tell": show_and_tell, "neuraltalk": neuraltalk, "lrcn": lrcn, "glstm": glstm, "adaptive": adaptive,
-    "top_down": top_down, "sca_cnn": sca_cnn,
+    "show_and_tell": show_and_tell, "neuraltalk": neuraltalk, "lrcn": lrcn, "glstm": glstm, "att_lstm": att_lstm,
+    "adaptive": adaptive, "top_down": top_down, "sca_cnn": sca_cnn,
 }  # fmt: skip
 MODULES = FAMILY | {"toy": toy, "soft": soft_attention}
 ATTEND = "adaptive", "top_down", "sca_cnn"
@@ -372,20 +375,26 @@ def test_lrcn_reads_the_photo_with_its_second_lstm_only():
     assert steps_that_see_the_photo("lrcn", ["U_v"]) == [False] * 4
 
 
+def corpus(annotations, config, counts=None, said=None, words=()):
+    """A Corpus of these photos, whose captions say nothing by default."""
+    said = np.zeros((len(annotations), config.V), bool) if said is None else said
+    return Corpus(annotations, said, np.ones(config.V) if counts is None else counts, words or ["<pad>"] * config.V)
+
+
 @pytest.mark.parametrize("name", ["neuraltalk", "lrcn", "glstm"])
 def test_the_photo_is_standardised_before_the_first_step(name, rng):
     captioner, config = CONFIGS[name]
     W, b = {"neuraltalk": ("W_i", "b_i"), "lrcn": ("U_v", "b_2"), "glstm": ("W_q", "b_q")}[name]
     params, annotations = captioner.init(config, rng), rng.uniform(3, 4, (50, L, config.D))
     before, v = params[W].astype(float), annotations.mean(axis=1)
-    captioner.prepare(params, config, annotations, np.ones(config.V))
+    captioner.prepare(params, config, corpus(annotations, config))
     np.testing.assert_allclose(v @ params[W] + params[b], (v - v.mean(axis=0)) / v.std(axis=0) @ before, atol=1e-4)
 
 
 def test_neuraltalks_first_words_are_as_frequent_as_those_of_the_captions(rng):
     captioner, config = CONFIGS["neuraltalk"]
     params, counts = captioner.init(config, rng), np.array([0, 0, 5, 0, 20, 10, 3, 1, 1])
-    captioner.prepare(params, config, rng.uniform(3, 4, (50, L, config.D)), counts)
+    captioner.prepare(params, config, corpus(rng.uniform(3, 4, (50, L, config.D)), config, counts))
     p = np.exp(params.b_p) / np.exp(params.b_p).sum()
     np.testing.assert_allclose(p, np.maximum(counts, 1) / 43, rtol=1e-6)
 
@@ -396,31 +405,102 @@ def test_show_and_tell_starts_from_a_standardised_photo(rng):
     W_i, annotations = params.W_i.copy(), rng.uniform(3, 4, (50, L, config.D)).astype(np.float32)
     annotations[..., 0] *= 0.1
     annotations[..., 1] = 2  # a feature that does not vary
-    captioner.prepare(params, config, annotations, np.ones(config.V))
+    captioner.prepare(params, config, corpus(annotations, config))
     v = annotations.mean(axis=1)
     z = (v - v.mean(axis=0)) / np.maximum(v.std(axis=0), 1e-6)
     np.testing.assert_allclose(v @ params.W_i + params.b_i, z @ W_i, atol=2e-2)
     np.testing.assert_array_equal(params.b, [0] * 5 + [1] * 5 + [0] * 10)  # the forget gates
     changed = params.flat.copy()
-    captioner.prepare(params, config, annotations[[0, 0, 0]], np.ones(config.V))
+    captioner.prepare(params, config, corpus(annotations[[0, 0, 0]], config))
     np.testing.assert_array_equal(params.flat, changed)  # photos that are all alike say nothing
     assert CAPTIONERS["top_down"].prepare is None
 
 
+@pytest.mark.parametrize(("name", "each_step"), [("att_lstm", False), ("att_lstm each step", True)])
+def test_att_lstm_reads_the_attributes_once_or_at_each_step(name, each_step):
+    captioner, config = CONFIGS[name]
+    params, batch, _ = world(captioner, config)
+    empty, word, found = (np.zeros((N, config.H)),) * 2, np.zeros((N, 4 * config.H)), []
+    for bias in (-2, -1):
+        params.b_d[...] = bias  # changes V_att and nothing else
+        photo, (h, _), _ = att_lstm.photo_forward(params, config, batch.annotations)
+        (out,), _, _, _ = att_lstm.cell_forward(params, config, photo, word, empty)  # remembers nothing
+        found.append((h, out))
+    first, later = (np.abs(a - b).max() > 1e-6 for a, b in zip(*found, strict=True))
+    assert first and later == each_step
+    assert steps_that_see_the_photo(name, []) == [True] * T
+
+
+def test_the_detector_finds_a_planted_word_and_its_loss_falls(rng):
+    config = att_lstm.Config(V=9, D=5, K=3, M=3, H=4)
+    words = ["<pad>", "<start>", "<end>", "<unk>", "a", "dog", "running", "cat", "runs"]
+    annotations = rng.uniform(0, 1, (120, L, 5)).astype(np.float32)
+    has = rng.random((120, 2)) < 0.3
+    for feature in (0, 1):  # a dog has feature 0 at one location, and feature 1 is something that runs
+        photos = np.flatnonzero(has[:, feature])
+        annotations[photos, rng.integers(0, L, len(photos)), feature] += 3
+    said = np.zeros((120, 9), bool)
+    said[:, 4] = True
+    said[:, 5] = has[:, 0]
+    said[:60, 6], said[60:, 8] = has[:60, 1], has[60:, 1]  # one attribute
+    params = att_lstm.captioner.init(config, rng)
+    y = labels(said, attributes_of(words, 3), 3)
+    np.testing.assert_array_equal(y, np.column_stack([has, np.zeros(120)]))
+    losses = att_lstm.train_detector(params, annotations[:80], y[:80].astype(np.float32))
+    assert min(losses) < 0.5 * losses[0] and losses[0] < np.log(2) * 3
+    found, _ = att_lstm.attributes_forward(params, annotations[80:])
+    assert ((found[:, :2] > 0.5) == has[80:]).mean() > 0.9 and found[:, 2].max() < 0.1
+    captioner = att_lstm.captioner
+    captioner.prepare(params, config, corpus(annotations, config, said=said, words=words))
+    found, _ = att_lstm.attributes_forward(params, annotations)
+    x = found @ params.W_ea + params.b_ea
+    assert found.min() >= 0 and found.max() <= 1 and np.abs(x.mean(axis=0)).max() < 1e-3  # standardised
+    np.testing.assert_array_equal(params.b, [0] * 4 + [1] * 4 + [0] * 8)  # the forget gates
+
+
+def test_photos_whose_captions_say_nothing_prepare_too(xp, rng):
+    config = CONFIGS["att_lstm"][1]
+    params = att_lstm.captioner.init(config, rng)
+    params = params.on(to_device(params.flat, xp))
+    for photos in (1, 2, 70):
+        annotations = to_device(rng.standard_normal((photos, L, 4)).astype(np.float32), xp)
+        att_lstm.captioner.prepare(params, config, corpus(annotations, config))
+        assert np.isfinite(to_host(params.flat)).all() and to_host(params.flat).dtype == np.float32
+
+
+@pytest.mark.parametrize("of_one", [
+    "run runs running ran", "dog dogs", "ride rides riding", "man men", "horse horses", "dress dresses", "watch watches",
+    "baby babies", "fall falls falling", "play plays playing played", "carry carries carried", "tree trees",
+])  # fmt: skip
+def test_tense_and_number_are_merged(of_one):
+    assert len({root(word) for word in of_one.split()}) == 1
+
+
+def test_different_words_stay_different_attributes():
+    words = "red bed ring king string grass gras bus dress tennis speed spring sit site cat car water white".split()
+    words.remove("gras"), words.remove("site")
+    assert len({root(word) for word in words}) == len(words)
+    vocabulary = ["<pad>", "<start>", "<end>", "<unk>", "a", "dog", "is", "runs", "dogs", "in", "cat", "run", "2", "'s"]
+    assert list(attributes_of(vocabulary, 9)) == [-1] * 5 + [0, -1, 1, 0, -1, 2, 1, -1, -1]
+    assert list(attributes_of(vocabulary, 2)) == [-1] * 5 + [0, -1, 1, 0, -1, -1, 1, -1, -1]  # the commonest two
+
+
 @pytest.mark.slow
 def test_a_captioner_is_prepared_once(folder, monkeypatch):
-    asked, prepare = [], show_and_tell.prepare
+    asked, vocabulary, prepare = [], [], show_and_tell.prepare
 
-    def noted(p, config, annotations, counts):
-        asked.append((len(annotations), counts.sum()))
-        prepare(p, config, annotations, counts)
+    def noted(p, config, corpus):
+        asked.append((len(corpus.annotations), corpus.counts.sum(), {tuple(np.flatnonzero(words)) for words in corpus.said}))
+        vocabulary.append(Vocabulary(corpus.words))
+        prepare(p, config, corpus)
 
     monkeypatch.setattr(show_and_tell, "prepare", noted)
     train = f"train --data flickr8k --root {folder / 'data'} --captioner show_and_tell --config {folder / 'tiny.toml'}"
     assert main(f"{train} --epochs 1 --out {folder / 'run'}".split()) == 0
     split = load_split("flickr8k", "train", folder / "data", 0, None)
     words = sum(len(caption) + 1 for captions in split.captions for caption in captions)
-    assert asked == [(len(split.names), words)]
+    said = {tuple(sorted({i for c in captions for i in vocabulary[0].encode(c)[1:]})) for captions in split.captions}
+    assert asked == [(len(split.names), words, said)] and len(said) > 1
     assert main(f"{train} --epochs 1 --out {folder / 'run'} --resume".split()) == 0
     assert main(f"{train} --epochs 1 --init {folder / 'run/best.npz'} --out {folder / 'more'}".split()) == 0
     assert len(asked) == 1

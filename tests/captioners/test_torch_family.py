@@ -58,6 +58,16 @@ def glstm(w, config, a, words):
     return torch.stack(out), None
 
 
+def att_lstm(w, config, a, words):
+    found = 1 - (1 - (a @ w["W_d"] + w["b_d"]).sigmoid()).prod(dim=1)
+    x, zeros, out = found @ w["W_ea"] + w["b_ea"], a.new_zeros(N, config.H), []
+    h, c = lstm(x @ w["W_x"] + w["b"], zeros)
+    for word in words:
+        h, c = lstm((word + x if config.each_step else word) @ w["W_x"] + h @ w["W_h"] + w["b"], c)
+        out.append(h)
+    return torch.stack(out), None
+
+
 def top_down(w, config, a, words):
     h1 = c1 = h2 = c2 = a.new_zeros(N, config.H)
     v, out, alphas = a.mean(dim=1), [], []
@@ -121,7 +131,7 @@ def sca_cnn(w, config, a, words):
 
 MODELS = {
     "show_and_tell": show_and_tell, "neuraltalk": neuraltalk, "lrcn": lrcn, "glstm": glstm, "top_down": top_down,
-    "adaptive": adaptive, "sca_cnn": sca_cnn,
+    "adaptive": adaptive, "att_lstm": att_lstm, "sca_cnn": sca_cnn,
 }  # fmt: skip
 
 

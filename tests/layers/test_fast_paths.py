@@ -7,6 +7,7 @@ import pytest
 
 from satnp import layers
 from satnp.arrays import products, threads
+from satnp.arrays.backend import to_device, to_host
 from satnp.captioners import show_attend_tell as sat
 from satnp.captioners.contract import Batch
 from satnp.layers import attention, vocabulary
@@ -233,3 +234,26 @@ def test_a_product_of_few_rows_can_go_the_plain_way(monkeypatch, rng, small_kern
         monkeypatch.setattr(products, "small_kernels", lambda: False)
     monkeypatch.setattr(products, "parallel", None)
     np.testing.assert_allclose(products.few_rows_product(x, W), x @ W.T, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_noisy_or_is_right_for_scores_of_any_size(xp, dtype):
+    """z = +-800: p is a probability, and loss and gradients are those of the mathematics, not 0 / 0."""
+    L, z = 6, np.zeros((4, 6, 2), dtype)
+    z[0], z[1] = 800, -800
+    z[2, :, 0], z[2, 0, 0] = -800, 800  # at one location only
+    with np.errstate(all="raise", under="ignore"):
+        p, cache = layers.noisy_or_forward(to_device(z, xp))
+        dz = to_host(layers.noisy_or_backward(to_device(np.ones((4, 2), dtype), xp), cache))
+        p = to_host(p)
+        np.testing.assert_allclose(p, [[1, 1], [0, 0], [1, 1 - 0.5**L], [1 - 0.5**L] * 2], rtol=1e-6)
+        assert np.isfinite(dz).all() and (p >= 0).all() and (p <= 1).all() and p.dtype == dtype
+        np.testing.assert_allclose(dz[3], 0.5 ** (L + 1), rtol=1e-6)
+        for said, losses in ((1, [0, 800 - np.log(L)]), (0, [800 * L, 0])):
+            for n, wanted in enumerate(losses):
+                loss, cache = layers.noisy_or_loss_forward(*(to_device(x, xp) for x in (
+                    z[n : n + 1, :, :1], np.full((1, 1), said, dtype))))  # fmt: skip
+                dz = to_host(layers.noisy_or_loss_backward(1.0, cache))
+                assert float(to_host(loss)) == pytest.approx(wanted, rel=1e-6, abs=1e-30)
+                # said, but far from every location: together they are moved by 1; not said, but everywhere: each by 1
+                np.testing.assert_allclose(dz, {(1, 1): -1 / L, (0, 0): 1}.get((said, n), 0), rtol=1e-4)
