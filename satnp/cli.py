@@ -93,6 +93,10 @@ def _parser():
     def skipping(sub):
         sub.add_argument("--skip-bad", action="store_true", help="leave out photos that cannot be read; default: stop")
 
+    def by_name(sub):
+        sub.add_argument("--regions", type=Path, metavar="FILE.npz", help="regions of the photos, for top_down")
+        sub.add_argument("--guidance", type=Path, metavar="FILE.npz", help="guidance vectors of the photos, for glstm")
+
     def looking(sub):
         sub.add_argument("--length-score", choices=LENGTH_SCORES,
                          help="how captions of different lengths are compared; default: as trained")
@@ -134,6 +138,7 @@ def _parser():
     data(sub)
     skipping(sub)
     network(sub)
+    by_name(sub)
     sub.add_argument("--captioner", choices=tuple(CAPTIONERS), help="default: show_attend_tell")
     sub.add_argument("--attention", choices=("soft", "hard"), help="for show_attend_tell; default: soft")
     sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="for last.npz, best.npz, metrics.jsonl, figures")
@@ -171,6 +176,7 @@ def _parser():
     sub.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
     sub.add_argument("photos", nargs="+", metavar="PHOTO")
     skipping(sub)
+    by_name(sub)
     sub.add_argument("--weights", type=Path, metavar="FILE", help="encoder weights that replace those in the checkpoint")
     sub.add_argument("--beam", type=_at_least(1), default=5, metavar="N", help="default: 5")
     looking(sub)
@@ -186,6 +192,7 @@ def _parser():
     sub.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
     data(sub)
     skipping(sub)
+    by_name(sub)
     sub.add_argument("--split", required=True, choices=("val", "test"))
     sub.add_argument("--weights", type=Path, metavar="FILE", help="encoder weights that replace those in the checkpoint")
     sub.add_argument("--beam", type=_at_least(1), default=3, metavar="N", help="default: 3")
@@ -246,7 +253,7 @@ def estimators(args):
 def features(args):
     """Compute the features that a training would compute first."""
     preset, xp = _preset(args), _device(args)
-    model, splits, skipped = _untrained(args, preset, args.features)
+    model, splits, skipped = _untrained(args, preset, args.features, {})
     if not model.keeps_features:
         raise InputError("no layer of this encoder is frozen, so there are no features to keep; run satnp train instead")
     stores = _features(args, model.on(xp), splits, preset.recipe, args.features)
@@ -266,8 +273,8 @@ def train(args):
     recipe = preset.recipe
     if last.exists() and not args.resume:
         raise InputError(f"{args.out} holds a training already; add --resume to continue it, or give another --out")
-    xp = _device(args)
-    model, splits, skipped = _untrained(args, preset, folder)
+    xp, files = _device(args), _files(args)
+    model, splits, skipped = _untrained(args, preset, folder, files)
     trained = args.init is not None and _start_from(model, args.init)
     model = model.on(xp)
     trainer = Trainer(model, recipe, splits["train"], splits["val"], args.out, ranks=args.world, trained=trained)
@@ -282,7 +289,11 @@ def train(args):
     elif args.resume:
         print(f"there is no {last} yet: starting from the beginning")
     if model.keeps_features:  # after resume(), which may refuse to continue
-        plain, mirrored, trainer.val_features = _features(args, model, splits, recipe, folder)
+        stores = (None, None, None) if "regions" in files else _features(args, model, splits, recipe, folder)
+        of_splits = splits["train"], splits["train"] if recipe.mirror else None, splits["val"]
+        plain, mirrored, trainer.val_features = (
+            split and _from_files(model, files, split, store) for split, store in zip(of_splits, stores, strict=True)
+        )
         trainer.photos = Photos(model, splits["train"], recipe, plain, mirrored)
     if not trainer.run():
         return 130
@@ -326,19 +337,56 @@ def compare(args):
 
 def _preset(args, captioner=None, attention=None):
     """The Preset, with the values that the command line gives."""
-    from satnp.training.presets import find_preset
+    from satnp.training.presets import find_preset, with_files
 
     said = vars(args)
     captioner, attention = captioner or said.get("captioner"), attention or said.get("attention")
     preset = find_preset(args.data, captioner, attention, args.config)
     if args.encoder:
+        if said.get("regions"):
+            raise InputError("--regions takes the place of an encoder; leave out --encoder")
         preset = replace(preset, encoder=args.encoder)
+    preset = with_files(preset, said.get("regions"), said.get("guidance"))
     names = ("epochs", "batch_size", "learning_rate", "encoder_learning_rate", "seed")
     changes = {name: said[name] for name in names if said.get(name) is not None}
     return replace(preset, recipe=replace(preset.recipe, **changes))
 
 
-def _untrained(args, preset, folder):
+def _files(args):
+    """{"regions": Regions, "guidance": Guidance}: the files that the command line names."""
+    from satnp.data.by_name import read_guidance, read_regions
+
+    readers = {"regions": read_regions, "guidance": read_guidance}
+    return {name: read(path) for name, read in readers.items() if (path := getattr(args, name)) is not None}
+
+
+def _from_files(model, files, split, features=None):
+    """What the model reads of the photos of a split: their regions or guidance from `files`, or else the `features`.
+
+    Raises InputError for a file that the model does not read or that is not given, and for one of other sizes.
+    """
+    from satnp.data.by_name import Guided
+
+    reads = {"regions": model.encoder == "regions", "guidance": model.guidance is not None}
+    for name, needed in reads.items():
+        if needed and name not in files:
+            raise InputError(f"{model.reads}; give it with --{name} FILE.npz")
+        if not needed and name in files:
+            raise InputError(f"the model reads no {name} from a file; leave out --{name}")
+    if reads["regions"]:
+        regions, (k, D), config = files["regions"], files["regions"].sizes, model.encoder_config
+        if (k, D) != (config.k, config.D):
+            raise InputError(f"{regions.table.path} has {k} regions of each photo with {D} features, but {model.reads}")
+        return regions.of(split.names, split.ids)
+    if reads["guidance"]:
+        guidance = files["guidance"]
+        if guidance.size != model.guidance:
+            raise InputError(f"{guidance.table.path} has vectors of {guidance.size} numbers, but {model.reads}")
+        return Guided(model, split.photos, guidance.of(split.names, split.ids), features)
+    return features
+
+
+def _untrained(args, preset, folder, files):
     """(model on the host, {name: Split}, (number of photos that cannot be read, number of all photos))"""
     from satnp.data.datasets import load_split
     from satnp.data.split import readable
@@ -353,7 +401,9 @@ def _untrained(args, preset, folder):
         return splits, (photos - sum(len(split.names) for split in splits.values()), photos)
 
     splits, skipped = args.world.once(read)
-    model = new_model(preset, splits["train"], args.weights, args.preprocessing, args.finetune_from)
+    sizes = {"regions": files["regions"].sizes} if "regions" in files else {}
+    sizes |= {"guidance": files["guidance"].size} if "guidance" in files else {}
+    model = new_model(preset, splits["train"], args.weights, args.preprocessing, args.finetune_from, **sizes)
     return model, splits, skipped
 
 
@@ -388,8 +438,10 @@ def _start_from(model, path):
         "another encoder": model.encoder == other.encoder,
         "another vocabulary": not whole or model.vocabulary.words == other.vocabulary.words,
         "other sizes": ours == theirs,
-        "another preprocessing": model.encoder_config.preprocessing == other.encoder_config.preprocessing,
+        "another preprocessing": getattr(model.encoder_config, "preprocessing", None)
+        == getattr(other.encoder_config, "preprocessing", None),
         "other encoder weights": not model.keeps_features
+        or model.encoder != other.encoder
         or fingerprint(model) == fingerprint(replace(other, finetune_from=model.finetune_from)),
     }  # fmt: skip
     for what, fits in same.items():
@@ -404,15 +456,18 @@ def _start_from(model, path):
 
 def caption(args):
     """Print one caption per photo."""
+    from satnp.arrays.backend import to_device, xp_of
+    from satnp.data.split import Split
     from satnp.encoders.photos import read_photo
-    from satnp.figures import attention_figure, channels_figure, visual_figure
+    from satnp.figures import attention_figure, channels_figure, regions_figure, visual_figure
     from satnp.files import write_json
     from satnp.scores.visual import visual
 
     model, _ = _load(args)
-    photos = [path for name in args.photos for path in _expand(name)]
-    rows, drawn, rng = [], set(), np.random.default_rng(args.seed)
-    for path in photos:
+    photos, files = [path for name in args.photos for path in _expand(name)], _files(args)
+    rows, drawn, rng, xp = [], set(), np.random.default_rng(args.seed), xp_of(model.params.flat)
+    kept = _from_files(model, files, Split([path.name for path in photos], None, photos))
+    for n, path in enumerate(photos):
         try:
             photo = read_photo(path)
         except InputError as error:
@@ -420,14 +475,22 @@ def caption(args):
                 raise
             print(f"satnp: skipped: {error}", file=sys.stderr)
             continue
-        said = model.caption(photo, args.beam, rng)
+        if kept is None:
+            said = model.caption(photo, args.beam, rng)
+        else:
+            annotations, _ = model.encode(to_device(kept[n : n + 1], xp))
+            said = model.describe(*model.decode(annotations, args.beam, rng=rng))
         print(f"{path}: {said}  (log p {said.log_prob:.2f})", flush=True)
         rows.append({"photo": str(path), "caption": str(said), "log_prob": said.log_prob, "words": said.words,
                      "alpha": None if said.alpha is None else said.alpha.round(5).tolist()})  # fmt: skip
         if args.figures:
             alphas = None if said.alpha is None else said.alpha.reshape(len(said.alpha), -1)
             name = _new_name(path.stem, drawn)
-            attention_figure(photo, said.words, alphas, model.grid, args.figures / f"{name}.png", title=str(said))
+            if "regions" in files:
+                boxes = files["regions"].boxes(kept.rows[n])
+                regions_figure(photo, said.words, alphas, boxes, args.figures / f"{name}.png", title=str(said))
+            else:
+                attention_figure(photo, said.words, alphas, model.grid, args.figures / f"{name}.png", title=str(said))
             if model.has_sentinel:
                 visual_figure(said.words, visual(said), args.figures / f"{name}.visual.png")
             if found := model.channels(photo, said.words):
@@ -468,7 +531,7 @@ def evaluate(args):
     photos = len(split.names)
     if args.skip_bad:
         split = readable(split)
-    scores, captions = score(model, split, args.beam, seed=args.seed)
+    scores, captions = score(model, split, args.beam, _from_files(model, _files(args), split), args.seed)
     meteor, missing = meteor_or_reason(split, captions)
     visual = visual_words(captions) if model.has_sentinel else None
     if args.json:

@@ -54,6 +54,41 @@ def attention_figure(photo, words, alphas, grid, path, title=None, boxes=None):
     _draw_attention(photo, [("", words, alphas)], grid, path, title, boxes, AREA)
 
 
+def regions_figure(photo, words, alphas, boxes, path, title=None):
+    """Draw the photo, then one panel per word: each region as light as its weight, and a frame around the one with the
+    largest weight.
+
+    photo, words and title as in attention_figure; alphas (T, k) or (T+1, k); boxes (k, 4): x0, y0, x1, y1 in pixels of the
+    photo, 0 for a region that does not exist. Where regions overlap, their weights add up. Writes a PNG.
+    Raises InputError when alphas do not fit the words or the boxes.
+    """
+    drawn, alphas = _resized(photo), np.asarray(alphas)
+    if alphas.ndim != 2 or len(alphas) - len(words) not in (0, 1) or alphas.shape[1] != len(boxes):
+        raise InputError(
+            f"alphas have shape {alphas.shape}, wanted ({len(words)}, {len(boxes)}) for {len(words)} words and {len(boxes)} "
+            "regions; pass one row of alpha per word"
+        )
+    panels = [
+        (word, overlay(drawn, _light(alpha, boxes, photo.shape, drawn.shape)), [boxes[alpha.argmax()]])
+        for word, alpha in zip(words, alphas, strict=False)
+    ]
+    _draw(photo, [("", [("", drawn, []), *panels])], path, title, AREA)
+
+
+def _light(alpha, boxes, shape, drawn):
+    """For each pixel of a photo of `shape` that is drawn in the shape `drawn`: the sum of the weights of its regions."""
+    light = np.zeros(drawn[:2])
+    for weight, (x0, y0, x1, y1) in zip(alpha, boxes, strict=True):
+        light[_pixels(y0, y1, shape[0], drawn[0]), _pixels(x0, x1, shape[1], drawn[1])] += weight
+    return light
+
+
+def _pixels(start, end, size, drawn):
+    """The pixels from `start` to `end` along a side of `size` that is drawn with `drawn` pixels: one at least."""
+    first = min(max(0, int(start * drawn / size)), drawn - 1)
+    return slice(first, max(first + 1, ceil(end * drawn / size)))
+
+
 def side_by_side_figure(photo, rows, grid, path, boxes=None):
     """Draw several captions of one photo below each other (soft and hard, Xu et al., fig. 2), each as in attention_figure.
 
@@ -81,16 +116,24 @@ def channels_figure(photo, words, beta, maps, grid, path, title=None):
 
 
 def _draw_attention(photo, rows, grid, path, title, boxes, area):
-    drawn = _resized(photo)
-    blocks = [[("", drawn), *_maps(drawn, words, alphas, grid)] for _, words, alphas in rows]
+    drawn, boxes = _resized(photo), () if boxes is None else boxes
+    blocks = [
+        (label, [(word, panel, boxes) for word, panel in (("", drawn), *_maps(drawn, words, alphas, grid))])
+        for label, words, alphas in rows
+    ]
+    _draw(photo, blocks, path, title, area)
 
+
+def _draw(photo, rows, path, title, area):
+    """Draw rows [(label, [(word, its panel, boxes)])] of panels with the shape of the photo."""
+    blocks = [panels for _, panels in rows]
     height, width = photo.shape[:2]
     w, h = sqrt(area * width / height), sqrt(area * height / width)
     longest = max(map(len, blocks))
     columns = ceil(longest / ceil(longest / max(1, int(WIDTH / (w + GAP)))))
     lines = [ceil(len(panels) / columns) for panels in blocks]
-    text = LINE * (1 + any("\n" in word for panels in blocks for word, _ in panels))  # above a panel
-    labels = [wrap(label, 14, break_long_words=False) for label, _, _ in rows]
+    text = LINE * (1 + any("\n" in word for panels in blocks for word, _, _ in panels))  # above a panel
+    labels = [wrap(label, 14, break_long_words=False) for label, _ in rows]
     left = GAP + LETTER * max((len(part) for label in labels for part in label), default=0)
     figure_width = left + columns * (w + GAP)
     heading = [] if title is None else wrap(title, int(11 * figure_width))
@@ -101,13 +144,13 @@ def _draw_attention(photo, rows, grid, path, title, boxes, area):
         middle = (bottom + 0.5 * (lines[b] * (h + text) - text)) / figure_height
         at = 0.5 * left / figure_width, middle
         figure.text(*at, "\n".join(label), fontsize=11, ha="center", va="center", parse_math=False)
-        for k, (word, panel) in enumerate(panels):
+        for k, (word, panel, boxes) in enumerate(panels):
             x, y = left + k % columns * (w + GAP), bottom + (lines[b] - 1 - k // columns) * (h + text)
             ax = figure.add_axes((x / figure_width, y / figure_height, w / figure_width, h / figure_height))
             ax.axis("off")
             ax.imshow(panel, extent=(0, width, height, 0), aspect="auto")
             ax.set_title(word, fontsize=11, pad=3, parse_math=False)
-            for x0, y0, x1, y1 in () if boxes is None else boxes:
+            for x0, y0, x1, y1 in boxes:
                 ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor="white", linewidth=0.8))
     top = 1 - 0.5 * GAP / figure_height
     figure.text(0.5, top, "\n".join(heading), fontsize=12, ha="center", va="top", parse_math=False)

@@ -1,11 +1,16 @@
 """Atomic file writes, file locks between processes, and readers of files that may be damaged."""
 
 import json
+import lzma
 import os
+import struct
 import sys
+import tokenize
+import warnings
 import zipfile
 import zlib
 from contextlib import contextmanager, suppress
+from math import prod
 from pathlib import Path
 from time import sleep
 
@@ -23,7 +28,7 @@ except ImportError:  # Windows
 # the exceptions that readers raise for damaged files
 BROKEN = (
     OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError, RuntimeError, EOFError,
-    zipfile.BadZipFile, zlib.error,
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, tokenize.TokenError, SyntaxError,
 )  # fmt: skip
 
 
@@ -89,14 +94,49 @@ def read_npz(path, names=None):
 
     Raises: one of BROKEN when the file is not a valid .npz file.
     """
+    _entries(path)
+    with np.load(path, allow_pickle=False) as archive, warnings.catch_warnings(action="ignore"):  # odd headers
+        return {name: archive[name] for name in archive.files if names is None or name in names}
+
+
+def map_npz(path, names):
+    """read_npz, except that arrays which are stored without compression, as np.savez does, are memory-mapped."""
+    mapped = {}
+    with open(path, "rb") as file:
+        for entry in _entries(path):
+            name = entry.filename.removesuffix(".npy")
+            if name in names and entry.compress_type == zipfile.ZIP_STORED:
+                mapped[name] = _map_npy(file, entry)
+    return mapped | read_npz(path, set(names) - mapped.keys())
+
+
+def _map_npy(file, entry):
+    """Memory-map the array in an uncompressed entry of a zip file."""
+    file.seek(entry.header_offset + 26)  # the local header has 30 bytes, then a name and an extra field
+    file.seek(sum(struct.unpack("<HH", file.read(4))), os.SEEK_CUR)
+    end = file.tell() + entry.file_size
+    header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    with warnings.catch_warnings(action="ignore"):
+        shape, by_columns, dtype = header[np.lib.format.read_magic(file)](file)
+    if dtype.hasobject:
+        raise ValueError(f"{entry.filename} has pickled objects")
+    if file.tell() + prod(shape) * dtype.itemsize != end:
+        raise ValueError(f"{entry.filename} has {entry.file_size} bytes, which is not its header and {shape} of {dtype}")
+    if 0 in shape or not dtype.itemsize:  # nothing to map
+        return np.zeros(shape, dtype)
+    return np.memmap(file.name, dtype, "r", file.tell(), shape, "F" if by_columns else "C")
+
+
+def _entries(path):
+    """The entries of the zip file at `path`; ValueError if it is none, or declares far more bytes than it has."""
     if not zipfile.is_zipfile(path):
         raise ValueError("it is not a zip file, or is truncated")
     with zipfile.ZipFile(path) as archive:
-        declared, size = sum(entry.file_size for entry in archive.infolist()), Path(path).stat().st_size
+        entries, size = archive.infolist(), Path(path).stat().st_size
+    declared = sum(entry.file_size for entry in entries)
     if declared > 100 * size:
         raise ValueError(f"its entries declare {declared} bytes, but the file has {size}")
-    with np.load(path, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files if names is None or name in names}
+    return entries
 
 
 _held = set()  # locks that this process holds; it may acquire them again

@@ -58,6 +58,20 @@ class Model:
         return getattr(self.config, "sentinel", False)
 
     @property
+    def guidance(self):
+        """The size of the guidance vector that the captioner reads from a file, or None."""
+        return self.config.G if getattr(self.config, "guidance", None) == "file" else None
+
+    @property
+    def reads(self):
+        """What the model reads of each photo from a file, as the beginning of an error, or None."""
+        if self.encoder == "regions":
+            return f"the model reads {self.grid[1]} regions of each photo from a file, with {self.encoder_config.D} features"
+        if self.guidance is not None:
+            return f"the model reads a guidance vector of {self.guidance} numbers for each photo from a file"
+        return None
+
+    @property
     def trainable(self):
         """The Parameters that training changes: all of them, those from a layer of the encoder on, or the decoder's."""
         if self.frozen:
@@ -75,6 +89,8 @@ class Model:
 
     def annotate(self, images):
         """images (N, S, S, 3) RGB 0-255, in the model's memory -> annotations (N, L, D)"""
+        if self.encoder == "regions":
+            raise InputError(f"{self.reads}; give it with --regions FILE.npz")
         encoder, params = ENCODERS[self.encoder], self.params.part("encoder")
         if not hasattr(encoder, "LAYERS"):
             return encoder.forward(params, self.encoder_config, images)[0]
@@ -115,6 +131,8 @@ class Model:
 
     def caption(self, photo, beam=3, rng=None):
         """Caption one photo: a path, or an (R, S, 3) RGB uint8 array of any size; rng as in decode -> Caption"""
+        if self.reads:
+            raise InputError(f"{self.reads}; call decode with the annotations of data.by_name")
         image = read_photo(photo, self.encoder_config.preprocessing.size)
         (decoded,) = self.decode(self.annotate(to_device(image[None], xp_of(self.params.flat))), beam, rng=rng)
         return self.describe(decoded)
@@ -131,8 +149,7 @@ class Model:
         xp, image = xp_of(self.params.flat), read_photo(photo, self.encoder_config.preprocessing.size)
         captions, mask = pad([self.vocabulary.encode(words)])
         batch = Batch(self.annotate(to_device(image[None], xp)), *(to_device(x, xp) for x in (captions, mask)))
-        found = find(self.params.part("decoder"), self.config, batch)
-        return found and tuple(to_host(x)[: len(words), 0] for x in found)
+        return tuple(to_host(x)[: len(words), 0] for x in find(self.params.part("decoder"), self.config, batch))
 
     def describe(self, decoded):
         """decoding.Decoded -> Caption"""
@@ -156,7 +173,8 @@ class Model:
         """
         try:
             encoder_config = dict(header["encoder_config"])
-            encoder_config["preprocessing"] = Preprocessing(**_tuples(encoder_config["preprocessing"]))
+            if header["encoder"] != "regions":
+                encoder_config["preprocessing"] = Preprocessing(**_tuples(encoder_config["preprocessing"]))
             if "length_score" in header:
                 length_score = LengthScore(**header["length_score"])
             else:  # of an older satnp
@@ -167,9 +185,13 @@ class Model:
                 Vocabulary(header["vocabulary"]), params, header["frozen"], length_score,
                 header.get("finetune_from"),
             )  # fmt: skip
-            for config in (model.encoder_config.preprocessing, model.encoder_config, model.config, length_score, model):
-                _check_types(config)
+            preprocessing = getattr(model.encoder_config, "preprocessing", None)
+            for config in (preprocessing, model.encoder_config, model.config, length_score, model):
+                if config is not None:
+                    _check_types(config)
             wanted = model.shapes()
+            if model.reads and not model.frozen:
+                raise ValueError("its encoder is trained, but it reads a file")
             if model.finetune_from not in (None, *getattr(ENCODERS[model.encoder], "LAYERS", ())):
                 raise LookupError(f"no layer {model.finetune_from!r}")
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:

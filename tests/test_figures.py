@@ -18,6 +18,7 @@ from satnp.figures import (
     learning_figure,
     nwgm_figure,
     overlay,
+    regions_figure,
     side_by_side_figure,
     upsample,
     variance_figure,
@@ -131,6 +132,33 @@ def test_the_row_of_end_is_not_drawn_and_boxes_are(tmp_path, rng):
         attention_figure(photo, ["a", "dog"], alphas[:rows], GRID, tmp_path / f"{name}.png", boxes=boxes)
         drawn[name] = (tmp_path / f"{name}.png").read_bytes()
     assert drawn["words"] == drawn["end"] != drawn["boxes"]
+
+
+def test_a_region_is_as_light_as_its_weight_and_the_largest_has_a_frame(tmp_path, drawn):
+    photo, boxes = np.zeros((60, 80, 3), np.uint8), np.array([[10, 20, 30, 40], [20, 0, 80, 30], [0, 0, 0, 0]])
+    alphas = np.array([[0.75, 0.25, 0], [0.1, 0.9, 0], [0.5, 0.5, 0]])  # the last one is that of <end>
+    regions_figure(photo, ["a", "b"], alphas, boxes, tmp_path / "r.png", "a b")
+    first, *panels = drawn[0].axes
+    assert len(panels) == 2 and not first.patches and pixels(tmp_path / "r.png").std() > 0
+    for ax, alpha in zip(panels, alphas, strict=False):
+        light, scale = ax.images[0].get_array()[..., 0] / (0.72 * 255), 256 // 80 + 1
+        for x, y, wanted in ((15, 35, alpha[0]), (25, 25, alpha[0] + alpha[1]), (60, 10, alpha[1]), (70, 50, 0)):
+            assert light[y * scale, x * scale] == pytest.approx(wanted / alpha.sum(), abs=0.01)
+        (frame,) = ax.patches
+        assert frame.get_bbox().extents.tolist() == boxes[alpha.argmax()].tolist()
+    assert_nothing_is_cut_off(drawn[0])
+
+
+@pytest.mark.parametrize("box", [(0, 0, 0, 0), (70, 50, 500, 400), (300, 300, 400, 400), (-20, -10, 5, 5), (9, 9, 9.3, 9.3)])
+def test_a_box_of_any_size_is_drawn(tmp_path, box, drawn):
+    regions_figure(np.zeros((60, 80, 3), np.uint8), ["a"], np.ones((1, 1)), np.array([box]), tmp_path / "r.png")
+    assert (drawn[0].axes[1].images[0].get_array() == 184).any()
+
+
+def test_alphas_that_do_not_fit_the_regions_are_refused(tmp_path):
+    for shape in ((1, 3), (4, 2), (2, 2, 1)):
+        with pytest.raises(InputError, match="for 2 words and 2 regions; pass one row of alpha per word"):
+            regions_figure(np.zeros((6, 8, 3), np.uint8), ["a", "b"], np.ones(shape), np.zeros((2, 4)), tmp_path / "r.png")
 
 
 def test_captions_stand_below_each_other_on_the_same_photo(tmp_path, rng):

@@ -6,6 +6,7 @@ captions, without copies of its arrays. The backward passes are methods of defer
 
 from typing import NamedTuple
 
+from satnp.arrays.backend import to_device, xp_of
 from satnp.layers import (
     additive_scores_forward,
     beam_additive_scores,
@@ -21,13 +22,15 @@ class Locations(NamedTuple):
     """keys (N, L, A), or F = exp(-2 keys) in their place; vectors (N, L, D), of which a context is a weighted sum, or
     None if only the scores are needed.
 
-    photos (R,), on the host, is the photo of each of R captions in decoding; None in training, where R = N.
+    photos (R,), on the host, is the photo of each of R captions in decoding; None in training, where R = N. present (N, L)
+    is False at locations that do not exist, which get the score -inf; None: all exist.
     """
 
     keys: object
     F: object
     vectors: object
     photos: object = None
+    present: object = None
 
 
 class AttendCache(NamedTuple):
@@ -36,17 +39,34 @@ class AttendCache(NamedTuple):
     vectors: object  # (N, L, D)
 
 
-def locations(keys, vectors):
-    """keys (N, L, A), vectors (N, L, D) -> Locations"""
+def locations(keys, vectors, present=None):
+    """keys (N, L, A), vectors (N, L, D), present (N, L) or None -> Locations"""
     F = exponentials(keys)
-    return Locations(keys if F is None else None, F, vectors)
+    return Locations(keys if F is None else None, F, vectors, present=present)
+
+
+def present_regions(annotations):
+    """annotations (N, L, D) -> present (N, L): False for a region whose features are all 0
+
+    Photos have different numbers of regions; the missing ones are zeros. If a photo has no region at all, its L vectors of
+    zeros count as present, so that its mean and its softmax exist.
+    """
+    present = (annotations.real != 0).any(axis=2)
+    return present | ~present.any(axis=1, keepdims=True)
 
 
 def scores_forward(locations, query, v, c):
-    """e_i = v . tanh(keys_i + query) + c: query (R, A), v (A,), c (1,) -> scores (R, L), cache"""
+    """e_i = v . tanh(keys_i + query) + c: query (R, A), v (A,), c (1,) -> scores (R, L), -inf if absent; cache"""
     if locations.photos is None:
-        return additive_scores_forward(locations.keys, query, v, c, locations.F)
-    return beam_additive_scores(locations.keys, locations.F, query, v, c, locations.photos), None
+        scores, cache = additive_scores_forward(locations.keys, query, v, c, locations.F)
+    else:
+        scores, cache = beam_additive_scores(locations.keys, locations.F, query, v, c, locations.photos), None
+    if locations.present is None:
+        return scores, cache
+    xp, present = xp_of(scores), locations.present
+    if locations.photos is not None:
+        present = present[to_device(locations.photos, xp)]
+    return xp.where(present, scores, -xp.inf), cache
 
 
 def context_of(locations, alpha):

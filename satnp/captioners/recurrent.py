@@ -195,6 +195,7 @@ class Recurrent:
         nll = loss if is_loss else -xp.dot(mask.ravel() / N, vocabulary.log_p)
         if getattr(config, "penalty", 0):
             penalty, doubly = doubly_stochastic_forward(alphas, mask)
+            penalty = penalty - _absent(photo, alphas.dtype) / N  # an absent location adds (1 - 0)^2
             loss = loss + config.penalty * penalty
         dropouts = words_dropout, out_dropout, hidden_dropout
         return loss, Cache(
@@ -251,10 +252,11 @@ class Recurrent:
         found = {"alpha_entropy": entropy(xp.log(xp.maximum(told.alphas, 1e-30)))}
         return found | (self.pairs.diagnostics(told) if hasattr(self.pairs, "diagnostics") else {})
 
-    def channels(self, params, config, batch):
-        """The weights of the channels at each step: a Batch -> beta (T, N, D) and the maps (T, N, L, D) that they weight"""
-        if not hasattr(self.pairs, "channels"):
-            return None
+    @property
+    def channels(self):
+        return self._channels if hasattr(self.pairs, "channels") else None
+
+    def _channels(self, params, config, batch):
         steps = self.forward(params, config, batch, Noise())[1].steps
         return tuple(xp_of(batch.mask).stack(x) for x in zip(*map(self.pairs.channels, steps), strict=True))
 
@@ -281,6 +283,12 @@ def _of_captions(photo, photos):
     return type(photo)(*(
         x._replace(photos=photos) if isinstance(x, Locations) else x[to_device(photos, xp_of(x))] for x in photo
     ))  # fmt: skip
+
+
+def _absent(photo, dtype):
+    """The number of absent locations of all photos, ()"""
+    present = next((x.present for x in photo if isinstance(x, Locations)), None)
+    return 0 if present is None else (~present).sum(dtype=dtype)
 
 
 def _words_forward(p, words):

@@ -6,9 +6,12 @@
     h2_t = LSTM2([z_t ; h1_t])                                                                    eqs. 1, 6
     p(y_t) = softmax(h2_t W_p + b_p)                                                              eq. 7
 
+With `regions`, the annotations are region features (N, k, D), and a region whose features are all 0 is absent: it is not in
+the mean v, alpha is exactly 0 there, and so is its gradient. Without, they are the grid of an encoder.
+
 The affine map of LSTM1 is E[y] W_x + v W_v + h1_{t-1} W_h1 + h2_{t-1} W_h2 + b; v W_v is the same at each step.
 
-Differs: the annotations are the grid of an encoder in place of region features; the attention has biases b_a and c_a.
+Differs: the attention has biases b_a and c_a.
 """
 
 from dataclasses import dataclass
@@ -16,12 +19,14 @@ from typing import NamedTuple
 
 from satnp.arrays.backend import xp_of
 from satnp.captioners.config import Validated
-from satnp.captioners.locations import Locations, attend_forward, locations
+from satnp.captioners.locations import Locations, attend_forward, locations, present_regions
 from satnp.captioners.recurrent import Recurrent
 from satnp.layers import (
     affine_forward,
     lstm_cell_backward,
     lstm_cell_forward,
+    masked_mean_backward,
+    masked_mean_forward,
     mean_annotation_backward,
     mean_annotation_forward,
 )
@@ -34,6 +39,7 @@ class Config(Validated):
     M: int = 512
     H: int = 512
     A: int = 512
+    regions: bool = False # the annotations are region features; those that are all 0 are absent
     penalty: float = 0.0  # lambda of Xu et al. 2015, eq. 14; not in the paper
     dropout: float = 0.5  # of E[y_{t-1}] and of h2_t on its way to the vocabulary layer
 
@@ -42,6 +48,7 @@ ORTHOGONAL = "W_h1", "U_h2"
 CHECKS = {
     "": Config(V=9, D=4, M=3, H=5, A=7, penalty=0.7, dropout=0.4),
     "bare": Config(V=8, D=6, M=4, H=3, A=2, penalty=0.0, dropout=0.0),
+    "regions": Config(V=9, D=4, M=3, H=5, A=6, regions=True, penalty=0.7, dropout=0.4),
 }
 
 
@@ -77,10 +84,15 @@ def shapes(config):
 def photo_forward(p, config, annotations):
     """annotations (N, L, D) -> Photo, state (h1, c1, h2, c2) of zeros (N, H), cache"""
     N, L, D = annotations.shape
-    v, mean = mean_annotation_forward(annotations)
+    if config.regions:
+        present = present_regions(annotations)
+        v, mean = masked_mean_forward(annotations, present)
+    else:
+        present = None
+        v, mean = mean_annotation_forward(annotations)
     keys, affine = affine_forward(annotations.reshape(N * L, D), p.W_a, p.b_a)
     zeros = xp_of(v).zeros((N, config.H), dtype=v.dtype)
-    photo = Photo(locations(keys.reshape(N, L, -1), annotations), v @ p.W_v)
+    photo = Photo(locations(keys.reshape(N, L, -1), annotations, present), v @ p.W_v)
     return photo, (zeros, zeros, zeros, zeros), PhotoCache(affine, mean, v)
 
 
@@ -91,8 +103,8 @@ def photo_backward(p, config, dstate, deferred, cache, frozen):
     deferred.g.add(W_v=v.T @ dgates, W_a=affine.x.T @ dkeys, b_a=dkeys.sum(axis=0))
     if frozen:
         return None
-    dannotations = deferred.vectors()
-    return dannotations + (dkeys @ p.W_a.T).reshape(dannotations.shape) + mean_annotation_backward(dgates @ p.W_v.T, mean)
+    dannotations, mean_backward = deferred.vectors(), masked_mean_backward if config.regions else mean_annotation_backward
+    return dannotations + (dkeys @ p.W_a.T).reshape(dannotations.shape) + mean_backward(dgates @ p.W_v.T, mean)
 
 
 def cell_forward(p, config, photo, word, state):

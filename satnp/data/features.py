@@ -124,6 +124,8 @@ def read_images(model, photos):
 
 def kept_shape(model):
     """Shape of the features of one photo."""
+    if model.encoder == "regions":
+        return model.encoder_config.k, model.encoder_config.D
     size = model.encoder_config.preprocessing.size
     black = to_device(np.zeros((1, size, size, 3), np.uint8), xp_of(model.params.flat))
     return model.keepable(black).shape[1:]

@@ -2,10 +2,11 @@
 backward.
 
 Encoders with public weights also have LAYERS, PREPROCESSING, feature_map and load; their forward can start at any layer. If
-the public weights lack the last layers, NEW_LAYER is the first of these, and training starts there.
+the public weights lack the last layers, NEW_LAYER is the first of these, and training starts there. `regions` takes the
+place of an encoder: its annotations are read from a file.
 """
 
-from satnp.encoders import cbam, small, squeezenet, vgg
+from satnp.encoders import cbam, regions, small, squeezenet, vgg
 
 ENCODERS = {
     "small": small,
@@ -14,4 +15,5 @@ ENCODERS = {
     "squeezenet1_1_cbam": cbam.PretrainedWithCBAM(squeezenet),
     "vgg19": vgg,
     "vgg19_cbam": cbam.PretrainedWithCBAM(vgg),
+    "regions": regions,
 }

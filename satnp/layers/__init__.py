@@ -52,7 +52,7 @@ from satnp.layers.gate import gate_backward, gate_backward_preactivation, gate_f
 from satnp.layers.initial_state import initial_state_backward, initial_state_forward
 from satnp.layers.lstm import lstm_cell_backward, lstm_cell_forward
 from satnp.layers.lstm_without_tanh import lstm_cell_without_tanh_backward, lstm_cell_without_tanh_forward
-from satnp.layers.mean import mean_annotation_backward, mean_annotation_forward
+from satnp.layers.mean import masked_mean_backward, masked_mean_forward, mean_annotation_backward, mean_annotation_forward
 from satnp.layers.noisy_or import (
     noisy_or_backward,
     noisy_or_forward,

@@ -9,6 +9,7 @@ from satnp.captioners import (
     att_lstm,
     f_att,
     glstm,
+    locations,
     lrcn,
     neuraltalk,
     recurrent,
@@ -95,9 +96,11 @@ def captioner_case(name, captioner, config, direction, own_words=False):
     names = [*shapes, "annotations", *_words(captioner, config, np.random.default_rng(0), own_words)]
 
     def make(rng):
-        locations = 2 * config.rows if hasattr(config, "rows") else L
-        annotations = {"annotations": rng.standard_normal((N, locations, config.D))}
-        return random_weights(shapes, rng) | annotations | _words(captioner, config, rng, own_words)
+        places = 2 * config.rows if hasattr(config, "rows") else L
+        annotations = rng.standard_normal((N, places, config.D))
+        if getattr(config, "regions", False):  # absent ones: two of the first photo and one of the second
+            annotations[0, 5:], annotations[1, 2] = 0, 0
+        return random_weights(shapes, rng) | {"annotations": annotations} | _words(captioner, config, rng, own_words)
 
     def forward(*inputs):
         *weights, annotations = inputs[: len(shapes) + 1]
@@ -211,6 +214,7 @@ SECOND_OPINION = ("models/small + show_attend_tell direction",)
 
 CAPTIONER = "captioners/show_attend_tell additive scalar"
 HARD = "captioners/show_attend_tell hard additive scalar reinforce moving_average"
+REGIONS, GLSTM_FILE = "captioners/top_down regions", "captioners/glstm file"
 TOP_DOWN, ADAPTIVE, SHOW_AND_TELL = "captioners/top_down", "captioners/adaptive", "captioners/show_and_tell"
 NEURALTALK, LRCN, GLSTM = "captioners/neuraltalk", "captioners/lrcn", "captioners/glstm"
 SCA_CNN, TWO_LAYERS = "captioners/sca_cnn", "captioners/sca_cnn two layers"
@@ -274,8 +278,15 @@ BUGS = [
     Bug("penalty's gradient not sent into alpha", top_down.cell_backward,
         "(dz, dalpha, step.attend)", "(dz, None, step.attend)", TOP_DOWN, {"term"}),
     Bug("annotations' gradient from their mean lost", top_down.photo_backward,
-        "mean_annotation_backward(dgates @ p.W_v.T, mean)", "mean_annotation_backward(0 * dgates @ p.W_v.T, mean)",
+        "mean_backward(dgates @ p.W_v.T, mean)", "mean_backward(0 * dgates @ p.W_v.T, mean)",
         TOP_DOWN, {"term"}),
+    Bug("absent regions get the gradient of the mean", top_down.photo_backward,
+        "mean_backward(dgates @ p.W_v.T, mean)", "mean_annotation_backward(dgates @ p.W_v.T, [dannotations.shape])",
+        REGIONS, {"mask"}),
+    Bug("softmax over absent regions too on the way back", locations.attend_forward,
+        "AttendCache(cache, alpha,",
+        "AttendCache(cache, softmax(scores_forward(locations._replace(present=None), query, v, c)[0]),",
+        REGIONS, {"mask", "term", "block"}),
     Bug("sentinel outside of the softmax", adaptive._sentinel_backward,
         "[dalpha, dbeta]", "[dalpha, 0 * dbeta]", ADAPTIVE, {"term"}),
     Bug("query's gradient from the sentinel's score lost", adaptive._sentinel_backward,
@@ -309,8 +320,17 @@ BUGS = [
         "(dh1, dc1, dhh[:, H:], dc2)", "(dh1, dc1, 0 * dhh[:, H:], dc2)", LRCN, {"block", "term"}),
     Bug("guidance of one step only", glstm.cell_backward,
         "deferred.sum(gates=dgates)", "deferred.sums['gates'] = dgates", GLSTM, {"term"}),
+    Bug("guidance from a file of one step only", glstm.cell_backward,
+        "deferred.sum(gates=dgates)", "deferred.sums['gates'] = dgates", GLSTM_FILE, {"term", "block"}),
+    Bug("guidance from a file gets no gradient", glstm.photo_backward,
+        "concatenate([dguidance, behind]", "concatenate([0 * dguidance, behind]", GLSTM_FILE, {"block"}),
+    Bug("guidance's gradient before that of the photo", glstm.photo_backward,
+        "[dannotations, xp.concatenate([dguidance, behind], axis=1).reshape(N, -1, D)]",
+        "[xp.concatenate([dguidance, behind], axis=1).reshape(N, -1, D), dannotations]", GLSTM_FILE, {"mask"}),
+    Bug("another photo's guidance in W_q's gradient", glstm.photo_backward,
+        "(image.v if guidance is None else guidance).T", "(guidance[::-1]).T", GLSTM_FILE, {"term"}),
     Bug("annotations' gradient from the guidance lost", glstm.photo_backward,
-        "dannotations + mean_annotation_backward(dgates @ p.W_q.T, cache.mean)", "dannotations", GLSTM, {"term"}),
+        "dannotations + mean_annotation_backward(dguidance, image.mean)", "dannotations", GLSTM, {"term"}),
     Bug("annotations' gradient from the first step lost", glstm.photo_backward,
         "dannotations + mean", "0 * dannotations + mean", GLSTM, {"term"}),
     Bug("channel softmax's Jacobian diagonal only", sca_cnn._attention_backward,

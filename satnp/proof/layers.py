@@ -86,6 +86,10 @@ CASES = [
     _layer("gate scalar", h=(3, 5), context=(3, 4), W=(5, 1), b=(1,)),
     _layer("gate vector", h=(3, 5), context=(3, 4), W=(5, 4), b=(4,)),
     _layer("mean_annotation", annotations=(2, 5, 4)),
+    _layer(
+        "masked_mean", ("present",),
+        annotations=(2, 5, 4), present=lambda rng: np.array([[1, 0, 1, 1, 0], [1, 1, 1, 1, 0.0]]),
+    ),
     _layer("channel_gate", x=(2, 4, 5, 6), W_1=(6, 3), b_1=(3,), W_2=(3, 6), b_2=(6,)),
     _layer("location_gate", x=(2, 4, 5, 6), W=(3, 3, 2, 1), b=(1,)),
     _layer("cbam", x=(2, 4, 5, 6), W_1=(6, 3), b_1=(3,), W_2=(3, 6), b_2=(6,), W=(3, 3, 2, 1), b=(1,)),
@@ -225,6 +229,10 @@ BUGS = [
         "dz = dpre @ L_z.T", "dz = 0 * z", "layers/deep_output", {"zero"}),
     Bug("sign of the penalty", penalty._spread,
         "mask * (", "-mask * (", "layers/doubly_stochastic", {"sign"}),
+    Bug("mean over all locations for the mean over those present", layers.masked_mean_backward,
+        "share[:, :, None]", "(share > 0)[:, :, None] / share.shape[1]", "layers/masked_mean", {"term"}),
+    Bug("mask forgotten on the way back of the mean", layers.masked_mean_backward,
+        "share[:, :, None]", "(0 * share + share.max(axis=1, keepdims=True))[:, :, None]", "layers/masked_mean", {"mask"}),
     Bug("penalty of padded steps", layers.doubly_stochastic_backward,
         "mask[:, :, None]", "(0 * mask[:, :, None] + 1)", "layers/doubly_stochastic", {"mask"}),
 ]  # fmt: skip

@@ -15,6 +15,8 @@ CHUNK = 50
 
 def annotation_chunks(model, split, features=None):
     """Yield (slice of photos, annotations (n, L, D) on the model's device), from the features (photos, ...) if given."""
+    if features is None and model.reads:
+        raise InputError(f"{model.reads}; pass the annotations of data.by_name as features")
     xp = xp_of(model.params.flat)
     for start in range(0, len(split.names), CHUNK):
         rows = slice(start, min(start + CHUNK, len(split.names)))
@@ -38,7 +40,7 @@ def evaluate(model, split, beam, features=None, seed=0):
     references = {name: [" ".join(words) for words in c] for name, c in zip(split.names, split.captions, strict=True)}
     scores = dict(score(candidates, references).corpus)
     if split.scenes is not None:
-        looks = all(caption.alpha is not None for caption in captions)
+        looks = model.encoder != "regions" and all(caption.alpha is not None for caption in captions)
         alphas = [caption.alpha.reshape(len(caption.alpha), -1) for caption in captions] if looks else None
         scores |= scenes.score(split.scenes, list(candidates.values()), alphas, model.grid)
     return scores, captions

@@ -86,7 +86,7 @@ SCENES = {
 # with 512. Without `scaled`, a softmax over 512 channels makes the map so small that the LSTM ignores the photo for long.
 PHOTOS = {"sca_cnn": ({"A": 128, "scaled": True}, {})}
 
-GIVEN = "V", "D", "rows"  # fields of a captioner's Config that follow from the data and the encoder
+GIVEN = "V", "D", "rows", "G"  # fields of a captioner's Config that follow from the data, the encoder and the guidance
 
 
 def find_preset(kind, captioner=None, attention=None, path=None):
@@ -118,6 +118,18 @@ def find_preset(kind, captioner=None, attention=None, path=None):
         config={name: x for name, x in preset.config.items() if name in known} | more_config | config,
         recipe=replace(preset.recipe, **more_recipe | recipe),
     )
+
+
+def with_files(preset, regions=False, guidance=False):
+    """The Preset of a training that reads regions or guidance from a file. Regions take the place of the encoder, and their
+    photos are not mirrored."""
+    for flag, option, owner in ((regions, "regions", "top_down"), (guidance, "guidance", "glstm")):
+        if flag and option not in {f.name for f in fields(CAPTIONERS[preset.captioner].Config)}:
+            raise InputError(f"--{option} is for {owner}; leave it out for {preset.captioner}, or add --captioner {owner}")
+    if regions:
+        recipe = replace(preset.recipe, mirror=False)
+        return replace(preset, encoder="regions", config=preset.config | {"regions": True}, recipe=recipe)
+    return replace(preset, config=preset.config | {"guidance": "file"}) if guidance else preset
 
 
 def _read(path):
@@ -158,8 +170,9 @@ def _check(said, types, path):
             raise InputError(f"{path} says {name} = {str(value)[:9]}...; give a number below {sys.float_info.max:.1e}")
 
 
-def new_model(preset, train, weights=None, preprocessing=None, finetune_from=None):
-    """Make an untrained Model for the captions of the split `train`.
+def new_model(preset, train, weights=None, preprocessing=None, finetune_from=None, regions=None, guidance=None):
+    """Make an untrained Model for the captions of the split `train`. regions (k, D) and guidance G are the sizes in the
+    files that the captioner reads, if any.
 
     A pretrained encoder is read from the file `weights`, which was trained with the `preprocessing` of that name (None: the
     first of the encoder). It is frozen, except for the layers from `finetune_from` on (None: the encoder's NEW_LAYER, if it
@@ -167,6 +180,10 @@ def new_model(preset, train, weights=None, preprocessing=None, finetune_from=Non
     """
     if preset.encoder not in ENCODERS:
         raise InputError(f"there is no encoder {preset.encoder!r}; choose one of {', '.join(ENCODERS)}")
+    if regions is None and (preset.encoder == "regions" or preset.config.get("regions")):
+        raise InputError("the captioner reads regions from a file; give it with --regions FILE.npz")
+    if guidance is None and preset.config.get("guidance") == "file":
+        raise InputError("the captioner reads guidance from a file; give it with --guidance FILE.npz")
     recipe = preset.recipe
     rng = np.random.default_rng([recipe.seed, 0])
     words = [caption for captions in train.captions for caption in captions]
@@ -176,26 +193,32 @@ def new_model(preset, train, weights=None, preprocessing=None, finetune_from=Non
         recipe.length_score, recipe.length_power, float(np.mean(lengths)), float(np.std(lengths))
     )  # fmt: skip
     encoder, captioner = ENCODERS[preset.encoder], CAPTIONERS[preset.captioner]
-    encoder_config, pretrained = encoder.Config(), hasattr(encoder, "load")
+    encoder_config, pretrained = encoder.Config(*regions or ()), hasattr(encoder, "load")
     if pretrained and weights is None:
         raise InputError(f"the encoder {preset.encoder} has pretrained weights; give their file with --weights FILE")
     if not pretrained and (weights or preprocessing or finetune_from):
-        raise InputError(
-            f"the encoder {preset.encoder} is trained from scratch; leave out --weights, --preprocessing and --finetune-from"
-        )
+        why = f"the encoder {preset.encoder} is trained from scratch" if regions is None else "regions have no encoder"
+        raise InputError(f"{why}; leave out --weights, --preprocessing and --finetune-from")
     finetune_from = finetune_from or getattr(encoder, "NEW_LAYER", None)
+    frozen = regions is not None or pretrained and finetune_from is None
+    if guidance is not None and not frozen:
+        raise InputError(
+            "guidance from a file needs an encoder that is not trained; give a pretrained one, such as "
+            "--encoder squeezenet1_1, without --finetune-from"
+        )
     if finetune_from is not None and finetune_from not in encoder.LAYERS:
         layers = ", ".join(encoder.LAYERS)
         raise InputError(f"the encoder {preset.encoder} has no layer {finetune_from!r}; choose one of {layers}")
     if preprocessing is not None:
         encoder_config = encoder.Config(encoder.PREPROCESSING[preprocessing])
     encoder_params = encoder.load(weights, encoder_config) if pretrained else encoder.init(encoder_config, rng)
-    given = {"V": len(vocabulary), "D": encoder_config.D, "rows": encoder_config.grid[0]}
+    given = {"V": len(vocabulary), "D": encoder_config.D, "rows": encoder_config.grid[0], "G": guidance}
     known = {f.name for f in fields(captioner.Config)}
-    config: Any = captioner.Config(**{name: x for name, x in given.items() if name in known}, **preset.config)
+    given = {name: x for name, x in given.items() if name in known and x is not None}
+    config: Any = captioner.Config(**given, **preset.config)
     params = Parameters.join(encoder=encoder_params, decoder=captioner.init(config, rng))
     return Model(
         preset.encoder, encoder_config, preset.captioner, config, vocabulary, params,
-        frozen=pretrained and finetune_from is None, length_score=length_score,
+        frozen=frozen, length_score=length_score,
         finetune_from=None if pretrained and finetune_from == encoder.LAYERS[0] else finetune_from,
     )  # fmt: skip

@@ -230,10 +230,12 @@ class Trainer:
         if getattr(captioner, "prepare", None) is None:
             return
         rows = rng.permutation(len(self.photos.plain))[: captioner.corpus]
-        flat, size = self.params.flat, self.recipe.batch_size
-        annotations = xp_of(flat).empty((len(rows), prod(model.grid), model.config.D), dtype=flat.dtype)
+        flat, size, annotations = self.params.flat, self.recipe.batch_size, None
         for part in (slice(k, k + size) for k in range(0, len(rows), size)):
-            annotations[part] = model.encode(*self.upload(self.photos.batch(rows[part], rng)))[0]
+            of_part, _ = model.encode(*self.upload(self.photos.batch(rows[part], rng)))
+            if annotations is None:
+                annotations = xp_of(flat).empty((len(rows), *of_part.shape[1:]), dtype=flat.dtype)
+            annotations[part] = of_part
         words = np.concatenate([ids[1:] for _, ids in self.captions])
         counts, said = np.bincount(words, minlength=model.config.V), np.zeros((len(rows), model.config.V), bool)
         place = {n: k for k, n in enumerate(rows.tolist())}

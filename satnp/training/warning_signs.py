@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from satnp.arrays.backend import xp_of
 from satnp.captioners import CAPTIONERS
+from satnp.captioners.glstm import guidance_rows
 from satnp.data.captions import END, UNK
 from satnp.data.features import kept_shape
 from satnp.encoders import ENCODERS
@@ -140,9 +141,13 @@ def minibatch_memory(model, N, T):
 def _peak(model, N, T):
     encoder, captioner, rng = ENCODERS[model.encoder], CAPTIONERS[model.captioner], np.random.default_rng(0)
     captions, mask, grads = np.full((N, T + 1), END), np.ones((N, T), np.float32), model.trainable.zeros_like()
-    size = model.encoder_config.preprocessing.size
-    shape, dtype = (kept_shape(model), np.float16) if model.keeps_features else ((size, size, 3), np.uint8)
-    photos = np.zeros((N, *shape), dtype)
+    if model.keeps_features:
+        photos = np.zeros((N, *kept_shape(model)), np.float16)
+    else:
+        size = model.encoder_config.preprocessing.size
+        photos = np.zeros((N, size, size, 3), np.uint8)
+    if model.guidance is not None:
+        photos = np.concatenate([photos, guidance_rows(np.zeros((N, model.guidance)), model.config.D)], axis=1)
     tracing = tracemalloc.is_tracing()
     tracemalloc.start()
     tracemalloc.reset_peak()

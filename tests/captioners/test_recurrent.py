@@ -60,6 +60,8 @@ def world(captioner, config, xp=np, dtype=np.float64, padding=0, steps=T):
     params = Parameters(captioner.shapes(config))
     params = params.on(to_device(0.5 * rng.standard_normal(params.flat.size).astype(dtype), xp))
     annotations = rng.standard_normal((N, L, config.D))
+    if getattr(config, "regions", False):  # some are absent
+        annotations[0, 4:], annotations[1, 2] = 0, 0
     captions = np.concatenate([rng.integers(0, config.V, (N, steps + 1)), np.zeros((N, padding), int)], axis=1)
     mask = (np.arange(steps + padding) < np.array([steps, steps - 1, steps - 2])[:, None]).astype(dtype)
     noise = captioner.draw_noise(config, steps + padding, N, L, rng)
@@ -301,7 +303,7 @@ def test_the_weights_of_the_channels_are_those_of_the_captions_steps():
     for t, step in enumerate(steps):
         np.testing.assert_array_equal(beta[t], step.caches["c2"].softmax.alpha)
         np.testing.assert_array_equal(maps[t], step.caches["c2"].X)
-    assert top_down.captioner.channels(None, None, None) is None
+    assert top_down.captioner.channels is None
 
 
 @pytest.mark.parametrize(("wrong", "said"), [
@@ -369,6 +371,89 @@ def test_the_second_lstm_of_lrcn_and_the_gates_of_glstm_read_the_photo_at_each_s
     assert all(np.abs(g).max() > 1e-3 for g in each)
     _, found = gradients(captioner, params, config, batch, noise)
     np.testing.assert_allclose(sum(each), found[weights], rtol=1e-10, atol=1e-13)
+
+
+REGIONS, WITH_REGIONS = top_down.captioner, top_down.CHECKS["regions"]
+ABSENT = np.array([[0, 0, 0, 0, 1, 1], [0, 0, 1, 0, 0, 0], [0, 0, 0, 0, 0, 0]], bool)
+
+
+def test_an_absent_region_gets_no_weight_and_no_gradient_and_is_not_in_the_mean(xp):
+    params, batch, noise = world(REGIONS, WITH_REGIONS, xp)
+    _, cache = REGIONS.forward(params, WITH_REGIONS, batch, noise)
+    alphas, annotations = to_host(cache.alphas), to_host(batch.annotations)
+    assert not alphas[:, ABSENT].any() and (alphas[:, ~ABSENT] > 0).all()
+    np.testing.assert_allclose(alphas.sum(axis=2), 1, rtol=1e-14)
+    mean = np.stack([a[~absent].mean(axis=0) for a, absent in zip(annotations, ABSENT, strict=True)])
+    np.testing.assert_allclose(to_host(cache.photo.v), mean, rtol=1e-14)
+    _, found = gradients(REGIONS, params, WITH_REGIONS, batch, noise)
+    assert not found["annotations"][ABSENT].any() and (found["annotations"][~ABSENT] != 0).all()
+
+
+def test_more_absent_regions_change_neither_the_loss_nor_a_gradient():
+    params, batch, noise = world(REGIONS, WITH_REGIONS)
+    plain = gradients(REGIONS, params, WITH_REGIONS, batch, noise)
+    more = np.insert(batch.annotations, [0, 3, 6, 6], 0, axis=1)  # in the middle too
+    loss, found = gradients(REGIONS, params, WITH_REGIONS, batch._replace(annotations=more), noise)
+    kept = [1, 2, 3, 5, 6, 7]
+    assert not np.delete(found["annotations"], kept, axis=1).any()
+    assert_equal((loss, found | {"annotations": found["annotations"][:, kept]}), plain, 1e-12)
+    ours, theirs = (
+        beam_search(REGIONS, params, WITH_REGIONS, x, beam=3, max_length=6) for x in (batch.annotations, more)
+    )
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.ids == b.ids and a.log_prob == pytest.approx(b.log_prob, rel=1e-12) and np.isfinite(b.log_prob)
+        assert not np.delete(b.alphas, kept, axis=1).any()
+
+
+def test_without_absent_regions_top_down_is_that_of_a_grid(rng):
+    params, batch, noise = world(REGIONS, WITH_REGIONS)
+    batch = batch._replace(annotations=rng.standard_normal(batch.annotations.shape))
+    grid = replace(WITH_REGIONS, regions=False)
+    ours, theirs = (gradients(REGIONS, params, config, batch, noise) for config in (WITH_REGIONS, grid))
+    assert_equal(ours, theirs, 1e-13)
+    some = world(REGIONS, WITH_REGIONS)[1]
+    ours, theirs = (gradients(REGIONS, params, config, some, noise)[0] for config in (WITH_REGIONS, grid))
+    assert abs(ours - theirs) > 1e-3
+
+
+def test_a_photo_without_any_region_has_finite_numbers():
+    params, batch, noise = world(REGIONS, WITH_REGIONS)
+    batch.annotations[1] = 0
+    with np.errstate(all="raise"):
+        loss, found = gradients(REGIONS, params, WITH_REGIONS, batch, noise)
+        (said, *_) = beam_search(REGIONS, params, WITH_REGIONS, batch.annotations[1:2], beam=2, max_length=4)
+    assert np.isfinite(loss) and all(np.isfinite(g).all() for g in found.values()) and np.isfinite(said.log_prob)
+
+
+def test_guidance_from_a_file_is_read_at_each_step_and_gets_the_sum_of_their_gradients(rng):
+    captioner, config = CONFIGS["glstm file"]
+    params, batch, noise = world(captioner, config)
+    image, vectors = batch.annotations[:, :4], rng.standard_normal((N, config.G))
+    batch = batch._replace(annotations=np.concatenate([image, glstm.guidance_rows(vectors, config.D)], axis=1))
+    whole, each = gradients(captioner, params, config, batch, noise), []
+    for t in range(T):
+        mask = batch.mask * (np.arange(T) == t)
+        _, found = gradients(captioner, params, config, batch._replace(mask=mask, weights=mask / N), noise)
+        each.append(found["annotations"])
+    np.testing.assert_allclose(sum(each), whole[1]["annotations"], rtol=1e-10, atol=1e-14)
+    assert all(np.abs(g[:, 4:]).max() > 1e-4 for g in each)
+    assert not whole[1]["annotations"][:, 4:].reshape(N, -1)[:, config.G :].any()  # zeros behind the vector
+    loss, cache = captioner.forward(params, config, batch, noise)
+    np.testing.assert_array_equal(cache.photo.guidance, vectors)
+    np.testing.assert_allclose(cache.photo.image.v, image.mean(axis=1))
+    h = 1e-6
+    batch.annotations[1, 4, 2] += h  # the third number of the second photo's vector
+    other, _ = captioner.forward(params, config, batch, noise)
+    assert (other - loss) / h == pytest.approx(whole[1]["annotations"][1, 4, 2], rel=1e-4)
+
+
+@pytest.mark.parametrize("G", [1, 4, 6, 8, 9])
+def test_guidance_of_any_size_comes_out_as_it_went_in(G, rng):
+    vectors, image = rng.standard_normal((N, G)), rng.standard_normal((N, 5, 4))
+    config = glstm.Config(V=9, D=4, M=3, H=5, G=G, guidance="file")
+    seen, guidance = glstm._split(config, np.concatenate([image, glstm.guidance_rows(vectors, 4)], axis=1))
+    np.testing.assert_array_equal(guidance, vectors)
+    np.testing.assert_array_equal(seen, image)
 
 
 def test_lrcn_reads_the_photo_with_its_second_lstm_only():
@@ -516,6 +601,9 @@ def test_a_config_refuses_sizes_and_rates_that_make_no_sense(name):
     for wrong, said in (({"H": 0}, "H is 0; choose 1 to"), ({"dropout": 1.0}, "dropout is 1.0; choose a rate")):
         with pytest.raises(InputError, match=said):
             Config(V=5, **wrong)
+    if name == "glstm":
+        with pytest.raises(InputError, match="guidance is 'text'; choose image or file"):
+            Config(V=5, guidance="text")
     if name == "top_down":
         with pytest.raises(InputError, match="penalty is -1.0; choose 0 or more"):
             Config(V=5, penalty=-1.0)

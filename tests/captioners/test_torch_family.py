@@ -48,11 +48,13 @@ def lrcn(w, config, a, words):
 
 
 def glstm(w, config, a, words):
-    v, zeros = a.mean(dim=1), a.new_zeros(N, config.H)
+    R = -(-config.G // config.D) if config.guidance == "file" else 0
+    v, zeros = a[:, : L - R].mean(dim=1), a.new_zeros(N, config.H)
+    guidance = a[:, L - R :].flatten(start_dim=1)[:, : config.G] if R else v
     h, c = lstm((v @ w["W_i"] + w["b_i"]) @ w["W_x"] + w["b"], zeros, config.tanh)
     out = []
     for x in words:
-        gates = torch.cat([x, h, v], dim=1) @ torch.cat([w["W_x"], w["W_h"], w["W_q"]]) + w["b"] + w["b_q"]
+        gates = torch.cat([x, h, guidance], dim=1) @ torch.cat([w["W_x"], w["W_h"], w["W_q"]]) + w["b"] + w["b_q"]
         h, c = lstm(gates, c, config.tanh)
         out.append(h)
     return torch.stack(out), None
@@ -70,12 +72,13 @@ def att_lstm(w, config, a, words):
 
 def top_down(w, config, a, words):
     h1 = c1 = h2 = c2 = a.new_zeros(N, config.H)
-    v, out, alphas = a.mean(dim=1), [], []
+    absent = (a == 0).all(dim=2) & config.regions
+    v, out, alphas = a.masked_fill(absent[..., None], 0).sum(dim=1) / (~absent).sum(dim=1, keepdim=True), [], []
     W1, W2 = (torch.cat([w[n] for n in names]) for names in (("W_h2", "W_v", "W_x", "W_h1"), ("U_z", "U_h1", "U_h2")))
     for x in words:
         h1, c1 = lstm(torch.cat([h2, v, x, h1], dim=1) @ W1 + w["b"], c1)
         e = torch.tanh(a @ w["W_a"] + w["b_a"] + (h1 @ w["W_s"])[:, None]) @ w["w"] + w["c_a"]
-        alphas.append(e.softmax(dim=1))
+        alphas.append(e.masked_fill(absent, -torch.inf).softmax(dim=1))
         z = torch.einsum("nl,nld->nd", alphas[-1], a)
         h2, c2 = lstm(torch.cat([z, h1, h2], dim=1) @ W2 + w["b_2"], c2)
         out.append(h2)
@@ -142,6 +145,10 @@ def test_loss_and_every_gradient_are_autograds(rng, name, option, given):
     shapes = captioner.shapes(config)
     params = Parameters(shapes, flat=0.5 * rng.standard_normal(Parameters(shapes).flat.size))
     annotations, captions = rng.standard_normal((N, L, config.D)), rng.integers(0, config.V, (N, T + 1))
+    present = np.ones((N, L))
+    if getattr(config, "regions", False):
+        present[0, 4:], present[1, 2] = 0, 0
+        annotations *= present[..., None]
     mask = np.ones((N, T))
     mask[1, 3:] = mask[2, 2:] = 0
     batch = Batch(annotations, captions, mask)
@@ -164,7 +171,7 @@ def test_loss_and_every_gradient_are_autograds(rng, name, option, given):
     theirs = (torch.tensor(mask / N if batch.weights is None else batch.weights) * said).sum()
     if getattr(config, "penalty", 0):
         looked = torch.einsum("nt,tnl->nl", torch.tensor(mask), alphas)
-        theirs = theirs + config.penalty * ((1 - looked) ** 2).sum(dim=1).mean()
+        theirs = theirs + config.penalty * (torch.tensor(present) * (1 - looked) ** 2).sum(dim=1).mean()
     theirs.backward()
 
     assert loss == pytest.approx(theirs.item(), rel=1e-12)

@@ -33,7 +33,9 @@ PATHS = np.array(list(product(range(L), repeat=STEPS)))  # of hard attention
 MODULES = {**CAPTIONERS, "toy": toy.captioner}
 CONFIGS = {
     **{
-        f"{name} {option}".strip(): (captioner, replace(config, V=V, D=D, **{n: L for n in ("rows",) if hasattr(config, n)}))
+        f"{name} {option}".strip(): (
+            captioner, replace(config, V=V, D=D, **{n: x for n, x in {"rows": L, "G": D}.items() if hasattr(config, n)})
+        )
         for name, captioner in MODULES.items() for option, config in getattr(captioner, "CHECKS", {}).items()
     },
     **{
