@@ -12,15 +12,16 @@ BLOCK = 1 << 17  # logits at a time: 512 KiB of float32
 
 
 class VocabularyCache(NamedTuple):
-    hidden: object
+    hidden: object   # divided by the temperature
     W: object
     error: object    # (N, V), p - onehot(targets), or p - the smoothed targets
     weights: object
     log_p: object    # (N,), log p of the targets
+    temperature: float
 
 
-def vocabulary_forward(hidden, W, b, targets, weights, smoothing=0.0, never=()):
-    """loss = sum_n weights_n * -log p_n[targets_n],  p = softmax(hidden W + b)
+def vocabulary_forward(hidden, W, b, targets, weights, smoothing=0.0, never=(), temperature=1.0):
+    """loss = sum_n weights_n * -log p_n[targets_n],  p = softmax((hidden W + b) / temperature)
 
     hidden (N, M), W (M, V), b (V,), targets (N,), weights (N,) -> loss ()
 
@@ -31,6 +32,8 @@ def vocabulary_forward(hidden, W, b, targets, weights, smoothing=0.0, never=()):
 
     The words `never` have probability 0 and get no gradient; targets must be other words, and smoothing 0.
     """
+    if temperature != 1:
+        hidden, b = hidden / temperature, b / temperature
     if never:
         b = b.copy()
         for word in never:
@@ -52,7 +55,7 @@ def vocabulary_forward(hidden, W, b, targets, weights, smoothing=0.0, never=()):
     if smoothing:
         loss = loss + smoothing * xp_of(logits).dot(weights, _margin(hidden, W, b, targets))
         _smooth(error, targets, smoothing)
-    return loss, VocabularyCache(hidden, W, error, weights, log_p)
+    return loss, VocabularyCache(hidden, W, error, weights, log_p, temperature)
 
 
 def _margin(hidden, W, b, targets):
@@ -68,8 +71,9 @@ def _smooth(error, targets, smoothing):
 
 def vocabulary_backward(dloss, cache):
     """dloss () -> dhidden (N, M), dW (M, V), db (V,)"""
-    hidden, W, error, weights, _ = cache
+    hidden, W, error, weights, _, temperature = cache
     scale = (dloss * weights)[:, None]
-    dhidden = scale * (error @ W.T)
     dW = (scale * hidden).T @ error
-    return dhidden, dW, scale[:, 0] @ error
+    if temperature != 1:
+        scale = scale / temperature
+    return scale * (error @ W.T), dW, scale[:, 0] @ error

@@ -2,12 +2,17 @@
 
     y ~ p(y | photo),    r = CIDEr-D of y,    dlogit_t = -(r - b) (onehot(y_t) - p_t)
 
+    p_t = softmax(logit_t / temperature)
+
 This is the score-function estimator (estimators/score_function.py), with words as choices: the gradient of the loss with
 Batch.weights = r - b. Where hard attention draws its locations, they are choices too, with the same r - b.
 
 The captions must be drawn from the distribution whose gradient is computed: drawing and loss both exclude the words of
 decoding.NEVER and use no dropout. The baseline b is the reward of the greedy caption, or the mean reward of the photo's
 other captions; it must not depend on the caption that it is subtracted from.
+
+With a temperature below 1, the drawn captions are near those that greedy decoding and beams find. At temperature 1 they are
+much worse, and most of what is learnt is to draw fewer bad words (tests/benchmarks/results/flickr8k_scst.md).
 """
 
 from dataclasses import replace
@@ -49,12 +54,12 @@ def policy(config):
     return replace(config, **changes)
 
 
-def draw_captions(captioner, params, config, annotations, uniform, noise, reward, baseline):
+def draw_captions(captioner, params, config, annotations, uniform, noise, reward, baseline, temperature=1.0):
     """Draw S captions of each photo -> Batch and Noise of the R = N*S captions, photo by photo, and their rewards (N, S)
 
     annotations (N, L, D); config from `policy`; uniform (R, steps) from 0 to 1, and noise (R, ...) from decoding_noise or
     None: host arrays; reward(n, ids): the rewards of captions of the photos n, from 0 to N - 1; baseline: "greedy" or
-    "leave_one_out".
+    "leave_one_out". The captions are drawn from p^(1/temperature), word by word.
 
     Source: Rennie et al. 2017, eqs. 7 and 9; the leave-one-out baseline: Kool, van Hoof and Welling 2019.
     """
@@ -63,7 +68,8 @@ def draw_captions(captioner, params, config, annotations, uniform, noise, reward
     repeated = xp.repeat(annotations, R // N, axis=0)
     if noise is not None:  # the captions of one photo would share its numbers
         noise = to_device(noise, xp)
-    ids, _, _ = sample_words(captioner, params, config, annotations if noise is None else repeated, uniform, noise)
+    photos = annotations if noise is None else repeated
+    ids, _, _ = sample_words(captioner, params, config, photos, uniform, noise, temperature)
     rewards = reward(owners, ids).reshape(N, -1)
     if baseline == "greedy":
         looking = config if noise is None else replace(config, decoding="argmax")
@@ -71,18 +77,20 @@ def draw_captions(captioner, params, config, annotations, uniform, noise, reward
         expected = reward(np.arange(N), [decoded.ids for decoded in greedy])[:, None]
     else:
         expected = leave_one_out(rewards.T).T
-    return *weighted(captioner, repeated, ids, noise, (rewards - expected).ravel()), rewards
+    return *weighted(captioner, repeated, ids, noise, (rewards - expected).ravel(), temperature), rewards
 
 
-def weighted(captioner, annotations, ids, noise, advantages):
-    """The minibatch whose loss has the gradient -mean over R captions of (r - b) d log p(y): annotations (R, L, D),
-    ids (R, T) as sample_words gives them, noise (R, steps, ...) or None, advantages r - b (R,) -> Batch, Noise"""
+def weighted(captioner, annotations, ids, noise, advantages, temperature=1.0):
+    """The minibatch whose loss has the gradient -mean over R captions of (r - b) d log p(y), p at the temperature:
+    annotations (R, L, D), ids (R, T) as sample_words gives them, noise (R, steps, ...) or None, advantages r - b (R,)
+    -> Batch, Noise"""
     xp, (R, T), dtype = xp_of(annotations), ids.shape, annotations.dtype
     mask = (np.cumsum(ids[:, :-1] == END, axis=1) == 0).astype(dtype)
     mask = np.concatenate([np.ones((R, 1), dtype), mask], axis=1)
     captions = np.concatenate([np.full((R, 1), START), ids], axis=1)
     weights = mask * (advantages / R).astype(dtype)[:, None]
-    batch = Batch(annotations, *(to_device(x, xp) for x in (captions, mask, weights)), never=NEVER)
+    batch = Batch(annotations, *(to_device(x, xp) for x in (captions, mask, weights)), never=NEVER,
+                  temperature=temperature)  # fmt: skip
     if noise is None:
         return batch, captioner.Noise()
     looked = xp.ascontiguousarray(noise.transpose(1, 0, 2)[:T])

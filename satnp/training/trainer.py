@@ -53,6 +53,7 @@ class Recipe:
     scheduled_sampling: float = 0.0  # chance, at the last step, to read an own word for a true one; rises linearly from 0
     label_smoothing: float = 0.0  # share of each target that all words get alike; the logged loss is without it
     objective: str = "cross_entropy"  # cross_entropy; scst: the CIDEr-D of captions that the captioner draws
+    temperature: float = 1.0      # scst: captions are drawn from p^(1/temperature)
     samples: int = 5              # scst: captions drawn for each photo of a minibatch of `batch_size` photos
     baseline: str = "leave_one_out"  # scst: the mean of the photo's other captions; greedy: the greedy caption
     mirror: bool = False          # mirror each photo with probability one half
@@ -79,7 +80,7 @@ class Recipe:
         for name in ("steps", "warmup", "validate_every", "patience", "seed"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise InputError(f"{name} is {getattr(self, name)}; choose 0 or more")
-        for name in ("learning_rate", "encoder_learning_rate", "clip"):
+        for name in ("learning_rate", "encoder_learning_rate", "clip", "temperature"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise InputError(f"{name} is {getattr(self, name)}; choose a number above 0")
         LengthScore(power=self.length_power)  # raises InputError
@@ -317,7 +318,7 @@ class Trainer:
         decoder = model.params.part("decoder")
         batch, noise, rewards = draw_captions(
             captioner, decoder, config, annotations, uniform, noise, lambda n, ids: self.reward(rows[n], ids),
-            self.recipe.baseline,
+            self.recipe.baseline, self.recipe.temperature,
         )  # fmt: skip
         _, *cache = captioner.forward(decoder, config, batch, noise)
         told = cache[0].told._replace(baseline=self.baseline)

@@ -50,8 +50,8 @@ CONFIGS = {
 class World:
     """A captioner whose captions, and paths of locations if it draws them, are enumerated, for one photo."""
 
-    def __init__(self, name):
-        rng = np.random.default_rng(0)
+    def __init__(self, name, temperature=1.0):
+        rng, self.temperature = np.random.default_rng(0), temperature
         self.captioner, config = CONFIGS[name]
         self.config = policy(config)
         shapes = self.captioner.shapes(self.config)
@@ -67,7 +67,7 @@ class World:
         """The captioner's forward pass over some of the captions -> cache"""
         gumbel = np.where(np.arange(L) == self.paths[rows][:, :, None], np.inf, 0.0) if self.draws_locations else None
         annotations = np.repeat(self.annotations, len(rows), axis=0)
-        batch, noise = weighted(self.captioner, annotations, self.ids[rows], gumbel, advantages)
+        batch, noise = weighted(self.captioner, annotations, self.ids[rows], gumbel, advantages, self.temperature)
         return self.captioner.forward(self.params if params is None else params, self.config, batch, noise)[1]
 
     def probabilities(self, params=None):
@@ -95,10 +95,10 @@ class World:
         return grads.flat
 
 
-@pytest.mark.parametrize("baseline", ["leave_one_out", "greedy"])
+@pytest.mark.parametrize(("baseline", "temperature"), [("leave_one_out", 1.0), ("greedy", 1.0), ("leave_one_out", 0.5)])
 @pytest.mark.parametrize("name", CONFIGS)
-def test_the_expected_gradient_is_that_of_the_expected_reward(name, baseline):
-    world = World(name)
+def test_the_expected_gradient_is_that_of_the_expected_reward(name, baseline, temperature):
+    world = World(name, temperature)
     p, rewards, rows = world.probabilities(), world.rewards, np.arange(len(world.ids))
     assert p.sum() == pytest.approx(1, abs=1e-12)
     rng = np.random.default_rng(1)
@@ -126,7 +126,7 @@ def test_drawn_captions_are_weighted_by_their_reward_less_the_baseline(name, xp,
     noise = world.captioner.decoding_noise(world.config, N * S, L, STEPS, rng)
     params = world.params.on(to_device(world.params.flat, xp))
     uniform = rng.random((N * S, STEPS))
-    for baseline in ("greedy", "leave_one_out"):
+    for baseline, temperature in (("greedy", 1.0), ("leave_one_out", 0.5)):
         asked = []
 
         def reward(n, ids, asked=asked):
@@ -134,7 +134,7 @@ def test_drawn_captions_are_weighted_by_their_reward_less_the_baseline(name, xp,
             return np.array([float(ids[k][0]) + 10 * n[k] for k in range(len(n))])
 
         batch, noises, rewards = draw_captions(
-            world.captioner, params, world.config, to_device(annotations, xp), uniform, noise, reward, baseline
+            world.captioner, params, world.config, to_device(annotations, xp), uniform, noise, reward, baseline, temperature
         )  # fmt: skip
         n, ids = asked[0]
         assert n.tolist() == [0] * S + [1] * S + [2] * S
@@ -154,9 +154,10 @@ def test_drawn_captions_are_weighted_by_their_reward_less_the_baseline(name, xp,
             assert set(to_host(cache.looks).ravel()) == {0.0, 1.0}
     drawn, log_p, alphas = sample_words(
         world.captioner, params, world.config, to_device(annotations if noise is None else annotations[n], xp), uniform,
-        noise if noise is None else to_device(noise, xp),
+        noise if noise is None else to_device(noise, xp), temperature,
     )  # fmt: skip
     np.testing.assert_array_equal(drawn, to_host(batch.captions)[:, 1:])
+    _, cache = world.captioner.forward(params, world.config, batch._replace(temperature=1.0), noises)
     found = to_host(cache.vocabulary.log_p).reshape(drawn.shape[::-1])
     np.testing.assert_allclose((mask.T * found).sum(axis=0), log_p, rtol=1e-10)
     looks = to_host(getattr(cache, "looks", cache.alphas))
@@ -239,6 +240,8 @@ def test_it_wants_a_captioner_that_can_caption_and_enough_samples(splits, encode
         trainer(splits, tmp_path, "soft", trained=False).run()
     with pytest.raises(InputError, match="choose samples of 2 or more"):
         Recipe(objective="scst", samples=1)
+    with pytest.raises(InputError, match="temperature is 0.0; choose a number above 0"):
+        Recipe(objective="scst", temperature=0.0)
     with pytest.raises(InputError, match="objective is 'bleu'; choose cross_entropy or scst"):
         Recipe(objective="bleu")
 
@@ -246,4 +249,5 @@ def test_it_wants_a_captioner_that_can_caption_and_enough_samples(splits, encode
 def test_its_preset_takes_small_steps(tmp_path):
     (tmp_path / "s.toml").write_text('[recipe]\nobjective = "scst"\nepochs = 3\n')
     recipe = find_preset("flickr8k", path=tmp_path / "s.toml").recipe
-    assert recipe.epochs == 3 and recipe.learning_rate < 1e-4 and recipe.select == "CIDEr" and recipe.length_power == 0.7
+    assert recipe.epochs == 3 and recipe.learning_rate < 1e-3 and recipe.temperature < 1
+    assert recipe.select == "CIDEr" and recipe.length_power == 0.7
