@@ -66,48 +66,18 @@ def _parser():
         sub.set_defaults(run=run)
         return sub
 
-    def device(sub):
-        sub.add_argument("--device", choices=("numpy", "cuda", "auto"), default="numpy", help="default: numpy")
+    _proofs(command)
+    _trainings(command)
+    _uses(command)
+    return parser
 
-    def data(sub):
-        sub.add_argument("--data", required=True, choices=KINDS)
-        sub.add_argument("--root", type=Path, metavar="DIR", help="folder of a published data set, or of your photos")
-        sub.add_argument("--captions", type=Path, metavar="FILE", help="captions of the photos; default: the official file")
 
-    def network(sub, finetune=True):
-        sub.add_argument("--encoder", choices=tuple(ENCODERS), help="default: small for scenes, else squeezenet1_1")
-        sub.add_argument("--weights", type=Path, metavar="FILE", help="pretrained encoder: .pth, .safetensors or .npz file")
-        sub.add_argument("--preprocessing", choices=("caffe", "torchvision"),
-                         help="preprocessing of the weights; default: caffe for squeezenet1_1, torchvision for vgg19")
-        if finetune:
-            sub.add_argument("--finetune-from", metavar="LAYER",
-                             help="also train the pretrained encoder, from this layer on; default: cbam, where it exists")
-        sub.add_argument("--config", type=Path, metavar="FILE.toml",
-                         help="tables [config] and [recipe] that replace values of the preset")
-        sub.add_argument("--seed", type=_at_least(0), metavar="N", help="default: 0")
-
-    def several(sub):
-        sub.add_argument("--ranks", type=_at_least(1), metavar="N",
-                         help="number of MPI processes, which share the work and the cores; default: 1")
-
-    def skipping(sub):
-        sub.add_argument("--skip-bad", action="store_true", help="leave out photos that cannot be read; default: stop")
-
-    def by_name(sub):
-        sub.add_argument("--regions", type=Path, metavar="FILE.npz", help="regions of the photos, for top_down")
-        sub.add_argument("--guidance", type=Path, metavar="FILE.npz", help="guidance vectors of the photos, for glstm")
-
-    def looking(sub):
-        sub.add_argument("--length-score", choices=LENGTH_SCORES,
-                         help="how captions of different lengths are compared; default: as trained")
-        sub.add_argument("--decoding", choices=CHOICES["decoding"],
-                         help="how hard attention chooses where to look; default: as trained")
-        sub.add_argument("--seed", type=_at_least(0), default=0, metavar="N", help="for --decoding sampling; default: 0")
-
+def _proofs(command):
+    """The options of demo, gradcheck and estimators."""
     sub = command("demo", demo, "train on rendered scenes from scratch, then caption unseen ones", "satnp demo")
     sub.add_argument("--out", type=Path, default=Path("satnp-demo"), metavar="DIR", help="default: satnp-demo")
     sub.add_argument("--seed", type=_at_least(0), default=0, metavar="N", help="default: 0")
-    device(sub)
+    _device_options(sub)
 
     sub = command("gradcheck", gradcheck, "check every hand-written gradient", "satnp gradcheck lstm scores")
     sub.add_argument("names", nargs="*", metavar="NAME", help="run only the checks whose names contain one of these")
@@ -117,28 +87,31 @@ def _parser():
                   "satnp estimators --out satnp-estimators")  # fmt: skip
     sub.add_argument("--out", type=Path, default=Path("satnp-estimators"), metavar="DIR", help="default: satnp-estimators")
     sub.add_argument("--seed", type=_at_least(0), default=0, metavar="N", help="default: 0")
-    device(sub)
+    _device_options(sub)
 
+
+def _trainings(command):
+    """The options of features, train and compare."""
     sub = command(
         "features", features, "compute the features of frozen layers, for a later training with the same options",
         "satnp features --data flickr8k --root Flickr8k --features features \\\n    "
         "--weights squeezenet1_1.safetensors --ranks 4",
     )  # fmt: skip
-    data(sub)
-    skipping(sub)
-    network(sub)
+    _data_options(sub)
+    _skipping_options(sub)
+    _network_options(sub)
     sub.add_argument("--features", type=Path, required=True, metavar="DIR", help="folder of the features")
-    device(sub)
-    several(sub)
+    _device_options(sub)
+    _several_options(sub)
 
     sub = command(
         "train", train, "train a captioner",
         "satnp train --data flickr8k --root Flickr8k --out runs/soft \\\n    --weights squeezenet1_1.safetensors",
     )  # fmt: skip
-    data(sub)
-    skipping(sub)
-    network(sub)
-    by_name(sub)
+    _data_options(sub)
+    _skipping_options(sub)
+    _network_options(sub)
+    _by_name_options(sub)
     sub.add_argument("--captioner", choices=tuple(CAPTIONERS), help="default: show_attend_tell")
     sub.add_argument("--attention", choices=("soft", "hard"), help="for show_attend_tell; default: soft")
     sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="for last.npz, best.npz, metrics.jsonl, figures")
@@ -150,15 +123,15 @@ def _parser():
     sub.add_argument("--batch-size", type=int, metavar="N")
     sub.add_argument("--learning-rate", type=float, metavar="X")
     sub.add_argument("--encoder-learning-rate", type=float, metavar="X", help="for the fine-tuned layers; default: 1e-4")
-    device(sub)
-    several(sub)
+    _device_options(sub)
+    _several_options(sub)
 
     sub = command(
         "compare", compare, "train captioners on the same features, and compare them",
         "satnp compare --data scenes --init satnp-demo/best.npz --out runs/compare",
     )  # fmt: skip
-    data(sub)
-    network(sub, finetune=False)
+    _data_options(sub)
+    _network_options(sub, finetune=False)
     sub.add_argument("--init", type=Path, metavar="CHECKPOINT", help="take the encoder of this training")
     sub.add_argument("--captioners", nargs="+", metavar="NAME",
                      help="default: all; show_attend_tell:hard has hard attention")
@@ -170,37 +143,85 @@ def _parser():
     sub.add_argument("--beam", type=_at_least(1), default=3, metavar="N", help="default: 3")
     sub.add_argument("--out", type=Path, required=True, metavar="DIR",
                      help="for compare.json, compare.png and a folder for each captioner; run again to go on")
-    device(sub)
+    _device_options(sub)
 
+
+def _uses(command):
+    """The options of caption and evaluate."""
     sub = command("caption", caption, "caption photos", "satnp caption best.npz photo.jpg --beam 5 --figures figures")
     sub.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
     sub.add_argument("photos", nargs="+", metavar="PHOTO")
-    skipping(sub)
-    by_name(sub)
+    _skipping_options(sub)
+    _by_name_options(sub)
     sub.add_argument("--weights", type=Path, metavar="FILE", help="encoder weights that replace those in the checkpoint")
     sub.add_argument("--beam", type=_at_least(1), default=5, metavar="N", help="default: 5")
-    looking(sub)
+    _looking_options(sub)
     sub.add_argument("--figures", type=Path, metavar="DIR",
                      help="write PNGs per photo: where it looked for each word, and for some captioners more")
     sub.add_argument("--json", type=Path, metavar="FILE", help="write captions, log-probabilities and weights")
-    device(sub)
+    _device_options(sub)
 
     sub = command(
         "evaluate", evaluate, "score a checkpoint on a split",
         "satnp evaluate best.npz --data flickr8k --root Flickr8k --split val",
     )  # fmt: skip
     sub.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
-    data(sub)
-    skipping(sub)
-    by_name(sub)
+    _data_options(sub)
+    _skipping_options(sub)
+    _by_name_options(sub)
     sub.add_argument("--split", required=True, choices=("val", "test"))
     sub.add_argument("--weights", type=Path, metavar="FILE", help="encoder weights that replace those in the checkpoint")
     sub.add_argument("--beam", type=_at_least(1), default=3, metavar="N", help="default: 3")
-    looking(sub)
+    _looking_options(sub)
     sub.add_argument("--json", type=Path, metavar="FILE", help="write the scores")
     sub.add_argument("--results", type=Path, metavar="FILE", help="write the captions in coco-caption's format")
-    device(sub)
-    return parser
+    _device_options(sub)
+
+
+def _device_options(sub):
+    sub.add_argument("--device", choices=("numpy", "cuda", "auto"), default="numpy", help="default: numpy")
+
+
+def _data_options(sub):
+    sub.add_argument("--data", required=True, choices=KINDS)
+    sub.add_argument("--root", type=Path, metavar="DIR", help="folder of a published data set, or of your photos")
+    sub.add_argument("--captions", type=Path, metavar="FILE", help="captions of the photos; default: the official file")
+
+
+def _network_options(sub, finetune=True):
+    sub.add_argument("--encoder", choices=[name for name in ENCODERS if name != "regions"],
+                     help="default: small for scenes, else squeezenet1_1")
+    sub.add_argument("--weights", type=Path, metavar="FILE", help="pretrained encoder: .pth, .safetensors or .npz file")
+    sub.add_argument("--preprocessing", choices=("caffe", "torchvision"),
+                     help="preprocessing of the weights; default: caffe for squeezenet1_1, torchvision for vgg19")
+    if finetune:
+        sub.add_argument("--finetune-from", metavar="LAYER",
+                         help="also train the pretrained encoder, from this layer on; default: cbam, where it exists")
+    sub.add_argument("--config", type=Path, metavar="FILE.toml",
+                     help="tables [config] and [recipe] that replace values of the preset")
+    sub.add_argument("--seed", type=_at_least(0), metavar="N", help="default: 0")
+
+
+def _several_options(sub):
+    sub.add_argument("--ranks", type=_at_least(1), metavar="N",
+                     help="number of MPI processes, which share the work and the cores; default: 1")
+
+
+def _skipping_options(sub):
+    sub.add_argument("--skip-bad", action="store_true", help="leave out photos that cannot be read; default: stop")
+
+
+def _by_name_options(sub):
+    sub.add_argument("--regions", type=Path, metavar="FILE.npz", help="regions of the photos, for top_down")
+    sub.add_argument("--guidance", type=Path, metavar="FILE.npz", help="guidance vectors of the photos, for glstm")
+
+
+def _looking_options(sub):
+    sub.add_argument("--length-score", choices=LENGTH_SCORES,
+                     help="how captions of different lengths are compared; default: as trained")
+    sub.add_argument("--decoding", choices=CHOICES["decoding"],
+                     help="how hard attention chooses where to look; default: as trained")
+    sub.add_argument("--seed", type=_at_least(0), default=0, metavar="N", help="for --decoding sampling; default: 0")
 
 
 def _at_least(least):

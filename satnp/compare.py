@@ -9,7 +9,7 @@ import numpy as np
 
 from satnp.arrays.backend import to_host, xp_of
 from satnp.checkpoint import load
-from satnp.data.features import feature_store
+from satnp.data.features import feature_store, fingerprint
 from satnp.encoders.photos import read_photo
 from satnp.errors import InputError
 from satnp.figures import comparison_figure
@@ -38,15 +38,19 @@ def run(out, models, recipe, splits, features, split="val", beam=3, budget=None)
     out, rows = Path(out), read_json(Path(out) / "compare.json") or []
     setting = {"split": split, "beam": beam, "budget": budget, "recipe": asdict(recipe)}
     for row in rows:
-        if {name: row.get(name) for name in setting} != setting:
-            raise InputError(f"{out} has a comparison with another split, beam, budget or recipe; give another --out")
+        of_row = setting | _network(models[row["captioner"]]) if row["captioner"] in models else setting
+        if {name: row.get(name) for name in of_row} != of_row:
+            raise InputError(
+                f"{out} has a comparison with another split, beam, budget, recipe, encoder or config of {row['captioner']}; "
+                "give another --out"
+            )
     done = {row["captioner"]: row for row in rows}
     for label, model in models.items():
         if label not in done:
             row = _row(out / label.replace(":", "_"), model, recipe, splits, features, split, beam, budget)
             if row is None:
                 return 130
-            done[label] = {"captioner": label, **row, **setting}
+            done[label] = {"captioner": label, **row, **setting, **_network(model)}
             write_json(out / "compare.json", list(done.values()))
     rows = [done[label] for label in models]
     print(f"\n{len(splits[split].names)} photos of {split}, beam {beam}, seed {recipe.seed}; the encoder is not trained")
@@ -55,6 +59,11 @@ def run(out, models, recipe, splits, features, split="val", beam=3, budget=None)
     comparison_figure(rows, photos, out / "compare.png")
     print(f"{out / 'compare.json'}, {out / 'compare.png'}")
     return 0
+
+
+def _network(model):
+    """What a row says about the network, as JSON values."""
+    return {"config": asdict(model.config), "encoder": model.encoder, "encoder_weights": fingerprint(model)}
 
 
 def _row(out, model, recipe, splits, features, split, beam, budget):

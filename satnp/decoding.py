@@ -65,8 +65,8 @@ class LengthScore:
 
 
 class Decoded(NamedTuple):
-    """ids (T,) with <end> last, unless the caption was cut at max_length; log_prob in nats; alphas (T, L), or None for a
-    captioner without attention."""
+    """ids (T,) with <end> last, unless the caption was cut at max_length; log_prob in nats, given that the words of NEVER
+    are not said; alphas (T, L), or None for a captioner without attention."""
 
     ids: list
     log_prob: float

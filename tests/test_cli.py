@@ -284,7 +284,7 @@ def test_bad_input_gets_one_sentence(world, capsys, line, words):
         ("[recipe]\nlearning_rate = '1e-3'", "learning_rate = '1e-3'; give a value of type float"),
         ("[recipe]\nlearning_rate = nan", "learning_rate is nan"),
         ("[recipe]\nmirror = 1", "mirror = 1; give a value of type bool"),
-        ("[recipe]\noptimiser = 'adem'", "choose sgd, rmsprop, adam"),
+        ("[recipe]\noptimiser = 'adem'", "choose sgd, rmsprop or adam"),
         ("[recipe]\naveraging = 1.0", "averaging is 1.0"),
         ("[recipe]\nseed = -1", "seed is -1"),
         ("recipe = 3", "recipe = 3; give a value of type dict"),

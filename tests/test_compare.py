@@ -121,8 +121,21 @@ def test_an_encoder_without_weights_needs_a_training(line, capsys):
 
 def test_another_setting_in_the_same_folder_is_refused(tmp_path):
     (tmp_path / "compare.json").write_text(json.dumps([{"captioner": "toy", "split": "val", "beam": 3}]))
-    with pytest.raises(InputError, match="another split, beam, budget or recipe; give another --out"):
+    with pytest.raises(InputError, match="recipe, encoder or config of toy; give another --out"):
         compare.run(tmp_path, {}, replace(Recipe(), seed=1), {}, tmp_path)
+
+
+def test_another_config_or_encoder_in_the_same_folder_is_refused(line, data, tmp_path, capsys):
+    line = line.replace("toy show_attend_tell:hard", "toy")
+    assert main(line.split()) == 0
+    rows = (tmp_path / "compare.json").read_bytes()
+    (data / "other.toml").write_text((data / "tiny.toml").read_text().replace("H = 12", "H = 13"))
+    assert main(line.replace("tiny.toml", "other.toml").split()) == 2
+    assert "config of toy; give another --out" in capsys.readouterr().err
+    more = f"train --data flickr8k --root {data / 'data'} --config {data / 'tiny.toml'} --seed 1 --out {tmp_path / 'run'}"
+    assert main(more.split()) == 0
+    assert main(line.replace(str(data / "run"), str(tmp_path / "run")).split()) == 2
+    assert (tmp_path / "compare.json").read_bytes() == rows
 
 
 def row(name, **values):

@@ -1,6 +1,6 @@
 """Attributes to captions (Wu et al. 2016): an LSTM reads which words belong to the photo, once, as its first word.
 
-    z_j = a_j W_d + b_d,    V_att = 1 - prod_j (1 - sigmoid(z_j))   K attributes, of which each is at some of the locations j
+    z_j = a_j W_d + b_d,    V_att = 1 - prod_j (1 - sigmoid(z_j))   K probabilities: the attribute is at one location or more
     h_0, c_0 = LSTM(V_att W_ea + b_ea)                              once, from a state of zeros; its output is not used
     (i, f, o, g)_t = (sigmoid, sigmoid, sigmoid, tanh)(E[y_{t-1}] W_x + h_{t-1} W_h + b)
     p(y_t) = softmax(h_t W_p + b_p)

@@ -7,7 +7,7 @@ from satnp.arrays.elementwise import elementwise
 from satnp.layers import affine_forward, noisy_or_forward, noisy_or_loss_backward, noisy_or_loss_forward, rows
 
 ROUNDS = 50   # of the training
-PATIENCE = 3  # rounds without a better loss before it stops
+PATIENCE = 2  # rounds without a better loss before it stops
 BATCH = 64    # photos at a time, which bounds the memory
 
 
@@ -32,7 +32,7 @@ def train_detector(p, annotations, y):
     p.b_d[...] = xp.log(xp.expm1(-xp.log(1 - (y[seen].sum(axis=0) + 0.5) / (len(y[seen]) + 1)) / L))
     memory = [(x, xp.zeros_like(x), xp.full_like(x, 0.01)) for x in (p.W_d, p.b_d)]
     best = p.W_d.copy(), p.b_d.copy()
-    while len(losses) < ROUNDS and len(losses) - np.argmin([*losses, np.inf]) < PATIENCE:
+    while len(losses) < ROUNDS and len(losses) - np.argmin([*losses, np.inf]) <= PATIENCE:
         gradients = _detector_pass(p, annotations[seen], y[seen])[1]
         for (x, before, step), g in zip(memory, gradients, strict=True):
             _rprop(x, g, before, step, out=(x, before, step))

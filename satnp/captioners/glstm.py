@@ -6,7 +6,10 @@
 
 `guidance` is "image", where the guidance is v (the paper's variant with the image as guidance), or "file": a vector (G,) for
 each photo, made by another program (the paper has a CCA projection, or text that was retrieved for the photo). A vector from
-a file comes in the last ceil(G / D) rows of the annotations, row by row, and zeros behind it: see guidance_rows.
+a file comes in the last ceil(G / D) rows of the annotations, row by row, and zeros behind it: see guidance_rows. Training
+does not change the encoder then (training/presets.py).
+
+Differs: the biases b_i and b_q; v is the mean annotation.
 """
 
 from dataclasses import dataclass

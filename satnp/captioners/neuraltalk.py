@@ -6,7 +6,7 @@
 b_p starts from the logarithm of the words' frequencies, so that the network need not learn them first (the authors' code).
 With `each_step`, the photo is added at every step, as the authors' code does by default.
 
-Differs: v is the output of a fully connected layer of the encoder in the paper.
+Differs: in the paper v is the output of a fully connected layer of the encoder, and there is no b_i.
 """
 
 from dataclasses import dataclass

@@ -10,7 +10,8 @@
     p(y_t)       softmax(h_t W_p + b_p)
 
 The keys of the first attention depend only on the photo. All other keys, and the convolution, are inside the time loop,
-because their maps depend on h_{t-1}. c_c and c_s have no gradient: a softmax does not change with a constant.
+because their maps depend on h_{t-1}; in decoding each caption of a photo has a map of its own. c_c and c_s have no
+gradient: a softmax does not change with a constant.
 
 `scaled`, as in the public code: the weights are multiplied by their number, so that their mean is 1, and z_t is the mean
 of X'_ti. (A softmax over 512 channels makes the map 512 times as small.) `alpha` of the frame is the last layer's.

@@ -11,6 +11,8 @@ The captions must be drawn from the distribution whose gradient is computed: dra
 decoding.NEVER and use no dropout. The baseline b is the reward of the greedy caption, or the mean reward of the photo's
 other captions; it must not depend on the caption that it is subtracted from.
 
+Differs: the temperature, which is 1 in the paper, and the largest length, which few training captions exceed.
+
 With a temperature below 1, the drawn captions are near those that greedy decoding and beams find. At temperature 1 they are
 much worse, and most of what is learnt is to draw fewer bad words (tests/benchmarks/results/flickr8k_scst.md).
 """
@@ -55,7 +57,8 @@ def policy(config):
 
 
 def draw_captions(captioner, params, config, annotations, uniform, noise, reward, baseline, temperature=1.0):
-    """Draw S captions of each photo -> Batch and Noise of the R = N*S captions, photo by photo, and their rewards (N, S)
+    """Draw S captions of each photo -> Batch and Noise of the R = N*S captions, photo by photo, their rewards (N, S) and the
+    number of their words
 
     annotations (N, L, D); config from `policy`; uniform (R, steps) from 0 to 1, and noise (R, ...) from decoding_noise or
     None: host arrays; reward(n, ids): the rewards of captions of the photos n, from 0 to N - 1; baseline: "greedy" or
@@ -77,7 +80,8 @@ def draw_captions(captioner, params, config, annotations, uniform, noise, reward
         expected = reward(np.arange(N), [decoded.ids for decoded in greedy])[:, None]
     else:
         expected = leave_one_out(rewards.T).T
-    return *weighted(captioner, repeated, ids, noise, (rewards - expected).ravel(), temperature), rewards
+    words = R + (np.cumsum(ids[:, :-1] == END, axis=1) == 0).sum()  # <end> counts, what follows it does not
+    return *weighted(captioner, repeated, ids, noise, (rewards - expected).ravel(), temperature), rewards, int(words)
 
 
 def weighted(captioner, annotations, ids, noise, advantages, temperature=1.0):

@@ -69,8 +69,6 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self):
-        if self.optimiser not in optim.OPTIMISERS:
-            raise InputError(f"optimiser is {self.optimiser!r}; choose {', '.join(optim.OPTIMISERS)}")
         check_choices(self, CHOICES)
         if self.objective == "scst" and self.baseline == "leave_one_out" and self.samples < 2:
             raise InputError("baseline leave_one_out compares captions of one photo; choose samples of 2 or more")
@@ -93,6 +91,7 @@ class Recipe:
 
 
 CHOICES = {
+    "optimiser": tuple(optim.OPTIMISERS),
     "schedule": ("cosine", "constant"),
     "objective": ("cross_entropy", "scst"),
     "baseline": ("leave_one_out", "greedy"),
@@ -316,7 +315,7 @@ class Trainer:
         )
         annotations, encoder_cache = model.encode(*self.upload(photos))
         decoder = model.params.part("decoder")
-        batch, noise, rewards = draw_captions(
+        batch, noise, rewards, words = draw_captions(
             captioner, decoder, config, annotations, uniform, noise, lambda n, ids: self.reward(rows[n], ids),
             self.recipe.baseline, self.recipe.temperature,
         )  # fmt: skip
@@ -326,7 +325,7 @@ class Trainer:
         if not model.frozen:
             of_photos = dannotations.reshape(len(rows), S, *dannotations.shape[1:]).sum(axis=1)
             ENCODERS[model.encoder].backward(of_photos, encoder_cache, self.grads.part("encoder"))
-        return told, float(to_host(batch.mask.sum())) / S, float(rewards.mean(axis=1).sum())
+        return told, words / S, float(rewards.mean(axis=1).sum())
 
     def _words_to_read(self, annotations, captions, N, mine):
         """scheduled_words for the captions of this rank, which are those in the slice `mine` of N."""
@@ -447,6 +446,11 @@ class Trainer:
         if training is None:
             raise InputError(f"{self.out / 'last.npz'} has no training to resume; give the folder that a training wrote")
         header, arrays = training["header"], training["arrays"]
+        if header["recipe"].keys() != vars(self.recipe).keys():
+            raise InputError(
+                f"{self.out / 'last.npz'} is from a version of satnp with other settings; continue it with that version, or "
+                "start from its best.npz with --init"
+            )
         here = {"captions": self._digest(), **vars(self.recipe), **_flat(self.model.header())}
         there = {"captions": header["captions"], **header["recipe"], **_flat(model.header())}
         if self.model.keeps_features:

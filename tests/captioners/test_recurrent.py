@@ -24,6 +24,7 @@ from satnp.captioners import (
 )
 from satnp.captioners.attributes import attributes_of, labels, root
 from satnp.captioners.contract import Batch, Corpus
+from satnp.captioners.locations import Locations
 from satnp.captioners.recurrent import Noise, Recurrent
 from satnp.cli import _start_from, main
 from satnp.data.captions import Vocabulary
@@ -117,14 +118,22 @@ def test_decoding_gives_the_likelihood_of_the_forward_pass(captioner, xp):
             np.testing.assert_allclose(to_host(look), to_host(cache.alphas[t]), rtol=1e-10)
 
 
-def test_captions_of_a_photo_do_not_depend_on_each_other_and_copy_no_annotations(captioner, xp):
+def test_captions_of_a_photo_do_not_depend_on_each_other_and_copy_no_annotations(captioner, xp, monkeypatch):
     captioner, config = captioner
     params, batch, _ = world(captioner, config, xp)
     start = captioner.start(params, config, batch.annotations)
     words, parents = np.array([2, 3, 4, 5, 6, 1]), np.array([0, 0, 1, 1, 1, 2])
+    given, cell_forward = [], captioner.pairs.cell_forward
+    monkeypatch.setattr(captioner.pairs, "cell_forward", lambda *a: given.append(a[2]) or cell_forward(*a))
     log_probs, state, look = captioner.step(params, config, start, words, parents)
     log_probs, state, look = captioner.step(params, config, state, words[::-1].copy(), np.arange(6))
     assert state.photo is start.photo and list(state.photos) == list(parents)
+    for photo in given:
+        for mine, shared in zip(photo, start.photo, strict=True):
+            if isinstance(shared, Locations):
+                assert all(getattr(mine, name) is getattr(shared, name) for name in ("keys", "F", "vectors"))
+            else:  # SCA-CNN weighs the whole map of each caption
+                assert shared.ndim < 3 or captioner is sca_cnn.captioner
     for r in range(6):
         alone = captioner.start(params, config, batch.annotations[parents[r] : parents[r] + 1])
         _, alone, _ = captioner.step(params, config, alone, words[r : r + 1], np.zeros(1, int))
@@ -207,6 +216,12 @@ def test_the_sentinel_and_the_locations_share_one_softmax():
     _, cache = captioner.forward(params, config, batch, noise)
     beta = np.stack([step.sentinel.beta[:, 0] for step in cache.steps])
     np.testing.assert_allclose(cache.alphas.sum(axis=2) + beta, 1, rtol=1e-14)
+    v = np.maximum(batch.annotations @ params.W_a + params.b_a, 0)
+    for step, alpha, b in zip(cache.steps, cache.alphas, beta, strict=True):  # by hand, from h_t and s_t
+        seen = np.concatenate([v @ params.W_v, (step.sentinel.s @ params.W_s)[:, None]], axis=1)
+        weights = np.exp(np.tanh(seen + (step.h @ params.W_g)[:, None]) @ params.w)
+        weights /= weights.sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(np.concatenate([alpha, b[:, None]], axis=1), weights, rtol=1e-11)
     assert (beta > 0).all() and (beta < 1).all()
     told = captioner.diagnostics(cache.told)
     assert told["beta"] == pytest.approx((batch.mask.T * beta).sum() / batch.mask.sum())

@@ -9,13 +9,14 @@ import pytest
 from satnp.arrays.backend import to_device, to_host
 from satnp.arrays.parameters import Parameters
 from satnp.captioners import CAPTIONERS, show_attend_tell
-from satnp.data.captions import END, Vocabulary
+from satnp.data.captions import END, START, Vocabulary
 from satnp.data.datasets import load_split
-from satnp.decoding import NEVER, beam_search, sample_words
+from satnp.decoding import NEVER, beam_search, may_say, sample_words
 from satnp.errors import InputError
 from satnp.estimators import leave_one_out
 from satnp.proof.gradcheck import numeric_gradient
 from satnp.scores.metrics import cider_d, document_frequency
+from satnp.training import self_critical
 from satnp.training.presets import PRESETS, find_preset, new_model
 from satnp.training.self_critical import Reward, draw_captions, policy, weighted
 from satnp.training.trainer import Recipe, Trainer
@@ -83,6 +84,18 @@ class World:
             return np.exp(log_p) / L**share
         return np.exp(log_p)
 
+    def probabilities_by_step(self):
+        """p(y) of each row from the captioner's step, word by word at the temperature."""
+        R = len(self.ids)
+        state = self.captioner.start(self.params, self.config, self.annotations)
+        words, parents, total = np.full(R, START), np.zeros(R, int), np.zeros(R)
+        for t in range(STEPS):
+            log_p, state, _ = self.captioner.step(self.params, self.config, state, words, parents)
+            log_p = may_say(log_p) / self.temperature
+            words, parents = self.ids[:, t], np.arange(R)
+            total += self.mask[t] * (log_p[parents, words] - np.log(np.exp(log_p).sum(axis=1)))
+        return np.exp(total)
+
     @property
     def mask(self):
         ended = np.cumsum(self.ids == END, axis=1) - (self.ids == END)
@@ -101,6 +114,8 @@ def test_the_expected_gradient_is_that_of_the_expected_reward(name, baseline, te
     world = World(name, temperature)
     p, rewards, rows = world.probabilities(), world.rewards, np.arange(len(world.ids))
     assert p.sum() == pytest.approx(1, abs=1e-12)
+    if not world.draws_locations:
+        np.testing.assert_allclose(p, world.probabilities_by_step(), rtol=1e-11)
     rng = np.random.default_rng(1)
     direction = rng.standard_normal(world.params.flat.size)
     exact = numeric_gradient(
@@ -133,7 +148,7 @@ def test_drawn_captions_are_weighted_by_their_reward_less_the_baseline(name, xp,
             asked.append((n, np.array(ids, object)))
             return np.array([float(ids[k][0]) + 10 * n[k] for k in range(len(n))])
 
-        batch, noises, rewards = draw_captions(
+        batch, noises, rewards, words = draw_captions(
             world.captioner, params, world.config, to_device(annotations, xp), uniform, noise, reward, baseline, temperature
         )  # fmt: skip
         n, ids = asked[0]
@@ -141,12 +156,17 @@ def test_drawn_captions_are_weighted_by_their_reward_less_the_baseline(name, xp,
         np.testing.assert_array_equal(to_host(batch.captions)[:, 1:], ids)
         np.testing.assert_array_equal(to_host(batch.annotations), annotations[n])
         if baseline == "greedy":
+            looking = replace(world.config, decoding="argmax") if world.draws_locations else world.config
+            on_device = to_device(annotations, xp)
+            greedy = beam_search(world.captioner, params, looking, on_device, beam=1, max_length=STEPS)
+            assert [list(said) for said in asked[1][1]] == [one.ids for one in greedy]
             b = np.repeat([float(said[0]) + 10 * k for k, said in enumerate(asked[1][1])], S)
         else:
             b = (rewards.sum(axis=1, keepdims=True) - rewards).ravel() / (S - 1)
         mask = to_host(batch.mask)
         counted = [[1.0] + [float(END not in row[:t]) for t in range(1, len(row))] for row in ids]
         np.testing.assert_array_equal(mask, counted)
+        assert words == mask.sum()
         advantages = ((rewards.ravel() - b) / (N * S))[:, None]
         np.testing.assert_allclose(to_host(batch.weights), mask * advantages, rtol=1e-12, atol=1e-15)
         _, cache = world.captioner.forward(params, world.config, batch, noises)
@@ -221,6 +241,14 @@ def test_it_resumes_to_the_same_bits(encoders, splits, tmp_path, kind):
         whole.nats, whole.words, whole.rewards, whole.rewarded
     )  # fmt: skip
     assert whole.rewarded == 40
+
+
+def test_the_recipe_gives_samples_baseline_and_temperature(encoders, splits, tmp_path, monkeypatch):
+    asked, draw = [], self_critical.draw_captions
+    monkeypatch.setattr("satnp.training.trainer.draw_captions", lambda *a: asked.append(a) or draw(*a))
+    steps(trainer(splits, tmp_path, "greedy", temperature=0.5), 1)
+    (given,) = asked
+    assert given[-2:] == ("greedy", 0.5) and len(given[4]) == 3 * len(given[3])
 
 
 def test_rewards_rise(encoders, splits, tmp_path):
