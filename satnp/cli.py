@@ -132,17 +132,18 @@ def _trainings(command):
     )  # fmt: skip
     _data_options(sub)
     _network_options(sub, finetune=False)
-    sub.add_argument("--init", type=Path, metavar="CHECKPOINT", help="take the encoder of this training")
+    sub.add_argument("--init", type=Path, metavar="CHECKPOINT", help="take the encoder of this training, with its weights")
     sub.add_argument("--captioners", nargs="+", metavar="NAME",
                      help="default: all; show_attend_tell:hard has hard attention")
     sub.add_argument("--budget", type=_minutes, metavar="MINUTES",
-                     help="of training steps for each captioner; default: the epochs of the recipe")
+                     help="minutes of training for each captioner, without validation; default: the recipe's epochs")
     sub.add_argument("--epochs", type=int, metavar="N")
     sub.add_argument("--features", type=Path, metavar="DIR", help="folder of the frozen features; default: OUT/features")
-    sub.add_argument("--split", default="val", choices=("val", "test"), help="where they are scored; default: val")
+    sub.add_argument("--split", default="val", choices=("val", "test"),
+                     help="the photos on which they are scored; default: val")
     sub.add_argument("--beam", type=_at_least(1), default=3, metavar="N", help="default: 3")
     sub.add_argument("--out", type=Path, required=True, metavar="DIR",
-                     help="for compare.json, compare.png and a folder for each captioner; run again to go on")
+                     help="for compare.json, compare.png, and a folder for each captioner")
     _device_options(sub)
 
 
@@ -296,7 +297,7 @@ def train(args):
         raise InputError(f"{args.out} holds a training already; add --resume to continue it, or give another --out")
     xp, files = _device(args), _files(args)
     model, splits, skipped = _untrained(args, preset, folder, files)
-    trained = args.init is not None and _start_from(model, args.init)
+    trained = args.init is not None and _start_from(model, args.init, recipe.objective == "scst")
     model = model.on(xp)
     trainer = Trainer(model, recipe, splits["train"], splits["val"], args.out, ranks=args.world, trained=trained)
     if args.resume and last.exists():
@@ -317,6 +318,8 @@ def train(args):
         )
         trainer.photos = Photos(model, splits["train"], recipe, plain, mirrored)
     if not trainer.run():
+        if args.world.rank == 0:
+            print("continue with --resume")
         return 130
     if args.world.rank == 0:
         records = read_log(args.out / "metrics.jsonl")
@@ -331,38 +334,44 @@ def train(args):
 def compare(args):
     """Train captioners on the features of one frozen encoder, and compare them."""
     from satnp import load
-    from satnp.arrays.parameters import Parameters
     from satnp.compare import run
     from satnp.data.datasets import load_split
     from satnp.training.presets import new_model
 
-    xp, common = _device(args), _preset(args)
-    splits = {which: load_split(args.data, which, args.root, common.recipe.seed, args.captions)
-              for which in ("train", "val", args.split)}  # fmt: skip
+    if args.init and (args.encoder or args.weights or args.preprocessing):
+        raise InputError("--init gives the encoder and its weights; leave out --encoder, --weights and --preprocessing")
+    labels = args.captioners or [*CAPTIONERS, "show_attend_tell:hard"]
+    if len(set(labels)) < len(labels):
+        raise InputError(f"{max(labels, key=labels.count)} is named twice after --captioners; name each once")
+    xp, presets = _device(args), {}
+    for label in labels:
+        name, colon, attention = label.partition(":")
+        presets[label] = _preset(args, name, attention if colon else None, own_recipe=False)
+    preset = presets[labels[0]]
+    if preset.recipe.objective != "cross_entropy":
+        raise InputError("compare trains each captioner from the beginning; leave out objective = \"scst\"")
     encoder = load(args.init) if args.init else None
-    models = {}
-    for label in args.captioners or [*CAPTIONERS, "show_attend_tell:hard"]:
-        name, _, attention = label.partition(":")
-        preset = _preset(args, name, attention or None)
-        preset = replace(preset, encoder=encoder.encoder if encoder else preset.encoder, recipe=common.recipe)
-        if encoder is None and not hasattr(ENCODERS[preset.encoder], "load"):
-            raise InputError(f"the encoder {preset.encoder} is trained from scratch; give a checkpoint of it with --init")
-        model = new_model(preset, splits["train"], args.weights, args.preprocessing)
-        if encoder is not None:
-            model.encoder_config = encoder.encoder_config
-            model.params = Parameters.join(encoder=encoder.params.part("encoder"), decoder=model.params.part("decoder"))
-        models[label] = replace(model, frozen=True, finetune_from=None).on(xp)
-    return run(args.out, models, common.recipe, splits, args.features or args.out / "features", args.split, args.beam,
+    of = preset.encoder if encoder is None else encoder.encoder
+    if of == "regions":
+        raise InputError(f"{args.init} reads regions from a file, which compare does not; give an encoder of photos")
+    if encoder is None and (not hasattr(ENCODERS[of], "load") or hasattr(ENCODERS[of], "NEW_LAYER")):
+        raise InputError(f"compare does not train the encoder {of}; give a checkpoint that has it with --init")
+    splits = {which: load_split(args.data, which, args.root, preset.recipe.seed, args.captions)
+              for which in ("train", "val", args.split)}  # fmt: skip
+    models = {label: new_model(preset, splits["train"], args.weights, args.preprocessing, encoder=encoder).on(xp)
+              for label, preset in presets.items()}  # fmt: skip
+    return run(args.out, models, preset.recipe, splits, args.features or args.out / "features", args.split, args.beam,
                args.budget)  # fmt: skip
 
 
-def _preset(args, captioner=None, attention=None):
+def _preset(args, captioner=None, attention=None, own_recipe=True):
     """The Preset, with the values that the command line gives."""
     from satnp.training.presets import find_preset, with_files
 
     said = vars(args)
-    captioner, attention = captioner or said.get("captioner"), attention or said.get("attention")
-    preset = find_preset(args.data, captioner, attention, args.config)
+    captioner = said.get("captioner") if captioner is None else captioner
+    attention = said.get("attention") if attention is None else attention
+    preset = find_preset(args.data, captioner, attention, args.config, own_recipe)
     if args.encoder:
         if said.get("regions"):
             raise InputError("--regions takes the place of an encoder; leave out --encoder")
@@ -441,9 +450,9 @@ def _say_skipped(skipped, photos):
         print(f"satnp: skipped {skipped} of {photos} photos that cannot be read", file=sys.stderr)
 
 
-def _start_from(model, path):
+def _start_from(model, path, whole_only=False):
     """Copy the parameters of checkpoint `path` into the model: all of them -> True, or, if its captioner is another, the
-    encoder's -> False.
+    encoder's -> False, unless `whole_only`.
 
     Raises InputError if they do not fit.
     """
@@ -452,6 +461,11 @@ def _start_from(model, path):
 
     other = load(path)
     whole = model.captioner == other.captioner
+    if whole_only and not whole:
+        raise InputError(
+            f"{path} has the captioner {other.captioner}, and this training {model.captioner}; "
+            f"add --captioner {other.captioner}"
+        )
     ours, theirs = (
         {name: shape for name, shape in m.shapes().items() if whole or name.startswith("encoder.")} for m in (model, other)
     )
@@ -467,7 +481,11 @@ def _start_from(model, path):
     }  # fmt: skip
     for what, fits in same.items():
         if not fits:
-            raise InputError(f"{path} has {what} than this training; start from a model of the same kind and data")
+            where = ""
+            if what == "other sizes":
+                name = next(name for name in ours | theirs if ours.get(name) != theirs.get(name))
+                where = f" ({name} is {theirs.get(name, 'not')} there and {ours.get(name, 'not')} here)"
+            raise InputError(f"{path} has {what} than this training{where}; start from a model of the same kind and data")
     if whole:
         model.params.flat[...] = other.params.flat
     else:

@@ -1,5 +1,7 @@
 """Compare captioners: train each on the same frozen features with the same recipe, then score all on one split."""
 
+import hashlib
+import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import mean
@@ -18,11 +20,10 @@ from satnp.scores.evaluation import evaluate, meteor_or_reason, nats_per_word
 from satnp.training.trainer import Trainer
 
 SHOWN = 5  # photos whose captions are in the figure
-COLUMNS = {
-    "parameters": ("params", "{:,.0f}"), "seconds_a_step": ("s/step", "{:.3f}"), "nll": ("nll", "{:.3f}"),
-    "Bleu_1": ("B-1", "{:.3f}"), "Bleu_2": ("B-2", "{:.3f}"), "Bleu_3": ("B-3", "{:.3f}"), "Bleu_4": ("B-4", "{:.3f}"),
-    "ROUGE_L": ("ROUGE", "{:.3f}"), "CIDEr": ("CIDEr", "{:.3f}"), "METEOR": ("METEOR", "{:.3f}"),
-    "true_captions": ("true", "{:.3f}"), "pointing_accuracy": ("point", "{:.3f}"),
+COLUMNS = {  # of the printed table; compare.json has more
+    "millions": ("params", "{:.2f}M"), "seconds_a_step": ("s/step", "{:.3f}"), "nll": ("nll", "{:.3f}"),
+    "Bleu_1": ("B-1", "{:.3f}"), "Bleu_4": ("B-4", "{:.3f}"), "ROUGE_L": ("ROUGE", "{:.3f}"), "CIDEr": ("CIDEr", "{:.3f}"),
+    "METEOR": ("METEOR", "{:.3f}"), "true_captions": ("true", "{:.3f}"), "pointing_accuracy": ("point", "{:.3f}"),
 }  # fmt: skip
 
 
@@ -35,20 +36,22 @@ def run(out, models, recipe, splits, features, split="val", beam=3, budget=None)
     same call: models that have their row are not trained again.
     Raises InputError if `out` has another comparison.
     """
-    out, rows = Path(out), read_json(Path(out) / "compare.json") or []
-    setting = {"split": split, "beam": beam, "budget": budget, "recipe": asdict(recipe)}
+    out = Path(out)
+    rows = _read(out)
+    setting = {"data": _digest(splits), "split": split, "beam": beam, "budget": budget, "recipe": asdict(recipe)}
     for row in rows:
         of_row = setting | _network(models[row["captioner"]]) if row["captioner"] in models else setting
         if {name: row.get(name) for name in of_row} != of_row:
             raise InputError(
-                f"{out} has a comparison with another split, beam, budget, recipe, encoder or config of {row['captioner']}; "
-                "give another --out"
+                f"{out} has a comparison with other data, or another split, beam, budget, recipe, encoder or config of "
+                f"{row['captioner']}; give another --out"
             )
     done = {row["captioner"]: row for row in rows}
     for label, model in models.items():
         if label not in done:
             row = _row(out / label.replace(":", "_"), model, recipe, splits, features, split, beam, budget)
             if row is None:
+                print("run the same command again to continue")
                 return 130
             done[label] = {"captioner": label, **row, **setting, **_network(model)}
             write_json(out / "compare.json", list(done.values()))
@@ -59,6 +62,24 @@ def run(out, models, recipe, splits, features, split="val", beam=3, budget=None)
     comparison_figure(rows, photos, out / "compare.png")
     print(f"{out / 'compare.json'}, {out / 'compare.png'}")
     return 0
+
+
+def _read(out):
+    """The rows of the comparison in the folder `out`, none if it has none."""
+    if (out / "last.npz").exists():
+        raise InputError(f"{out} holds a training; give another --out")
+    path = out / "compare.json"
+    rows = read_json(path) if path.exists() else []
+    match rows:
+        case [*_] if all(isinstance(row, dict) and isinstance(row.get("captioner"), str) for row in rows):
+            return rows
+    raise InputError(f"{path} is not a comparison; move it away, or give another --out")
+
+
+def _digest(splits):
+    """Hash of the names and captions of the splits' photos."""
+    said = {which: [split.names, split.captions] for which, split in sorted(splits.items())}
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
 
 
 def _network(model):
@@ -89,6 +110,7 @@ def _row(out, model, recipe, splits, features, split, beam, budget):
     t = trainer(model, replace(recipe, steps=pace["steps"]))
     if (out / "last.npz").exists():
         t.resume()
+        print(f"resumed at step {t.step} of {t.steps}")
     if not t.run():
         return None
     model = load(out / "best.npz").on(xp)
@@ -116,7 +138,8 @@ def _pixels(photo):
 
 
 def table(rows):
-    """The lines of a text table of the rows, with the columns that have a value."""
+    """The lines of a text table of the rows, with those of COLUMNS that have a value."""
+    rows = [row | {"millions": row["parameters"] / 1e6} for row in rows]
     columns = {name: how for name, how in COLUMNS.items() if any(row.get(name) is not None for row in rows)}
     cells = [["captioner", *(short for short, _ in columns.values())]]
     for row in rows:

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import signal
 from dataclasses import replace
 
 import pytest
@@ -66,7 +67,7 @@ def test_captioners_are_trained_alike_and_compared(line, tmp_path, capsys):
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/best.npz")} == written
 
 
-def test_a_comparison_goes_on_where_it_was_interrupted(line, tmp_path, monkeypatch):
+def test_a_comparison_goes_on_where_it_was_interrupted(line, tmp_path, monkeypatch, capsys):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     line = line.replace(f"--out {tmp_path} ", "--out {} ")
     assert main(line.format(whole).split()) == 0
@@ -76,12 +77,12 @@ def test_a_comparison_goes_on_where_it_was_interrupted(line, tmp_path, monkeypat
     def stop_once(self, *arguments):
         if self.out.name == "show_attend_tell_hard" and self.step == 5 and not steps:
             steps.append(self.step)
-            self.save()
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)  # Ctrl-C
         return train_step(self, *arguments)
 
     monkeypatch.setattr(Trainer, "_train_step", stop_once)
     assert main(line.format(cut).split()) == 130
+    assert "run the same command again to continue" in capsys.readouterr().out
     assert [row["captioner"] for row in rows_of(cut)] == ["toy"] and steps == [5]
     assert main(line.format(cut).split()) == 0
     assert rows_of(cut) == rows_of(whole)
@@ -98,13 +99,21 @@ def test_a_budget_gives_each_captioner_the_steps_of_its_minutes(line, tmp_path):
     ("more", "sentence"),
     [
         ("--captioners poet", "there is no captioner 'poet'"),
+        ("--captioners toy:", "--attention chooses soft or hard for show_attend_tell; leave it out for toy"),
+        ("--captioners show_attend_tell:", "attention is ''; choose soft or hard"),
+        ("--captioners toy lrcn toy", "toy is named twice after --captioners; name each once"),
+        ("--encoder small", "--init gives the encoder and its weights; leave out --encoder, --weights and --preprocessing"),
+        ("--config {scst}", "compare trains each captioner from the beginning; leave out objective"),
+        ("--out {run}", "holds a training; give another --out"),
         ("--captioners toy:hard", "--attention chooses soft or hard for show_attend_tell; leave it out for toy"),
         ("--budget 0", "'0' is not a number of minutes above 0"),
         ("--budget nan", "'nan' is not a number of minutes above 0"),
         ("--init nothing.npz", "nothing.npz"),
     ],
 )
-def test_bad_input_gets_one_sentence(line, tmp_path, capsys, more, sentence):
+def test_bad_input_gets_one_sentence(line, data, tmp_path, capsys, more, sentence):
+    (data / "scst.toml").write_text((data / "tiny.toml").read_text() + 'objective = "scst"\n')
+    more = more.format(scst=data / "scst.toml", run=data / "run")
     try:
         status = main([*line.split(), *shlex.split(more)])
     except SystemExit as stop:  # argparse
@@ -116,13 +125,29 @@ def test_bad_input_gets_one_sentence(line, tmp_path, capsys, more, sentence):
 
 def test_an_encoder_without_weights_needs_a_training(line, capsys):
     assert main([word for word in line.split() if word != "--init" and not word.endswith("best.npz")]) == 2
-    assert "give a checkpoint of it with --init" in capsys.readouterr().err
+    assert "compare does not train the encoder small; give a checkpoint that has it" in capsys.readouterr().err
 
 
 def test_another_setting_in_the_same_folder_is_refused(tmp_path):
     (tmp_path / "compare.json").write_text(json.dumps([{"captioner": "toy", "split": "val", "beam": 3}]))
     with pytest.raises(InputError, match="recipe, encoder or config of toy; give another --out"):
         compare.run(tmp_path, {}, replace(Recipe(), seed=1), {}, tmp_path)
+
+
+@pytest.mark.parametrize("text", ["[{", "3", "[3]", '{"captioner": "toy"}', '[{"split": "val"}]'])
+def test_a_file_that_is_not_a_comparison_is_kept_and_refused(tmp_path, text):
+    (tmp_path / "compare.json").write_text(text)
+    with pytest.raises(InputError, match="compare.json is not a comparison; move it away, or give another --out"):
+        compare.run(tmp_path, {}, Recipe(), {}, tmp_path)
+    assert (tmp_path / "compare.json").read_text() == text
+
+
+def test_other_data_in_the_same_folder_are_refused(line, tmp_path, capsys):
+    line = line.replace("toy show_attend_tell:hard", "toy")
+    assert main(line.split()) == 0
+    root = write_flickr8k(tmp_path / "more", train=25)
+    assert main([*line.split(), "--root", str(root)]) == 2
+    assert "has a comparison with other data" in capsys.readouterr().err
 
 
 def test_another_config_or_encoder_in_the_same_folder_is_refused(line, data, tmp_path, capsys):
@@ -139,17 +164,19 @@ def test_another_config_or_encoder_in_the_same_folder_is_refused(line, data, tmp
 
 
 def row(name, **values):
-    return {"captioner": name, "parameters": 1000, TIME: 0.5, "CIDEr": 1.25, "Bleu_4": 0.0625, "captions": {}} | values
+    return {"captioner": name, "parameters": 1_500_000, TIME: 0.5, "CIDEr": 1.25, "Bleu_4": 0.0625, "captions": {}} | values
 
 
 def test_the_table_has_the_columns_that_have_values():
     lines = table([row("toy", METEOR=None), row("top_down", CIDEr=0.5, nll=2.5)])
     assert [line.split() for line in lines] == [
         ["captioner", "params", "s/step", "nll", "B-4", "CIDEr"],
-        ["toy", "1,000", ".500", ".062", "1.250"],
-        ["top_down", "1,000", ".500", "2.500", ".062", ".500"],
+        ["toy", "1.50M", ".500", ".062", "1.250"],
+        ["top_down", "1.50M", ".500", "2.500", ".062", ".500"],
     ]
     assert len({len(line) for line in lines}) == 1
+    values = dict.fromkeys(compare.COLUMNS, 0.5) | {"parameters": 99_000_000, "captioner": "show_attend_tell:hard"}
+    assert len(table([values])[0]) <= 80
 
 
 def test_the_figure_draws_scores_and_captions(tmp_path, monkeypatch, rng):

@@ -429,7 +429,7 @@ MANGLED = {
     "a config in Latin-1": (content("c.toml", b"# caf\xe9"), CONFIG, "c.toml is not TOML ("),
     "a config with an unknown key": (content("c.toml", "[recipe]\nepoch = 3"), CONFIG, "'epoch'", "did you mean 'epochs'?"),
     "a config with an unknown table": (content("c.toml", "[recipes]"), CONFIG, "'recipes'", "did you mean 'recipe'?"),
-    "a config with a word for a number": (content("c.toml", "[config]\nH = 'ten'"), CONFIG, "H = 'ten'; give a value of"),
+    "a config with a word for a number": (content("c.toml", "[config]\nH = 'ten'"), CONFIG, "give a whole number"),
     "a config out of range": (content("c.toml", "[config]\ndropout = 1.5"), CONFIG, "dropout is 1.5; choose a rate from 0"),
     "a config of less than nothing": (content("c.toml", "[recipe]\nclip = -1"), CONFIG, "clip is -1; choose"),
     "a config larger than memory": (content("c.toml", "[config]\nH = 1000000"), CONFIG, "not enough memory ("),

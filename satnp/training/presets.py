@@ -91,9 +91,10 @@ PHOTOS = {"sca_cnn": ({"A": 128, "scaled": True}, {})}
 GIVEN = "V", "D", "rows", "G"  # fields of a captioner's Config that follow from the data, the encoder and the guidance
 
 
-def find_preset(kind, captioner=None, attention=None, path=None):
+def find_preset(kind, captioner=None, attention=None, path=None, own_recipe=True):
     """The Preset for data of `kind`, a captioner and its attention, soft or hard (defaults: show_attend_tell, soft).
 
+    Without `own_recipe`, the recipe is that of the data, the same for all captioners.
     The TOML file at `path` replaces values of the preset: top-level `encoder` and `captioner`, tables [config] and [recipe].
     Raises InputError for a captioner or a key that does not exist, or a value of the wrong type.
     """
@@ -113,6 +114,8 @@ def find_preset(kind, captioner=None, attention=None, path=None):
         more_config, more_recipe = HARD[kind]
     if recipe.get("objective") == "scst":
         more_recipe = more_recipe | SCST
+    if not own_recipe:
+        more_recipe = {}
     return replace(
         preset,
         encoder=said.get("encoder", preset.encoder),
@@ -155,30 +158,37 @@ def _check_tables(said, captioner, path):
             raise InputError(f"{path} has the key {name!r} outside of its table; put it below a line [{table}]")
     _check(said, {"encoder": str, "captioner": str, "config": dict, "recipe": dict}, path)
     for table, types in tables.items():
-        _check(said.get(table, {}), types, path)
+        _check(said.get(table, {}), types, path, f" in [{table}]" + f" of {captioner}" * (table == "config"))
 
 
-def _check(said, types, path):
+TYPES = {
+    str: "a text in quotes", int: "a whole number", float: "a number", bool: "true or false", dict: "a table",
+}  # fmt: skip
+
+
+def _check(said, types, path, where=""):
     """Raise InputError unless each key of the table `said` is in `types` {key: type} and its value has this type."""
     for name, value in said.items():
         if name not in types:
             near = difflib.get_close_matches(name, types, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(types)}"
-            raise InputError(f"{path} has the key {name!r}, which does not exist; {hint}")
+            raise InputError(f"{path} has the key {name!r}, which does not exist{where}; {hint}")
         wanted = (int, float) if types[name] is float else types[name]
         if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
-            raise InputError(f"{path} says {name} = {value!r}; give a value of type {types[name].__name__}")
+            raise InputError(f"{path} says {name} = {value!r}; give {TYPES[types[name]]}")
         if wanted == (int, float) and abs(value) > sys.float_info.max:
             raise InputError(f"{path} says {name} = {str(value)[:9]}...; give a number below {sys.float_info.max:.1e}")
 
 
-def new_model(preset, train, weights=None, preprocessing=None, finetune_from=None, regions=None, guidance=None):
+def new_model(
+    preset, train, weights=None, preprocessing=None, finetune_from=None, regions=None, guidance=None, encoder=None
+):  # fmt: skip
     """Make an untrained Model for the captions of the split `train`. regions (k, D) and guidance G are the sizes in the
-    files that the captioner reads, if any.
+    files that the captioner reads, if any. encoder: a Model, whose encoder it takes, frozen.
 
-    A pretrained encoder is read from the file `weights`, which was trained with the `preprocessing` of that name (None: the
-    first of the encoder). It is frozen, except for the layers from `finetune_from` on (None: the encoder's NEW_LAYER, if it
-    has one).
+    Without `encoder`, a pretrained encoder is read from the file `weights`, which was trained with the `preprocessing` of
+    that name (None: the first of the encoder). It is frozen, except for the layers from `finetune_from` on (None: the
+    encoder's NEW_LAYER, if it has one).
     """
     if preset.encoder not in ENCODERS:
         raise InputError(f"there is no encoder {preset.encoder!r}; choose one of {', '.join(ENCODERS)}")
@@ -186,7 +196,7 @@ def new_model(preset, train, weights=None, preprocessing=None, finetune_from=Non
         raise InputError("the captioner reads regions from a file; give it with --regions FILE.npz")
     if guidance is None and preset.config.get("guidance") == "file":
         raise InputError("the captioner reads guidance from a file; give it with --guidance FILE.npz")
-    recipe = preset.recipe
+    recipe, captioner = preset.recipe, CAPTIONERS[preset.captioner]
     rng = np.random.default_rng([recipe.seed, 0])
     words = [caption for captions in train.captions for caption in captions]
     vocabulary = Vocabulary.build(words, recipe.min_count)
@@ -194,33 +204,45 @@ def new_model(preset, train, weights=None, preprocessing=None, finetune_from=Non
     length_score = LengthScore(
         recipe.length_score, recipe.length_power, float(np.mean(lengths)), float(np.std(lengths))
     )  # fmt: skip
-    encoder, captioner = ENCODERS[preset.encoder], CAPTIONERS[preset.captioner]
-    encoder_config, pretrained = encoder.Config(*regions or ()), hasattr(encoder, "load")
-    if pretrained and weights is None:
-        raise InputError(f"the encoder {preset.encoder} has pretrained weights; give their file with --weights FILE")
-    if not pretrained and (weights or preprocessing or finetune_from):
-        why = f"the encoder {preset.encoder} is trained from scratch" if regions is None else "regions have no encoder"
-        raise InputError(f"{why}; leave out --weights, --preprocessing and --finetune-from")
-    finetune_from = finetune_from or getattr(encoder, "NEW_LAYER", None)
-    frozen = regions is not None or pretrained and finetune_from is None
+    if encoder is None:
+        name = preset.encoder
+        encoder_config, encoder_params, frozen, finetune_from = _new_encoder(
+            name, rng, weights, preprocessing, finetune_from, regions
+        )
+    else:
+        name, encoder_config, encoder_params = encoder.encoder, encoder.encoder_config, encoder.params.part("encoder")
+        frozen = True
     if guidance is not None and not frozen:
         raise InputError(
             "guidance from a file needs an encoder that is not trained; give a pretrained one, such as "
             "--encoder squeezenet1_1, without --finetune-from"
         )
-    if finetune_from is not None and finetune_from not in encoder.LAYERS:
-        layers = ", ".join(encoder.LAYERS)
-        raise InputError(f"the encoder {preset.encoder} has no layer {finetune_from!r}; choose one of {layers}")
-    if preprocessing is not None:
-        encoder_config = encoder.Config(encoder.PREPROCESSING[preprocessing])
-    encoder_params = encoder.load(weights, encoder_config) if pretrained else encoder.init(encoder_config, rng)
     given = {"V": len(vocabulary), "D": encoder_config.D, "rows": encoder_config.grid[0], "G": guidance}
     known = {f.name for f in fields(captioner.Config)}
     given = {name: x for name, x in given.items() if name in known and x is not None}
     config: Any = captioner.Config(**given, **preset.config)
     params = Parameters.join(encoder=encoder_params, decoder=captioner.init(config, rng))
     return Model(
-        preset.encoder, encoder_config, preset.captioner, config, vocabulary, params,
-        frozen=frozen, length_score=length_score,
-        finetune_from=None if pretrained and finetune_from == encoder.LAYERS[0] else finetune_from,
+        name, encoder_config, preset.captioner, config, vocabulary, params,
+        frozen=frozen, length_score=length_score, finetune_from=finetune_from,
     )  # fmt: skip
+
+
+def _new_encoder(name, rng, weights, preprocessing, finetune_from, regions):
+    """An encoder as new_model describes -> its config, Parameters, whether it is frozen, Model.finetune_from"""
+    encoder = ENCODERS[name]
+    config, pretrained = encoder.Config(*regions or ()), hasattr(encoder, "load")
+    if pretrained and weights is None:
+        raise InputError(f"the encoder {name} has pretrained weights; give their file with --weights FILE")
+    if not pretrained and (weights or preprocessing or finetune_from):
+        why = f"the encoder {name} is trained from scratch" if regions is None else "regions have no encoder"
+        raise InputError(f"{why}; leave out --weights, --preprocessing and --finetune-from")
+    finetune_from = finetune_from or getattr(encoder, "NEW_LAYER", None)
+    if finetune_from is not None and finetune_from not in encoder.LAYERS:
+        layers = ", ".join(encoder.LAYERS)
+        raise InputError(f"the encoder {name} has no layer {finetune_from!r}; choose one of {layers}")
+    if preprocessing is not None:
+        config = encoder.Config(encoder.PREPROCESSING[preprocessing])
+    params = encoder.load(weights, config) if pretrained else encoder.init(config, rng)
+    frozen = regions is not None or pretrained and finetune_from is None
+    return config, params, frozen, None if pretrained and finetune_from == encoder.LAYERS[0] else finetune_from

@@ -209,7 +209,7 @@ class Trainer:
                 if save or self.stopped:
                     self.ranks.once(self.save)
                 if interrupted and not last:
-                    bar.write(f"interrupted at step {self.step}; {self.out / 'last.npz'} is written: continue with --resume")
+                    bar.write(f"interrupted at step {self.step}; {self.out / 'last.npz'} is written")
                     return False
         return True
 
