@@ -16,7 +16,8 @@ gradient: a softmax does not change with a constant.
 `scaled`, as in the public code: the weights are multiplied by their number, so that their mean is 1, and z_t is the mean
 of X'_ti. (A softmax over 512 channels makes the map 512 times as small.) `alpha` of the frame is the last layer's.
 
-Differs: the second layer's convolution starts from random weights; the public code divides z_t by its length.
+Differs: `scaled` is the default; the second layer's convolution starts from random weights; the public code divides z_t by
+its length.
 """
 
 from dataclasses import dataclass
@@ -52,7 +53,7 @@ class Config(Validated):
     order: str = "C-S"
     layers: int = 1        # 1 or 2
     kernel: int = 1        # of the convolution between two layers: 1 or 3, which costs nine times as much
-    scaled: bool = False
+    scaled: bool = True    # the paper's weights are not; without it, the LSTM long ignores the photo
     penalty: float = 0.0   # lambda of Xu et al. 2015, eq. 14; not in the paper
     dropout: float = 0.5   # of E[y_{t-1}] and of h_t on its way to the vocabulary layer
 
@@ -64,11 +65,11 @@ class Config(Validated):
 CHOICES = {"order": ("C-S", "S-C"), "layers": (1, 2), "kernel": (1, 3)}
 CHANNELS, LOCATIONS = ("c", "c2"), ("s", "s2")  # the names of the attentions, layer by layer
 CHECKS = {
-    "": Config(V=9, D=4, M=3, H=5, A=7, rows=3, penalty=0.7, dropout=0.4),
-    "S-C": Config(V=8, D=5, M=4, H=3, A=2, rows=3, order="S-C", penalty=0.7, dropout=0.0),
-    "scaled": Config(V=8, D=5, M=4, H=3, A=2, rows=3, scaled=True, dropout=0.4),
-    "two layers": Config(V=9, D=4, M=3, H=5, A=7, rows=3, layers=2, scaled=True, penalty=0.7, dropout=0.4),
-    "two layers S-C": Config(V=8, D=5, M=4, H=3, A=2, rows=3, order="S-C", layers=2, kernel=3, scaled=True, dropout=0.0),
+    "": Config(V=9, D=4, M=3, H=5, A=7, rows=3, scaled=False, penalty=0.7, dropout=0.4),
+    "S-C": Config(V=8, D=5, M=4, H=3, A=2, rows=3, order="S-C", scaled=False, penalty=0.7, dropout=0.0),
+    "scaled": Config(V=8, D=5, M=4, H=3, A=2, rows=3, penalty=0.7, dropout=0.4),
+    "two layers": Config(V=9, D=4, M=3, H=5, A=7, rows=3, layers=2, penalty=0.7, dropout=0.4),
+    "two layers S-C": Config(V=8, D=5, M=4, H=3, A=2, rows=3, order="S-C", layers=2, kernel=3, dropout=0.0),
 }
 
 

@@ -84,9 +84,8 @@ SCENES = {
     "att_lstm": ({"K": 13}, {}),
 }  # fmt: skip
 
-# The same on photos. SCA-CNN computes the keys of all locations at each word: a step with A = 128 takes half as long as one
-# with 512. Without `scaled`, a softmax over 512 channels makes the map so small that the LSTM ignores the photo for long.
-PHOTOS = {"sca_cnn": ({"A": 128, "scaled": True}, {})}
+# The same on photos. SCA-CNN computes the keys of all locations at each word; a smaller A makes its steps shorter.
+PHOTOS = {"sca_cnn": ({"A": 128}, {})}
 
 GIVEN = "V", "D", "rows", "G"  # fields of a captioner's Config that follow from the data, the encoder and the guidance
 
