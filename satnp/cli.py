@@ -498,7 +498,7 @@ def caption(args):
     from satnp.arrays.backend import to_device, xp_of
     from satnp.data.split import Split
     from satnp.encoders.photos import read_photo
-    from satnp.figures import attention_figure, channels_figure, regions_figure, visual_figure
+    from satnp.figures import NO_WORDS, attention_figure, channels_figure, regions_figure, visual_figure
     from satnp.files import write_json
     from satnp.scores.visual import visual
 
@@ -524,16 +524,16 @@ def caption(args):
                      "alpha": None if said.alpha is None else said.alpha.round(5).tolist()})  # fmt: skip
         if args.figures:
             alphas = None if said.alpha is None else said.alpha.reshape(len(said.alpha), -1)
-            name = _new_name(path.stem, drawn)
+            name, title = _new_name(path.stem, drawn), str(said) or NO_WORDS
             if "regions" in files:
                 boxes = files["regions"].boxes(kept.rows[n])
-                regions_figure(photo, said.words, alphas, boxes, args.figures / f"{name}.png", title=str(said))
+                regions_figure(photo, said.words, alphas, boxes, args.figures / f"{name}.png", title)
             else:
-                attention_figure(photo, said.words, alphas, model.grid, args.figures / f"{name}.png", title=str(said))
+                attention_figure(photo, said.words, alphas, model.grid, args.figures / f"{name}.png", title)
             if model.has_sentinel:
-                visual_figure(said.words, visual(said), args.figures / f"{name}.visual.png")
+                visual_figure(said.words, visual(said), args.figures / f"{name}.visual.png", title)
             if found := model.channels(photo, said.words):
-                channels_figure(photo, said.words, *found, model.grid, args.figures / f"{name}.channels.png", str(said))
+                channels_figure(photo, said.words, *found, model.grid, args.figures / f"{name}.channels.png", title)
     if not rows:
         raise InputError(f"none of the {len(photos)} photos can be read (the first is {photos[0]}); give undamaged photos")
     if args.json:
@@ -600,13 +600,16 @@ def evaluate(args):
 
 
 def _print_visual_words(table, rows=10):
-    """Print the first and the last rows of scores.visual.visual_words, no row twice."""
+    """Print the first and the last rows of scores.visual.visual_words, or all of them when they are few."""
     from satnp.scores.visual import LEAST
 
     print(f"1 - beta of the words that were said {LEAST} times or more" + ("" if table else ": there are none"))
-    for which, part in (("most", table[:rows]), ("least", table[rows:][-rows:])):
+    few = len(table) < 2 * rows
+    for title, part in (
+        [("from most to least visual", table)] if few else [("most visual", table[:rows]), ("least visual", table[-rows:])]
+    ):
         if part:
-            print(f"  {which} visual:")
+            print(f"  {title}:")
         for word, value, count in part:
             print(f"    {word:22} {value:.4f}  ({count} times)")
 

@@ -1,13 +1,14 @@
 """Figures: where a captioner looked, the curves of a training, and the variance of hard attention's gradients."""
 
-from math import ceil, sqrt
+from math import ceil, floor, log10, sqrt
 from textwrap import wrap
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import LogLocator
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import EngFormatter, LogLocator
 from PIL import Image
 
 from satnp.errors import InputError
@@ -19,6 +20,7 @@ AREA = 2.6  # area of a panel in square inches, for photos of any shape
 GAP, LINE, LETTER = 0.06, 0.25, 0.1  # inches: between panels, height of a line of text, width of a letter
 PIXELS = 256, 512  # limits of the longer side of a drawn photo: smaller photos are enlarged, larger ones reduced
 
+NO_WORDS = "(no words)"  # in place of an empty caption
 RANKS = "strongest channel", "second channel", "third channel"
 SCORES = ("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "ROUGE_L", "true_captions", "pointing_accuracy")
 NEAREST = 1e-7  # left end of the axes of total variation
@@ -55,7 +57,7 @@ def attention_figure(photo, words, alphas, grid, path, title=None, boxes=None):
 
 
 def regions_figure(photo, words, alphas, boxes, path, title=None):
-    """Draw the photo, then one panel per word: each region as light as its weight, and a frame around the one with the
+    """Draw the photo, then one panel per word: each region as light as its weight, and a red frame around the one with the
     largest weight.
 
     photo, words and title as in attention_figure; alphas (T, k) or (T+1, k); boxes (k, 4): x0, y0, x1, y1 in pixels of the
@@ -101,18 +103,30 @@ def side_by_side_figure(photo, rows, grid, path, boxes=None):
 
 
 def channels_figure(photo, words, beta, maps, grid, path, title=None):
-    """Draw the maps of the channels with the largest weights for each word, one row of panels for each rank.
+    """Draw the maps of the strongest channels for each word, one row of panels for each rank.
 
     photo, words, grid, path and title as in attention_figure; beta (T, D), the weights of the channels; maps (T, L, D),
-    whose channels they weight. Above each panel: the word, the number of the channel, and how many times its weight is the
-    mean weight. Each panel is white where its channel is largest, and black where it is 0 or less. Writes a PNG.
+    whose channels they weight. Channels are ranked by their weight times their largest value in the photo; those that are
+    nowhere above 0 are not drawn. Above each panel: the word, the number of the channel, and in brackets how many times its
+    weight is the mean weight. Each panel is white where its channel is largest, and black where it is 0 or less. Writes a
+    PNG.
     """
-    order, rows = np.argsort(-beta, axis=1), []
-    for rank, label in enumerate(RANKS[: beta.shape[1]]):
-        channels, times = order[:, rank], np.sort(beta / beta.mean(axis=1, keepdims=True), axis=1)[:, -1 - rank]
-        titles = [f"{word}\n{d} (×{x:.1f})" for word, d, x in zip(words, channels, times, strict=True)]
-        rows.append((label, titles, np.maximum(maps[np.arange(len(words)), :, channels], 0)))
-    _draw_attention(photo, rows, grid, path, title, None, AREA / 2)
+    drawn = _resized(photo)
+    values = np.maximum(maps, 0)
+    strength = beta * values.max(axis=1)
+    order, times = np.argsort(-strength, axis=1), beta / beta.mean(axis=1, keepdims=True)
+    rows = [(label, [("", drawn, ())]) for label in RANKS[: max(1, (strength > 0).sum(axis=1).max(initial=0))]]
+    for rank, (_, panels) in enumerate(rows):
+        for t, word in enumerate(words):
+            d = order[t, rank]
+            panel = overlay(drawn, upsample(values[t, :, d].reshape(grid), drawn.shape[:2])) if strength[t, d] > 0 else None
+            panels.append((f"{word}\n{d} (×{times[t, d]:.1f})", panel, ()))
+    heading = [] if title is None else [title]
+    if strength.any():
+        t = int((strength > 0).any(axis=1).argmax())
+        d, x = order[t, 0], times[t, order[t, 0]]
+        heading.append(f"{d} (×{x:.1f}): channel {d}, with {x:.1f} times the mean weight")
+    _draw(photo, rows, path, "\n".join(heading) or None, AREA / 2)
 
 
 def _draw_attention(photo, rows, grid, path, title, boxes, area):
@@ -125,7 +139,7 @@ def _draw_attention(photo, rows, grid, path, title, boxes, area):
 
 
 def _draw(photo, rows, path, title, area):
-    """Draw rows [(label, [(word, its panel, boxes)])] of panels with the shape of the photo."""
+    """Draw rows [(label, [(word, its panel, or None for an empty place, boxes)])] of panels with the shape of the photo."""
     blocks = [panels for _, panels in rows]
     height, width = photo.shape[:2]
     w, h = sqrt(area * width / height), sqrt(area * height / width)
@@ -136,7 +150,7 @@ def _draw(photo, rows, path, title, area):
     labels = [wrap(label, 14, break_long_words=False) for label, _ in rows]
     left = GAP + LETTER * max((len(part) for label in labels for part in label), default=0)
     figure_width = left + columns * (w + GAP)
-    heading = [] if title is None else wrap(title, int(11 * figure_width))
+    heading = [] if title is None else [part for text in title.splitlines() for part in wrap(text, int(11 * figure_width))]
     figure_height = sum(lines) * (h + text) + LINE * (len(blocks) - 1) + GAP + LINE * len(heading)
     figure = Figure((figure_width, figure_height), dpi=DPI)
     for b, (label, panels) in enumerate(zip(labels, blocks, strict=True)):
@@ -145,13 +159,17 @@ def _draw(photo, rows, path, title, area):
         at = 0.5 * left / figure_width, middle
         figure.text(*at, "\n".join(label), fontsize=11, ha="center", va="center", parse_math=False)
         for k, (word, panel, boxes) in enumerate(panels):
+            if panel is None:
+                continue
             x, y = left + k % columns * (w + GAP), bottom + (lines[b] - 1 - k // columns) * (h + text)
             ax = figure.add_axes((x / figure_width, y / figure_height, w / figure_width, h / figure_height))
             ax.axis("off")
             ax.imshow(panel, extent=(0, width, height, 0), aspect="auto")
             ax.set_title(word, fontsize=11, pad=3, parse_math=False)
-            for x0, y0, x1, y1 in boxes:
-                ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor="white", linewidth=0.8))
+            for x0, y0, x1, y1 in np.clip(np.reshape(boxes, (-1, 4)), 0, (width, height, width, height)):
+                frame = Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor="red", linewidth=1.6, clip_on=False)
+                frame.set_path_effects([withStroke(linewidth=3.2, foreground="black")])  # on light and on dark regions
+                ax.add_patch(frame)
     top = 1 - 0.5 * GAP / figure_height
     figure.text(0.5, top, "\n".join(heading), fontsize=12, ha="center", va="top", parse_math=False)
     _save(figure, path)
@@ -205,19 +223,27 @@ def _resized(photo):
     return np.asarray(image)
 
 
-def visual_figure(words, visual, path):
-    """Draw 1 - beta_t, the share of the attention that was on the photo and not on the sentinel, as a bar over each word.
+def visual_figure(words, visual, path, title=None):
+    """Draw 1 - beta_t, the share of the attention that was on the photo and not on the sentinel, as a bar above each word.
 
-    words, T strings; visual (T,), from 0 to 1. Writes a PNG.
+    words, T strings; visual (T,), from 0 to 1. Without words the figure says so. Writes a PNG.
     Raises InputError when there is not one number for each word.
     """
     if np.shape(visual) != (len(words),):
         raise InputError(f"visual has shape {np.shape(visual)}; pass one number for each of the {len(words)} words")
-    figure = Figure((max(3.5, 1 + 0.45 * len(words)), 2.8), dpi=DPI, layout="constrained")
+    if not len(words):
+        figure = Figure((3.5, 1), dpi=DPI)
+        figure.text(0.5, 0.5, NO_WORDS, fontsize=12, ha="center", va="center")
+        _save(figure, path)
+        return
+    width = max(3.5, 1 + 0.45 * len(words))
+    heading = wrap(title or "", int(11 * width))
+    figure = Figure((width, 2.8 + LINE * len(heading)), dpi=DPI, layout="constrained")
     ax = figure.subplots()
+    figure.suptitle("\n".join(heading), fontsize=12, parse_math=False)
     ax.bar(range(len(words)), visual, width=0.7)
     ax.set_xticks(range(len(words)), words, rotation=45, ha="right", rotation_mode="anchor", fontsize=11, parse_math=False)
-    ax.set_xlim(-0.6, max(1, len(words)) - 0.4)
+    ax.set_xlim(-0.6, len(words) - 0.4)
     ax.set_ylim(0, 1)
     ax.set_yticks(np.linspace(0, 1, 6))
     ax.set_ylabel("1 - beta\n(attention on the photo)")
@@ -396,7 +422,8 @@ def comparison_figure(rows, photos, path):
         raise InputError("there are no captioners to compare; pass the rows of compare.json")
     score = "true_captions" if all("true_captions" in row for row in rows) else "CIDEr"
     line = 0.17  # inches: height of a line of a caption
-    said = [[wrap(row["captions"].get(name, ""), 27) or [""] for name, _ in photos] for row in rows]
+    captions = [[row["captions"].get(name) for name, _ in photos] for row in rows]
+    said = [[[] if caption is None else wrap(caption, 27) or [NO_WORDS] for caption in of_row] for of_row in captions]
     heights = [0.12 + line * max((len(lines) for lines in of_row), default=1) for of_row in said]
     pictures = 1.9 if photos else 0.0
     top, bottom = 3.4, sum(heights) + pictures
@@ -406,11 +433,10 @@ def comparison_figure(rows, photos, path):
         ax = figure.add_axes(((0.7 + k * 4.2) / width, (height - top + 0.55) / height, 3.5 / width, (top - 0.75) / height))
         for r, row in enumerate(rows):
             ax.plot(row[name], row[score], MARKERS[r // 10 % len(MARKERS)], color=f"C{r % 10}", label=row["captioner"])
-        ax.set_xscale("log")
+        _log_axis(ax, EngFormatter(sep="") if name == "parameters" else "{x:g}")
         ax.set_xlabel(label)
         ax.set_ylabel("share of true captions" if score == "true_captions" else score)
-        ax.grid(alpha=0.3, which="both")
-        ax.xaxis.set_minor_formatter("")
+        ax.grid(alpha=0.3)
     figure.legend(
         handles=ax.lines, loc="center left", bbox_to_anchor=((0.9 + 8.0) / width, (height - top / 2) / height), fontsize=8
     )  # fmt: skip
@@ -429,6 +455,24 @@ def comparison_figure(rows, photos, path):
             figure.text((left + n * column) / width, y / height, "\n".join(lines), fontsize=8, va="top", parse_math=False)
         y -= heights[r]
     _save(figure, path)
+
+
+def _log_axis(ax, labels):
+    """A log x axis with the labels at 1, 2 and 5 of each decade, or at some powers of ten when there are many decades.
+
+    The axis has two labels at least: it is extended to the nearest ones when its values are close together.
+    """
+    ax.set_xscale("log")
+    low, high = ax.get_xlim()
+    step = ceil(log10(high / low) / 6)
+    decades = 10.0 ** np.arange(floor(log10(low)) - 1, ceil(log10(high)) + 2)
+    ticks = np.outer(decades, (1, 2, 5)).ravel() if high < 150 * low else decades[::step]
+    if np.sum((low <= ticks) & (ticks <= high)) < 2:
+        low, high = ticks[ticks <= low][-1] / 1.05, ticks[ticks >= high][0] * 1.05
+    ax.set_xticks(ticks[(low <= ticks) & (ticks <= high)])
+    ax.set_xlim(low, high)
+    ax.xaxis.set_major_formatter(labels)
+    ax.minorticks_off()
 
 
 def variance_figure(rows, path):

@@ -32,6 +32,14 @@ BROKEN = (
 )  # fmt: skip
 
 
+class Pickled(ValueError):
+    """The array `name` of an .npz file holds Python objects."""
+
+    def __init__(self, name):
+        super().__init__(f"{name}.npy has pickled objects")
+        self.name = name
+
+
 @contextmanager
 def naming(path):
     """Context manager: an OSError raised inside gets `path` as its filename; a write to a full disk sets none."""
@@ -100,14 +108,30 @@ def read_npz(path, names=None):
 
 
 def map_npz(path, names):
-    """read_npz, except that arrays which are stored without compression, as np.savez does, are memory-mapped."""
-    mapped = {}
-    with open(path, "rb") as file:
-        for entry in _entries(path):
+    """read_npz, except that arrays which are stored without compression, as np.savez does, are memory-mapped.
+
+    Raises: Pickled, which is a ValueError, when an array has Python objects.
+    """
+    mapped, entries = {}, _entries(path)
+    with open(path, "rb") as file, zipfile.ZipFile(path) as archive:
+        for entry in entries:
             name = entry.filename.removesuffix(".npy")
             if name in names and entry.compress_type == zipfile.ZIP_STORED:
                 mapped[name] = _map_npy(file, entry)
+            elif name in names:
+                with archive.open(entry) as stream:
+                    _npy_header(stream, name)
     return mapped | read_npz(path, set(names) - mapped.keys())
+
+
+def _npy_header(file, name):
+    """Read the header of the array `name` -> (shape, by columns, dtype). Raises: Pickled."""
+    header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    with warnings.catch_warnings(action="ignore"):
+        shape, by_columns, dtype = header[np.lib.format.read_magic(file)](file)
+    if dtype.hasobject:
+        raise Pickled(name)
+    return shape, by_columns, dtype
 
 
 def _map_npy(file, entry):
@@ -115,11 +139,7 @@ def _map_npy(file, entry):
     file.seek(entry.header_offset + 26)  # the local header has 30 bytes, then a name and an extra field
     file.seek(sum(struct.unpack("<HH", file.read(4))), os.SEEK_CUR)
     end = file.tell() + entry.file_size
-    header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    with warnings.catch_warnings(action="ignore"):
-        shape, by_columns, dtype = header[np.lib.format.read_magic(file)](file)
-    if dtype.hasobject:
-        raise ValueError(f"{entry.filename} has pickled objects")
+    shape, by_columns, dtype = _npy_header(file, entry.filename.removesuffix(".npy"))
     if file.tell() + prod(shape) * dtype.itemsize != end:
         raise ValueError(f"{entry.filename} has {entry.file_size} bytes, which is not its header and {shape} of {dtype}")
     if 0 in shape or not dtype.itemsize:  # nothing to map

@@ -402,18 +402,21 @@ def test_evaluate_prints_and_writes_the_most_and_least_visual_words(world, senti
     table = json.loads((tmp_path / "s.json").read_text())["visual_words"]
     assert [(row["word"], row["visual"], row["count"]) for row in table] == wanted and wanted
     out = said(capsys)[0]
-    assert "1 - beta of the words that were said 10 times or more\n  most visual:\n" in out
+    title = "from most to least visual" if len(wanted) < 20 else "most visual"
+    assert f"1 - beta of the words that were said 10 times or more\n  {title}:\n" in out
     for word, value, count in wanted[:10]:
         assert 0 < value < 1 and f"    {word:22} {value:.4f}  ({count} times)\n" in out
 
 
-def test_at_most_ten_words_are_most_visual_and_no_word_is_printed_twice(capsys):
-    for size in (0, 7, 13, 40):
+def test_few_words_are_one_list_and_of_many_the_ten_most_and_least_visual_are_printed(capsys):
+    for size in (0, 7, 19, 20, 40):
         _print_visual_words([(f"word{k}", 1 - k / size, 10) for k in range(size)])
-        most, _, least = said(capsys)[0].partition("  least visual:\n")
-        numbers = [[int(n) for n in re.findall(r"word(\d+)", part)] for part in (most, least)]
-        assert numbers == [list(range(min(10, size))), list(range(max(10, size - 10), size))]
-        assert most.startswith("1 - beta of the words that were said 10 times or more: there are none\n") == (size == 0)
+        first, *lines = said(capsys)[0].splitlines()
+        assert first == "1 - beta of the words that were said 10 times or more" + ": there are none" * (size == 0)
+        found = [int(number[1]) if (number := re.search(r"word(\d+)", line)) else line.strip() for line in lines]
+        few = ["from most to least visual:", *range(size)] if size else []
+        many = ["most visual:", *range(10), "least visual:", *range(size - 10, size)]
+        assert found == (few if size < 20 else many)
 
 
 @pytest.mark.parametrize("other", ["spatial", "show_attend_tell"])
@@ -442,8 +445,8 @@ def test_caption_draws_how_visual_each_word_is(world, sentinel, tmp_path, monkey
     names = ["x-2.png", "x-2.visual.png", "x.visual.png", "x.visual.visual.png"]
     assert sorted(path.name for path in (tmp_path / "f").iterdir()) == names
     rows = json.loads((tmp_path / "c.json").read_text())
-    for (words, visual, _), row in zip(drawn, rows, strict=True):
-        assert words == row["words"] and len(words) > 0
+    for (words, visual, _, title), row in zip(drawn, rows, strict=True):
+        assert words == row["words"] and len(words) > 0 and title == row["caption"]
         np.testing.assert_allclose(visual, np.sum(row["alpha"], axis=(1, 2))[: len(words)], atol=1e-3)
 
 

@@ -193,5 +193,33 @@ def test_the_figure_draws_scores_and_captions(tmp_path, monkeypatch, rng):
     rows = [r | {"true_captions": 0.5} for r in rows]
     comparison_figure(rows, photos, tmp_path / "figure.png")
     assert [float(line.get_ydata()[0]) for line in drawn[1].axes[0].lines] == [0.5, 0.5]
+    comparison_figure([row("toy", captions={"a": "", "b": "a dog"})], photos, tmp_path / "figure.png")
+    assert [text.get_text() for text in drawn[2].texts] == ["toy", "(no words)", "a dog"]
     with pytest.raises(InputError, match="no captioners to compare"):
         comparison_figure([], photos, tmp_path / "figure.png")
+
+
+@pytest.mark.parametrize(
+    ("values", "parameters", "seconds"),
+    [
+        ((46_427, 572_187), "50k 100k 200k 500k", "0.05 0.1 0.2 0.5"),
+        ((234_000, 235_000), "200k 500k", "0.2 0.5"),
+        ((234_000,), "", ""),
+        ((30_500, 2_600_000), "50k 100k 200k 500k 1M 2M", "0.05 0.1 0.2 0.5 1 2"),
+        ((900, 5e6), "1k 10k 100k 1M", "0.001 0.01 0.1 1"),
+        ((2, 5e9), "10 1k 100k 10M 1G", ""),
+    ],
+)
+def test_log_axes_have_plain_labels_that_do_not_touch(tmp_path, monkeypatch, values, parameters, seconds):
+    drawn = []
+    monkeypatch.setattr("satnp.figures._save", lambda figure, path: drawn.append(figure))
+    comparison_figure([row("toy", parameters=n, **{TIME: n / 1e6}) for n in values], [], tmp_path / "figure.png")
+    drawn[0].draw_without_rendering()
+    for ax, wanted, scale in zip(drawn[0].axes, (parameters, seconds), (1, 1e6), strict=True):
+        low, high = ax.get_xlim()
+        assert low * scale <= min(values) and max(values) <= high * scale
+        labels = ax.get_xticklabels()
+        assert not ax.get_xticklabels(minor=True)
+        assert len(labels) >= 2 and (not wanted or " ".join(label.get_text() for label in labels) == wanted)
+        boxes = [label.get_window_extent() for label in labels]
+        assert all(a.x1 + 4 < b.x0 for a, b in zip(boxes, boxes[1:], strict=False))

@@ -149,6 +149,20 @@ def test_a_region_is_as_light_as_its_weight_and_the_largest_has_a_frame(tmp_path
     assert_nothing_is_cut_off(drawn[0])
 
 
+def test_a_frame_is_seen_on_white_and_on_black_and_at_the_border(tmp_path):
+    for of_photo in (0, 255):
+        photo = np.full((60, 80, 3), of_photo, np.uint8)
+        for box in ((20, 15, 60, 45), (0, 0, 80, 60), (-5, -5, 200, 200)):
+            regions_figure(photo, ["a"], np.ones((1, 1)), np.array([box]), tmp_path / "r.png")
+            with Image.open(tmp_path / "r.png") as image:
+                rgb = np.asarray(image.convert("RGB"), int)
+            red = (rgb[..., 0] > 200) & (rgb[..., 1:] < 60).all(axis=2)
+            y, x = np.nonzero(red)
+            for side in (red[y.min()], red[y.max()], red[:, x.min()], red[:, x.max()]):
+                assert side.sum() > 50
+            assert (rgb[y.min() - 3 : y.min(), x.min() + 20] < 60).all(axis=1).any()  # the dark edge
+
+
 @pytest.mark.parametrize("box", [(0, 0, 0, 0), (70, 50, 500, 400), (300, 300, 400, 400), (-20, -10, 5, 5), (9, 9, 9.3, 9.3)])
 def test_a_box_of_any_size_is_drawn(tmp_path, box, drawn):
     regions_figure(np.zeros((60, 80, 3), np.uint8), ["a"], np.ones((1, 1)), np.array([box]), tmp_path / "r.png")
@@ -212,21 +226,35 @@ def test_the_channels_of_a_word_are_drawn_strongest_first(tmp_path, rng, drawn, 
     maps[:, :, -1] = -1  # a channel that is 0 after the ReLU
     words = ["snowboarders", "above"] * T
     channels_figure(rng.integers(0, 256, (60, 90, 3), np.uint8), words[:T], beta, maps, GRID, tmp_path / "a.png", "a title")
-    titles = [ax.get_title() for ax in drawn[0].axes]
-    ranks = min(3, D)
-    assert titles == [
-        title
-        for rank in range(ranks)
-        for title in ("", *(f"{word}\n{D - 1 - rank} (×{(D - rank) * 2 / (D + 1):.1f})" for word in words[:T]))
-    ]
+    values = np.maximum(maps, 0)
+    strongest = np.argsort(-beta * values.max(axis=1), axis=1)
+    ranks = min(3, D - 1) if T else 1
     axes = iter(drawn[0].axes)
     for rank in range(ranks):
-        next(axes)  # the photo
-        for t in range(T):
-            shown = next(axes).images[0].get_array()
-            wanted = np.maximum(maps[t, :, D - 1 - rank], 0).reshape(GRID)
-            assert (shown.max() > 180) == bool(wanted.max() > 0)  # else only the faint photo
+        assert next(axes).get_title() == ""  # the photo
+        for word, d, value in zip(words, strongest[:, rank], values, strict=False):
+            ax = next(axes)
+            assert ax.get_title() == f"{word}\n{d} (×{(d + 1) * 2 / (D + 1):.1f})"
+            shown = ax.images[0].get_array()
+            fine = upsample(value[:, d].reshape(GRID), shown.shape[:2])
+            assert shown[fine == fine.max()].min() >= 183  # white where the channel is largest
+    assert next(axes, None) is None
+    heading = drawn[0].texts[-1].get_text()
+    assert heading.startswith("a title")
+    if T:
+        d = strongest[0, 0]
+        times = f"{(d + 1) * 2 / (D + 1):.1f}"
+        assert " ".join(heading.split()).endswith(f"{d} (×{times}): channel {d}, with {times} times the mean weight")
     assert_nothing_is_cut_off(drawn[0])
+
+
+def test_a_channel_that_is_0_everywhere_gets_no_panel(tmp_path, drawn):
+    """With equal weights, the channel with the largest value is first; the second word has one channel, the third none."""
+    maps = np.zeros((3, 12, 4))
+    maps[0, 5], maps[1, 3] = (1, 3, -1, 2), (0, -2, 0, 1)
+    channels_figure(np.zeros((60, 90, 3), np.uint8), ["a", "b", "c"], np.full((3, 4), 0.25), maps, GRID, tmp_path / "a.png")
+    titles = [ax.get_title() for ax in drawn[0].axes]
+    assert titles == ["", "a\n1 (×1.0)", "b\n3 (×1.0)", "", "a\n3 (×1.0)", "", "a\n0 (×1.0)"]
 
 
 def test_a_single_caption_without_a_label_is_drawn_as_by_attention_figure_but_smaller(tmp_path, rng, drawn):
@@ -437,7 +465,8 @@ def test_distances_of_no_words_are_refused(tmp_path):
 @pytest.mark.parametrize("words", [["dog"], ["a", "$dog$", "of", "a", "photographer"], 12 * ["outstretched", "arm"]])
 def test_each_word_has_a_bar_as_high_as_its_attention_on_the_photo(tmp_path, drawn, words):
     visual = np.linspace(1, 0, len(words) + 1)[1:]
-    visual_figure(words, visual, tmp_path / "a.png")
+    visual_figure(words, visual, tmp_path / "a.png", title=" ".join(words))
+    assert drawn[0].get_suptitle().split() == words
     (ax,) = drawn[0].axes
     bars = {bar.get_x() + bar.get_width() / 2: bar.get_height() for bar in ax.patches}
     assert list(bars.values()) == pytest.approx(list(visual))
@@ -447,9 +476,10 @@ def test_each_word_has_a_bar_as_high_as_its_attention_on_the_photo(tmp_path, dra
     assert_nothing_is_cut_off(drawn[0])
 
 
-def test_a_caption_without_words_has_a_figure_without_bars(tmp_path, drawn):
-    visual_figure([], np.zeros(0), tmp_path / "a.png")
-    assert not drawn[0].axes[0].patches
+def test_a_caption_without_words_has_a_figure_that_says_so(tmp_path, drawn):
+    visual_figure([], np.zeros(0), tmp_path / "a.png", title="(no words)")
+    assert not drawn[0].axes and [text.get_text() for text in drawn[0].texts] == ["(no words)"]
+    assert_nothing_is_cut_off(drawn[0])
 
 
 def test_numbers_that_are_not_one_for_each_word_are_refused(tmp_path):

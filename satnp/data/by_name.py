@@ -17,10 +17,12 @@ from tqdm import tqdm
 from satnp.captioners.glstm import guidance_rows
 from satnp.data.features import annotate
 from satnp.errors import InputError
-from satnp.files import BROKEN, map_npz
+from satnp.files import BROKEN, Pickled, map_npz
 
 CHUNK = 256  # photos that are checked at a time
 NUMBERS, NAMES = "fiu", "USiu"  # kinds of dtypes
+TEXT = "names of a text type, for example np.array(names, dtype=str)"
+NOT_FINITE = "has {} of {{}} that are not finite numbers; make this row again"
 
 
 class Table(NamedTuple):
@@ -58,17 +60,22 @@ class Regions(NamedTuple):
     def of(self, names, ids=None):
         """The features of photos (N, k, D), 0 where there is no region: names, and COCO ids if known -> RegionFeatures
 
-        Raises: InputError when a photo has no row or no region, or a number is not finite.
+        Raises: InputError when a photo has no row or no region, a mask is not 0 or 1, a number is not finite, or the box of
+        a region is empty.
         """
         found = RegionFeatures(self.table.arrays["features"], self.table.arrays["mask"], self.table.rows_of(names, ids))
         for start in tqdm(range(0, len(names), CHUNK), desc="checking regions", leave=False, disable=None):
-            x = found[start : start + CHUNK]
-            _finite(x, "features", names[start:], self.table.path)
-            _finite(self.boxes(found.rows[start : start + CHUNK]), "boxes", names[start:], self.table.path)
-            empty = ~x.any(axis=(1, 2))
-            if empty.any():
-                name = names[start + int(empty.argmax())]
-                raise InputError(f"{self.table.path} has no region of {name} with features; give at least one")
+            x, rows = found[start : start + CHUNK], found.rows[start : start + CHUNK]
+            of, mask, boxes = (names[start:], self.table.path), self.table.arrays["mask"][rows], self.boxes(rows)
+            odd = (mask != 0) & (mask != 1)
+            _refuse(odd, "has a mask of {} with other values than 0 and 1; give 1 for a region and 0 for none", *of)
+            _refuse(~np.isfinite(x), NOT_FINITE.format("features"), *of)
+            _refuse(~np.isfinite(boxes), NOT_FINITE.format("boxes"), *of)
+            there = x.any(axis=2)
+            _refuse(~there.any(axis=1), "has no region of {} with features; give at least one", *of)
+            for a, b, low, high in ((0, 2, "x1", "x2"), (1, 3, "y1", "y2")):
+                empty = there & (boxes[..., b] <= boxes[..., a])
+                _refuse(empty, f"has boxes of {{}} with {high} <= {low}; give x1, y1, x2, y2 in pixels of the photo", *of)
         return found
 
     def boxes(self, rows):
@@ -104,7 +111,7 @@ class Guidance(NamedTuple):
     def of(self, names, ids=None):
         """The vectors of photos (N, G). Raises: InputError when a photo has no row, or a number is not finite."""
         vectors = np.asarray(self.table.arrays["vectors"][self.table.rows_of(names, ids)], np.float32)
-        _finite(vectors, "vectors", names, self.table.path)
+        _refuse(~np.isfinite(vectors), NOT_FINITE.format("vectors"), names, self.table.path)
         return vectors
 
 
@@ -145,6 +152,9 @@ def _read(path, shapes):
     wanted = {"names": ("n",), **shapes}
     try:
         arrays = map_npz(path, wanted)
+    except Pickled as error:
+        give = TEXT if error.name == "names" else "numbers"
+        raise InputError(f"{path} has Python objects in {error.name}; give {give}") from None
     except BROKEN as error:
         raise InputError(f"{path} is not a complete .npz file ({' '.join(str(error).split())}); make it again") from None
     for name, axes in wanted.items():
@@ -154,7 +164,7 @@ def _read(path, shapes):
         x = arrays[name]
         kinds = NAMES if name == "names" else NUMBERS + "b" * (name == "mask")
         if x.dtype.kind not in kinds or x.dtype.hasobject:
-            raise InputError(f"{path} has {name} of type {x.dtype}; give {'names' if name == 'names' else 'numbers'}")
+            raise InputError(f"{path} has {name} of type {x.dtype}; give {TEXT if name == 'names' else 'numbers'}")
         fits = x.ndim == len(axes) and all(
             size == axis if isinstance(axis, int) else size == sizes.setdefault(axis, size)
             for size, axis in zip(x.shape, axes, strict=True)
@@ -165,7 +175,7 @@ def _read(path, shapes):
     try:
         names = [x.decode() if isinstance(x, bytes) else str(x) for x in arrays.pop("names")]
     except (UnicodeDecodeError, SystemError):  # NumPy raises SystemError for a number that is no character
-        raise InputError(f"{path} has names that are not text; make it again") from None
+        raise InputError(f"{path} has names that are not text; give {TEXT}") from None
     rows = {name: row for row, name in enumerate(names)}
     if len(rows) < len(names):
         twice = next(name for row, name in enumerate(names) if rows[name] != row)
@@ -173,8 +183,8 @@ def _read(path, shapes):
     return Table(path, rows, arrays)
 
 
-def _finite(x, what, names, path):
-    bad = ~np.isfinite(x).reshape(len(x), -1).all(axis=1)
+def _refuse(bad, sentence, names, path):
+    """Raise InputError for the first photo of `bad` (n, ...) with a true value; its name is put in place of {}."""
+    bad = bad.reshape(len(bad), -1).any(axis=1)
     if bad.any():
-        name = names[int(bad.argmax())]
-        raise InputError(f"{path} has {what} of {name} that are not finite numbers; make this row again")
+        raise InputError(f"{path} {sentence.format(names[int(bad.argmax())])}")

@@ -13,7 +13,7 @@ from PIL import Image
 from satnp import load
 from satnp.cli import main
 from satnp.data import datasets
-from satnp.data.by_name import Guided, read_guidance, read_regions
+from satnp.data.by_name import TEXT, Guided, read_guidance, read_regions
 from satnp.data.datasets import load_split
 from satnp.encoders import squeezenet
 from satnp.errors import InputError
@@ -174,23 +174,46 @@ SENTENCES = {
     "has features with shape (3, 30); give features with shape (n, k, D)": {"features": np.ones((3, 30))},
     "has boxes with shape (3, 4, 4); give boxes with shape (n, k, 4), n = 3, k = 5": {"boxes": np.ones((3, 4, 4))},
     "has mask with shape (2, 5); give mask with shape (n, k), n = 3, k = 5": {"mask": np.ones((2, 5))},
-    "has names of type float64; give names": {"names": np.ones(3)},
-    "has names that are not text; make it again": {"names": np.array([97, 98, 2**30], "<u4").view("<U1")},
+    f"has names of type float64; give {TEXT}": {"names": np.ones(3)},
+    f"has names that are not text; give {TEXT}": {"names": np.array([97, 98, 2**30], "<u4").view("<U1")},
     "has features of type complex128; give numbers": {"features": np.ones((3, K, D), complex)},
     "has two rows for a; give one row for each photo": {"names": np.array(["a", "b", "a"])},
     "has features of b that are not finite numbers": {"features": np.full((3, K, D), [[[1]], [[np.nan]], [[1]]])},
     "has boxes of a that are not finite numbers": {"boxes": np.full((3, K, 4), np.inf)},
     "has no region of c with features; give at least one": {"mask": [[1] * K, [1] * K, [0] * K]},
-    "is not a complete .npz file (boxes.npy has pickled objects": {"boxes": np.array([[None] * K] * 3)},
+    "has Python objects in boxes; give numbers": {"boxes": np.array([[None] * K] * 3)},
+    f"has Python objects in names; give {TEXT}": {"names": np.array(["a", "b", "c"], object)},
+    "has a mask of b with other values than 0 and 1; give 1 for a region": {"mask": [[1] * K, [0.5] * K, [1] * K]},
+    "has a mask of c with other values": {"mask": [[1] * K, [1] * K, [np.nan] * K]},
+    "has boxes of a with x2 <= x1; give x1, y1, x2, y2 in pixels of the photo": {"boxes": np.full((3, K, 4), [9, 0, 5, 5])},
+    "has boxes of a with y2 <= y1; give x1, y1, x2, y2 in pixels": {"boxes": np.full((3, K, 4), [0, 7, 5, 7])},
 }
 
 
 @pytest.mark.parametrize("sentence", SENTENCES)
-def test_a_file_that_does_not_fit_gets_one_sentence(tmp_path, rng, sentence):
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_file_that_does_not_fit_gets_one_sentence(tmp_path, rng, sentence, compressed):
     path = write_regions(tmp_path / "r.npz", **{"names": ["a", "b", "c"], "rng": rng} | SENTENCES[sentence])
+    if compressed:
+        np.savez_compressed(path, **np.load(path, allow_pickle=True))
     with pytest.raises(InputError) as refusal:
         read_regions(path).of(["a", "b", "c"])
     assert f"{path} {sentence}" in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+def test_an_absent_region_may_have_any_box(tmp_path, rng):
+    features, mask, boxes = np.ones((2, K, D)), np.ones((2, K), bool), np.full((2, K, 4), [1.0, 1, 2, 2])
+    mask[0, 1], features[1, 2], boxes[0, 1], boxes[1, 2] = False, 0, np.nan, 0
+    path = write_regions(tmp_path / "r.npz", ["a", "b"], rng, features=features, mask=mask, boxes=boxes)
+    assert len(read_regions(path).of(["a", "b"])) == 2
+
+
+def test_an_entry_that_is_no_array_gets_one_sentence(tmp_path):
+    for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        with zipfile.ZipFile(tmp_path / "g.npz", "w", method) as archive:
+            archive.writestr("names.npy", "a\nb\n")
+        with pytest.raises(InputError, match="is not a complete .npz file"):
+            read_guidance(tmp_path / "g.npz")
 
 
 def test_guidance_that_does_not_fit_gets_one_sentence(tmp_path):
