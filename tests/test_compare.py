@@ -207,7 +207,7 @@ def test_the_figure_draws_scores_and_captions(tmp_path, monkeypatch, rng):
         ((234_000,), "", ""),
         ((30_500, 2_600_000), "50k 100k 200k 500k 1M 2M", "0.05 0.1 0.2 0.5 1 2"),
         ((900, 5e6), "1k 10k 100k 1M", "0.001 0.01 0.1 1"),
-        ((2, 5e9), "10 1k 100k 10M 1G", ""),
+        ((2, 5e9), "1 100 10k 1M 100M 10G", ""),
     ],
 )
 def test_log_axes_have_plain_labels_that_do_not_touch(tmp_path, monkeypatch, values, parameters, seconds):
