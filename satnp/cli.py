@@ -527,9 +527,9 @@ def caption(args):
             name, title = _new_name(path.stem, drawn), str(said) or NO_WORDS
             if "regions" in files:
                 boxes = files["regions"].boxes(kept.rows[n])
-                regions_figure(photo, said.words, alphas, boxes, args.figures / f"{name}.png", title)
+                regions_figure(photo, said.words, alphas, boxes, args.figures / f"{name}.png", title=title)
             else:
-                attention_figure(photo, said.words, alphas, model.grid, args.figures / f"{name}.png", title)
+                attention_figure(photo, said.words, alphas, model.grid, args.figures / f"{name}.png", title=title)
             if model.has_sentinel:
                 visual_figure(said.words, visual(said), args.figures / f"{name}.visual.png", title)
             if found := model.channels(photo, said.words):

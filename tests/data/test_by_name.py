@@ -303,7 +303,6 @@ def test_arrays_are_mapped_as_they_are_read(tmp_path, rng):
         ("--captioner top_down --regions {f}/none.npz", "there is no file"),
         ("--captioner top_down --regions {f}/guidance.npz", "has no array 'features'"),
         ("--captioner top_down --regions {f}/few.npz", "has no row for 10 of the 12 photos (the first is train-00002.jpg)"),
-        ("--captioner top_down --encoder regions", "reads regions from a file; give it with --regions FILE.npz"),
         ("--captioner top_down --encoder small --config {f}/regions.toml", "give it with --regions FILE.npz"),
         ("--captioner glstm --encoder small --config {f}/guidance.toml", "give it with --guidance FILE.npz"),
         ("--captioner glstm --encoder small --guidance {f}/guidance.npz", "needs an encoder that is not trained"),
