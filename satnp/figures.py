@@ -257,19 +257,21 @@ def curves_figure(records, path):
 
     records: the lines of metrics.jsonl as dicts: kind "train" with step and loss, kind "val" with step, nll and scores.
     Missing values are not drawn. The training loss is a thin line, its running mean over a fortieth of its points a thick
-    line. CIDEr has an axis of its own, because it reaches 10 and the others reach 1. Writes a PNG.
+    line. CIDEr has an axis of its own, because it reaches 10 and the others reach 1; self-critical training adds the reward
+    of the captions that it draws (`cider` of the kind "train"). Writes a PNG.
     Raises InputError when there is nothing to draw.
     """
-    train, nll, cider = (_series(records, *of) for of in (("train", "loss"), ("val", "nll"), ("val", "CIDEr")))
+    names = ("train", "loss"), ("val", "nll"), ("val", "CIDEr"), ("train", "cider")
+    train, nll, cider, rewards = (_series(records, *name) for name in names)
     scores = {name: found for name in SCORES if (found := _series(records, "val", name))}
-    panels = [bool(train or nll), bool(scores or cider)]
+    panels = [bool(train or nll), bool(scores or cider or rewards)]
     if not any(panels):
         raise InputError("the records have no loss and no score; pass the lines of the metrics.jsonl of a training")
     figure, axes = _over_minibatches(1, sum(panels), 1.2 * panels[1])
     if panels[0]:
         _draw_loss(axes[0], train, nll)
     if panels[1]:
-        _draw_scores(axes[-1], scores, cider)
+        _draw_scores(axes[-1], scores, cider, rewards)
     for ax in figure.axes:
         _from_zero(ax)
     _save(figure, path)
@@ -399,15 +401,18 @@ def _draw_loss(ax, train, nll):
     ax.legend()
 
 
-def _draw_scores(ax, scores, cider):
+def _draw_scores(ax, scores, cider, rewards):
     for k, (name, found) in enumerate(scores.items()):
         ax.plot(*np.array(found, float).T, "o-", color=f"C{k}", markersize=3.5, label=name)
     ax.set_ylabel("validation score (0 to 1)")
     lines = list(ax.lines)
-    if cider:
+    if cider or rewards:
         right = ax.twinx()
-        lines += right.plot(*np.array(cider, float).T, "s--", color="black", markersize=3.5, label="CIDEr (right)")
-        right.set_ylabel("validation CIDEr (0 to 10)")
+        if cider:
+            lines += right.plot(*np.array(cider, float).T, "s--", color="black", markersize=3.5, label="CIDEr (right)")
+        if rewards:
+            lines += right.plot(*_running_mean(rewards), color="0.6", label="reward, training (right)")
+        right.set_ylabel("validation CIDEr (0 to 10)" if not rewards else "CIDEr (0 to 10)")
     ax.figure.legend(handles=lines, loc="outside right center", fontsize=8)
 
 

@@ -303,6 +303,14 @@ def test_curves_draw_what_is_there(tmp_path):
     assert shapes[1][1] < shapes[2][1] and shapes[4][1] < shapes[2][1]  # one panel, two panels
 
 
+def test_curves_of_self_critical_training_have_the_reward(tmp_path, drawn):
+    curves_figure([{**row, "cider": row["step"] / 2000} for row in TRAIN] + VAL, tmp_path / "a.png")
+    (right,) = (ax for ax in drawn[0].axes if ax.get_ylabel() == "CIDEr (0 to 10)")
+    assert [line.get_label() for line in right.lines] == ["CIDEr (right)", "reward, training (right)"]
+    steps, rewards = right.lines[1].get_data()
+    np.testing.assert_allclose(rewards, steps / 2000)
+
+
 @pytest.mark.parametrize("records", [[], [{"kind": "train", "step": 10, "lr": 1e-3}]])
 def test_curves_of_nothing_are_refused(tmp_path, records):
     with pytest.raises(InputError, match="metrics.jsonl"):

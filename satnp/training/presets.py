@@ -70,7 +70,7 @@ HARD |= {kind: HARD["flickr8k"] for kind in PRESETS if kind not in HARD}
 # Self-critical training starts from a trained captioner, so its steps are small; an epoch uses each photo once. The
 # temperature and the rate were found by trials (tests/benchmarks/results/flickr8k_scst.md).
 SCST = {
-    "epochs": 4, "batch_size": 50, "learning_rate": 1e-4, "warmup": 20, "clip": 1.0, "averaging": 0.99, "temperature": 0.5,
+    "epochs": 3, "batch_size": 50, "learning_rate": 1e-4, "warmup": 20, "clip": 1.0, "averaging": 0.99, "temperature": 0.5,
     "select": "CIDEr",
 }  # fmt: skip
 
