@@ -171,12 +171,13 @@ def cell_of(alpha):
     return f"({row}, {column}) nothing"
 
 
-words, alphas, betas, log_prob = [], [], [], 0.0
+words, alphas, betas, log_prob, never = [], [], [], 0.0, 0.0
 print("  t  word        p    beta   largest alpha, its cell, what is there")
 while word != 2 and len(words) < 20:  # 2 is <end>
     prob, h, c, made = turn(np.array([word]), h, c, annotations, keys)
     word = int(prob[0].argmax())
     log_prob += np.log(prob[0, word])
+    never += np.log(1 - prob[0, [0, 1, 3]].sum())  # of the words that are not <pad>, <start> or <unk>
     words.append(model.vocabulary.words[word])
     alphas.append(made["alpha"][0])
     betas.append(made["beta"][0, 0])
@@ -210,15 +211,16 @@ save(figure, "00_where_it_looked", "white cells on the cyan triangle while it is
 # %% [markdown]
 # ## Check by number
 #
-# The twenty lines above are the whole decoder. Held against satnp: its own decoding must find the same words, the same
-# probability and the same weights; and its loss of this sentence, as training computes it, must be minus our log p.
+# The lines above are the whole decoder. Held against satnp: its own decoding must find the same words, the same
+# probability and the same weights; and its loss of this sentence, as training computes it, must be minus our log p. Decoding
+# never says <pad>, <start> or <unk>, so it divides p by the probability of all other words.
 
 # %%
 show(show_attend_tell.step)
 found = model.describe(model.decode(annotations, beam=1)[0])
 print("satnp says:", found)
 assert found.words == words[:-1]
-near("log p of the sentence", log_prob, found.log_prob, 1e-12)
+near("log p of the sentence", log_prob - never, found.log_prob, 1e-12)
 near("alpha of all words", np.array(alphas).reshape(-1, 8, 8), found.alpha, 1e-12)
 
 # %%
