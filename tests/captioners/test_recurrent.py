@@ -666,7 +666,7 @@ def test_a_captioner_is_trained_resumed_decoded_evaluated_and_drawn_by_its_name(
     assert main(f"caption {checkpoint} {photos[0]} {photos[1]} --beam 3 {files}".split()) == 0
     rows = json.loads((folder / "c.json").read_text())
     assert all((row["alpha"] is None) == (name not in ATTEND) for row in rows) and len(rows) == 2
-    kinds = (".png", ".channels.png") if name == "sca_cnn" else (".png",)
+    kinds = {"sca_cnn": (".png", ".channels.png"), "adaptive": (".png", ".visual.png")}.get(name, (".png",))
     assert {p.name for p in (folder / "figures").iterdir()} == {p.stem + kind for p in photos for kind in kinds}
     assert main(f"evaluate {checkpoint} {data} --split test --json {folder / 's.json'}".split()) == 0
     assert "CIDEr" in json.loads((folder / "s.json").read_text())
