@@ -435,7 +435,7 @@ def comparison_figure(rows, photos, path):
     width, left, height = 11.0, 1.5, top + bottom + 0.2
     figure = Figure((width, height), dpi=DPI)
     for k, (name, label) in enumerate((("parameters", "trained parameters"), ("seconds_a_step", "seconds a step"))):
-        ax = figure.add_axes(((0.7 + k * 4.2) / width, (height - top + 0.55) / height, 3.5 / width, (top - 0.75) / height))
+        ax = figure.add_axes(((0.85 + k * 4.3) / width, (height - top + 0.55) / height, 3.3 / width, (top - 0.75) / height))
         for r, row in enumerate(rows):
             ax.plot(row[name], row[score], MARKERS[r // 10 % len(MARKERS)], color=f"C{r % 10}", label=row["captioner"])
         _log_axis(ax, EngFormatter(sep="") if name == "parameters" else "{x:g}")
