@@ -53,7 +53,7 @@ class Config(Validated):
     order: str = "C-S"
     layers: int = 1        # 1 or 2
     kernel: int = 1        # of the convolution between two layers: 1 or 3, which costs nine times as much
-    scaled: bool = True    # the paper's weights are not; without it, the LSTM long ignores the photo
+    scaled: bool = True    # not in the paper; tests/benchmarks/results/family_scenes.md compares both
     penalty: float = 0.0   # lambda of Xu et al. 2015, eq. 14; not in the paper
     dropout: float = 0.5   # of E[y_{t-1}] and of h_t on its way to the vocabulary layer
 
