@@ -309,7 +309,7 @@ MANGLED = {
         *form(write_karpathy, KARPATHY, ('"filename": "00.jpg"', '"filename": 7')), "an entry has the wrong type"
     ),
     "Karpathy with a number for a split": (
-        *form(write_karpathy, KARPATHY, ('"split": "train"', '"split": 1')), "has train2014/05.jpg in the split 1: give train"
+        *form(write_karpathy, KARPATHY, ('"split": "train"', '"split": 1')), "has train2014/05.jpg in the split 1: give"
     ),
     "Karpathy with a text for sentences": (
         *form(write_karpathy, KARPATHY, '{"images": [{"filename": "0.jpg", "split": "val", "sentences": "a dog"}]}'),

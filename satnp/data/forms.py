@@ -24,7 +24,7 @@ from collections import Counter
 from functools import cache
 
 from satnp.data.captions import Words, tokenise
-from satnp.data.tables import PHOTO, Entry, captions_in, columns_of, read_table
+from satnp.data.tables import COUNTED, PHOTO, Entry, captions_in, columns_of, read_table
 from satnp.errors import InputError
 
 SPLITS = ("train", "val", "test")
@@ -227,8 +227,12 @@ def _of_one_type(ids, others=()):
 def _from_records(data, path):
     """records with the name of a photo and its captions"""
     found = list(_entries(data, path))
-    told = {form: None for _, form in found}
-    return [entry for entry, _ in found], None, next((form for form in told if form), None)
+    entries, told = [entry for entry, _ in found], next((form for _, form in found if form), None)
+    counted = [COUNTED.fullmatch(entry.name) if isinstance(entry.name, str) else None for entry in entries]
+    if entries and all(counted):
+        entries = [entry._replace(name=name[1]) for entry, name in zip(entries, counted, strict=True)]
+        told = f"{told or NAMES}; #k behind the names is left out"
+    return entries, None, told
 
 
 def _entries(data, path, split=None, where=None):
@@ -247,7 +251,7 @@ def _entries(data, path, split=None, where=None):
             f"{path} is JSON of another form: give {NAMES}, Karpathy's dataset_*.json or COCO's captions_*.json, or records "
             "of image and caption"
         )
-    elif columns and isinstance([*data.values()][columns.name], list | dict):
+    elif columns and where is None and isinstance([*data.values()][columns.name], list | dict):
         table = [[*x.values()] if isinstance(x, dict) else x for x in data.values()]
         if len({len(x) for x in table}) > 1:
             raise InputError(f"{path} has columns of several lengths: give columns of one length")
@@ -262,10 +266,13 @@ def _entries(data, path, split=None, where=None):
     elif where is None or all(map(PHOTO.fullmatch, data)):
         for name, value in data.items():
             place = f"the entry {name!r}"
-            if isinstance(value, dict):
+            numbered = isinstance(value, dict) and value and all(key.isdecimal() for key in value)
+            if isinstance(value, dict) and not numbered:
                 yield _record(value, path, split, place, name)
             elif isinstance(value, str):
                 yield Entry(place, name, [_one(value, path, place)], split), "{name: caption}"
+            elif numbered:
+                yield Entry(place, name, captions_in([*value.values()]), split), "{name: {number: caption}}"
             else:
                 yield Entry(place, name, captions_in(value), split), NAMES if split else None
     else:

@@ -13,6 +13,7 @@ from satnp.errors import InputError
 MARKS = {"\t": ("a tab", "tabs"), "|": ("a bar", "bars"), ";": ("a semicolon", "semicolons"), ",": ("a comma", "commas")}
 PHOTO = re.compile(r".*\.(?:jpe?g|jfif|png|webp|gif|bmp|tiff?|p[gp]m|hei[cf]|avif)(?:\.\d+)?(?:#\d+)?", re.I | re.S)
 COUNTED = re.compile(r"(.+)#\d+", re.S)
+NO_CAPTION = re.compile(r"[-+]?\d[\d.,:%]*|train|val|dev|test", re.I)  # between captions, a column of another kind
 QUOTED = re.compile(r'\s*"(?:[^"]|"")*"\s*')
 LIST = re.compile(r"""\s*\[\s*["'[]""")
 # Flickr30k's public file lacks the second bar once, after 2199200615.jpg| 4
@@ -91,9 +92,13 @@ class Layout(NamedTuple):
     counted: bool
 
     @property
+    def ends_in_caption(self):
+        return self.columns.captions[-1] == self.width - 1
+
+    @property
     def open_end(self):
         """Whether further cells are captions too. Semicolons and commas may be a part of one."""
-        return self.mark in "\t|" and self.columns.captions[-1] == self.width - 1
+        return self.mark in "\t|" and self.ends_in_caption
 
     def wanted(self):
         """Say what a line must be."""
@@ -126,6 +131,8 @@ def read_table(text, path):
     Raises: InputError for the first line that does not fit the others, or that can be read in two ways.
     """
     lines = text.split("\n")
+    if lines[0].lower().startswith("sep="):  # Excel's own line
+        lines[0] = ""
     mark = _mark_between_cells([line for line in lines if line.strip()][:1000])
     rows = _rows(lines, mark, path)
     if not rows:
@@ -135,10 +142,19 @@ def read_table(text, path):
     if header:
         del rows[0]
     layout = _layout([cells for _, cells in rows], mark, header, len(keys))
+    if not header and len(keys) > 2 and len(rows) > 1 and not PHOTO.fullmatch(keys[layout.columns.name]) and all(
+        len(cells) > layout.columns.name and PHOTO.fullmatch(cells[layout.columns.name].strip()) for _, cells in rows[1:]
+    ):  # fmt: skip
+        raise InputError(
+            f"line {rows[0][0]} of {path} is {lines[rows[0][0] - 1][:60]!r}: it has no names of columns that satnp knows; "
+            "name them image and caption"
+        )
     entries, several = [], ""
     for number, cells in rows:
         where = f"line {number} of {path} is {lines[number - 1][:60]!r}"
-        if not _fits(cells, layout):
+        # quotation marks around all cells show where each begins and ends
+        open_end = layout.open_end or layout.ends_in_caption and lines[number - 1].count(f'{mark}"') >= len(cells) - 1
+        if not _fits(cells, layout, open_end):
             raise InputError(f"{where}: it must be {layout.wanted()}")
         columns = layout.columns
         said = [cell for i, cell in enumerate(cells) if (i in columns.captions or i >= layout.width) and cell.strip()]
@@ -186,12 +202,13 @@ def _layout(rows, mark, header, width):
     ))  # fmt: skip
 
 
-def _fits(cells, layout):
-    """Whether the cells of a line have the layout."""
-    name = cells[layout.columns.name].strip() if len(cells) >= layout.least else ""
+def _fits(cells, layout, open_end):
+    """Whether the cells of a line have the layout. `open_end`: it may have any number of captions."""
+    least = max(layout.columns.name, layout.columns.captions[0]) + 1 if open_end else layout.least
+    name = cells[layout.columns.name].strip() if len(cells) >= least else ""
     return (
         name != ""
-        and (layout.open_end or not any(cell.strip() for cell in cells[layout.width :]))
+        and (open_end or not any(cell.strip() for cell in cells[layout.width :]))
         and (layout.number is None or cells[layout.number].strip().isdecimal())
         and (not layout.counted or COUNTED.fullmatch(name) is not None)
     )
@@ -247,8 +264,8 @@ def _doubt(cells, layout, line):
     for cell in map(str.strip, cells):
         if PHOTO.fullmatch(cell) and " " not in cell:
             return f"it has {cell[:40]!r} in the place of a caption; give each photo its own line"
-        if len(cells) > 1 and cell.isdecimal():
-            return f"it has the number {cell[:40]} among its captions; leave it out"
+        if len(cells) > 1 and NO_CAPTION.fullmatch(cell):
+            return f"it has {cell[:40]!r} among its captions; leave it out, or write a header that names the columns"
         if not numbered and not LIST.match(cell) and BETWEEN_CAPTIONS.search(cell):
             return "it may have several captions in one cell; write each of them on its own line"
     marks, spaced = line.count(layout.mark), line.count(f"{layout.mark} ")

@@ -71,6 +71,15 @@ FORMS = {
         "captions in 'caption_1', 'caption_2'; several captions on a line, as the 2 on line 2, belong to its photo",
     ),
     "columns of captions without a header": ("captions.csv", table(WIDE), "as the 2 on line 1, belong to its photo"),
+    "lines of several lengths, with quotation marks": (
+        "captions.csv", "".join(table([(name, *said)], quoting=csv.QUOTE_ALL) for name, said in WANTED.items()),
+        "as the 2 on line 1, belong to its photo",
+    ),
+    "more cells than the header, with quotation marks": (
+        "captions.csv", '"image","caption"\n' + "".join(table([(n, *c)], quoting=csv.QUOTE_ALL) for n, c in WANTED.items()),
+        "as the 2 on line 2, belong to its photo",
+    ),
+    "Excel's own first line": ("captions.csv", "sep=;\n" + table([HEADER, *PAIRS], ";"), "with semicolons"),
     "a list in a cell": (
         "captions.csv", table([("filename", "raw"), *((name, json.dumps(said)) for name, said in WANTED.items())]),
         "captions in 'raw'; several captions on a line, as the 2 on line 2",
@@ -119,6 +128,13 @@ FORMS = {
     ),
     "records by name": (
         "captions.json", json.dumps({n: {"captions": said} for n, said in WANTED.items()}), "{name: record}",
+    ),
+    "numbered captions by name": (
+        "captions.json", json.dumps({name: dict(enumerate(said)) for name, said in WANTED.items()}),
+        "{name: {number: caption}}",
+    ),
+    "names with #k in JSON": (
+        "captions.json", json.dumps({f"{n}#{k}": c for k, (n, c) in enumerate(PAIRS)}), "#k behind the names is left out",
     ),
     "records in an object": ("captions.json", json.dumps({"version": 1, "annotations": RECORDS}), IN),
     "records of images": ("captions.json", json.dumps({"images": RECORDS}), IN),
@@ -249,8 +265,15 @@ REFUSED = {
     "two photos on a line": (TSV, "a.jpg\tA dog\tb.jpg\tA cat\n", "line 1 of ", "has 'b.jpg' in the place of a caption"),
     "a photo for a caption": (TSV, "a.jpg\tA dog\nc.jpg\tb.jpg\n", "line 2 of ", "has 'b.jpg' in the place of a caption"),
     "a number among captions": (
-        TSV, "a.jpg\tA dog\nb.jpg\tA cat\t7\nc.jpg\tA cow\n", "line 2 of ", "it has the number 7 among",
+        TSV, "a.jpg\tA dog\nb.jpg\tA cat\t7\nc.jpg\tA cow\n", "line 2 of ", "it has '7' among its captions",
     ),
+    "a split among captions": (TSV, "a.jpg\tA dog\tval\nb.jpg\tA cat\ttrain\n", "line 1 of ", "it has 'val' among its"),
+    "a score among captions": (CSV, "a.jpg,A dog,0.9\nb.jpg,A cat,1\n", "line 1 of ", "it has '0.9' among its captions"),
+    "a header of unknown names": (
+        CSV, "image,caption_en,caption_de\na.jpg,A dog,Ein Hund\n", "line 1 of ", "no names of columns that satnp knows",
+    ),
+    "captions in a ragged CSV": (CSV, "a.jpg,A dog\nb.jpg,A cat,A cow\n", "line 2 of ", "a comma and a caption, with"),
+    "a merged cell": (TSV, "a.jpg\tA dog\n\tTwo dogs\n", "line 2 of ", "it must be a photo's name, a tab and a caption"),
     "captions with a bar between them": (
         TSV, "a.jpg\tA dog\nb.jpg\tA cat | A cow\n", "line 2 of ", "several captions in one cell",
     ),
