@@ -168,13 +168,22 @@ def _folder(root, split, path):
 
 
 def _folder_of_photos(root, path):
-    """`root`, or the folder in it that has more of the photos that the captions file names."""
-    folders = [root, *sorted(folder for folder in root.iterdir() if folder.is_dir())]
-    if len(folders) == 1:
+    """`root` if it has photos that the captions file names, else the folder in it that has the most of them."""
+    folders = sorted(folder for folder in root.iterdir() if folder.is_dir())
+    if not folders:
         return root
     names = list(read_captions(path)[0])
     some = names[:: -(-len(names) // 100)]
-    return max(folders, key=lambda folder: sum(isfile(folder / name) for name in some))
+    found = {folder: sum(isfile(folder / name) for name in some) for folder in (root, *folders)}
+    if found.pop(root) or not any(found.values()):
+        return root
+    best, *others = [folder for folder in folders if found[folder] == max(found.values())]
+    if others:
+        raise InputError(
+            f"{root} has the photos in {best.name} and in {others[0].name}: give one of them with --root and the captions "
+            "with --captions"
+        )
+    return best
 
 
 FOLDER = (

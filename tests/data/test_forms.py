@@ -446,6 +446,23 @@ def test_names_with_a_folder_are_in_the_folder_of_the_data(tmp_path):
     assert load_split("folder", "val", tmp_path).photos[0].parent == tmp_path / "images"
 
 
+def test_photos_in_two_folders_are_not_told_apart(tmp_path):
+    for folder in ("large", "small"):
+        write_photos(tmp_path / folder)
+    (tmp_path / "captions.tsv").write_text("".join(f"{name}\ta dog\n" for name in NAMES))
+    with pytest.raises(InputError, match="has the photos in large and in small: give one of them with --root"):
+        load_split("folder", "val", tmp_path)
+    assert load_split("folder", "val", tmp_path / "small", captions=tmp_path / "captions.tsv").names
+
+
+def test_a_folder_with_copies_of_the_photos_does_not_replace_them(tmp_path):
+    write_photos(tmp_path, NAMES[:20])
+    write_photos(tmp_path / "copies")
+    (tmp_path / "captions.tsv").write_text("".join(f"{name}\ta dog\n" for name in NAMES))
+    with pytest.raises(InputError, match="10 of the 30 photos"):
+        load_split("folder", "val", tmp_path)
+
+
 # Languages
 
 CHINESE = ["一只狗在草地上奔跑", "两只猫，在睡觉。"]
