@@ -19,7 +19,7 @@ LIST = re.compile(r"""\s*\[\s*["'[]""")
 # Flickr30k's public file lacks the second bar once, after 2199200615.jpg| 4
 BAR_MISSING = re.compile(r"\s*(\d+)\s*(.*)")
 # what may be between two captions in one cell
-BETWEEN_CAPTIONS = re.compile(r"\||\n|[.!?]\s*;\s*\w")
+BETWEEN_CAPTIONS = re.compile(r"\||\n|[.!?]\s*;\s*\w.*[.!?]$")
 
 NAME = re.compile(r"(?:image|img|photo|picture|pic|file|name|path|id)+s?")
 # kinds of captions; where a table has several kinds, the first one is taken
@@ -48,7 +48,8 @@ class Columns(NamedTuple):
 
     def told(self, keys):
         """Say which of the keys these are."""
-        said = f"photos in {keys[self.name]!r}, captions in {', '.join(repr(keys[i]) for i in self.captions)}"
+        captions = [repr(keys[i]) for i in self.captions]
+        said = f"photos in {keys[self.name]!r}, captions in {', '.join(captions[:5] + ['...'] * (len(captions) > 5))}"
         return said if self.split is None else f"{said}, splits in {keys[self.split]!r}"
 
 
@@ -267,7 +268,7 @@ def _doubt(cells, layout, line):
         if len(cells) > 1 and NO_CAPTION.fullmatch(cell):
             return f"it has {cell[:40]!r} among its captions; leave it out, or write a header that names the columns"
         if not numbered and not LIST.match(cell) and BETWEEN_CAPTIONS.search(cell):
-            return "it may have several captions in one cell; write each of them on its own line"
+            return "it may have several captions in one cell; write each on its own line, or remove the sign between its parts"
     marks, spaced = line.count(layout.mark), line.count(f"{layout.mark} ")
     if layout.mark in ";," and len(cells) > 1 and '"' not in line and 0 < spaced < marks:
         return f"it may have {MARKS[layout.mark][0]} inside of a caption; put this caption in quotation marks"
