@@ -268,7 +268,7 @@ def _doubt(cells, layout, line):
         if len(cells) > 1 and NO_CAPTION.fullmatch(cell):
             return f"it has {cell[:40]!r} among its captions; leave it out, or write a header that names the columns"
         if not numbered and not LIST.match(cell) and BETWEEN_CAPTIONS.search(cell):
-            return "it may have several captions in one cell; write each on its own line, or remove the sign between its parts"
+            return "it may have several captions in one cell; write each on its own line, or remove the sign between them"
     marks, spaced = line.count(layout.mark), line.count(f"{layout.mark} ")
     if layout.mark in ";," and len(cells) > 1 and '"' not in line and 0 < spaced < marks:
         return f"it may have {MARKS[layout.mark][0]} inside of a caption; put this caption in quotation marks"
