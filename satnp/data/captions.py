@@ -1,6 +1,7 @@
 """Captions as words, as ids and as batches."""
 
 import re
+import unicodedata
 from collections import Counter
 
 import numpy as np
@@ -11,14 +12,33 @@ PAD, START, END, UNK = range(4)
 SPECIALS = ("<pad>", "<start>", "<end>", "<unk>")
 MAX_WORDS = 100  # limit for a caption in a file; Flickr8k's longest caption has 36
 
-_PUNCTUATION = ".?!,:;-'`\""  # tokenise drops words that consist only of these
+_PUNCTUATION = ".?!,:;-'`\"·"  # tokenise drops words that consist only of these
 _BRACKETS = {"(": "-lrb-", ")": "-rrb-", "{": "-lcb-", "}": "-rcb-", "[": "-lsb-", "]": "-rsb-"}
-_TYPED = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', "–": "--", "—": "--", "…": "..."})
+_ASCII = {
+    "'": "’‘ʼ＇´", '"': "“”", "-": "‐‑－−־", "--": "–—", "...": "…", ",": "，٬", ".": "٫", ":": "：", "%": "％٪", "&": "＆",
+    "#": "＃", "@": "＠", "/": "／", "*": "＊", "~": "～", "$": "＄",
+}  # fmt: skip
+
+
+class _Typed(dict):
+    """What str.translate puts for a character; a new character is looked up when it first occurs."""
+
+    def __missing__(self, code):
+        sign = chr(code)
+        kind = unicodedata.category(sign)
+        if kind == "Cf" or kind == "Cc" and not sign.isspace() or "VARIATION SELECTOR" in unicodedata.name(sign, ""):
+            self[code] = ""  # it has no width
+        else:
+            self[code] = " " if kind.startswith("P") and not sign.isascii() and sign != "·" else sign
+        return self[code]
+
+
+_TYPED = _Typed({ord(sign): typed for typed, signs in _ASCII.items() for sign in signs})
 _CLITICS = re.compile(r"(?<=\w)n't\b|'(?:s|m|d|ll|re|ve)\b|'n'|\bcan(?=not\b)")
 _SIGNS = re.compile(
     r"""[!?;"`$%&=*~^]+ | [(){}[\]] | \#(?=\d)
     | [,:](?!\d) | (?<!\d)[,:]                                  # not in 1,000 and 12:30
-    | (?<!\w)-+ | -+(?!\w)                                      # not in black-and-white
+    | (?<!\w)[-·]+ | [-·]+(?!\w)                                # not in black-and-white
     | (?<!\w)'(?!\d|(?:s|m|d|ll|re|ve|n|em|til)\b) | (?<!'n)'(?!\w)
     | \.\.+ | (?<!\S)\.(?!\d)
     | (?<!\b[a-z])(?<!\b(?:mr|ms|dr|st|jr|sr|vs))(?<!\b(?:mrs|etc))\.(?!\w)  # not in d.c. and 3.5
@@ -27,19 +47,35 @@ _SIGNS = re.compile(
 )
 
 
+def _nfc(text):
+    return unicodedata.normalize("NFC", text)
+
+
+class Words(str):
+    """A caption whose words, with spaces between them, are already those of its author's tokeniser."""
+
+
 def tokenise(sentence):
     """Split a sentence into lower-case words without punctuation; "(" becomes -lrb-, "don't" becomes do n't.
+
+    The words are in Unicode's form NFC. Punctuation outside ASCII is dropped too, and so are characters without width.
+    `Words` are only split at their spaces.
 
     Gives the same words as coco-caption's tokeniser (the Penn Treebank's rules, Stanford CoreNLP 3.4.1) on the 35,000
     captions of Flickr8k's training and validation photos, with and without the spaces around their punctuation.
     Differs: in rare abbreviations; coco-caption's tokeniser keeps "!!" as a word.
     """
-    text = _SIGNS.sub(r" \g<0> ", _CLITICS.sub(r" \g<0> ", sentence.lower().translate(_TYPED)))
+    if isinstance(sentence, Words):
+        return _nfc(sentence).split()
+    text = _nfc(sentence.lower().translate(_TYPED))
+    text = _SIGNS.sub(r" \g<0> ", _CLITICS.sub(r" \g<0> ", text))
     return [_BRACKETS.get(word, word) for word in text.split() if word.strip(_PUNCTUATION)]
 
 
 class Vocabulary:
     """The words that a model knows. The id of a word is its index in `words`, which starts with <pad> <start> <end> <unk>.
+
+    Words that differ only in how Unicode writes them are one word; `encode` and `decode` use the form NFC, as tokenise.
 
     Raises: InputError when `words` does not start with these four, or has an entry twice or one that is not a string.
     """
@@ -51,7 +87,9 @@ class Vocabulary:
         if not all(isinstance(word, str) for word in self.words) or len(set(self.words)) < len(self.words):
             raise InputError("the vocabulary has a word twice, or an entry that is not a string: give different strings")
         # the specials are left out, so the text "<end>" inside a caption is an unknown word and not the end
-        self._ids = {word: i for i, word in enumerate(self.words) if i >= len(SPECIALS)}
+        self._ids = {}
+        for i, word in enumerate(self.words[len(SPECIALS) :], len(SPECIALS)):
+            self._ids.setdefault(_nfc(word), i)
 
     @classmethod
     def build(cls, captions, min_count=5, max_words=None):
@@ -63,7 +101,7 @@ class Vocabulary:
         for name, limit in (("min_count", min_count), ("max_words", 1 if max_words is None else max_words)):
             if limit < 1:
                 raise InputError(f"{name} is {limit}: give 1 or more")
-        counts = Counter(word for caption in captions for word in caption if word not in SPECIALS)
+        counts = Counter(_nfc(word) for caption in captions for word in caption if word not in SPECIALS)
         kept = sorted((word for word in counts if counts[word] >= min_count), key=lambda word: (-counts[word], word))
         return cls([*SPECIALS, *kept[:max_words]])
 
@@ -72,7 +110,7 @@ class Vocabulary:
 
     def encode(self, words):
         """Return the ids of <start>, the words and <end>; a word that is not in the vocabulary becomes <unk>."""
-        return [START, *(self._ids.get(word, UNK) for word in words), END]
+        return [START, *(self._ids.get(_nfc(word), UNK) for word in words), END]
 
     def decode(self, ids):
         """Return the words of `ids` up to the first <end>, without specials.
@@ -86,7 +124,7 @@ class Vocabulary:
             if i == END:
                 break
             if i >= len(SPECIALS):
-                words.append(self.words[i])
+                words.append(_nfc(self.words[i]))
         return words
 
 

@@ -2,11 +2,12 @@
 
     scenes      no files: the scenes are rendered
     flickr8k    Flickr8k_text/Flickr8k.token.txt, Flickr8k_text/Flickr_8k.{trainImages,devImages,testImages}.txt,
-                Flicker8k_Dataset/
+                Flicker8k_Dataset/; or Kaggle's copy: captions.txt, Images/
     flickr30k   results_20130124.token or results.csv, flickr30k-images/ (or flickr30k_images/)
     coco        annotations/captions_{train,val}*.json; the photos of captions_X.json are in X/
     karpathy    dataset_*.json; the photos are at the filepath and filename that it gives
-    folder      captions.tsv or captions.json; the photos are at the names that it gives
+    folder      captions.{tsv,json,jsonl,csv,txt} or metadata.{jsonl,csv}; the photos are at the names that it gives, in the
+                folder itself or in one folder in it, such as Images/
 
 --captions FILE names another captions file, in any form that data.forms reads. The splits come from the captions file, or
 from the lists train.txt, val.txt and test.txt in the folder, with one photo name per line. Without either, the names are
@@ -16,11 +17,12 @@ other half is test.
 """
 
 from hashlib import sha256
+from os.path import isfile
 from pathlib import Path
 
 from satnp.data import scenes
 from satnp.data.captions import MAX_WORDS, tokenise
-from satnp.data.forms import SPLITS, read_captions, read_names
+from satnp.data.forms import SPLITS, read_captions, read_names, say_once
 from satnp.data.split import Split
 from satnp.errors import InputError
 
@@ -126,15 +128,24 @@ def _find(root, *patterns):
 
 
 def _flickr8k(root, split, path):
-    text = root / "Flickr8k_text"
+    text, own = root / "Flickr8k_text", (root / "captions.txt").is_file()
+    if own and not text.is_dir():
+        say_once(
+            f"satnp: {root} is read as Kaggle's copy of Flickr8k, without the official splits: a tenth of the photos is "
+            "val, a tenth is test; for the official splits put Flickr_8k.*Images.txt into Flickr8k_text"
+        )
+        return _folder(root, split, path)
     part = {"train": "train", "val": "dev", "test": "test"}[split]
     names = read_names(text / f"Flickr_8k.{part}Images.txt")
-    return path or text / "Flickr8k.token.txt", root / "Flicker8k_Dataset", names, None
+    token = text / "Flickr8k.token.txt"
+    photos = root / ("Images" if own and not (root / "Flicker8k_Dataset").is_dir() else "Flicker8k_Dataset")
+    return path or (root / "captions.txt" if own and not token.is_file() else token), photos, names, None
 
 
 def _flickr30k(root, split, path):
-    path = path or _find(root, "results_20130124.token", "results.csv")
-    photos = next((root / name for name in ("flickr30k-images", "flickr30k_images") if (root / name).is_dir()), root)
+    path = path or _find(root, "results_20130124.token", "results.csv", "captions.txt")
+    names = ("flickr30k-images", "flickr30k_images", "Images")
+    photos = next((root / name for name in names if (root / name).is_dir()), root)
     return path, photos, _listed(root, split), 10
 
 
@@ -152,8 +163,31 @@ def _karpathy(root, split, path):
 
 
 def _folder(root, split, path):
-    return path or _find(root, "captions.tsv", "captions.json"), root, _listed(root, split), 10
+    path = path or _find(root, *FOLDER)
+    return path, _folder_of_photos(root, path), _listed(root, split), 10
 
 
+def _folder_of_photos(root, path):
+    """`root` if it has photos that the captions file names, else the folder in it that has the most of them."""
+    folders = sorted(folder for folder in root.iterdir() if folder.is_dir())
+    if not folders:
+        return root
+    names = list(read_captions(path)[0])
+    some = names[:: -(-len(names) // 100)]
+    found = {folder: sum(isfile(folder / name) for name in some) for folder in (root, *folders)}
+    if found.pop(root) or not any(found.values()):
+        return root
+    best, *others = [folder for folder in folders if found[folder] == max(found.values())]
+    if others:
+        raise InputError(
+            f"{root} has the photos in {best.name} and in {others[0].name}: give one of them with --root and the captions "
+            "with --captions"
+        )
+    return best
+
+
+FOLDER = (
+    "captions.tsv", "captions.json", "captions.jsonl", "captions.csv", "captions.txt", "metadata.jsonl", "metadata.csv"
+)  # fmt: skip
 LAYOUTS = {"flickr8k": _flickr8k, "flickr30k": _flickr30k, "coco": _coco, "karpathy": _karpathy, "folder": _folder}
 KINDS = ("scenes", *LAYOUTS)

@@ -1,29 +1,66 @@
-"""Read captions files, in these forms:
+"""Read captions files. A file is read as what its content looks like; unless that is one of the first forms, a line says so.
 
-    *.json                {name: [captions]}, Karpathy's dataset_*.json or COCO's captions_*.json, told apart by their keys
-    *.token, *.token.txt  name#k <tab> sentence, as in Flickr8k and Flickr30k
-    *.csv                 name| k| sentence, as in the results.csv of Flickr30k
-    any other             name <tab> caption
+    name <tab> caption     one caption on each line
+    name#k <tab> sentence  *.token and *.token.txt, as in Flickr8k and Flickr30k
+    name| k| sentence      *.csv, as in the results.csv of Flickr30k
+    JSON                   {name: [captions]}, Karpathy's dataset_*.json and COCO's captions_*.json
+
+    tables                 cells with tabs, bars, semicolons or commas between them, with or without a header. Several
+                           captions on a line are several captions of its photo. A line that can be read in two ways is
+                           refused.
+    records                a JSON list, JSON lines, {"train": records, ...}, or columns, as pandas writes them
+    {name: caption}        JSON
+
+Columns of a header and keys of a record have names such as image and caption, or file_name and text (NAME and CAPTION in
+data.tables); `split` has the split. In JSON a caption may be a list of words, as Karpathy's `tokens` where `raw` is missing;
+these words stay as they are.
 """
 
+import codecs
 import json
 import re
+import sys
+from collections import Counter
+from functools import cache
 
+from satnp.data.captions import Words, tokenise
+from satnp.data.tables import COUNTED, PHOTO, Entry, captions_in, columns_of, read_table
 from satnp.errors import InputError
 
 SPLITS = ("train", "val", "test")
+SPLIT_NAMES = {
+    "train": "train", "training": "train", "restval": "train", "val": "val", "valid": "val", "validation": "val",
+    "dev": "val", "test": "test", "testing": "test",
+}  # fmt: skip
+BYTE_ORDER_MARKS = {  # that of UTF-32 starts with that of UTF-16
+    codecs.BOM_UTF32_LE: "UTF-32", codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16",
+}  # fmt: skip
+NAMES = "{name: [captions]}"
+# thirteen letters of Thai, Lao, Burmese, Khmer, Japanese or Chinese, which are written without spaces between words
+GLUED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]{13}")
 
 
 def read_captions(path):
     """Read a captions file -> ({photo name: [sentence]} in file order, {name: split} or None, {name: id} or None)
 
-    Splits and ids are None if the file has none; the ids are COCO's image ids, which coco-caption's files use.
+    Splits and ids are None if the file has none; the ids are COCO's image ids, which coco-caption's files use. A sentence
+    that the file has as a list of words is a `captions.Words`.
     Raises: InputError when the file cannot be read, has none of the forms above, or has no captions.
     """
-    text = read_text(path)
-    captions, splits, ids = _from_json(text, path) if path.suffix == ".json" else (_from_lines(text, path), None, None)
-    if not any(captions.values()):
+    text, ids = read_text(path), None
+    named = path.suffix.lower() in (".json", ".jsonl", ".ndjson")
+    if (data := _json(text, path, named)) is not None:
+        entries, ids, form = _from_json(*data, path)
+    else:
+        entries, form = read_table(text, path)
+    captions, splits = _gather(entries, path)
+    sentences = [sentence for said in captions.values() for sentence in said]
+    if not sentences:
         raise InputError(f"{path} has no captions: give a file with at least one for each photo")
+    if form:
+        say_once(f"satnp: {path} is read as {form}")
+    _warn_of_missing_spaces(sentences, path)
     return captions, splits, ids
 
 
@@ -36,83 +73,242 @@ def read_names(path):
 
 
 def read_text(path):
-    """Read a UTF-8 text file, with or without a byte order mark."""
+    """Read a text in UTF-8, or in UTF-16 or UTF-32 with a byte order mark. Line ends become line feeds."""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        content = path.read_bytes()
     except OSError as error:
         raise InputError(f"cannot read {path} ({error.strerror}): put that file there, or name another") from None
+    encoding = next((name for mark, name in BYTE_ORDER_MARKS.items() if content.startswith(mark)), "UTF-8")
+    try:
+        return content.decode(encoding).removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8") from None
+        raise InputError(f"{path} is not {encoding} text (byte {error.start}): save it as UTF-8") from None
 
 
-_TAB = re.compile(r"(?P<name>[^\t]+)\t(?P<sentence>.*)"), "a photo's name, a tab and a caption"
-_TOKEN = re.compile(r"(?P<name>[^\t]+)#\d+\t(?P<sentence>.*)"), "NAME.jpg#k, a tab and a sentence"
-# Flickr30k's public file lacks the second bar once, after 2199200615.jpg| 4
-_BARS = re.compile(r"(?P<name>[^|]+)\|\s*\d+\s*\|?(?P<sentence>.*)"), "NAME.jpg| k| and a sentence"
+@cache
+def say_once(line):
+    """Print a line to stderr, unless this process has printed it before."""
+    print(line, file=sys.stderr)
 
 
-def _from_lines(text, path):
-    pattern, form = _BARS if path.suffix == ".csv" else _TOKEN if ".token" in path.suffixes else _TAB
-    captions = {}
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip() or (path.suffix == ".csv" and number == 1 and line.startswith("image_name")):
-            continue
-        found = pattern.fullmatch(line)
-        if not found:
-            raise InputError(f"line {number} of {path} is {line[:60]!r}: it must be {form}")
-        captions.setdefault(found["name"].strip(), []).append(found["sentence"])
-    return captions
-
-
-def _from_json(text, path):
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not JSON ({error}): give a complete file") from None
-    if isinstance(data, dict) and isinstance(data.get("images"), list):
-        form = _from_coco if "annotations" in data else _from_karpathy
-    elif isinstance(data, dict) and all(isinstance(sentences, list) for sentences in data.values()):
-        form = _from_names
-    else:
-        raise InputError(
-            f"{path} is JSON of another form: give {{name: [captions]}}, Karpathy's dataset_*.json or COCO's captions_*.json"
+def _warn_of_missing_spaces(sentences, path):
+    """Warn if most captions are one word to satnp, or have a part without spaces that is too long for one."""
+    sample = sentences[:: -(-len(sentences) // 1000)]
+    glued = [sentence for sentence in sample if (words := tokenise(sentence))
+             and (len(words) == 1 or len(sentence.split()) == 1 or any(map(GLUED.search, words)))]  # fmt: skip
+    if len(glued) > len(sample) / 2:
+        say_once(
+            f"warning: most captions in {path} are one word to satnp, as {glued[0][:40]!r} is; write spaces between words, "
+            "or give each caption as a list of words in JSON"
         )
-    try:
-        captions, splits, ids = form(data, path)
-    except (KeyError, TypeError, AttributeError) as error:
-        seen = f"an entry has no {error}" if isinstance(error, KeyError) else "an entry has the wrong type"
-        raise InputError(f"{path} does not have the form of {form.__doc__} ({seen}): give a complete file") from None
-    for name, sentences in captions.items():
+
+
+def _gather(entries, path):
+    """Collect the entries -> ({name: [sentence]}, {name: split} or None)"""
+    captions, splits = {}, {}
+    for where, name, sentences, split in entries:
         if not all(isinstance(x, str) and x.encode(errors="ignore").decode() == x for x in (name, *sentences)):
             raise InputError(f"{path} has a name or a caption that is not text, at {name!r}: give strings")
-    return captions, splits, ids
+        if split is not None:
+            said, split = split, SPLIT_NAMES.get(str(split).strip().lower())
+            if split is None:
+                raise InputError(f"{path} has {name} in the split {said!r}: give train, restval, val or test")
+        if splits.setdefault(name, split) != split:
+            raise InputError(
+                f"{path} has {name} in the split {splits[name]} and, in {where}, in {split}: give each photo one split"
+            )
+        captions.setdefault(name, []).extend(sentences)
+    if any(splits.values()) and None in splits.values():
+        name = next(name for name, split in splits.items() if split is None)
+        raise InputError(f"{path} gives a split to some photos, but not to {name}: give each photo one split")
+    return captions, splits if any(splits.values()) else None
 
 
-def _from_names(data, path):
-    """{name: [captions]}"""
-    return data, None, None
+def _json(text, path, named):
+    """The value of a JSON text, and whether it has a value on each line; None for another text, unless `named` JSON."""
+    if not named and not text.lstrip().startswith(("{", "[")):
+        return None
+    try:
+        return json.loads(text, object_pairs_hook=_object), False
+    except InputError as error:
+        raise InputError(f"{path} {error}") from None
+    except (ValueError, RecursionError) as error:
+        values = []
+        for number, line in enumerate(text.split("\n"), 1):
+            try:
+                values += [json.loads(line, object_pairs_hook=_object)] if line.strip() else []
+            except (ValueError, RecursionError) as wrong:
+                if values:
+                    raise InputError(f"line {number} of {path} is not JSON ({wrong}): give a complete file") from None
+                break
+        if values:
+            return values, True
+        if named:
+            raise InputError(f"{path} is not JSON ({error}): give a complete file") from None
+        return None
+
+
+def _object(pairs):
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        key = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise InputError(f"has {key!r} twice in one object: write it once, with a list of all that belongs to it")
+    return found
+
+
+def _from_json(data, lines, path):
+    """[Entry], {name: id} or None, the form in words or None"""
+    form, images = _from_records, isinstance(data, dict) and data.get("images")
+    if isinstance(images, list) and "annotations" in data:
+        form = _from_coco
+    elif isinstance(images, list) and any(isinstance(image, dict) and "sentences" in image for image in images):
+        form = _from_karpathy
+    try:
+        entries, ids, told = form(data, path)
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        seen = f"an entry has no {error}" if isinstance(error, KeyError) else "an entry has the wrong type"
+        raise InputError(f"{path} does not have the form of {form.__doc__} ({seen}): give a complete file") from None
+    words = any(isinstance(sentence, Words) for entry in entries for sentence in entry.captions)
+    if words and not told:
+        told = form.__doc__ if form is not _from_records else NAMES
+    kind = "JSON lines of" if lines else "JSON,"
+    return entries, ids, told and f"{kind} {told}" + "; lists of words stay as they are" * words
 
 
 def _from_karpathy(data, path):
     """Karpathy's dataset_*.json"""
-    captions, splits, ids = {}, {}, {}
-    for image in data["images"]:
+    entries, ids = [], {}
+    for k, image in enumerate(data["images"], 1):
         name = "/".join(filter(None, (image.get("filepath"), image["filename"])))
-        captions.setdefault(name, []).extend(sentence["raw"] for sentence in image["sentences"])
-        if "cocoid" in image:
-            ids[name] = image["cocoid"]
-        splits[name] = image["split"].replace("restval", "train")
-        if splits[name] not in SPLITS:
-            raise InputError(f"{path} has {name} in the split {image['split']!r}: give train, restval, val or test")
-    return captions, splits, ids if len(ids) == len(captions) else None
+        said = []
+        for sentence in image["sentences"]:
+            tokens = "tokens" in sentence and "raw" not in sentence
+            said += captions_in(sentence["tokens"], words=True) if tokens else [sentence["raw"]]
+        entries.append(Entry(f"image {k}", name, said, image["split"]))
+        if "cocoid" in image and ids.setdefault(name, image["cocoid"]) != image["cocoid"]:
+            raise InputError(f"{path} has {name} with the ids {ids[name]} and {image['cocoid']}: give each photo one id")
+    return entries, _of_one_type(ids) if len(ids) == len({entry.name for entry in entries}) else None, None
 
 
 def _from_coco(data, path):
     """COCO's captions_*.json"""
-    names = {image["id"]: image["file_name"] for image in data["images"]}
-    captions = {name: [] for name in names.values()}
+    names, ids, entries = {}, {}, []
+    for image in data["images"]:
+        key, name = _number(image["id"]), image["file_name"]
+        if names.setdefault(key, name) != name:
+            raise InputError(f"{path} has the id {key} for {names[key]} and for {name}: give each photo an id of its own")
+        if _number(ids.setdefault(name, image["id"])) != key:
+            raise InputError(f"{path} has {name} with the ids {ids[name]} and {image['id']}: give each photo one id")
+        entries.append(Entry(f"image {key}", name, []))
     for annotation in data["annotations"]:
-        if annotation["image_id"] not in names:
+        key = _number(annotation["image_id"])
+        if key not in names:
             raise InputError(f"{path} has a caption for image {annotation['image_id']}, which it does not list: list it")
-        captions[names[annotation["image_id"]]].append(annotation["caption"])
-    return captions, None, {name: i for i, name in names.items()}
+        said = annotation["caption"]
+        entries.append(Entry(f"image {key}", names[key], captions_in([said] if isinstance(said, list) else said)))
+    same = _of_one_type(ids, [annotation["image_id"] for annotation in data["annotations"]])
+    told = None if same == ids else "COCO's captions_*.json; ids that are text and ids that are numbers are the same"
+    return entries, same, told
+
+
+def _number(i):
+    """The number 17 for "17" and 17.0; other ids stay as they are."""
+    if isinstance(i, str) and i.strip().isdecimal() and len(i) < 20 or isinstance(i, float) and i.is_integer():
+        return int(i)
+    return i
+
+
+def _of_one_type(ids, others=()):
+    """The ids {name: id}; as numbers, if these and the other ids are both numbers and text."""
+    same = {type(i) for i in (*ids.values(), *others)} in ({int}, {str}, set())
+    return ids if same else {name: _number(i) for name, i in ids.items()}
+
+
+def _from_records(data, path):
+    """records with the name of a photo and its captions"""
+    found = list(_entries(data, path))
+    entries, told = [entry for entry, _ in found], next((form for _, form in found if form), None)
+    counted = [COUNTED.fullmatch(entry.name) if isinstance(entry.name, str) else None for entry in entries]
+    if entries and all(counted):
+        entries = [entry._replace(name=name[1]) for entry, name in zip(entries, counted, strict=True)]
+        told = f"{told or NAMES}; #k behind the names is left out"
+    return entries, None, told
+
+
+def _entries(data, path, split=None, where=None):
+    """Yield (Entry, form in words, or None for NAMES) of records, [name, caption], {name: captions} and {split: these}.
+
+    `where` says which entry of a list `data` is, and is None for the whole file.
+    """
+    columns = columns_of(tuple(data)) if isinstance(data, dict) and len(data) < 100 else None  # more keys are photos
+    if isinstance(data, list) and where is None:
+        for k, value in enumerate(data, 1):
+            yield from _entries(value, path, split, f"entry {k}")
+    elif isinstance(data, list) and len(data) > 1:
+        yield Entry(where, data[0], captions_in(data[1:]), split), "lists [name, caption]"
+    elif not isinstance(data, dict):
+        raise InputError(
+            f"{path} is JSON of another form: give {NAMES}, Karpathy's dataset_*.json or COCO's captions_*.json, or records "
+            "of image and caption"
+        )
+    elif columns and where is None and isinstance([*data.values()][columns.name], list | dict):
+        table = [[*x.values()] if isinstance(x, dict) else x for x in data.values()]
+        if len({len(x) for x in table}) > 1:
+            raise InputError(f"{path} has columns of several lengths: give columns of one length")
+        yield from _entries([dict(zip(data, row, strict=True)) for row in zip(*table, strict=True)], path, split)
+    elif columns:
+        yield _record(data, path, split, where or "entry 1")
+    elif data and all(key.strip().lower() in SPLIT_NAMES and isinstance(x, list | dict) for key, x in data.items()):
+        for key, value in data.items():
+            yield from _entries(value, path, key)
+    elif where is None and (records := _only_list(data)):
+        yield from _entries(records, path, split)
+    elif where is None or all(map(PHOTO.fullmatch, data)):
+        for name, value in data.items():
+            place = f"the entry {name!r}"
+            numbered = isinstance(value, dict) and value and all(key.isdecimal() for key in value)
+            if isinstance(value, dict) and not numbered:
+                yield _record(value, path, split, place, name)
+            elif isinstance(value, str):
+                yield Entry(place, name, [_one(value, path, place)], split), "{name: caption}"
+            elif numbered:
+                yield Entry(place, name, captions_in([*value.values()]), split), "{name: {number: caption}}"
+            else:
+                yield Entry(place, name, captions_in(value), split), NAMES if split else None
+    else:
+        yield _record(data, path, split, where)
+
+
+def _only_list(data):
+    """The list of records in an object that has one such list, under a key that is not the name of a photo; or None."""
+    lists = [value for key, value in data.items() if isinstance(value, list) and value and isinstance(value[0], dict)
+             and not PHOTO.fullmatch(key) and (len(data) == 1 or columns_of(tuple(value[0])))]  # fmt: skip
+    return lists[0] if len(lists) == 1 else None
+
+
+def _record(record, path, split, where, name=None):
+    """(Entry, form in words) of a record. `name`: its key in the file, which names the photo if the record does not."""
+    columns = columns_of(tuple(record)) or name and columns_of(tuple(record), nameless=True)
+    if not columns:
+        keys = ", ".join(record)[:80]
+        raise InputError(f"{where} of {path} has the keys {keys!r}: call its photo's name image, and its caption caption")
+    values = [*record.values()]
+    named = columns.name is not None and not (name and PHOTO.fullmatch(name))
+    name = values[columns.name] if named else name
+    if isinstance(name, int | float):
+        raise InputError(f"{where} of {path} names its photo with the number {name}: give the name of the photo's file")
+    said = []
+    for value in (values[i] for i in columns.captions):
+        if isinstance(value, str) and not columns.words:
+            said += [_one(value, path, where)] if value.strip() or len(columns.captions) == 1 else []
+        elif len(columns.captions) == 1 or value is not None and value == value:  # pandas writes null or NaN for none
+            said += captions_in(value, columns.words)
+    split = split if columns.split is None else values[columns.split]
+    form = f"records: {columns.told(tuple(record))}" if named else "{name: record}"
+    return Entry(where, name, said, split), form
+
+
+def _one(text, path, where):
+    if "\n" in text.strip():
+        raise InputError(f"{where} of {path} has several lines in one caption: give a list of captions, or one line")
+    return text

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from satnp.data.captions import END, PAD, SPECIALS, START, UNK, Vocabulary, batches_of_one_length, pad, tokenise
+from satnp.data.captions import END, PAD, SPECIALS, START, UNK, Vocabulary, Words, batches_of_one_length, pad, tokenise
 from satnp.errors import InputError
 
 CAPTIONS = [["a", "dog", "runs"], ["a", "cat", "runs"], ["a", "dog"]]
@@ -52,6 +52,52 @@ def test_tokenise_drops_punctuation_and_keeps_brackets():
 )
 def test_raw_captions_are_split_as_the_treebank_does(sentence, official):
     assert tokenise(sentence) == official.split()
+
+
+@pytest.mark.parametrize(
+    ("sentence", "words"),
+    [
+        ("一只狗，在草地上。（棕色）「你好」！？、《书》", "一只狗 在草地上 棕色 你好 书"),
+        ("犬　が、走る。", "犬 が 走る"),
+        ("¿Dónde está el perro? ¡Aquí!", "dónde está el perro aquí"),
+        ("«Ein Hund» – „läuft“ ‚weg‘…", "ein hund läuft weg"),
+        ("कुत्ता दौड़ रहा है।", "कुत्ता दौड़ रहा है"),
+        ("كلب، يجري؟ نعم؛ هنا۔", "كلب يجري نعم هنا"),
+        ("Ένας σκύλος· τρέχει;", "ένας σκύλος τρέχει"),
+        ("한국어, 개가 뛴다.", "한국어 개가 뛴다"),
+        ("a dog • a cat † ‹a hen›", "a dog a cat a hen"),
+        ("· a · 、 dog ·", "a dog"),
+        ("black‑and‑white l’homme d＇or it´s", "black-and-white l'homme d'or it 's"),
+        ("col·lecció п’ять пʼять", "col·lecció п'ять п'ять"),
+        ("12：30 1，000 ３．5 50％ ＃5 ۳٫۵", "12:30 1,000 ３ 5 50 % # 5 ۳.۵"),
+        ("20 °C € 5 😀", "20 °c € 5 😀"),
+        ("do\u200bg\ufeff run\u00ads \u2060a\u200d\u200e cat\u202c \u200b ❤\ufe0f", "dog runs a cat ❤"),
+        ("a\x00 d\x1bog\x07\u001fruns\u2028away\u00a0now", "a dog runs away now"),
+        ("cafe\u0301 CAFÉ A\u030angstro\u0308m \u212bngström", "café café ångström ångström"),
+        ("e\u200b\u0301", "é"),
+    ],
+)
+def test_punctuation_of_other_scripts_is_dropped_and_words_are_in_nfc(sentence, words):
+    assert tokenise(sentence) == words.split(" ")
+
+
+def test_words_of_ones_own_are_only_split_at_spaces():
+    said = Words("Ein Hund , RENNT . （棕色） don't 1\u00a0000 cafe\u0301 -LRB-")
+    assert tokenise(said) == ["Ein", "Hund", ",", "RENNT", ".", "（棕色）", "don't", "1", "000", "café", "-LRB-"]
+
+
+@pytest.mark.parametrize("word", ["cafe\u0301", "café"])
+def test_words_that_unicode_writes_in_two_ways_are_one_word(word):
+    assert Vocabulary.build([["café", "cafe\u0301"]] * 3).words == [*SPECIALS, "café"]
+    old = Vocabulary([*SPECIALS, "a", word, "dog。"])  # with a word that tokenise does not give any more
+    assert old.words == [*SPECIALS, "a", word, "dog。"]
+    assert old.encode(["café", "cafe\u0301", "dog。", "dog"]) == [START, 5, 5, 6, UNK, END]
+    assert old.decode([4, 5, 6]) == ["a", "café", "dog。"]
+
+
+def test_an_old_vocabulary_may_have_a_word_in_both_ways():
+    old = Vocabulary([*SPECIALS, "café", "cafe\u0301"])
+    assert old.encode(["cafe\u0301", "café"]) == [START, 4, 4, END] and old.decode([4, 5]) == ["café", "café"]
 
 
 # all that the splits change in the captions of Flickr8k's train and validation photos; each is what the official one makes
