@@ -144,7 +144,7 @@ def _load(split, source, names, file, root, skip_bad):
     absent = [name for name in checked if not isfile(folder / name)]
     _require(checked, absent, f"no file in {folder}", lambda: files_below(root, folder), skip_bad)
     for name in silent:
-        print(f"satnp: skipped: {name} has no captions in {path}", file=sys.stderr)
+        print(f"satnp: skipped: {some([name])} has no captions in {path}", file=sys.stderr)
     names = [name for name in names if words[name]]
     if not names:
         raise InputError(f"{path} has no photos for {split}: give captions of at least three photos, or a list for {split}")
@@ -170,11 +170,10 @@ def _require(names, missing, what, there, skip_bad):
     """Raise InputError if any of the `names` is `missing`, or with `skip_bad` if all are; there() gives those that exist."""
     if missing and (not skip_bad or len(missing) == len(names)):
         near = hint(missing, names, there())
-        todo = f"; {near}: write both alike" if near else ": add what is missing"
-        leave = ", or leave such photos out with --skip-bad" if len(missing) < len(names) else ""
-        raise InputError(
-            f"{len(missing)} of the {len(names)} photos (the first is {some(missing)}) have {what}{todo}{leave}"
-        )
+        what += f"; {near}: write both alike" if near else ": add what is missing"
+        what += ", or leave photos out with --skip-bad" if len(missing) < len(names) else ""
+        count = f"{len(missing)} of the {len(names)} photos (the first is "
+        raise InputError(f"{count}{some(missing, count + what)}) have {what}")
 
 
 def _refuse_outside(names, where, folder):

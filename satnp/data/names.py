@@ -7,12 +7,12 @@ import unicodedata
 from itertools import islice
 from urllib.parse import unquote
 
-SHOWN, LETTERS = 5, 120  # most names in a message, and their most letters together
+SHOWN, LETTERS = 5, 280  # most names in a message, and the most letters of a message with more than one name
 FILES = 100_000  # most files that `files_below` looks at
 
 # How two names of one photo may differ, and the function that removes this difference and is applied after those before it.
 _DIFFERENCES = (
-    ("the Unicode form of its letters (NFC or NFD)", lambda name: unicodedata.normalize("NFC", name)),
+    ("Unicode form (NFC or NFD)", lambda name: unicodedata.normalize("NFC", name)),
     ("spaces or invisible characters",
      lambda name: "".join(c for c in name if unicodedata.category(c)[0] != "C").strip()),
     ("quotes", lambda name: name.strip(" '\"`´“”„‘’‚«»,;")),
@@ -31,10 +31,10 @@ def leads_out(name):
     return place.startswith("/") or re.match("[A-Za-z]:", place) or f"{posixpath.normpath(place)}/".startswith("../")
 
 
-def some(names):
-    """The first of the names, as the end of "the first is"."""
+def some(names, message=""):
+    """The first of the names, as the end of "the first is"; as many as fit into a message with this other text."""
     first, *others = map(_shown, names[:SHOWN])
-    while others and len(", ".join([first, *others])) > LETTERS:
+    while others and len(message) + len(", ".join([first, *others])) > LETTERS:
         others.pop()
     return first + ", then " * bool(others) + ", ".join(others)
 

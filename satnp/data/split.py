@@ -70,8 +70,8 @@ def readable(split, folder=None):
         *(x and tuple(x[row] for row in rows) for x in (split.names, split.captions, split.photos, split.scenes, split.ids)),
         split.skipped + len(bad),
     )
-    gone = [photo for photo in kept.photos if where and not isinstance(photo, np.ndarray) and not os.path.isfile(photo)]
-    if gone:
+    paths = [photo for photo in kept.photos if isinstance(photo, str | os.PathLike)]
+    if where and (gone := [path for path in paths if not os.path.isfile(path)]):
         raise InputError(f"{gone[0]} is missing, but was read when {note} was written: put it back, or remove that note")
     return kept
 

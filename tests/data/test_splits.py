@@ -298,7 +298,7 @@ def test_five_names_and_the_count(tmp_path):
         (tmp_path / name).unlink()
     said = (
         f"7 of the 30 photos (the first is 00.jpg, then 01.jpg, 02.jpg, 03.jpg, 04.jpg) have no file in {tmp_path}: "
-        "add what is missing, or leave such photos out with --skip-bad"
+        "add what is missing, or leave photos out with --skip-bad"
     )
     with pytest.raises(InputError) as found:
         load_split(kind, "val", tmp_path)
@@ -325,8 +325,8 @@ NEAR = {
     "another ending": ("a.jpeg", "a.jpg", "its ending"),
     "an ending too much": ("a.jpg", "a.jpg.jpg", "its ending"),
     "an ending that is not there": ("a.jpg", "a", "its ending"),
-    "NFC": (NFC, NFD, "the Unicode form of its letters (NFC or NFD)"),
-    "NFD": (NFD, NFC, "the Unicode form of its letters (NFC or NFD)"),
+    "NFC": (NFC, NFD, "Unicode form (NFC or NFD)"),
+    "NFD": (NFD, NFC, "Unicode form (NFC or NFD)"),
     "spaces": (" a.jpg ", "a.jpg", "spaces or invisible characters"),
     "a space in the file's name": ("a.jpg", "a.jpg ", "spaces or invisible characters"),
     "no width": ("a\u200b.jpg", "a.jpg", "spaces or invisible characters"),
@@ -354,7 +354,7 @@ def test_a_file_that_nearly_fits_is_named(tmp_path, what):
         load_split("folder", "val", tmp_path)
     assert str(found.value) == (
         f"1 of the 4 photos (the first is {shown(wanted)}) have no file in {tmp_path}; there is {shown(there)}, which "
-        f"differs from {shown(wanted)} in {differs}: write both alike, or leave such photos out with --skip-bad"
+        f"differs from {shown(wanted)} in {differs}: write both alike, or leave photos out with --skip-bad"
     )
 
 
@@ -367,7 +367,7 @@ def test_captions_whose_name_nearly_fits_that_of_a_list_are_named(tmp_path, what
         load_split("folder", "val", tmp_path)
     assert str(found.value) == (
         f"1 of the 2 photos (the first is {shown(wanted)}) have no captions in {tmp_path}/captions.json; there is "
-        f"{shown(there)}, which differs from {shown(wanted)} in {differs}: write both alike, or leave such photos out with "
+        f"{shown(there)}, which differs from {shown(wanted)} in {differs}: write both alike, or leave photos out with "
         "--skip-bad"
     )
 
@@ -391,6 +391,18 @@ def test_no_name_is_named_that_is_wanted_itself_or_is_one_of_several():
     assert not hint(["a.jpg"], ["A.JPG", "a.jpg"], ["A.JPG"])
     assert not hint(["a.jpg"], ["c.jpg", "a.jpg"], ["x/a.jpg", "y/a.jpg"])
     assert hint(["x.jpg", "a.jpg"], ["c.jpg", "x.jpg", "a.jpg"], ["A.JPG", "c.jpg"]).startswith("there is A.JPG")
+
+
+def test_a_message_has_as_many_names_as_fit(tmp_path):
+    kind, _ = write_tsv(tmp_path)
+    mangle(tmp_path / "captions.tsv", ("00.jpg", f"{70 * 'x'}.jpg"))
+    for k in range(1, 6):
+        mangle(tmp_path / "captions.tsv", (f"0{k}.jpg", f"{k}{49 * 'x'}.jpg"))
+    with pytest.raises(InputError) as found:
+        load_split(kind, "val", tmp_path)
+    said = str(found.value)
+    assert said.startswith(f"6 of the 36 photos (the first is {28 * 'x'}...{24 * 'x'}.jpg, then 1xxx") and len(said) < 300
+    assert said.endswith(": add what is missing, or leave photos out with --skip-bad")
 
 
 def test_a_photo_in_the_folder_of_another_split_is_found(tmp_path):
