@@ -131,6 +131,7 @@ def _trainings(command):
         "satnp compare --data scenes --init satnp-demo/best.npz --out runs/compare",
     )  # fmt: skip
     _data_options(sub)
+    _skipping_options(sub)
     _network_options(sub, finetune=False)
     sub.add_argument("--init", type=Path, metavar="CHECKPOINT", help="take the encoder of this training, with its weights")
     sub.add_argument("--captioners", nargs="+", metavar="NAME",
@@ -209,7 +210,8 @@ def _several_options(sub):
 
 
 def _skipping_options(sub):
-    sub.add_argument("--skip-bad", action="store_true", help="leave out photos that cannot be read; default: stop")
+    sub.add_argument("--skip-bad", action="store_true",
+                     help="leave out photos that are missing, cannot be read or have no captions; default: stop")
 
 
 def _by_name_options(sub):
@@ -335,7 +337,6 @@ def compare(args):
     """Train captioners on the features of one frozen encoder, and compare them."""
     from satnp import load
     from satnp.compare import run
-    from satnp.data.datasets import load_split
     from satnp.training.presets import new_model
 
     if args.init and (args.encoder or args.weights or args.preprocessing):
@@ -356,12 +357,13 @@ def compare(args):
         raise InputError(f"{args.init} reads regions from a file, which compare does not; give an encoder of photos")
     if encoder is None and (not hasattr(ENCODERS[of], "load") or hasattr(ENCODERS[of], "NEW_LAYER")):
         raise InputError(f"compare does not train the encoder {of}; give a checkpoint that has it with --init")
-    splits = {which: load_split(args.data, which, args.root, preset.recipe.seed, args.captions)
-              for which in ("train", "val", args.split)}  # fmt: skip
+    folder = args.features or args.out / "features"
+    splits, skipped = _splits(args, dict.fromkeys(("train", "val", args.split)), preset.recipe.seed, folder)
     models = {label: new_model(preset, splits["train"], args.weights, args.preprocessing, encoder=encoder).on(xp)
               for label, preset in presets.items()}  # fmt: skip
-    return run(args.out, models, preset.recipe, splits, args.features or args.out / "features", args.split, args.beam,
-               args.budget)  # fmt: skip
+    status = run(args.out, models, preset.recipe, splits, folder, args.split, args.beam, args.budget)
+    _say_skipped(*skipped)
+    return status
 
 
 def _preset(args, captioner=None, attention=None, own_recipe=True):
@@ -417,24 +419,23 @@ def _from_files(model, files, split, features=None):
 
 
 def _untrained(args, preset, folder, files):
-    """(model on the host, {name: Split}, (number of photos that cannot be read, number of all photos))"""
-    from satnp.data.datasets import load_split
-    from satnp.data.split import readable
+    """(model on the host, {name: Split}, (number of photos that were left out, number of all photos))"""
     from satnp.training.presets import new_model
 
-    def read():
-        seed = preset.recipe.seed
-        splits = {split: load_split(args.data, split, args.root, seed, args.captions) for split in ("train", "val")}
-        photos = sum(len(split.names) for split in splits.values())
-        if args.skip_bad:
-            splits = {name: readable(split, folder) for name, split in splits.items()}
-        return splits, (photos - sum(len(split.names) for split in splits.values()), photos)
-
-    splits, skipped = args.world.once(read)
+    splits, skipped = args.world.once(lambda: _splits(args, ("train", "val"), preset.recipe.seed, folder))
     sizes = {"regions": files["regions"].sizes} if "regions" in files else {}
     sizes |= {"guidance": files["guidance"].size} if "guidance" in files else {}
     model = new_model(preset, splits["train"], args.weights, args.preprocessing, args.finetune_from, **sizes)
     return model, splits, skipped
+
+
+def _splits(args, which, seed, folder=None):
+    """({name: Split}, (number of photos that were left out, number of all photos)); notes about photos are in `folder`."""
+    from satnp.data.datasets import load_splits
+
+    splits = load_splits(args.data, which, args.root, seed, args.captions, args.skip_bad, folder)
+    skipped = sum(split.skipped for split in splits.values())
+    return splits, (skipped, skipped + sum(len(split.names) for split in splits.values()))
 
 
 def _features(args, model, splits, recipe, folder):
@@ -447,7 +448,7 @@ def _features(args, model, splits, recipe, folder):
 
 def _say_skipped(skipped, photos):
     if skipped:
-        print(f"satnp: skipped {skipped} of {photos} photos that cannot be read", file=sys.stderr)
+        print(f"satnp: skipped {skipped} of {photos} photos", file=sys.stderr)
 
 
 def _start_from(model, path, whole_only=False):
@@ -558,25 +559,21 @@ def _expand(name):
 
 def evaluate(args):
     """Print the scores of free-running captions."""
-    from satnp.data.datasets import load_split
-    from satnp.data.split import readable
     from satnp.files import write_json
     from satnp.scores.evaluation import evaluate as score
     from satnp.scores.evaluation import meteor_or_reason
     from satnp.scores.visual import visual_words
 
     model, notes = _load(args)
-    split = load_split(args.data, args.split, args.root, notes["recipe"].get("seed", 0), args.captions)
-    photos = len(split.names)
-    if args.skip_bad:
-        split = readable(split)
+    splits, skipped = _splits(args, (args.split,), notes["recipe"].get("seed", 0))
+    split = splits[args.split]
     scores, captions = score(model, split, args.beam, _from_files(model, _files(args), split), args.seed)
     meteor, missing = meteor_or_reason(split, captions)
     visual = visual_words(captions) if model.has_sentinel else None
     if args.json:
         setting = {
             "checkpoint": str(args.checkpoint), "step": notes.get("step"), "data": args.data, "split": args.split,
-            "photos": len(split.names), "skipped": photos - len(split.names),
+            "photos": len(split.names), "skipped": split.skipped,
             "beam": args.beam, "length_score": asdict(model.length_score),
             "attention": getattr(model.config, "attention", None), "decoding": getattr(model.config, "decoding", None),
             "seed": args.seed,
@@ -596,7 +593,7 @@ def evaluate(args):
     print(f"  not computed: {missing}" if missing else f"  {'METEOR':24} {meteor:.4f}")
     if visual is not None:
         _print_visual_words(visual)
-    _say_skipped(photos - len(split.names), photos)
+    _say_skipped(*skipped)
 
 
 def _print_visual_words(table, rows=10):

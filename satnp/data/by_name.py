@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from satnp.captioners.glstm import guidance_rows
 from satnp.data.features import annotate
+from satnp.data.names import hint, some
 from satnp.errors import InputError
 from satnp.files import BROKEN, Pickled, map_npz
 
@@ -40,9 +41,10 @@ class Table(NamedTuple):
             found.append(next((self.rows[key] for key in also if key in self.rows), None))
         missing = [name for name, row in zip(names, found, strict=True) if row is None]
         if missing:
+            near = hint(missing, names, self.rows)
             raise InputError(
-                f"{self.path} has no row for {len(missing)} of the {len(names)} photos (the first is {missing[0]}); "
-                "add what is missing"
+                f"{self.path} has no row for {len(missing)} of the {len(names)} photos (the first is {some(missing)}); "
+                f"{f'{near}: write both alike' if near else 'add what is missing'}"
             )
         return np.array(found, int)
 

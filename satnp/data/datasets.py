@@ -16,61 +16,136 @@ test captions are not public, so all of captions_train is train, one half of cap
 other half is test.
 """
 
+import sys
+from collections import Counter
+from contextlib import suppress
 from hashlib import sha256
+from itertools import combinations
 from os.path import isfile
 from pathlib import Path
+from posixpath import normpath
+from typing import NamedTuple
 
 from satnp.data import scenes
 from satnp.data.captions import MAX_WORDS, tokenise
 from satnp.data.forms import SPLITS, read_captions, read_names, say_once
-from satnp.data.split import Split
+from satnp.data.names import files_below, hint, leads_out, some
+from satnp.data.split import Split, readable, warn_of_copies
 from satnp.errors import InputError
 
 SCENES = {"train": 5500, "val": 500, "test": 500}
 HELD_OUT = 5000  # largest number of photos in val or test, where _deal chooses them
 
 
+class _Source(NamedTuple):
+    """Where a split is: its captions file, the folder of its photos, its list of names or None, and `parts` of _deal.
+
+    The folder is None if it is found by the names in the captions file, which is then that of all splits.
+    """
+
+    path: Path
+    folder: Path | None
+    listed: list | None
+    parts: int | None
+
+
 def load_split(kind, split, root=None, seed=0, captions=None):
-    """Load the `split` (train, val or test) of the data of `kind` (one of KINDS) -> Split.
+    """Load the `split` of the data of `kind` -> Split, as load_splits does."""
+    return load_splits(kind, (split,), root, seed, captions)[split]
+
+
+def load_splits(kind, which, root=None, seed=0, captions=None, skip_bad=False, notes=None):
+    """Load the splits `which` (of train, val and test) of the data of `kind` (one of KINDS) -> {split: Split}
 
     `root` is the folder with the files of the data set, `captions` a captions file that replaces the usual one; `seed` is
-    the seed of the scenes. If the split has a list of its own, only the captions and photos of that list must exist. A
-    caption that consists of punctuation only is left out.
-    Raises: InputError when a file or a photo is missing, or a file has invalid content.
+    the seed of the scenes. If a split has a list of its own, only the captions and photos of that list must exist. A
+    caption that consists of punctuation only is left out. With `skip_bad`, photos that have no captions, are missing or
+    cannot be read are left out, and split.readable notes the latter two in the folder `notes`; a line to stderr names each.
+    If train is loaded with another split, a line to stderr says how many photos of several splits have equal bytes.
+    Raises: InputError when a photo is in two splits, a file or a photo is missing, or a file has invalid content.
     """
     if kind not in KINDS:
         raise InputError(f"there is no data of kind {kind!r}: choose one of {', '.join(KINDS)}")
-    if split not in SPLITS:
-        raise InputError(f"there is no split {split!r} of {kind}: choose one of {', '.join(SPLITS)}")
+    for split in which:
+        if split not in SPLITS:
+            raise InputError(f"there is no split {split!r} of {kind}: choose one of {', '.join(SPLITS)}")
     if kind == "scenes":
         if root is not None or captions is not None:
             raise InputError("--data scenes draws its photos and reads no files; leave out --root and --captions")
-        drawn = scenes.make_scenes(SCENES[split], split, seed)
-        return Split(
-            tuple(scene.name for scene in drawn),
-            tuple([tokenise(caption) for caption in scene.captions] for scene in drawn),
-            tuple(scene.image for scene in drawn),
-            tuple(drawn),
-        )
+        return {split: _scenes(split, seed) for split in which}
     if root is None:
         raise InputError(f"--data {kind} needs its folder; give it with --root DIR")
     root = Path(root)
     if not root.is_dir():
         raise InputError(f"there is no folder {root}: give the one that holds the files of {kind}")
-    path, folder, names, parts = LAYOUTS[kind](root, split, captions and Path(captions))
-    sentences, splits, ids = read_captions(path)
+    sources = {split: _Source(*LAYOUTS[kind](root, split, captions and Path(captions))) for split in which}
+    files = {}
+    for path, folder, *_ in sources.values():
+        if path not in files:
+            files[path] = read_captions(path)
+            _refuse_outside(files[path][0], path, folder or root)
+    for split in set(SPLITS) - set(which):
+        with suppress(InputError):  # a split that is not loaded need not have its files
+            sources[split] = _Source(*LAYOUTS[kind](root, split, captions and Path(captions)))
+    if None in (source.folder for source in sources.values()):
+        ((sentences, *_),) = files.values()
+        folder = _folder_of_photos(root, list(sentences))
+        sources = {split: source._replace(folder=folder) for split, source in sources.items()}
+    names = {split: _names(kind, split, source, files) for split, source in sources.items()}
+    places = {split: (sources[split].folder, names[split]) for split in SPLITS if names.get(split)}
+    _refuse_shared(places, root)
+    loaded = {}
+    for split in which:
+        loaded[split] = _load(split, sources[split], names[split], files[sources[split].path], root, skip_bad)
+        if skip_bad:
+            loaded[split] = readable(loaded[split], notes)
+    if {"train"} < set(which):
+        photos = {split: [folder / name for name in found] for split, (folder, found) in places.items()}
+        warn_of_copies(photos | {split: found.photos for split, found in loaded.items()})
+    return loaded
+
+
+def _scenes(split, seed):
+    drawn = scenes.make_scenes(SCENES[split], split, seed)
+    return Split(
+        tuple(scene.name for scene in drawn),
+        tuple([tokenise(caption) for caption in scene.captions] for scene in drawn),
+        tuple(scene.image for scene in drawn),
+        tuple(drawn),
+    )
+
+
+def _names(kind, split, source, files):
+    """The names of `split` in their order; None if only a captions file that was not read could tell them."""
+    _refuse_outside(source.listed or (), f"the list of {split}", source.folder)
+    if source.path not in files:
+        return source.listed
+    sentences, splits, _ = files[source.path]
     if splits:
-        names = [name for name in sentences if splits[name] == split]
-    elif kind == "karpathy":
-        raise InputError(f"{path} does not say which photos are {split}: give a dataset_*.json, or choose --data folder")
-    elif names is not None:  # Flickr30k's lists name the photos without .jpg
-        names = [f"{name}.jpg" if f"{name}.jpg" in sentences else name for name in names]
-    checked = list(sentences) if names is None else names  # _deal chooses among all names
+        return [name for name in sentences if splits[name] == split]
+    if kind == "karpathy":
+        raise InputError(
+            f"{source.path} does not say which photos are {split}: give a dataset_*.json, or choose --data folder"
+        )
+    if source.listed is None:
+        return _deal(list(sentences), split, source.parts)
+    # Flickr30k's lists name the photos without .jpg
+    return [f"{name}.jpg" if f"{name}.jpg" in sentences else name for name in source.listed]
+
+
+def _load(split, source, names, file, root, skip_bad):
+    """Make the Split of `names`. With `skip_bad`, those without captions are left out, but not those without a photo."""
+    (sentences, splits, ids), path, folder = file, source.path, source.folder
+    # _deal chooses among all names
+    checked = names if skip_bad or splits or source.listed is not None else list(sentences)
     words = {name: _words(name, sentences.get(name, ()), path) for name in checked}
-    _require(checked, {name for name in checked if words[name]}, f"no captions in {path}")
-    _require(checked, {name for name in checked if (folder / name).is_file()}, f"no file in {folder}")
-    if names is None:
-        names = _deal(checked, split, parts)
+    silent = [name for name in checked if not words[name]]
+    _require(checked, silent, f"no captions in {path}", lambda: sentences, skip_bad)
+    absent = [name for name in checked if not isfile(folder / name)]
+    _require(checked, absent, f"no file in {folder}", lambda: files_below(root, folder), skip_bad)
+    for name in silent:
+        print(f"satnp: skipped: {some([name])} has no captions in {path}", file=sys.stderr)
+    names = [name for name in names if words[name]]
     if not names:
         raise InputError(f"{path} has no photos for {split}: give captions of at least three photos, or a list for {split}")
     return Split(
@@ -78,6 +153,7 @@ def load_split(kind, split, root=None, seed=0, captions=None):
         tuple(words[name] for name in names),
         tuple(folder / name for name in names),
         ids=ids and tuple(ids[name] for name in names),
+        skipped=len(silent),
     )
 
 
@@ -90,12 +166,41 @@ def _words(name, sentences, path):
     return [words for words in captions if words]
 
 
-def _require(names, present, what):
-    missing = [name for name in names if name not in present]
-    if missing:
-        raise InputError(
-            f"{len(missing)} of the {len(names)} photos (the first is {missing[0]}) have {what}: add what is missing"
-        )
+def _require(names, missing, what, there, skip_bad):
+    """Raise InputError if any of the `names` is `missing`, or with `skip_bad` if all are; there() gives those that exist."""
+    if missing and (not skip_bad or len(missing) == len(names)):
+        near = hint(missing, names, there())
+        what += f"; {near}: write both alike" if near else ": add what is missing"
+        what += ", or leave photos out with --skip-bad" if len(missing) < len(names) else ""
+        count = f"{len(missing)} of the {len(names)} photos (the first is "
+        raise InputError(f"{count}{some(missing, count + what)}) have {what}")
+
+
+def _refuse_outside(names, where, folder):
+    """Raise InputError if a name in the file `where` is no place inside the folder."""
+    for name in names:
+        if leads_out(name):
+            raise InputError(f"{where} names {some([name])}, which is not inside {folder}: name the photos in that folder")
+
+
+def _refuse_shared(places, root):
+    """Raise InputError if two of the splits {split: (folder, names)} have a photo in common, or one has it twice.
+
+    A name that is written in two ways is the same photo; two files of one name in two folders are not.
+    """
+    found = {split: {normpath(name): name for name in names} for split, (_, names) in places.items()}
+    for split, (_, names) in places.items():
+        if len(found[split]) < len(names):
+            twice, _ = Counter(map(normpath, names)).most_common(1)[0]
+            raise InputError(f"{root} has {some([twice])} twice in {split}: name each photo once")
+    for a, b in combinations(places, 2):
+        (one, _), (other, _) = places[a], places[b]
+        both = [x for x in found[a] if x in found[b] and (one == other or not isfile(one / x) or not isfile(other / x))]
+        if both:
+            raise InputError(
+                f"{a} and {b} of {root} have {len(both)} of their photos in common (the first is {some(both)}): "
+                "put each photo into one split only"
+            )
 
 
 def _deal(names, split, parts):
@@ -124,7 +229,7 @@ def _find(root, *patterns):
     raise InputError(f"there is no {' or '.join(patterns)} in {root}: put it there, or name one with --captions FILE")
 
 
-# one function per kind -> (captions file, folder of the photos, names in the list of the split or None, `parts` of _deal)
+# one function per kind -> the values of a _Source
 
 
 def _flickr8k(root, split, path):
@@ -164,17 +269,14 @@ def _karpathy(root, split, path):
 
 def _folder(root, split, path):
     path = path or _find(root, *FOLDER)
-    return path, _folder_of_photos(root, path), _listed(root, split), 10
+    return path, None, _listed(root, split), 10
 
 
-def _folder_of_photos(root, path):
-    """`root` if it has photos that the captions file names, else the folder in it that has the most of them."""
+def _folder_of_photos(root, names):
+    """`root` if it has photos of these names, else the folder in it that has the most of them."""
     folders = sorted(folder for folder in root.iterdir() if folder.is_dir())
-    if not folders:
-        return root
-    names = list(read_captions(path)[0])
-    some = names[:: -(-len(names) // 100)]
-    found = {folder: sum(isfile(folder / name) for name in some) for folder in (root, *folders)}
+    sample = names[:: -(-len(names) // 100)]
+    found = {folder: sum(isfile(folder / name) for name in sample) for folder in (root, *folders)}
     if found.pop(root) or not any(found.values()):
         return root
     best, *others = [folder for folder in folders if found[folder] == max(found.values())]

@@ -1,9 +1,12 @@
 """The split of a data set, as training, evaluation and the feature store use it."""
 
+import hashlib
+import os
 import sys
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from hashlib import sha256
 from pathlib import Path
+from stat import S_ISREG
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +20,7 @@ class Split(NamedTuple):
     """Photos in a fixed order: names, captions of each photo (lists of words), and the photos as `read_photo` takes them.
 
     `scenes` has the data.scenes.Scene of each photo, for the scores of attention, or is None. `ids` has COCO's image ids,
-    or is None if the captions file has none.
+    or is None if the captions file has none. `skipped` is the number of photos that were left out.
     """
 
     names: tuple
@@ -25,6 +28,7 @@ class Split(NamedTuple):
     photos: tuple
     scenes: tuple | None = None
     ids: tuple | None = None
+    skipped: int = 0
 
     @property
     def digest(self):
@@ -45,7 +49,7 @@ def readable(split, folder=None):
 
     With a `folder`, its file photos-DIGEST.json records them, so that a resumed training, or another training with the
     features in this folder, leaves out the same photos.
-    Raises: InputError when no photo can be read.
+    Raises: InputError when no photo can be read, or one is missing that was read when the file was written.
     """
     note = folder and Path(folder) / f"photos-{split.digest}.json"
     bad = note and _noted(read_json(note), split)
@@ -62,7 +66,14 @@ def readable(split, folder=None):
     rows = [row for row, name in enumerate(split.names) if name not in bad]
     if not rows:
         raise InputError(f"none of the {len(bad)} photos can be read (the first is {split.names[0]}); give undamaged photos")
-    return Split(*(field and tuple(field[row] for row in rows) for field in split))
+    kept = Split(
+        *(x and tuple(x[row] for row in rows) for x in (split.names, split.captions, split.photos, split.scenes, split.ids)),
+        split.skipped + len(bad),
+    )
+    paths = [photo for photo in kept.photos if isinstance(photo, str | os.PathLike)]
+    if where and (gone := [path for path in paths if not os.path.isfile(path)]):
+        raise InputError(f"{gone[0]} is missing, but was read when {note} was written: put it back, or remove that note")
+    return kept
 
 
 def _unreadable(split):
@@ -84,3 +95,47 @@ def _noted(note, split):
         case {"photos": int(photos), "bad": dict(bad)} if photos == len(split.names) and bad.keys() <= set(split.names):
             return bad
     return None
+
+
+def warn_of_copies(photos):
+    """Print a line to stderr if files of different splits have equal bytes: photos {split: paths}
+
+    Only files of one size are opened, and only those that begin alike are read to their end.
+    """
+    groups = [[(split, path) for split, paths in photos.items() for path in paths]]
+    for key in (_size, _beginning, _hash):
+        groups = [part for group in groups for part in _alike(group, key) if len({split for split, _ in part}) > 1]
+    if groups:
+        (a, one), *others = groups[0]
+        b, other = next((split, path) for split, path in others if split != a)
+        print(
+            f"warning: photos that are in several splits under other names, with equal bytes: {len(groups)} "
+            f"({one.name} in {a} is {other.name} in {b}); remove the copies, or put them into one split",
+            file=sys.stderr,
+        )
+
+
+def _alike(group, key):
+    """Divide the (split, path) of a group into lists with the same key(path), without those that have none."""
+    parts = {}
+    for split, path in group:
+        with suppress(OSError, ValueError):  # missing, or not allowed to be read
+            parts.setdefault(key(path), []).append((split, path))
+    return parts.values()
+
+
+def _size(path):
+    found = path.stat()
+    if not S_ISREG(found.st_mode):
+        raise ValueError(f"{path} is no file")
+    return found.st_size
+
+
+def _beginning(path):
+    with open(path, "rb") as file:
+        return file.read(4096)
+
+
+def _hash(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()

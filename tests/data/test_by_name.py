@@ -148,7 +148,7 @@ def test_rows_are_found_by_name_by_stem_and_by_coco_id(tmp_path, rng):
     assert regions.table.rows_of(["val/b.jpg", "a.jpg", "x.jpg"], ids=(1, 2, 17)).tolist() == [1, 0, 2]
     assert read_regions(write_regions(tmp_path / "r.npz", np.array([b"a", b"b", b"c"]), rng)).table.rows.keys() == {*"abc"}
     assert read_regions(write_regions(tmp_path / "r.npz", [3, 1, 2], rng)).table.rows == {"3": 0, "1": 1, "2": 2}
-    with pytest.raises(InputError, match=r"has no row for 2 of the 3 photos \(the first is x.jpg\); add what is missing"):
+    with pytest.raises(InputError, match=r"has no row for 2 of the 3 photos \(the first is x.jpg, then y.jpg\); add"):
         regions.of(["a.jpg", "x.jpg", "y.jpg"])
 
 
@@ -302,7 +302,7 @@ def test_arrays_are_mapped_as_they_are_read(tmp_path, rng):
         ("--captioner top_down --regions {f}/regions.npz --weights {f}/w.npz", "regions have no encoder; leave out --we"),
         ("--captioner top_down --regions {f}/none.npz", "there is no file"),
         ("--captioner top_down --regions {f}/guidance.npz", "has no array 'features'"),
-        ("--captioner top_down --regions {f}/few.npz", "has no row for 10 of the 12 photos (the first is train-00002.jpg)"),
+        ("--captioner top_down --regions {f}/few.npz", "has no row for 10 of the 12 photos (the first is train-00002.jpg"),
         ("--captioner top_down --encoder small --config {f}/regions.toml", "give it with --regions FILE.npz"),
         ("--captioner glstm --encoder small --config {f}/guidance.toml", "give it with --guidance FILE.npz"),
         ("--captioner glstm --encoder small --guidance {f}/guidance.npz", "needs an encoder that is not trained"),
