@@ -207,11 +207,10 @@ def test_a_state_dict_is_found_inside_a_checkpoint(tmp_path, form):
             arrays,
             lambda state, wrapper=wrapper: table({"epoch": say(3), wrapper: state, "rates": say([0.1, (1, None, True)])}),
         )
-        read = read_weights(path)
+        assert list(read_weights(path)) == [f"{wrapper}.module.a", f"{wrapper}.module.b"]
+        read = read_weights(path, ["a", "b"])
         assert list(read) == ["a", "b"]
         np.testing.assert_array_equal(read["a"], arrays["module.a"])
-    arrays["c"] = np.zeros(1, np.float32)
-    assert list(read_weights(write_arrays(path, form, arrays))) == ["module.a", "module.b", "c"]
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -243,7 +242,7 @@ def test_every_binary_protocol_of_pickle_is_read(tmp_path, protocol):
     weights = table({"a": tensor(storage("zip", "0", 3), 0, (3,), (1,))})
     state = pickle.dumps(checkpoint, protocol).removesuffix(b".") + say("state_dict") + weights + b"s"
     path = write(tmp_path / "v.pth", "zip", state, {"0": (3, record)})
-    np.testing.assert_array_equal(read_weights(path)["a"], [0, 1, 2])
+    np.testing.assert_array_equal(read_weights(path, ["a"])["a"], [0, 1, 2])
 
 
 # What is refused
@@ -566,8 +565,9 @@ def test_what_torch_saved_equals_what_torch_loads(tmp_path, new, protocol):
         torch.save(state, tmp_path / "w.pth", _use_new_zipfile_serialization=new, pickle_protocol=protocol)
         wanted = torch.load(tmp_path / "w.pth", weights_only=False)
         wanted = wanted.get("state_dict", wanted)
-        read = read_weights(tmp_path / "w.pth")
-        assert list(read) == [key.removeprefix("module.") for key in wanted], what
+        names = [key.removeprefix("module.") for key in wanted]
+        read = read_weights(tmp_path / "w.pth", names)
+        assert list(read) == names, what
         for (key, x), y in zip(read.items(), wanted.values(), strict=True):
             assert x.dtype == np.float32 and x.shape == y.shape, (what, key)
             np.testing.assert_array_equal(x, y.detach().float().numpy(), err_msg=f"{what}: {key}")
