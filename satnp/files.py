@@ -110,10 +110,9 @@ def write_json(path, value):
 
 def read_json(path):
     """Return the value in the JSON file at `path`; None if the file is missing or is not valid JSON."""
-    try:
+    with suppress(Exception):  # see `refusing`
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
+    return None
 
 
 def read_npz(path, names=None):
@@ -158,9 +157,15 @@ def _open_npz(path):
 def zip_entries(archive, size, limit):
     """The entries {name: entry} of an open zip file of `size` bytes.
 
-    Raises: ValueError when they declare more than `limit` bytes, when there are too many, or when two have the same name.
+    Raises: ValueError when they declare more than `limit` bytes, when there are too many, when two have the same name, or
+    when some are lost: a damaged length in the directory, which has no check sum, hides the entries behind it.
     """
     entries = archive.infolist()
+    archive.fp.seek(max(0, size - 22 - 65535))  # the end of the directory has 22 bytes and a comment
+    tail = archive.fp.read()
+    count = tail[tail.rfind(b"PK\5\6") + 10 :][:2]
+    if int.from_bytes(count, "little") not in (len(entries), 65535):  # 65535: the number is in another place
+        raise ValueError("its directory is damaged")
     declared = sum(entry.file_size for entry in entries)
     if declared > limit:
         raise ValueError(f"its entries declare {declared} bytes, but the file has {size}")

@@ -399,7 +399,7 @@ MANGLED = {
         "features.0.bias has shape (3,) ((3,) in satnp's layout), not (64,)",
     ),
     "all weights of other names": (
-        *weights("w.pth", lambda x: [x.update({"x" + key: x.pop(key)}) for key in list(x)]),
+        *weights("w.pth", lambda x: [x.update({key + "x": x.pop(key)}) for key in list(x)]),
         "features.0.weight is missing; features.0.bias is missing;", "features.12.expand3x3.bias is missing",
     ),
     "a weight that is nan": (
