@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 import threading
 import warnings
 from contextlib import contextmanager, nullcontext
@@ -161,11 +162,10 @@ _one_thread = threading.Lock()
 def _silent():
     """Context manager: drop what C code writes to stderr, as libtiff does for a damaged file. One thread at a time."""
     with _one_thread:
-        try:
-            kept = os.dup(2)
-        except OSError:  # the process has no stderr
+        if sys.__stderr__ is None:  # the process has none, and 2 may be the photo's file
             yield
             return
+        kept = os.dup(2)
         try:
             with open(os.devnull, "wb") as nowhere:
                 os.dup2(nowhere.fileno(), 2)
