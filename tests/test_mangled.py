@@ -657,7 +657,7 @@ def test_a_header_with_any_value_of_another_type_is_refused(world, tmp_path):
 @pytest.mark.parametrize("file", ["best.npz", "run/last.npz"])
 def test_a_checkpoint_with_a_wrong_bit_is_never_parsed(world, tmp_path, file):
     whole = (world / file).read_bytes()
-    for start in [m.start() for m in re.finditer(b"\x93NUMPY", whole)][:4]:
+    for start in [m.start() for m in re.finditer(b"\x93NUMPY", whole)][:2]:
         for place in range(start, start + 128):
             wrong = bytearray(whole)
             wrong[place] ^= 1 << place % 8 if wrong[place] != 32 else 8
