@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from satnp.arrays.parameters import Parameters
+from satnp.encoders.weights import CHECKPOINT, form_of
 from satnp.errors import InputError
-from satnp.files import BROKEN, read_npz, replacing
+from satnp.files import read_npz, refusing, replacing
 from satnp.model import Model
 
 
@@ -34,8 +35,16 @@ def load_training(path):
     path = Path(path)
     if not path.is_file():
         raise InputError(f"there is no checkpoint {path}; give the best.npz or last.npz that a training wrote")
-    try:
+    form = form_of(path)
+    if form not in (None, CHECKPOINT):
+        raise InputError(
+            f"{path} is not a checkpoint of satnp, but a {form} file; give the best.npz or last.npz that a training "
+            "wrote, and give weights of an encoder with --weights"
+        )
+    with refusing(f"{path} is not a complete checkpoint", "use another, or train again"):
         arrays = read_npz(path)
+        if "header" not in arrays:
+            raise ValueError("it has no header")
         header = json.loads(str(arrays.pop("header")))
         groups = {"params": {}, "training": {}}
         for name, x in arrays.items():
@@ -44,8 +53,6 @@ def load_training(path):
         model_header, training, notes = dict(header["model"]), header["training"], dict(header["notes"])
         notes["recipe"] = dict(notes.get("recipe", {}))
         params = Parameters.of(groups["params"])
-    except BROKEN as error:
-        raise InputError(f"{path} is not a complete checkpoint ({error}); use another, or train again") from None
     for name, x in params.items():
         if x.dtype.kind != "f" or not np.isfinite(x).all():
             raise InputError(f"{path} has a value in {name} that is not a finite number; use another, or train again")

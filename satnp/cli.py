@@ -303,12 +303,7 @@ def train(args):
     model = model.on(xp)
     trainer = Trainer(model, recipe, splits["train"], splits["val"], args.out, ranks=args.world, trained=trained)
     if args.resume and last.exists():
-        try:
-            trainer.resume()
-        except InputError:
-            raise
-        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-            raise InputError(f"{last} does not have a complete training ({error}); start again in a new folder") from None
+        trainer.resume()
         print(f"resumed at step {trainer.step} of {trainer.steps}")
     elif args.resume:
         print(f"there is no {last} yet: starting from the beginning")

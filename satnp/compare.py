@@ -46,6 +46,8 @@ def run(out, models, recipe, splits, features, split="val", beam=3, budget=None)
                 f"{out} has a comparison with other data, or another split, beam, budget, recipe, encoder or config of "
                 f"{row['captioner']}; give another --out"
             )
+    if not all(map(_is_row, rows)):
+        raise _no_comparison(out)
     done = {row["captioner"]: row for row in rows}
     for label, model in models.items():
         if label not in done:
@@ -73,7 +75,20 @@ def _read(out):
     match rows:
         case [*_] if all(isinstance(row, dict) and isinstance(row.get("captioner"), str) for row in rows):
             return rows
-    raise InputError(f"{path} is not a comparison; move it away, or give another --out")
+    raise _no_comparison(out)
+
+
+def _no_comparison(out):
+    return InputError(f"{out / 'compare.json'} is not a comparison; move it away, or give another --out")
+
+
+def _is_row(row):
+    """Return whether a value of compare.json has what the table and the figure show."""
+    match row:
+        case {"captioner": str(), "parameters": int(), "seconds_a_step": float(), "CIDEr": float(), "captions": {**said}}:
+            numbers = (row.get(name) for name in (*COLUMNS, "true_captions"))
+            return all(x is None or type(x) in (int, float) for x in numbers) and all(type(x) is str for x in said.values())
+    return False
 
 
 def _digest(splits):
@@ -102,7 +117,7 @@ def _row(out, model, recipe, splits, features, split, beam, budget):
         )  # fmt: skip
 
     pace = read_json(out / "pace.json")
-    if pace is None:
+    if not _is_pace(pace, budget):
         seconds = _seconds_a_step(trainer(replace(model, params=model.params.on(model.params.flat.copy())), recipe))
         pace = {"seconds_a_step": seconds, "steps": 0 if budget is None else max(1, round(60 * budget / seconds))}
         write_json(out / "pace.json", pace)
@@ -121,6 +136,14 @@ def _row(out, model, recipe, splits, features, split, beam, budget):
         "nll": nats_per_word(model, splits[split], stores[split, False]), **scores, "METEOR": meteor,
         "captions": dict(zip(splits[split].names[:SHOWN], map(str, captions), strict=False)),
     }  # fmt: skip
+
+
+def _is_pace(pace, budget):
+    """Return whether a value is what a pace.json says with this budget."""
+    match pace:
+        case {"seconds_a_step": float(seconds), "steps": int(steps)}:
+            return seconds > 0 and (steps == 0 if budget is None else steps > 0)
+    return False
 
 
 def _seconds_a_step(trainer, steps=10):

@@ -377,8 +377,8 @@ def _style(style, label):
 
 
 def _series(records, kind, name):
-    """[(step, value)] of the field `name` in the records of a kind."""
-    return [(r["step"], r[name]) for r in records if r["kind"] == kind and r.get(name) is not None]
+    """[(step, value)] of the field `name` in the records of a kind, where it is a number."""
+    return [(r["step"], r[name]) for r in records if r["kind"] == kind and isinstance(r.get(name), int | float)]
 
 
 def _running_mean(series):

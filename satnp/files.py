@@ -1,14 +1,12 @@
 """Atomic file writes, file locks between processes, and readers of files that may be damaged."""
 
+import io
 import json
-import lzma
 import os
 import struct
 import sys
-import tokenize
 import warnings
 import zipfile
-import zlib
 from contextlib import contextmanager, suppress
 from math import prod
 from pathlib import Path
@@ -25,11 +23,8 @@ except ImportError:  # Windows
 
     fcntl = None
 
-# the exceptions that readers raise for damaged files
-BROKEN = (
-    OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError, RuntimeError, EOFError,
-    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, tokenize.TokenError, SyntaxError,
-)  # fmt: skip
+MAX_ARRAYS, MAX_NAME = 10_000, 1000  # arrays in a file and characters of a name; public networks have hundreds of arrays
+CHECKED = 2**30  # bytes; larger arrays are memory-mapped without their check sum, which would take longer than their use
 
 
 class Pickled(ValueError):
@@ -38,6 +33,30 @@ class Pickled(ValueError):
     def __init__(self, name):
         super().__init__(f"{name}.npy has pickled objects")
         self.name = name
+
+
+@contextmanager
+def refusing(what, advice):
+    """Context manager around the reader of a file: every exception that a damaged file causes becomes an InputError.
+
+    The message is `what`, the reason in parentheses, and `advice`. This is the only place that decides what a reader may
+    raise: a list would never be complete, because parsers raise SyntaxError, tokenize.TokenError, RecursionError and others.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{what} ({reason(error)}); {advice}") from None
+
+
+def reason(error):
+    """Say in one line why a file could not be read."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, MemoryError):
+        return "it needs more memory than there is"
+    return " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
 
 
 @contextmanager
@@ -91,72 +110,117 @@ def write_json(path, value):
 
 def read_json(path):
     """Return the value in the JSON file at `path`; None if the file is missing or is not valid JSON."""
-    try:
+    with suppress(Exception):  # see `refusing`
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
+    return None
 
 
 def read_npz(path, names=None):
-    """Read the .npz file at `path` -> {name: array}; only the arrays in `names` if given. Pickles are not read.
+    """Read the .npz file at `path` -> {name: read-only array}; only the arrays in `names` if given.
 
-    Raises: one of BROKEN when the file is not a valid .npz file.
+    The check sum of an array is compared before anything of it is parsed. A damaged file raises any exception, which
+    `refusing` translates. Raises: Pickled, which is a ValueError, when an array has Python objects.
     """
-    _entries(path)
-    with np.load(path, allow_pickle=False) as archive, warnings.catch_warnings(action="ignore"):  # odd headers
-        return {name: archive[name] for name in archive.files if names is None or name in names}
+    with _open_npz(path) as (archive, entries):
+        return {name: _read_npy(archive, name, x) for name, x in entries.items() if names is None or name in names}
 
 
 def map_npz(path, names):
     """read_npz, except that arrays which are stored without compression, as np.savez does, are memory-mapped.
 
-    Raises: Pickled, which is a ValueError, when an array has Python objects.
+    The check sum of a memory-mapped array of more than CHECKED bytes is not compared.
     """
-    mapped, entries = {}, _entries(path)
-    with open(path, "rb") as file, zipfile.ZipFile(path) as archive:
-        for entry in entries:
-            name = entry.filename.removesuffix(".npy")
-            if name in names and entry.compress_type == zipfile.ZIP_STORED:
-                mapped[name] = _map_npy(file, entry)
-            elif name in names:
-                with archive.open(entry) as stream:
-                    _npy_header(stream, name)
-    return mapped | read_npz(path, set(names) - mapped.keys())
+    with open(path, "rb") as file, _open_npz(path) as (archive, entries):
+        return {
+            name: (_map_npy if x.compress_type == zipfile.ZIP_STORED else _read_npy)(archive, name, x, file)
+            for name, x in entries.items()
+            if name in names
+        }
 
 
-def _npy_header(file, name):
-    """Read the header of the array `name` -> (shape, by columns, dtype). Raises: Pickled."""
-    header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    with warnings.catch_warnings(action="ignore"):
-        shape, by_columns, dtype = header[np.lib.format.read_magic(file)](file)
-    if dtype.hasobject:
-        raise Pickled(name)
-    return shape, by_columns, dtype
+def npz_names(path):
+    """The names of the arrays in the .npz file at `path`."""
+    with _open_npz(path) as (_, entries):
+        return list(entries)
 
 
-def _map_npy(file, entry):
-    """Memory-map the array in an uncompressed entry of a zip file."""
-    file.seek(entry.header_offset + 26)  # the local header has 30 bytes, then a name and an extra field
-    file.seek(sum(struct.unpack("<HH", file.read(4))), os.SEEK_CUR)
-    end = file.tell() + entry.file_size
-    shape, by_columns, dtype = _npy_header(file, entry.filename.removesuffix(".npy"))
-    if file.tell() + prod(shape) * dtype.itemsize != end:
-        raise ValueError(f"{entry.filename} has {entry.file_size} bytes, which is not its header and {shape} of {dtype}")
-    if 0 in shape or not dtype.itemsize:  # nothing to map
-        return np.zeros(shape, dtype)
-    return np.memmap(file.name, dtype, "r", file.tell(), shape, "F" if by_columns else "C")
-
-
-def _entries(path):
-    """The entries of the zip file at `path`; ValueError if it is none, or declares far more bytes than it has."""
+@contextmanager
+def _open_npz(path):
+    """Context manager: the zip file at `path`, and its entries {name of the array: entry}."""
     if not zipfile.is_zipfile(path):
         raise ValueError("it is not a zip file, or is truncated")
     with zipfile.ZipFile(path) as archive:
-        entries, size = archive.infolist(), Path(path).stat().st_size
+        size = os.stat(path).st_size
+        yield archive, {name.removesuffix(".npy"): x for name, x in zip_entries(archive, size, 100 * size).items()}
+
+
+def zip_entries(archive, size, limit):
+    """The entries {name: entry} of an open zip file of `size` bytes.
+
+    Raises: ValueError when they declare more than `limit` bytes, when there are too many, when two have the same name, or
+    when some are lost: a damaged length in the directory, which has no check sum, hides the entries behind it.
+    """
+    entries = archive.infolist()
+    archive.fp.seek(max(0, size - 22 - 65535))  # the end of the directory has 22 bytes and a comment
+    tail = archive.fp.read()
+    count = tail[tail.rfind(b"PK\5\6") + 10 :][:2]
+    if int.from_bytes(count, "little") not in (len(entries), 65535):  # 65535: the number is in another place
+        raise ValueError("its directory is damaged")
     declared = sum(entry.file_size for entry in entries)
-    if declared > 100 * size:
+    if declared > limit:
         raise ValueError(f"its entries declare {declared} bytes, but the file has {size}")
-    return entries
+    check_count(len(entries))
+    named = {entry.filename: entry for entry in entries}
+    if len({name.removesuffix(".npy") for name in named}) < len(entries):
+        raise ValueError("it has two entries of the same name")
+    return named
+
+
+def check_count(count):
+    """Raise ValueError for a file with more than MAX_ARRAYS arrays."""
+    if count > MAX_ARRAYS:
+        raise ValueError(f"it has {count} arrays, but at most {MAX_ARRAYS} are read")
+
+
+def _read_npy(archive, name, entry, file=None):
+    stream = io.BytesIO(archive.read(entry))  # zipfile compares the check sum when it has read all bytes
+    shape, order, dtype = _npy_header(stream, name, entry.file_size)
+    if 0 in shape or not dtype.itemsize:
+        return np.zeros(shape, dtype)
+    return np.frombuffer(stream.getvalue(), dtype, offset=stream.tell()).reshape(shape, order=order)
+
+
+def _map_npy(archive, name, entry, file):
+    """Memory-map the array in an uncompressed entry of the zip file, which is also open as `file`."""
+    with archive.open(entry) as stream:
+        while entry.file_size <= CHECKED and stream.read(2**20):
+            pass
+    file.seek(entry.header_offset + 26)  # the local header has 30 bytes, then a name and an extra field
+    file.seek(sum(struct.unpack("<HH", file.read(4))), os.SEEK_CUR)
+    shape, order, dtype = _npy_header(file, name, entry.file_size)
+    if 0 in shape or not dtype.itemsize:  # nothing to map
+        return np.zeros(shape, dtype)
+    return np.memmap(file.name, dtype, "r", file.tell(), shape, order)
+
+
+def _npy_header(file, name, size):
+    """Read the header of the array `name`, which has `size` bytes with its header -> (shape, "C" or "F", dtype)
+
+    Raises: Pickled, and ValueError when the shape does not have exactly the bytes that are there.
+    """
+    header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    end = file.tell() + size
+    version = np.lib.format.read_magic(file)
+    if version not in header:
+        raise ValueError(f"{name}.npy has version {version} of the format, not 1 or 2")
+    with warnings.catch_warnings(action="ignore"):
+        shape, by_columns, dtype = header[version](file)
+    if dtype.hasobject:
+        raise Pickled(name)
+    left = end - file.tell()
+    if not all(type(n) is int and n >= 0 for n in shape) or prod(shape) * dtype.itemsize != left:
+        raise ValueError(f"{name}.npy has {left} bytes of numbers, which are not {shape} of {dtype}")
+    return shape, "F" if by_columns else "C", dtype
 
 
 _held = set()  # locks that this process holds; it may acquire them again

@@ -3,7 +3,7 @@
 import json
 import shlex
 import signal
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -140,6 +140,41 @@ def test_a_file_that_is_not_a_comparison_is_kept_and_refused(tmp_path, text):
     with pytest.raises(InputError, match="compare.json is not a comparison; move it away, or give another --out"):
         compare.run(tmp_path, {}, Recipe(), {}, tmp_path)
     assert (tmp_path / "compare.json").read_text() == text
+
+
+ROW = {"captioner": "toy", "parameters": 3, "seconds_a_step": 0.5, "CIDEr": 0.1, "captions": {"a.jpg": "a dog"}}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"parameters": None}, {"parameters": "3"}, {"seconds_a_step": "0.5"}, {"CIDEr": None}, {"captions": ["a dog"]},
+        {"captions": {"a.jpg": None}}, {"nll": "2.5"}, {"true_captions": []},
+    ],
+)  # fmt: skip
+def test_a_row_without_what_the_table_shows_is_refused(tmp_path, change):
+    digest = compare._digest({})
+    setting = {"data": digest, "split": "val", "beam": 3, "budget": None, "recipe": asdict(Recipe())}
+    text = json.dumps([ROW | setting | change])
+    (tmp_path / "compare.json").write_text(text)
+    with pytest.raises(InputError, match="compare.json is not a comparison; move it away, or give another --out"):
+        compare.run(tmp_path, {}, Recipe(), {}, tmp_path)
+    assert (tmp_path / "compare.json").read_text() == text
+
+
+@pytest.mark.parametrize(
+    "pace",
+    [
+        None, [], 3, {}, {"seconds_a_step": "0.5", "steps": 0}, {"seconds_a_step": 0.5, "steps": "0"},
+        {"seconds_a_step": -0.5, "steps": 0}, {"seconds_a_step": float("nan"), "steps": 0},
+        {"seconds_a_step": 0.5, "steps": 7},
+    ],
+)  # fmt: skip
+def test_a_pace_that_is_damaged_is_measured_again(pace):
+    assert not compare._is_pace(pace, None)
+    assert compare._is_pace({"seconds_a_step": 0.5, "steps": 0}, None)
+    assert compare._is_pace({"seconds_a_step": 0.5, "steps": 7}, 10.0)
+    assert not compare._is_pace({"seconds_a_step": 0.5, "steps": 0}, 10.0)
 
 
 def test_other_data_in_the_same_folder_are_refused(line, tmp_path, capsys):

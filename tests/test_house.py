@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -69,3 +70,12 @@ def test_tune_leaves_a_variable_that_is_set_as_it_is():
         for env in ({"PYTHONPATH": str(ROOT.parent)}, {"PYTHONPATH": str(ROOT.parent), "OPENBLAS_THREAD_TIMEOUT": "9"})
     ]
     assert said == [["20", "None"], ["9", "None"]]
+
+
+def test_the_bounds_of_the_requirements_are_those_of_the_package():
+    """`.ci/run` installs the lower bounds of requirements.txt, which must be those of pyproject.toml."""
+    project = tomllib.loads((ROOT.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    dev = [bound for bound in project["optional-dependencies"]["dev"] if bound.startswith("pytest")]
+    listed = (ROOT.parent / "requirements.txt").read_text(encoding="utf-8").split("\n")
+    assert listed == [*project["dependencies"], *dev, "-e .", ""]
+    assert all(re.fullmatch(r"[a-z]+>=[\d.]+", bound) for bound in listed[:-2])

@@ -43,6 +43,7 @@ from tests.encoders.test_weights import (
     torch_arrays,
     write,
     write_arrays,
+    write_form,
     write_safetensors,
 )
 from tests.small_world import write_flickr8k
@@ -192,6 +193,22 @@ def patched(offset, value):
     return make
 
 
+def bracket(t, w):
+    """One bit of the spaces behind the header of the first array: Python's tokenizer fails at what comes of it."""
+    blob = bytearray((w / "best.npz").read_bytes())
+    blob[blob.index(b"}      ") + 4] ^= 8
+    (t / "c.npz").write_bytes(blob)
+
+
+def encoder(form):
+    """Weights of an encoder as c.npz."""
+
+    def make(t, w):
+        write_form(t / "c.npz", form, torch_arrays()[1])
+
+    return make
+
+
 def weights(file, change):
     """A weights file whose {name: array} went through `change`, and a training with it."""
 
@@ -249,8 +266,11 @@ TSV, LIST, JSON, VAL = "captions.tsv", "val.txt", "captions.json", "annotations/
 LAST = {"source": "run/last.npz", "file": "run/last.npz"}
 KARPATHY, TEXT = "dataset_coco.json", "Flickr8k_text/Flickr8k.token.txt"
 HUGE = "x.jpg ", "at most 100 megapixels are read; give a smaller"
+FLAT = "x.jpg has ", " pixels; at most 65500 a side are read; give a smaller copy"
+EPS = "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
 NO_PHOTO = "x.jpg cannot be read as a photo (", "; give a whole, readable JPEG or PNG file"
 BROKEN = "c.npz is not a complete checkpoint ("
+NO_CHECKPOINT, GIVE = "c.npz is not a checkpoint of satnp, but a {} file; give the best.npz", "an encoder with --weights"
 
 # what is mangled: (how, the command line, words of the sentence)
 MANGLED = {
@@ -267,6 +287,10 @@ MANGLED = {
     "a folder for a photo": (folder("x.jpg"), CAPTION, "x.jpg is a folder; give the photos in it"),
     "no photo": (nothing, CAPTION, "there is no photo ", "x.jpg; check the name"),
     "a photo with a line break in its name": (nothing, ["caption", "{w}/best.npz", "x\ny.jpg"], "there is no photo x y.jpg"),
+    "a photo of 74 bytes and 100,000,000 rows": (png_of(1, 10**8), CAPTION, *FLAT),
+    "a photo of 60,000,000 rows": (png_of(1, 6 * 10**7), CAPTION, *FLAT),
+    "a photo of 60,000,000 columns": (png_of(6 * 10**7, 1), CAPTION, *FLAT),
+    "a program for Ghostscript": (content("x.jpg", EPS), CAPTION, NO_PHOTO[0] + "it is EPS, which is not", NO_PHOTO[1]),
     "a photo of 400 megapixels": (png_of(20000, 20000), CAPTION, *HUGE),
     "a photo of 4 exapixels": (png_of(2**31 - 1, 2**31 - 1), CAPTION, *HUGE),
     "a photo as broad as it is flat": (png_of(2**31 - 1, 1), CAPTION, *HUGE),
@@ -345,6 +369,14 @@ MANGLED = {
     "a checkpoint with a pickle in it": (
         checkpoint(lambda arrays: {"params/decoder.b_o": np.array([{}], object)}), CHECKPOINT, BROKEN
     ),
+    "a checkpoint with one wrong bit": (bracket, CHECKPOINT, BROKEN, "Bad CRC-32 for file"),
+    "an encoder's .npz for a checkpoint": (encoder("npz"), CHECKPOINT, NO_CHECKPOINT.format(".npz"), GIVE),
+    "an encoder's .pth for a checkpoint": (encoder("zip"), CHECKPOINT, NO_CHECKPOINT.format(".pth"), GIVE),
+    "an encoder's old .pth for a checkpoint": (encoder("legacy"), CHECKPOINT, NO_CHECKPOINT.format(".pth"), GIVE),
+    "an encoder's .safetensors for a checkpoint": (
+        encoder("safetensors"), CHECKPOINT, NO_CHECKPOINT.format(".safetensors"), GIVE
+    ),
+    "an encoder to start from": (encoder("zip"), TRAIN + " --init {t}/c.npz", NO_CHECKPOINT.format(".pth"), GIVE),
     "a checkpoint without a header": (checkpoint(lambda arrays: {"header": None}), CHECKPOINT, BROKEN),
     "half a header": (checkpoint(lambda arrays: {"header": np.array(str(arrays["header"])[:99])}), CHECKPOINT, BROKEN),
     "a header that is a list": (checkpoint(lambda arrays: {"header": np.array("[1]")}), CHECKPOINT, BROKEN),
@@ -399,8 +431,23 @@ MANGLED = {
         "features.0.bias has shape (3,) ((3,) in satnp's layout), not (64,)",
     ),
     "all weights of other names": (
-        *weights("w.pth", lambda x: [x.update({"x" + key: x.pop(key)}) for key in list(x)]),
+        *weights("w.pth", lambda x: [x.update({key + "x": x.pop(key)}) for key in list(x)]),
         "features.0.weight is missing; features.0.bias is missing;", "features.12.expand3x3.bias is missing",
+    ),
+    "a layer of zeros": (
+        *weights("w.pth", lambda x: x["features.3.squeeze.weight"].fill(0)),
+        "w.pth does not have the weights of this encoder: features.3.squeeze.weight has only zeros; give a file that has",
+    ),
+    "weights of zeros": (
+        *weights("w.safetensors", lambda x: [y.fill(0) for y in x.values()]), "features.0.weight has only zeros;"
+    ),
+    "a checkpoint for weights": (
+        lambda t, w: shutil.copy(w / "best.npz", t / "w.npz"), WEIGHTS + "w.npz",
+        "w.npz is a checkpoint of satnp, not the weights of an encoder; give a .pth, .safetensors or .npz file of weights",
+    ),
+    "weights that are there twice": (
+        *weights("w.npz", lambda x: [x.update({f"{p}.{key}": x[key] for p in "ab"}) or x.pop(key) for key in list(x)]),
+        "w.npz has all weights of the encoder twice, behind 'a.features.' and 'b.features.'; save only those to use",
     ),
     "a weight that is nan": (
         *weights("w.npz", lambda x: x["features.0.bias"].fill(np.nan)), "features.0.bias", "finite"
@@ -426,6 +473,8 @@ MANGLED = {
     "a folder for weights": (folder("w.pth"), WEIGHTS + "w.pth", "there is no weights file ", "w.pth; give a"),
     # configs
     "a config that is no TOML": (content("c.toml", "epochs 3"), CONFIG, "c.toml is not TOML (", "; fix that line"),
+    "a config that is deep": (content("c.toml", "a = " + 10**4 * "["), CONFIG, "is not TOML (it is nested too deeply); fix"),
+    "a config with a number of 5,000 digits": (content("c.toml", "a = " + 5000 * "9"), CONFIG, "c.toml is not TOML ("),
     "a config in Latin-1": (content("c.toml", b"# caf\xe9"), CONFIG, "c.toml is not TOML ("),
     "a config with an unknown key": (content("c.toml", "[recipe]\nepoch = 3"), CONFIG, "'epoch'", "did you mean 'epochs'?"),
     "a config with an unknown table": (content("c.toml", "[recipes]"), CONFIG, "'recipes'", "did you mean 'recipe'?"),
@@ -603,6 +652,18 @@ def test_a_header_with_any_value_of_another_type_is_refused(world, tmp_path):
             except Exception as error:
                 pytest.fail(f"{path} = {value!r}: {error!r}")
     assert seen > 250
+
+
+@pytest.mark.parametrize("file", ["best.npz", "run/last.npz"])
+def test_a_checkpoint_with_a_wrong_bit_is_never_parsed(world, tmp_path, file):
+    whole = (world / file).read_bytes()
+    for start in [m.start() for m in re.finditer(b"\x93NUMPY", whole)][:2]:
+        for place in range(start, start + 128):
+            wrong = bytearray(whole)
+            wrong[place] ^= 1 << place % 8 if wrong[place] != 32 else 8
+            (tmp_path / "c.npz").write_bytes(wrong)
+            with pytest.raises(InputError, match=r"c\.npz is not a complete checkpoint \(Bad CRC-32 for file .+; use"):
+                load(tmp_path / "c.npz")
 
 
 def test_a_checkpoint_with_a_wrong_byte_is_read_or_refused_in_one_sentence(world, tmp_path, rng):

@@ -18,7 +18,7 @@ from satnp.captioners.glstm import guidance_rows
 from satnp.data.features import annotate
 from satnp.data.names import hint, some
 from satnp.errors import InputError
-from satnp.files import BROKEN, Pickled, map_npz
+from satnp.files import Pickled, map_npz, refusing
 
 CHUNK = 256  # photos that are checked at a time
 NUMBERS, NAMES = "fiu", "USiu"  # kinds of dtypes
@@ -152,13 +152,12 @@ def _read(path, shapes):
     if not path.is_file():
         raise InputError(f"there is no file {path}; give an .npz file with names, {', '.join(shapes)}")
     wanted = {"names": ("n",), **shapes}
-    try:
-        arrays = map_npz(path, wanted)
-    except Pickled as error:
-        give = TEXT if error.name == "names" else "numbers"
-        raise InputError(f"{path} has Python objects in {error.name}; give {give}") from None
-    except BROKEN as error:
-        raise InputError(f"{path} is not a complete .npz file ({' '.join(str(error).split())}); make it again") from None
+    with refusing(f"{path} is not a complete .npz file", "make it again"):
+        try:
+            arrays = map_npz(path, wanted)
+        except Pickled as error:
+            give = TEXT if error.name == "names" else "numbers"
+            raise InputError(f"{path} has Python objects in {error.name}; give {give}") from None
     for name, axes in wanted.items():
         said = f"give {name} with shape ({', '.join(map(str, axes))})"
         if name not in arrays:

@@ -1,6 +1,11 @@
 """Read photo files as the pixels that an encoder needs: the whole frame is resized to a square, nothing is cropped."""
 
+import logging
+import os
+import sys
+import threading
 import warnings
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -10,8 +15,16 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from satnp.arrays.backend import xp_of
 from satnp.errors import InputError
+from satnp.files import reason
 
-MAX_PIXELS = 100_000_000
+MAX_PIXELS, MAX_SIDE = 100_000_000, 65_500  # a JPEG has at most 65,500 pixels a side
+# Of Pillow's formats those in which photos are kept. Others run a program (EPS) or have no pixels (WMF). HEIF and JXL are
+# there when their package has registered them.
+FORMATS = (
+    "JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "HEIF", "JXL", "PSD", "PCX", "SGI", "QOI", "TGA",
+)  # fmt: skip
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # else it writes about damaged files to stderr
+TOO_LARGE = f"at most {MAX_PIXELS // 10**6} megapixels are read; give a smaller copy"
 _UPRIGHT = {  # by EXIF orientation; Pillow's exif_transpose does the same, but fails if other tags are damaged
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -73,45 +86,93 @@ def read_photo(photo, size=None):
 
     photo: a path, or an (R, S, 3) RGB uint8 array. From a file, the first frame is read, turned upright by its EXIF
     orientation, and put on white where it is transparent.
-    Raises: InputError for another array, and for a file that is not a readable image of at most 100 megapixels.
+    Raises: InputError for another array, for a file that is not a readable image, and for more than 100 megapixels or
+    65,500 pixels a side.
     """
+    try:
+        return np.asarray(_read(photo, size))
+    except MemoryError:
+        what = "the photo" if isinstance(photo, np.ndarray) else photo
+        raise InputError(f"{what} needs more memory than there is; give a smaller copy") from None
+
+
+def _read(photo, size):
     if isinstance(photo, np.ndarray):
         if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8 or not photo.size:
             raise InputError(
                 f"the photo is an array {photo.shape} of {photo.dtype}; give an RGB array (rows, columns, 3) of uint8"
             )
+        _check_size("the photo", *photo.shape[1::-1])
         image = Image.fromarray(photo)
     else:
         image = _open(Path(photo))
     if size is not None and image.size != (size, size):
         image = image.resize((size, size), Image.Resampling.BICUBIC)
-    return np.asarray(image)
+    return image
+
+
+def _check_size(what, columns, rows):
+    """Raise InputError for too many pixels. The size in the header of a file is checked before memory is allocated."""
+    if columns * rows > MAX_PIXELS:
+        raise InputError(f"{what} has {columns} x {rows} pixels; {TOO_LARGE}")
+    if max(columns, rows) > MAX_SIDE:
+        raise InputError(f"{what} has {columns} x {rows} pixels; at most {MAX_SIDE} a side are read; give a smaller copy")
 
 
 def _open(path):
-    """Open a file as an upright RGB image; the size in its header is checked before the pixels are decoded."""
-    too_large = f"at most {MAX_PIXELS // 10**6} megapixels are read; give a smaller copy"
+    """Open a file as an upright RGB image."""
     try:
         if path.is_dir():
             raise InputError(f"{path} is a folder; give the photos in it")
         if not path.is_file():
             raise InputError(f"there is no photo {path}; check the name")
-        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:  # odd metadata, large sizes
-            if image.width * image.height > MAX_PIXELS:
-                raise InputError(f"{path} has {image.width} x {image.height} pixels; {too_large}")
-            image.load()  # the orientation may be at the end of the file
+        Image.init()  # imports the readers of all formats
+        formats = [name for name in FORMATS if name in Image.OPEN]
+        # ignored are warnings about odd metadata and large sizes
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=formats) as image:
+            _check_size(path, *image.size)
+            with _silent() if image.format == "TIFF" else nullcontext():
+                image.load()  # the orientation may be at the end of the file
             upright = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation))
             image = _rgb(image)
             return image if upright is None else image.transpose(upright)
     except (InputError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
-        raise InputError(f"{path} is too large: {str(error).partition(' exceeds')[0]}; {too_large}") from None
+        raise InputError(f"{path} is too large: {str(error).partition(' exceeds')[0]}; {TOO_LARGE}") from None
     except UnidentifiedImageError:
-        seen = "it is not an image" if path.stat().st_size else "it is empty"
+        seen = f"it is {_kind(path)}" if path.stat().st_size else "it is empty"
     except Exception as error:  # for a damaged file, Pillow's readers may raise any exception
-        seen = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+        seen = reason(error)
     raise InputError(f"{path} cannot be read as a photo ({seen}); give a whole, readable JPEG or PNG file")
+
+
+def _kind(path):
+    """What a file that is not in FORMATS is, by its first bytes."""
+    with open(path, "rb") as file:
+        start = file.read(16).ljust(16, b"\0")
+    known = (name for name, (_, accept) in Image.OPEN.items() if name not in FORMATS and accept and accept(start))
+    return next((f"{name}, which is not a format of photos" for name in known), "not an image")
+
+
+_one_thread = threading.Lock()
+
+
+@contextmanager
+def _silent():
+    """Context manager: drop what C code writes to stderr, as libtiff does for a damaged file. One thread at a time."""
+    with _one_thread:
+        if sys.__stderr__ is None:  # the process has none, and 2 may be the photo's file
+            yield
+            return
+        kept = os.dup(2)
+        try:
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def _rgb(image):

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from satnp.errors import InputError
+from satnp.files import MAX_NAME, check_count, zip_entries
 
 BFLOAT16 = np.dtype([("bits", "<u2")])  # NumPy has no bfloat16, which is the upper half of a float32
 STORAGES = {"Half": "<f2", "BFloat16": BFLOAT16, "Float": "<f4", "Double": "<f8", "Long": "<i8"}
@@ -27,6 +28,8 @@ CALLS = {
     "torch.nn.parameter.Parameter",
 }
 LEGACY_MAGIC, LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
+LEGACY_START = b"\x8a\x0a" + LEGACY_MAGIC.to_bytes(10, "little") + b"."  # the magic number in a pickle
+MAX_INSTRUCTIONS = 1_000_000  # of a pickle; those of large networks have thousands
 
 
 class Global(str):
@@ -48,30 +51,32 @@ class Tensor(NamedTuple):
     strides: tuple
 
 
-def read_pth(path, names=None):
-    """Read the state dict in a `.pth` file of either format -> {name: float32 array}; only `names` if given."""
+def read_pth(path, choose):
+    """Read the state dict in a `.pth` file of either format -> {name: float32 array}
+
+    A name of a nested dictionary has the keys of the dictionaries around it in front: state_dict.conv1.weight.
+    choose(names in the file) -> {name in the file: name of the array that is returned}
+    """
     with path.open("rb") as file:
         if file.read(4) == b"PK\3\4":
             with zipfile.ZipFile(file) as archive:
-                return _read_zip(archive, os.fstat(file.fileno()).st_size, names)
-        return _read_legacy(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), names)
+                return _read_zip(archive, os.fstat(file.fileno()).st_size, choose)
+        return _read_legacy(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), choose)
 
 
-def _read_zip(archive, size, names):
+def _read_zip(archive, size, choose):
     """The format since 2020, an uncompressed zip file: FOLDER/data.pkl is the pickle, each FOLDER/data/KEY is a storage."""
-    declared = sum(entry.file_size for entry in archive.infolist())
-    if declared > size:
-        raise ValueError(f"its entries declare {declared} bytes, but the file has {size}")
-    folders = [name.removesuffix("data.pkl") for name in archive.namelist() if name.endswith("/data.pkl")]
+    names = zip_entries(archive, size, size)
+    folders = [name.removesuffix("data.pkl") for name in names if name.endswith("/data.pkl")]
     if len(folders) != 1:
         raise ValueError(f"it holds {len(folders)} entries data.pkl, not one")
-    if f"{folders[0]}byteorder" in archive.namelist() and archive.read(f"{folders[0]}byteorder") != b"little":
+    if f"{folders[0]}byteorder" in names and archive.read(f"{folders[0]}byteorder") != b"little":
         raise ValueError("its numbers are not little-endian")
     state, _ = unpickle(io.BytesIO(archive.read(f"{folders[0]}data.pkl")))
-    return _arrays(state, lambda key: archive.read(f"{folders[0]}data/{key}"), names)
+    return _arrays(state, lambda key: archive.read(f"{folders[0]}data/{key}"), choose)
 
 
-def _read_legacy(blob, names):
+def _read_legacy(blob, choose):
     """The format before 2020: pickles of a magic number, a version, the writer's system, the state dict and the storage
     keys; then, in the order of the keys, each storage: 8 bytes with the number of elements, then the elements."""
     if unpickle(blob)[0] != LEGACY_MAGIC or unpickle(blob)[0] != LEGACY_PROTOCOL:
@@ -90,7 +95,7 @@ def _read_legacy(blob, names):
             raise ValueError(f"storage {len(records)} needs {end - start} bytes, but {len(blob) - start} are left")
         records[key] = memoryview(blob)[start:end]
         blob.seek(end)
-    return _arrays(state, records.__getitem__, names)
+    return _arrays(state, records.__getitem__, choose)
 
 
 def unpickle(stream):
@@ -103,7 +108,9 @@ def unpickle(stream):
         del stack[start:]
         return items
 
-    for opcode, arg, _ in pickletools.genops(stream):
+    for count, (opcode, arg, _) in enumerate(pickletools.genops(stream)):
+        if count == MAX_INSTRUCTIONS:
+            raise ValueError(f"its pickle has more than {MAX_INSTRUCTIONS} instructions")
         match opcode.name:
             case "PROTO" | "FRAME":
                 pass
@@ -218,30 +225,38 @@ def _put(target, items):
     return target
 
 
-def _arrays(state, record, names):
-    """Read a state dict, bare or under "state_dict" or "model" -> {name: float32 array}. record(key): bytes of a storage."""
-    for wrapper in ("state_dict", "model"):
-        if type(state) is dict and type(state.get(wrapper)) is dict:
-            state = state[wrapper]
-    items = state.items() if type(state) is dict else ()
-    tensors = {name: x for name, x in items if type(name) is str and type(x) is Tensor}
+def _arrays(state, record, choose):
+    """Read the tensors of a state dict -> {name: float32 array}. record(key): bytes of a storage; choose: as in read_pth."""
+    tensors = dict(_named(state, "", set()))
     if not tensors:
         raise InputError("has no named tensors, but the state dict of a model is needed; save the model's state_dict()")
-    prefix = "module." if all(name.startswith("module.") for name in tensors) else ""
+    check_count(len(tensors))
     for name, x in tensors.items():
         _check(repr(name[:80]), x)
     values, arrays = {}, {}
-    for name, (storage, offset, shape, strides) in tensors.items():
-        if names is not None and name.removeprefix(prefix) not in names:
-            continue
+    for theirs, ours in choose(tensors).items():
+        storage, offset, shape, strides = tensors[theirs]
         if storage.key not in values:
             blob, wanted = record(storage.key), storage.size * storage.dtype.itemsize
             if len(blob) != wanted:
-                raise ValueError(f"the storage of tensor {name[:80]!r} has {len(blob)} bytes, not {wanted}")
+                raise ValueError(f"the storage of tensor {theirs[:80]!r} has {len(blob)} bytes, not {wanted}")
             values[storage.key] = as_float32(np.frombuffer(blob, storage.dtype))
         strides = [4 * n for n in strides]
-        arrays[name.removeprefix(prefix)] = np.ndarray(shape, np.float32, values[storage.key], 4 * offset, strides)
+        arrays[ours] = np.ndarray(shape, np.float32, values[storage.key], 4 * offset, strides)
     return arrays
+
+
+def _named(value, name, seen):
+    """Yield (name, Tensor) of a dictionary and of those in it; `seen`: ids of dictionaries, which may contain each other."""
+    if type(value) is Tensor:
+        yield name, value
+    elif type(value) is dict and id(value) not in seen:
+        seen.add(id(value))
+        for key, x in value.items():
+            if type(key) is str:
+                if len(name) + len(key) > MAX_NAME:
+                    raise ValueError(f"it has a name of more than {MAX_NAME} characters")
+                yield from _named(x, f"{name}.{key}" if name else key, seen)
 
 
 def _check(name, tensor):
@@ -260,7 +275,10 @@ def _check(name, tensor):
 
 
 def as_float32(x):
-    """Convert numbers of any dtype, including BFLOAT16, to float32."""
+    """Convert real numbers of any dtype, including BFLOAT16, to float32; those that are too large become infinite."""
     if x.dtype == BFLOAT16:
         x = (x["bits"].astype("<u4") << 16).view("<f4")
-    return np.asarray(x, np.float32)
+    if x.dtype.kind not in "fiub":
+        raise ValueError(f"it has an array of type {x.dtype}, not of numbers")
+    with np.errstate(over="ignore"):
+        return np.asarray(x, np.float32)

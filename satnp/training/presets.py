@@ -15,6 +15,7 @@ from satnp.data.captions import Vocabulary
 from satnp.decoding import LengthScore
 from satnp.encoders import ENCODERS
 from satnp.errors import InputError
+from satnp.files import refusing
 from satnp.model import Model
 from satnp.training.trainer import Recipe
 
@@ -138,12 +139,11 @@ def with_files(preset, regions=False, guidance=False):
 
 def _read(path):
     """Read the TOML file at `path`."""
-    try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read the config {path} ({error.strerror}); give a TOML file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not TOML ({error}); fix that line") from None
+    with refusing(f"{path} is not TOML", "fix that line"):
+        try:
+            return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InputError(f"cannot read the config {path} ({error.strerror}); give a TOML file") from None
 
 
 def _check_tables(said, captioner, path):

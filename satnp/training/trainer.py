@@ -28,7 +28,7 @@ from satnp.data.features import fingerprint, read_images
 from satnp.decoding import LENGTH_SCORES, LengthScore
 from satnp.encoders import ENCODERS
 from satnp.errors import InputError
-from satnp.files import remove_leftovers, replacing
+from satnp.files import refusing, remove_leftovers, replacing
 from satnp.scores.evaluation import evaluate, nats_per_word
 from satnp.training import optim
 from satnp.training.policies import scheduled_words
@@ -441,7 +441,11 @@ class Trainer:
         save(self.out / "last.npz", self.model.on(np), training, step=self.step, recipe=vars(self.recipe))
 
     def resume(self):
-        """Continue from last.npz; raises InputError if it is from another training."""
+        """Continue from last.npz; raises InputError if it is from another training, or damaged."""
+        with refusing(f"{self.out / 'last.npz'} does not have a complete training", "start again in a new folder"):
+            self._restore()
+
+    def _restore(self):
         model, training, _ = load_training(self.out / "last.npz")
         if training is None:
             raise InputError(f"{self.out / 'last.npz'} has no training to resume; give the folder that a training wrote")
@@ -503,7 +507,7 @@ def _flat(header):
 def read_log(path):
     """Read the records of a metrics.jsonl; a last line that a killed process left incomplete is dropped.
 
-    Raises: InputError for any other line that is not a record.
+    Raises: InputError for any other line that is not a record: a kind, a step, and values that are text or a number.
     """
     records, path = [], Path(path)
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
@@ -513,11 +517,16 @@ def read_log(path):
         except (ValueError, RecursionError):
             record = None
         match record:
-            case {"kind": str(), "step": int()}:
+            case {"kind": str(), "step": int()} if all(map(_loggable, record.values())):
                 records.append(record)
             case _ if number < len(lines):
                 raise InputError(f"line {number} of {path} is not a record of a training; fix or remove that line")
     return records
+
+
+def _loggable(value):
+    """Return whether a value of a record is text, None or a number that fits a float."""
+    return value is None or type(value) in (str, float) or type(value) is int and abs(value) < 2**63
 
 
 def _part(noise, rows, N):

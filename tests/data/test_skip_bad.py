@@ -3,10 +3,12 @@
 import json
 import os
 import shutil
+import struct
 from functools import partial
 
 import numpy as np
 import pytest
+from PIL import Image, ImageFile
 
 from satnp.checkpoint import save
 from satnp.cli import main
@@ -15,6 +17,7 @@ from satnp.data.split import readable
 from satnp.encoders import squeezenet
 from satnp.training.presets import PRESETS, new_model
 from satnp.training.trainer import Trainer
+from tests.encoders.test_photos import write_chunks
 from tests.encoders.test_weights import write_safetensors
 from tests.small_world import write_flickr8k
 
@@ -163,6 +166,44 @@ def test_a_bad_photo_among_captioned_ones_is_skipped_only_if_that_is_asked_for(w
     assert lines[:3] == [SKIPPED.format(photo, "an image") for photo in photos if photo not in good]
     assert lines[3] == f"satnp: skipped: there is no photo {tmp_path}/none.jpg; check the name"
     assert last == f"satnp: skipped 4 of {len(photos) + 1} photos"
+
+
+@pytest.fixture
+def flat(world, tmp_path):
+    """Data of which one photo of `test` declares 60,000,000 rows, and another needs more memory than there is."""
+    shutil.copytree(world / "good", tmp_path / "data")
+    photos = tmp_path / "data/Flicker8k_Dataset"
+    header = struct.pack(">IIBBBBB", 1, 6 * 10**7, 8, 0, 0, 0, 0)
+    write_chunks(photos / "test-00000.jpg", (b"IHDR", header), (b"IDAT", b""))
+    Image.new("L", (80, 61)).save(photos / "test-00002.jpg")
+    load = ImageFile.ImageFile.load
+
+    def loaded(image):
+        if image.size == (80, 61):
+            raise MemoryError
+        return load(image)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ImageFile.ImageFile, "load", loaded)
+        yield photos
+
+
+@pytest.mark.parametrize("command", ["caption", "evaluate"])
+def test_a_photo_that_needs_too_much_memory_is_left_out_like_any_other(world, flat, capsys, command):
+    line = {
+        "caption": f"caption {world}/small.npz {flat}/test-00000.jpg {flat}/test-00001.jpg {flat}/test-00002.jpg",
+        "evaluate": f"evaluate {world}/small.npz --data flickr8k --root {flat.parent} --split test",
+    }[command]
+    assert main([*line.split(), "--beam", "1", "--skip-bad"]) == 0
+    *lines, last = skipped(capsys.readouterr().err)
+    too_long = f"{flat}/test-00000.jpg has 1 x 60000000 pixels; at most 65500 a side are read; give a smaller copy"
+    assert lines == [
+        f"satnp: skipped: {too_long}",
+        f"satnp: skipped: {flat}/test-00002.jpg needs more memory than there is; give a smaller copy",
+    ]
+    assert last == "satnp: skipped 2 of 3 photos that cannot be read"
+    assert main([*line.split(), "--beam", "1"]) == 2
+    assert capsys.readouterr().err == f"satnp: {too_long}\n"
 
 
 def test_nothing_but_bad_photos_is_refused(world, tmp_path, capsys):

@@ -2,7 +2,10 @@
 
 import os
 import struct
+import subprocess
+import sys
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -206,6 +209,130 @@ def test_more_than_100_megapixels_are_refused_before_decoding(tmp_path, columns,
     write_chunks(tmp_path / "huge.png", (b"IHDR", header), (b"IDAT", b"no pixels"))
     with pytest.raises(InputError, match=r"huge\.png .*pixels.*; at most 100 megapixels are read; give a smaller copy$"):
         read_photo(tmp_path / "huge.png")
+
+
+def write_bmp(path, columns, rows):
+    header = struct.pack("<IHHIIiiHHIIiiII", 99, 0, 0, 54, 40, columns, rows, 1, 24, 0, 0, 0, 0, 0, 0)
+    path.write_bytes(b"BM" + header + bytes(45))
+
+
+def write_header_of_png(path, columns, rows):
+    header = struct.pack(">IIBBBBB", columns, rows, 8, 0, 0, 0, 0)
+    write_chunks(path, (b"IHDR", header), (b"IDAT", b"no pixels"))
+
+
+def write_ppm(path, columns, rows):
+    path.write_bytes(b"P6 %d %d 255\n\0\0\0" % (columns, rows))
+
+
+def write_tiff(path, columns, rows):
+    tags = [(256, columns), (257, rows), (258, 8), (259, 1), (262, 1), (273, 8), (277, 1), (278, rows), (279, 8)]
+    ifd = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    path.write_bytes(b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + ifd + bytes(4))
+
+
+@pytest.mark.parametrize("write", [write_header_of_png, write_bmp, write_ppm, write_tiff])
+@pytest.mark.parametrize(("columns", "rows"), [(1, 10**8), (1, 6 * 10**7), (6 * 10**7, 1), (1, 65501)])
+def test_more_than_65500_pixels_a_side_are_refused_before_memory_is_taken(tmp_path, write, columns, rows, monkeypatch):
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", None)  # where Pillow allocates
+    write(tmp_path / "flat", columns, rows)
+    wanted = f"{tmp_path}/flat has {columns} x {rows} pixels; at most 65500 a side are read; give a smaller copy"
+    with pytest.raises(InputError, match=f"^{wanted}$"):
+        read_photo(tmp_path / "flat", 8)
+
+
+def test_an_array_has_the_same_bounds():
+    assert read_photo(np.full((65500, 1, 3), 7, np.uint8), 2).tolist() == np.full((2, 2, 3), 7).tolist()
+    for shape, words in (
+        ((65501, 1), "1 x 65501 pixels; at most 65500 a side are read"),
+        ((1, 70000), "70000 x 1 pixels; at most 65500 a side are read"),
+        ((20000, 20000), "20000 x 20000 pixels; at most 100 megapixels are read"),
+    ):
+        photo = np.broadcast_to(np.zeros(3, np.uint8), (*shape, 3))
+        with pytest.raises(InputError, match=f"^the photo has {words}; give a smaller copy$"):
+            read_photo(photo)
+
+
+@pytest.mark.parametrize("where", ["PIL.ImageFile.ImageFile.load", "PIL.Image.Image.resize", "PIL.Image.Image.convert"])
+def test_a_lack_of_memory_is_the_sentence_of_the_photo(tmp_path, monkeypatch, where):
+    def too_much(*args, **kwargs):
+        raise MemoryError
+
+    Image.new("P", (8, 4)).save(tmp_path / "x.png")
+    monkeypatch.setattr(where, too_much)
+    with pytest.raises(InputError, match=r"x\.png needs more memory than there is; give a smaller copy$"):
+        read_photo(tmp_path / "x.png", 2)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "PCX", "SGI", "QOI", "TGA"],
+)
+def test_every_format_of_photos_is_read(tmp_path, kind):
+    Image.init()
+    if kind not in Image.SAVE:
+        pytest.skip(f"this Pillow does not write {kind}")
+    Image.new("RGB", (8, 4), (250, 10, 10)).save(tmp_path / "x.jpg", kind)
+    seen = read_photo(tmp_path / "x.jpg")
+    assert seen.shape == (4, 8, 3) and abs(seen.astype(int) - (250, 10, 10)).max() < 12
+
+
+@pytest.mark.parametrize(
+    ("start", "kind"),
+    [
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "EPS"),
+        (b"\xc5\xd0\xd3\xc6\x1e\0\0\0", "EPS"),
+        (b"\xd7\xcd\xc6\x9a\0\0", "WMF"),
+        (b"\1\0\0\0" + bytes(36) + b" EMF", "WMF"),
+        (b"\x89HDF\r\n\x1a\n", "HDF5"),
+        (b"BUFR", "BUFR"),
+        (b"\0\0\1\0\1\0", "ICO"),
+    ],
+)
+@pytest.mark.parametrize("ending", ["jpg", "eps"])
+def test_what_is_not_a_format_of_photos_is_not_opened(tmp_path, monkeypatch, start, kind, ending):
+    monkeypatch.setattr("subprocess.Popen", None)  # no program is run
+    monkeypatch.setattr("PIL.EpsImagePlugin.EpsImageFile._open", None)
+    (tmp_path / f"x.{ending}").write_bytes(start + bytes(100))
+    words = rf"x\.{ending} cannot be read as a photo \(it is {kind}, which is not a format of photos\); give a whole"
+    with pytest.raises(InputError, match=words):
+        read_photo(tmp_path / f"x.{ending}")
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_deflate", "jpeg"])
+def test_a_broken_tiff_gets_our_sentence_only(tmp_path, rng, capfd, compression):
+    path = tmp_path / "x.tif"
+    Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(path, compression=compression)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:8] + b"\xff" * 400 + whole[408:])
+    here = os.fstat(2)
+
+    def read(_):
+        with pytest.raises(InputError, match=r"x\.tif cannot be read as a photo \(.+\); give a whole"):
+            read_photo(path)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(read, range(20)))
+    assert os.path.samestat(os.fstat(2), here)
+    os.write(2, b"still there")
+    assert capfd.readouterr() == ("", "still there")
+
+
+def test_a_tiff_of_which_pillow_complains_gets_our_sentence_only(tmp_path):
+    """Pillow logs an error, which Python writes to stderr where nobody has asked for logs."""
+    tags = [(256, 4), (257, 4), (258, 8), (259, 1), (262, 2), (273, 8), (277, 64), (278, 4), (279, 48)]
+    ifd = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    (tmp_path / "x.tif").write_bytes(b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + ifd + bytes(4))
+    code = "import sys; from satnp.encoders.photos import read_photo; read_photo(sys.argv[1])"
+    child = subprocess.run([sys.executable, "-c", code, tmp_path / "x.tif"], capture_output=True, text=True)
+    assert child.stderr.startswith("Traceback") and "cannot be read as a photo (it is not an image)" in child.stderr
+
+
+def test_a_photo_is_read_without_a_stderr(tmp_path):
+    Image.new("RGB", (8, 4)).save(tmp_path / "x.tif", compression="tiff_lzw")
+    code = "import sys; from satnp.encoders.photos import read_photo; print(read_photo(sys.argv[1]).shape)"
+    command = ["sh", "-c", '"$@" 2>&-', "sh", sys.executable, "-c", code, tmp_path / "x.tif"]
+    assert subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout == "(4, 8, 3)\n"
 
 
 def test_100_megapixels_are_not_too_many(tmp_path, recwarn):

@@ -1,5 +1,6 @@
 """Training: it learns, it stops, it is killed and goes on to the same bits."""
 
+import json
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from satnp.arrays.backend import to_device, to_host
 from satnp.checkpoint import load, load_training, save
 from satnp.data.datasets import load_split
 from satnp.errors import InputError
+from satnp.figures import curves_figure
 from satnp.training.presets import PRESETS, new_model
 from satnp.training.trainer import Recipe, Trainer, read_log
 from tests.small_world import write_flickr8k
@@ -267,3 +269,25 @@ def test_a_failed_write_leaves_the_old_checkpoint(splits, tmp_path, monkeypatch)
 def test_a_bad_recipe_is_refused(bad):
     with pytest.raises(InputError):
         Recipe(**bad)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['{"kind": "train", "step": 1, "loss": [1]}', '{"kind": "val", "step": 1, "nll": {}}', '{"kind": "train", "step": 1.5}',
+     '{"kind": "train", "step": 1, "loss": true}', '{"kind": "train", "step": 1, "loss": ' + 400 * "9" + "}",
+     '{"kind": "train", "step": ' + 400 * "9" + "}", 10**5 * "[", '{"kind": "train", "step": 1, "loss": ' + 5000 * "9" + "}",
+     '{"kind": 3, "step": 1}', '{"kind": "train", "s4ep": 1}', "\xff"],
+)  # fmt: skip
+def test_a_line_of_the_log_that_is_damaged_is_named(tmp_path, line):
+    good = '{"kind": "train", "step": 2, "loss": 2.5, "note": "text", "cider": null}'
+    (tmp_path / "metrics.jsonl").write_text(f"{good}\n{line}\n{good}\n", encoding="latin1")
+    with pytest.raises(InputError, match=r"line 2 of .+metrics.jsonl is not a record of a training; fix or"):
+        read_log(tmp_path / "metrics.jsonl")
+    (tmp_path / "metrics.jsonl").write_text(f"{good}\n{line}", encoding="latin1")
+    assert read_log(tmp_path / "metrics.jsonl") == [json.loads(good)]
+
+
+def test_a_text_in_place_of_a_loss_is_not_drawn(tmp_path):
+    records = [{"kind": "train", "step": 1, "loss": "x"}, {"kind": "train", "step": 2, "loss": 2.5}]
+    curves_figure(records, tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").stat().st_size > 1000
