@@ -498,8 +498,9 @@ def caption(args):
     from satnp.arrays.backend import to_device, xp_of
     from satnp.data.split import Split
     from satnp.encoders.photos import read_photo
-    from satnp.figures import NO_WORDS, attention_figure, channels_figure, regions_figure, visual_figure
+    from satnp.figures import attention_figure, channels_figure, regions_figure, visual_figure
     from satnp.files import write_json
+    from satnp.model import NO_WORDS
     from satnp.scores.visual import visual
 
     model, _ = _load(args)
@@ -519,7 +520,7 @@ def caption(args):
         else:
             annotations, _ = model.encode(to_device(kept[n : n + 1], xp))
             said = model.describe(*model.decode(annotations, args.beam, rng=rng))
-        print(f"{path}: {said}  (log p {said.log_prob:.2f})", flush=True)
+        print(f"{path}: {str(said) or NO_WORDS}  (log p {said.log_prob:.2f})", flush=True)
         rows.append({"photo": str(path), "caption": str(said), "log_prob": said.log_prob, "words": said.words,
                      "alpha": None if said.alpha is None else said.alpha.round(5).tolist()})  # fmt: skip
         if args.figures:

@@ -20,6 +20,7 @@ from satnp.captioners.glstm import guidance_rows
 from satnp.data.captions import END, UNK
 from satnp.data.features import kept_shape
 from satnp.encoders import ENCODERS
+from satnp.model import NO_WORDS
 from satnp.training.optim import OPTIMISERS
 
 STILL = 0.01      # weights with a smaller total variation distance (0 to 1) count as the same
@@ -68,8 +69,9 @@ def same_caption(captions):
     """Warn if most photos get the same caption."""
     said, count = Counter(map(str, captions)).most_common(1)[0]
     if count > max(2, len(captions) / 2):
+        said = said[:60] or NO_WORDS
         return (
-            f"{count} of the {len(captions)} validation photos get the same caption, {said[:60]!r}; if this continues, "
+            f"{count} of the {len(captions)} validation photos get the same caption, {said!r}; if this continues, "
             "the model ignores the photos: check that captions and photos belong together, then change learning_rate"
         )
 
