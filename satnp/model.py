@@ -208,6 +208,8 @@ class Model:
                 f"has {wrong} with shape {params.shapes.get(wrong)}, "
                 f"but its config needs {wanted.get(wrong)} (None: no array)"
             )
+        if list(wanted) != list(params.shapes):  # the file was written by something else: parts must lie side by side
+            model.params = Parameters.of({name: params[name] for name in wanted})
         return model
 
     def shapes(self):

@@ -97,6 +97,21 @@ def test_a_resumed_training_has_the_same_bits(splits, uncut, tmp_path, cut, conf
     assert read_log(tmp_path / "parts/metrics.jsonl") == log
 
 
+def test_a_checkpoint_whose_arrays_were_written_in_another_order_is_the_same(splits, tmp_path):
+    first = trainer(splits, tmp_path)
+    first._train_step()
+    first.save()
+    with np.load(tmp_path / "last.npz") as found:
+        arrays = {key: found[key] for key in sorted(found.files, reverse=True)}
+    np.savez(tmp_path / "last.npz", **arrays)
+    assert list(load(tmp_path / "last.npz").params) == list(first.model.params) != [x[7:] for x in arrays if x[:7] == "params/"]
+    second = trainer(splits, tmp_path)
+    second.resume()
+    for t in (first, second):
+        t._train_step()
+    np.testing.assert_array_equal(second.params.flat, first.params.flat)
+
+
 def run_until(t, step):
     """Run as if Ctrl-C came in step `step`."""
     train_step = t._train_step
