@@ -326,7 +326,9 @@ def train(args):
         curves_figure(records, args.out / "curves.png")
         if any("alpha_entropy" in record for record in records):
             diagnostics_figure(records, args.out / "diagnostics.png")
-        print(f"best: {args.out / 'best.npz'}, validation {recipe.select} {trainer.best:.4f} with beam {recipe.beam}")
+        name, value = trainer.chosen_by
+        why = "" if name == recipe.select else f"; {recipe.select} could not tell the epochs apart"
+        print(f"best: {args.out / 'best.npz'}, validation {name} {value:.4f} with beam {recipe.beam}{why}")
         _say_skipped(*skipped)
     return 0
 

@@ -61,8 +61,11 @@ def test_train_writes_its_files_and_can_be_resumed(world, capsys):
     assert wanted <= {p.name for p in (folder / "run").iterdir()}
     assert main(train_line(folder, "run")) == 2
     assert "--resume" in said(capsys)[1]
+    best = min(r["nll"] for r in read_log(folder / "run/metrics.jsonl") if r["kind"] == "val")  # of six photos
     assert main(train_line(folder, "run", "--resume")) == 0
-    assert "resumed at step" in said(capsys)[0]
+    out, _ = said(capsys)
+    assert "resumed at step" in out
+    assert f"best.npz, validation nll {best:.4f} with beam 1; Bleu_4 could not tell the epochs apart" in out
 
 
 @pytest.mark.slow

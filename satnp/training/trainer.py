@@ -29,7 +29,7 @@ from satnp.decoding import LENGTH_SCORES, LengthScore
 from satnp.encoders import ENCODERS
 from satnp.errors import InputError
 from satnp.files import remove_leftovers, replacing
-from satnp.scores.evaluation import evaluate, nats_per_word
+from satnp.scores.evaluation import cannot_tell, evaluate, nats_per_word
 from satnp.training import optim
 from satnp.training.policies import scheduled_words
 from satnp.training.self_critical import Reward, draw_captions, policy
@@ -59,7 +59,7 @@ class Recipe:
     mirror: bool = False          # mirror each photo with probability one half
     min_count: int = 5            # the vocabulary has the words that occur at least this often
     validate_every: int = 0       # steps; 0: once an epoch
-    select: str = "Bleu_4"        # score of the validation captions by which the best epoch is chosen: Bleu_4, CIDEr or nll
+    select: str = "Bleu_4"        # validation score that chooses the best epoch: Bleu_4, CIDEr or nll; see Trainer._compare
     patience: int = 0             # validations without a better score before stopping; 0: never
     beam: int = 1                 # beam size for the validation captions
     length_score: str = "polynomial"  # captions are ranked by log p / f(T): polynomial, min_hinge, max_hinge, gaussian
@@ -394,22 +394,43 @@ class Trainer:
     def _validate(self):
         """Score the (averaged) model on the validation split; save it as best.npz if its score is the best so far.
 
-        -> a line to print, the best value of the recipe's `select`, the number of validations since
+        -> a line to print, the best so far (see _compare), the number of validations since
         """
         with self._averaged():
             scores, captions = evaluate(self.model, self.val, self.recipe.beam, self.val_features)
-            self.watch.validated(captions)
             scores["nll"] = nats_per_word(self.model, self.val, self.val_features)
-            score = scores[self.recipe.select]
-            better = self.best is None or (score < self.best if self.recipe.select == "nll" else score > self.best)
+            self.watch.validated(captions, scores["nll"], len(self.model.vocabulary))
+            now, better, decided = self._compare(scores, captions)
             self.bad = 0 if better else self.bad + 1
             if better:
-                self.best = score
+                self.best = now
                 save(self.out / "best.npz", self.model.on(np), step=self.step, val=scores, recipe=vars(self.recipe))
         self._log("val", **scores, split="val", beam=self.recipe.beam, tokeniser="coco-caption rule")
         shown = {name: scores[name] for name in SHOWN if name in scores}
         line = f"step {self.step}, val, beam {self.recipe.beam}: " + " ".join(f"{k} {v:.3f}" for k, v in shown.items())
-        return line, self.best, self.bad
+        return f"{line}; {'best so far' if better else 'not better'} {decided}", self.best, self.bad
+
+    def _compare(self, scores, captions):
+        """Compare this epoch with the best before -> (score, nll) of this epoch, whether it is better, what decided
+
+        Epochs are in the order of the recipe's `select`; nll decides between epochs that this score cannot tell apart. The
+        score is 0 where it says nothing: with few photos, or if no 4-gram matched.
+        """
+        select, why = self.recipe.select, None
+        if select != "nll":
+            why = cannot_tell(select, scores, self.val, captions)
+        now = 0.0 if why or select == "nll" else scores[select], scores["nll"]
+        score, nll = self.best or (0.0, float("inf"))
+        if now[0] != score:
+            return now, now[0] > score, f"by {select}"
+        reason = "" if select == "nll" else f" ({why or f'the same {select}'})"
+        return now, self.best is None or now[1] < nll, f"by nll{reason}"
+
+    @property
+    def chosen_by(self):
+        """The name of the score by which the best epoch was chosen, and its value there."""
+        score, nll = self.best
+        return (self.recipe.select, score) if score else ("nll", nll)
 
     @contextmanager
     def _averaged(self):
@@ -467,7 +488,12 @@ class Trainer:
         if self.average is not None:
             self.average[...] = to_device(arrays["average"], xp)
         self.order = np.split(arrays["order"], np.cumsum(header["order_lengths"])[:-1]) if len(arrays["order"]) else []
-        self.step, self.best, self.bad = header["step"], header["best"], header["bad"]
+        self.step, best, self.bad = header["step"], header["best"], header["bad"]
+        if isinstance(best, float):  # of an older satnp, which kept the chosen score alone
+            best = [0.0, best] if self.recipe.select == "nll" else [best, float("inf")]
+        if best is not None:
+            score, nll = map(float, best)
+            self.best = score, nll
         self.nats, self.words = header["nats"], header["words"]
         self.rewards, self.rewarded = header["rewards"], header["rewarded"]
         self.baseline = to_device(np.array(header["baseline"], self.params.flat.dtype), xp)

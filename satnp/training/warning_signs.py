@@ -7,7 +7,7 @@ import os
 import sys
 import tracemalloc
 from collections import Counter
-from math import prod
+from math import log, prod
 from pathlib import Path
 from statistics import median
 
@@ -28,6 +28,7 @@ UNKNOWN = 0.1     # largest share of unknown words without a warning
 STRETCH = 5       # warn if this many norms in the log all differ ...
 WINDOW = 50       # ... from the median of this many before them, by these factors
 EXPLODING, VANISHING = 5, 0.05
+GUESSING = 0.01   # largest validation loss above that of guessing without a warning, in nats a word
 LEAST = 10        # smallest number of norms for a median
 
 
@@ -54,8 +55,9 @@ class Watch:
         self.norms = [*self.norms, norm][-STRETCH - WINDOW :]
         self._see("norm", standing_out(self.norms))
 
-    def validated(self, captions):
-        """Check the model.Captions of the validation photos."""
+    def validated(self, captions, nll, V):
+        """Check the model.Captions of the validation photos, and the validation loss of V words, in nats a word."""
+        self._see("guessing", worse_than_guessing(nll, V))
         self._see("captions", same_caption(captions))
         self._see("attention", still_attention([caption.alpha for caption in captions if caption.alpha is not None]))
 
@@ -73,6 +75,15 @@ def same_caption(captions):
         return (
             f"{count} of the {len(captions)} validation photos get the same caption, {said!r}; if this continues, "
             "the model ignores the photos: check that captions and photos belong together, then change learning_rate"
+        )
+
+
+def worse_than_guessing(nll, V):
+    """Warn if the validation loss is above that of a guess that gives each of V words the same probability."""
+    if nll > log(V) + GUESSING:
+        return (
+            f"the validation loss, {nll:.3f} nats a word, is above ln V = {log(V):.3f}, that of guessing among {V} words; "
+            "if the training loss is far lower, use best.npz and add captions, else lower learning_rate"
         )
 
 

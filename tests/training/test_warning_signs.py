@@ -21,6 +21,7 @@ from satnp.training.warning_signs import (
     standing_out,
     still_attention,
     unknown_words,
+    worse_than_guessing,
 )
 from tests.small_world import write_flickr8k
 from tests.training.test_training import CONFIG, RECIPE
@@ -48,7 +49,8 @@ def warnings(capsys):
 
 def test_a_training_that_looks_at_its_photos_warns_of_nothing(splits, tmp_path, capsys):
     t = trainer(splits, tmp_path, **NOTHING)
-    t.params["decoder.L_z"][...] *= 20  # what it sees decides what it says
+    t.params["decoder.L_z"][...] *= 20  # what it sees decides what it says ...
+    t.params["decoder.L_o"][...] *= 0.01  # ... and no word is much more probable than another
     assert t.run()
     assert warnings(capsys) == []
     assert len(t.watch.norms) > 15 and t.watch.up == set()
@@ -83,6 +85,21 @@ def test_one_caption_for_most_photos_is_said_once_a_training(splits, tmp_path, c
     assert len([r for r in read_log(tmp_path / "metrics.jsonl") if r["kind"] == "val"]) > 2
     (said,) = warnings(capsys)
     assert said.startswith("warning: 6 of the 6 validation photos get the same caption, ")
+
+
+def test_a_loss_above_that_of_guessing_is_said_once(splits, tmp_path, capsys):
+    t = trainer(splits, tmp_path, **NOTHING | {"validate_every": 8})
+    t.params["decoder.L_o"][...] *= 20
+    assert t.run()
+    V, nll = len(t.model.vocabulary), [r["nll"] for r in read_log(tmp_path / "metrics.jsonl") if r["kind"] == "val"]
+    assert len(nll) > 1 and min(nll) > np.log(V) + 1
+    (said,) = [line for line in warnings(capsys) if "guessing" in line]
+    assert said.startswith(f"warning: the validation loss, {nll[0]:.3f} nats a word, is above ln V = {np.log(V):.3f}, ")
+
+
+def test_a_loss_may_be_that_of_guessing():
+    assert worse_than_guessing(np.log(50), 50) is None and worse_than_guessing(1.0, 50) is None
+    assert "above ln V = 3.912" in worse_than_guessing(3.95, 50)
 
 
 def test_half_of_the_photos_may_have_one_caption_and_so_may_a_pair():
