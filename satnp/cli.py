@@ -297,7 +297,9 @@ def train(args):
         raise InputError(f"{args.out} holds a training already; add --resume to continue it, or give another --out")
     xp, files = _device(args), _files(args)
     model, splits, skipped = _untrained(args, preset, folder, files)
-    trained = args.init is not None and _start_from(model, args.init, recipe.objective == "scst")
+    trained = args.init is not None and _start_from(
+        model, args.init, recipe.objective == "scst", splits["train"].captions
+    )  # fmt: skip
     model = model.on(xp)
     trainer = Trainer(model, recipe, splits["train"], splits["val"], args.out, ranks=args.world, trained=trained)
     if args.resume and last.exists():
@@ -452,14 +454,15 @@ def _say_skipped(skipped, photos):
         print(f"satnp: skipped {skipped} of {photos} photos that cannot be read", file=sys.stderr)
 
 
-def _start_from(model, path, whole_only=False):
+def _start_from(model, path, whole_only=False, captions=()):
     """Copy the parameters of checkpoint `path` into the model: all of them -> True, or, if its captioner is another, the
     encoder's -> False, unless `whole_only`.
 
-    Raises InputError if they do not fit.
+    Raises InputError if they do not fit. captions: those of the training photos.
     """
     from satnp import load
     from satnp.data.features import fingerprint
+    from satnp.scores.evaluation import MOSTLY_UNKNOWN, unknown_share
 
     other = load(path)
     whole = model.captioner == other.captioner
@@ -487,6 +490,9 @@ def _start_from(model, path, whole_only=False):
             if what == "other sizes":
                 name = next(name for name in ours | theirs if ours.get(name) != theirs.get(name))
                 where = f" ({name} is {theirs.get(name, 'not')} there and {ours.get(name, 'not')} here)"
+            if what == "another vocabulary":
+                share = unknown_share(other.vocabulary.encode(words) for said in captions for words in said)
+                where = f" ({share:.0%} of the words of these captions are not in it)" * (share >= MOSTLY_UNKNOWN)
             raise InputError(f"{path} has {what} than this training{where}; start from a model of the same kind and data")
     if whole:
         model.params.flat[...] = other.params.flat
@@ -564,8 +570,8 @@ def evaluate(args):
     from satnp.data.datasets import load_split
     from satnp.data.split import readable
     from satnp.files import write_json
+    from satnp.scores.evaluation import caveats, meteor_or_reason
     from satnp.scores.evaluation import evaluate as score
-    from satnp.scores.evaluation import meteor_or_reason
     from satnp.scores.visual import visual_words
 
     model, notes = _load(args)
@@ -575,6 +581,7 @@ def evaluate(args):
         split = readable(split)
     scores, captions = score(model, split, args.beam, _from_files(model, _files(args), split), args.seed)
     meteor, missing = meteor_or_reason(split, captions)
+    remarks = caveats(model, split)
     visual = visual_words(captions) if model.has_sentinel else None
     if args.json:
         setting = {
@@ -583,7 +590,7 @@ def evaluate(args):
             "beam": args.beam, "length_score": asdict(model.length_score),
             "attention": getattr(model.config, "attention", None), "decoding": getattr(model.config, "decoding", None),
             "seed": args.seed,
-            "tokeniser": "coco-caption rule", "satnp": __version__,
+            "tokeniser": "coco-caption rule", "satnp": __version__, "notes": remarks,
         }  # fmt: skip
         if visual is not None:
             rows = [{"word": word, "visual": value, "count": count} for word, value, count in visual]
@@ -597,6 +604,8 @@ def evaluate(args):
     for name, value in scores.items():
         print(f"  {name:24} {value:.4f}")
     print(f"  not computed: {missing}" if missing else f"  {'METEOR':24} {meteor:.4f}")
+    for note in remarks:
+        print(f"  note: {note}")
     if visual is not None:
         _print_visual_words(visual)
     _say_skipped(photos - len(split.names), photos)

@@ -16,7 +16,7 @@ from satnp.encoders.photos import read_photo
 from satnp.errors import InputError
 from satnp.figures import comparison_figure
 from satnp.files import read_json, write_json
-from satnp.scores.evaluation import evaluate, meteor_or_reason, nats_per_word
+from satnp.scores.evaluation import caveats, evaluate, meteor_or_reason, nats_per_word
 from satnp.training.trainer import Trainer
 
 SHOWN = 5  # photos whose captions are in the figure
@@ -58,6 +58,8 @@ def run(out, models, recipe, splits, features, split="val", beam=3, budget=None)
     rows = [done[label] for label in models]
     print(f"\n{len(splits[split].names)} photos of {split}, beam {beam}, seed {recipe.seed}; the encoder is not trained")
     print("\n".join(table(rows)))
+    for note in caveats(next(iter(models.values())), splits[split]):
+        print(f"note: {note}")
     photos = [(name, _pixels(photo)) for name, photo in zip(splits[split].names, splits[split].photos[:SHOWN], strict=False)]
     comparison_figure(rows, photos, out / "compare.png")
     print(f"{out / 'compare.json'}, {out / 'compare.png'}")

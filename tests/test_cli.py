@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -104,6 +105,35 @@ def test_evaluate_scores_a_split_with_its_own_list_alone(world, capsys, tmp_path
     assert {"Bleu_1", "Bleu_4", "ROUGE_L", "CIDEr", "beam", "split", "tokeniser"} <= scores.keys()
     assert [row.keys() for row in results] == [{"image_id", "caption"}] * 4
     assert "beam 2" in said(capsys)[0]
+
+
+def with_test_captions(world, tmp_path, names, say):
+    """A copy of the data whose test photos are `names`, with say(word) in place of each word of their captions."""
+    root = Path(shutil.copytree(world[1], tmp_path / "data")) / "Flickr8k_text"
+    (root / "Flickr_8k.testImages.txt").write_text("".join(f"{name}.jpg\n" for name in names))
+    lines = [line.partition("\t") for line in (root / "Flickr8k.token.txt").read_text().splitlines()]
+    (root / "Flickr8k.token.txt").write_text("".join(
+        f"{name}\t{' '.join(map(say, text.split())) if name.startswith('test') else text}\n" for name, _, text in lines
+    ))  # fmt: skip
+    return root.parent
+
+
+@pytest.mark.parametrize(("names", "say", "notes"), [
+    (["test-00000", "test-00001"], lambda word: word, []),
+    (["test-00000"], lambda word: word, ["CIDEr of a single photo is 0 by definition, "]),
+    (["test-00000", "test-00001"], lambda word: f"x{word} {word}", ["50% of the words of these captions are not in "]),
+    (["test-00000", "test-00001"], lambda word: f"x{word} {word} {word}", []),
+    (["test-00000"], "ein{}".format, ["CIDEr of a single photo is 0 by", "100% of the words of these captions are not in"]),
+])  # fmt: skip
+def test_evaluate_says_what_the_scores_cannot(world, tmp_path, capsys, names, say, notes):
+    root = with_test_captions(world, tmp_path, names, lambda word: word if word == "." else say(word))
+    line = f"evaluate {world[0]}/run/best.npz --data flickr8k --root {root} --split test --beam 1 --json {tmp_path}/s.json"
+    capsys.readouterr()
+    assert main(line.split()) == 0
+    out, scores = said(capsys)[0], json.loads((tmp_path / "s.json").read_text())
+    printed = [text.removeprefix("  note: ") for text in out.splitlines() if text.startswith("  note: ")]
+    assert len(printed) == len(notes) and all(map(str.startswith, printed, notes)) and scores["notes"] == printed
+    assert len(names) > 1 or scores["CIDEr"] == 0
 
 
 def test_the_files_of_an_evaluation_are_written_before_anybody_stops_to_read(world, tmp_path, monkeypatch):

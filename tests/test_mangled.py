@@ -492,6 +492,11 @@ MANGLED = {
         flickr8k(TEXT, ("train-00000.jpg#0\ta", "train-00000.jpg#0\taa")), data("flickr8k") + " --init {w}/best.npz",
         "best.npz has another vocabulary than this training; start from",
     ),
+    "starting from another language": (
+        lambda t, w: flickr8k(TEXT, re.sub(r"\b[a-z]+(?= )", r"\g<0>en", (w / "data" / TEXT).read_text()))(t, w),
+        data("flickr8k") + " --init {w}/best.npz",
+        "best.npz has another vocabulary than this training (100% of the words of these captions are not in it); start",
+    ),
     "starting from other sizes": (
         content("c.toml", TINY.replace("H = 8", "H = 9")),
         TRAIN.replace("{w}/tiny", "{t}/c") + " --init {w}/best.npz", "best.npz has other sizes than this training",

@@ -5,12 +5,14 @@ import numpy as np
 from satnp.arrays.backend import to_device, to_host, xp_of
 from satnp.captioners import CAPTIONERS
 from satnp.data import scenes
-from satnp.data.captions import pad
+from satnp.data.captions import UNK, pad
 from satnp.data.features import annotate
 from satnp.errors import InputError
 from satnp.scores.metrics import matched, meteor, score
 
 CHUNK = 50
+MOSTLY_UNKNOWN = 0.5  # share of unknown words from which scores say more about the vocabulary than about the captioner
+ONE_PHOTO = "CIDEr of a single photo is 0 by definition, because it weights an n-gram by how few of the photos have it"
 FEW_PHOTOS = 20  # with fewer, a score of captions says too little to choose between two models
 
 
@@ -44,6 +46,26 @@ def evaluate(model, split, beam, features=None, seed=0):
         alphas = [caption.alpha.reshape(len(caption.alpha), -1) for caption in captions] if looks else None
         scores |= scenes.score(split.scenes, list(candidates.values()), alphas, model.grid)
     return scores, captions
+
+
+def caveats(model, split):
+    """Sentences about the scores of a model on a split, none where there is nothing to say: [str]"""
+    share = unknown_share(model.vocabulary.encode(words) for captions in split.captions for words in captions)
+    found = [ONE_PHOTO] if len(split.names) == 1 else []
+    if share >= MOSTLY_UNKNOWN:
+        found.append(
+            f"{share:.0%} of the words of these captions are not in the vocabulary of the model, which cannot say them; "
+            "use a model that was trained on such captions"
+        )
+    return found
+
+
+def unknown_share(captions):
+    """The share of the words of captions (lists of ids) that are unknown, 0 to 1; <start> and <end> are no words."""
+    unknown = words = 0
+    for ids in captions:
+        unknown, words = unknown + ids.count(UNK), words + len(ids) - 2
+    return unknown / max(1, words)
 
 
 def cannot_tell(name, scores, split, captions):

@@ -219,8 +219,10 @@ class Trainer:
         self._cut_log()
         val = [self.model.vocabulary.encode(c) for captions in self.val.captions for c in captions]
         photos = [self.photos.plain, self.photos.mirrored if self.model.keeps_features else None, self.val_features]
+        scored = [len(self.val.names), *([len(self.reward.references)] if self.reward else [])]
         self.watch.before(
-            self.model, self.recipe, [ids for _, ids in self.captions], val, [x for x in photos if x is not None]
+            self.model, self.recipe, [ids for _, ids in self.captions], val, [x for x in photos if x is not None],
+            min(scored),
         )  # fmt: skip
 
     def _prepare(self):

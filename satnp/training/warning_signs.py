@@ -17,10 +17,11 @@ from tqdm import tqdm
 from satnp.arrays.backend import xp_of
 from satnp.captioners import CAPTIONERS
 from satnp.captioners.glstm import guidance_rows
-from satnp.data.captions import END, UNK
+from satnp.data.captions import END
 from satnp.data.features import kept_shape
 from satnp.encoders import ENCODERS
 from satnp.model import NO_WORDS
+from satnp.scores.evaluation import ONE_PHOTO, unknown_share
 from satnp.training.optim import OPTIMISERS
 
 STILL = 0.01      # weights with a smaller total variation distance (0 to 1) count as the same
@@ -38,8 +39,12 @@ class Watch:
     def __init__(self):
         self.up, self.norms = set(), []
 
-    def before(self, model, recipe, train, val, photos):
-        """Check the captions (lists of ids) and the memory before the first step; `photos` are host arrays."""
+    def before(self, model, recipe, train, val, photos, count):
+        """Check the captions (lists of ids) and the memory before the first step; `photos` are host arrays.
+
+        count: the number of photos whose CIDEr the training looks at, of a split.
+        """
+        self._see("one photo", ONE_PHOTO if count == 1 else None)
         self._see("unknown in training", unknown_words(train, "training"))
         self._see("unknown in validation", unknown_words(val, "validation"))
         need = memory_needed(model, recipe, train, photos)
@@ -125,7 +130,7 @@ def standing_out(norms):
 
 def unknown_words(captions, split):
     """Warn if many words of the captions (lists of ids) are not in the vocabulary."""
-    share = sum(ids.count(UNK) for ids in captions) / max(1, sum(len(ids) - 2 for ids in captions))  # no <start>, <end>
+    share = unknown_share(captions)
     if share > UNKNOWN:
         return f"{share:.0%} of the words of the {split} captions are not in the vocabulary; lower min_count or add captions"
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from satnp.data.datasets import load_split
+from satnp.data.split import Split
 from satnp.training import optim, warning_signs
 from satnp.training.presets import PRESETS, new_model
 from satnp.training.trainer import Trainer, read_log
@@ -172,6 +173,18 @@ def test_a_tenth_of_the_words_may_be_unknown():
     known = [1, *[7] * 9, 2]
     assert unknown_words([known, [1, 3, 2]], "training") is None
     assert unknown_words([known, [1, 3, 3, 2]], "training").startswith("18% of the words of the training captions")
+
+
+@pytest.mark.parametrize(("objective", "train", "val", "notes"), [
+    ("cross_entropy", 8, 1, 1), ("scst", 1, 6, 1), ("cross_entropy", 1, 6, 0), ("scst", 8, 6, 0),
+])  # fmt: skip
+def test_the_cider_of_one_photo_is_said_to_be_0(splits, tmp_path, capsys, objective, train, val, notes):
+    counts = {"train": train, "val": val}
+    few = {of: Split(*(x and x[: counts[of]] for x in split)) for of, split in splits.items()}
+    t = trainer(few, tmp_path, objective=objective)
+    t._begin()
+    said = [line for line in warnings(capsys) if "CIDEr" in line]
+    assert len(said) == notes and all("CIDEr of a single photo is 0 by definition" in line for line in said)
 
 
 def test_too_little_memory_is_said_before_the_first_step(splits, tmp_path, capsys, monkeypatch):
