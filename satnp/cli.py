@@ -6,6 +6,7 @@ import sys
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from glob import glob
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -297,11 +298,13 @@ def train(args):
         raise InputError(f"{args.out} holds a training already; add --resume to continue it, or give another --out")
     xp, files = _device(args), _files(args)
     model, splits, skipped = _untrained(args, preset, folder, files)
-    trained = args.init is not None and _start_from(
-        model, args.init, recipe.objective == "scst", splits["train"].captions
-    )  # fmt: skip
+    trained, init = False, None
+    if args.init:
+        trained, init = _start_from(model, args.init, recipe.objective == "scst", splits["train"].captions)
     model = model.on(xp)
-    trainer = Trainer(model, recipe, splits["train"], splits["val"], args.out, ranks=args.world, trained=trained)
+    trainer = Trainer(
+        model, recipe, splits["train"], splits["val"], args.out, ranks=args.world, trained=trained, init=init
+    )  # fmt: skip
     if args.resume and last.exists():
         try:
             trainer.resume()
@@ -456,7 +459,7 @@ def _say_skipped(skipped, photos):
 
 def _start_from(model, path, whole_only=False, captions=()):
     """Copy the parameters of checkpoint `path` into the model: all of them -> True, or, if its captioner is another, the
-    encoder's -> False, unless `whole_only`.
+    encoder's -> False, unless `whole_only`; and a hash of the parameters of `path`.
 
     Raises InputError if they do not fit. captions: those of the training photos.
     """
@@ -498,7 +501,7 @@ def _start_from(model, path, whole_only=False, captions=()):
         model.params.flat[...] = other.params.flat
     else:
         model.params.part("encoder").flat[...] = other.params.part("encoder").flat
-    return whole
+    return whole, sha256(other.params.flat.tobytes()).hexdigest()[:16]
 
 
 def caption(args):

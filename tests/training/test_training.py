@@ -1,5 +1,6 @@
 """Training: it learns, it stops, it is killed and goes on to the same bits."""
 
+import json
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -340,11 +341,63 @@ def test_sgd_and_rmsprop_learn_too(splits, tmp_path):
         assert losses[-1] < 0.85 * losses[0], optimiser
 
 
-def test_resume_refuses_another_recipe_and_a_broken_file(splits, tmp_path):
+OTHER = {
+    "optimiser": "sgd", "schedule": "constant", "objective": "scst", "baseline": "greedy", "select": "CIDEr",
+    "length_score": "gaussian", "mirror": False, "averaging": 0.5, "scheduled_sampling": 0.5, "label_smoothing": 0.5,
+}  # fmt: skip
+
+
+def test_resume_names_each_setting_that_differs_with_both_values(splits, tmp_path):
+    t = trainer(splits, tmp_path, config=HARD)  # whose Config has settings of the same names
+    t.save()
+    began = t.recipe
+    for name, was in vars(began).items():
+        now = OTHER.get(name, was + 1 if isinstance(was, (int, float)) else None)
+        t.recipe = replace(began, **{name: now})
+        values = [x if isinstance(x, str) else json.dumps(x) for x in (was, now)]
+        with pytest.raises(InputError) as refusal:
+            t.resume()
+        assert str(refusal.value) == (
+            f"{tmp_path / 'last.npz'} began with other options; leave these as they were, or start from its best.npz with "
+            f"--init in a new --out: recipe.{name} {values[0]}, now {values[1]}"
+        )
+    t.recipe = began
+    for name, now in {"baseline": "none", "reward": "sum", "temperature": 2.0, "samples": 3, "penalty": 0.5}.items():
+        config = replace(t.model.config, **{name: now})
+        was, t.model.config = getattr(t.model.config, name), config
+        with pytest.raises(InputError, match=f"--out: config.{name} {was}, now {now}$"):
+            t.resume()
+        t.model.config = replace(config, **{name: was})
+    t.resume()  # with the same
+
+
+def test_many_settings_that_differ_are_counted(splits, tmp_path):
     t = trainer(splits, tmp_path)
     t.save()
-    with pytest.raises(InputError, match="different learning_rate"):
-        trainer(splits, tmp_path, learning_rate=0.5).resume()
+    t.recipe = replace(t.recipe, epochs=3, batch_size=9, optimiser="sgd", learning_rate=0.5, warmup=6, clip=9.0, seed=5)
+    with pytest.raises(InputError, match=r"--out: recipe\.epochs 2, now 3; .*; recipe\.warmup 5, now 6; and 2 more$"):
+        t.resume()
+
+
+def test_a_training_of_an_older_version_is_resumed(splits, tmp_path):
+    t = trainer(splits, tmp_path)
+    t.save()
+    with np.load(tmp_path / "last.npz") as found:
+        arrays = dict(found)
+    header = json.loads(str(arrays["header"]))
+    training = header["training"]
+    training["captions"] = training.pop("data")["captions"]
+    del training["init"], training["encoder weights"]
+    np.savez(tmp_path / "last.npz", **arrays | {"header": json.dumps(header)})
+    trainer(splits, tmp_path).resume()
+    few = splits | {"train": Split(*(x and x[:9] for x in splits["train"]))}
+    with pytest.raises(InputError, match=r"began with other options; .* --out: captions \w{16}, now \w{16}$"):
+        trainer(few, tmp_path).resume()
+
+
+def test_resume_refuses_a_broken_file(splits, tmp_path):
+    t = trainer(splits, tmp_path)
+    t.save()
     blob = (tmp_path / "last.npz").read_bytes()
     (tmp_path / "last.npz").write_bytes(blob[: len(blob) // 2])
     with pytest.raises(InputError, match="not a complete checkpoint"):
