@@ -93,6 +93,29 @@ def test_caption_says_a_sentence_a_photo(world, capsys, tmp_path):
     assert str(caption) == rows[0]["caption"] and caption.log_prob == pytest.approx(rows[0]["log_prob"])
 
 
+@pytest.mark.parametrize("captioner", ["show_attend_tell", "adaptive", "show_and_tell"])
+def test_a_caption_without_words_is_shown_as_such(world, tmp_path, capsys, captioner):
+    """Of a vocabulary without words; any other captioner says a word before <end>."""
+    folder, root = world
+    preset = replace(find_preset("flickr8k", captioner), encoder="small", config={"M": 8, "H": 8})
+    photo, split = root / "Flicker8k_Dataset/test-00000.jpg", load_split("flickr8k", "train", root)
+    for min_count, shown in ((10_000, "(no words)"), (1, None)):
+        model = new_model(replace(preset, recipe=replace(preset.recipe, min_count=min_count)), split)
+        output = "decoder.b_o" if captioner == "show_attend_tell" else "decoder.b_p"
+        model.params[output][END] = 100.0
+        save(tmp_path / "c.npz", model, step=1)
+        files = f"--figures {tmp_path / 'figures'} --json {tmp_path / 'out.json'}"
+        capsys.readouterr()
+        assert main(f"caption {tmp_path / 'c.npz'} {photo} --beam 2 {files}".split()) == 0
+        out, ((row,)) = said(capsys)[0], json.loads((tmp_path / "out.json").read_text())
+        assert len(row["words"]) == (shown is None)
+        assert out.startswith(f"{photo}: {shown or row['caption']}  (log p ")
+        line = f"evaluate {tmp_path / 'c.npz'} --data flickr8k --root {root} --split test --beam 1"
+        assert main([*line.split(), "--results", str(tmp_path / "r.json")]) == 0
+        assert all(bool(row["caption"]) == (shown is None) for row in json.loads((tmp_path / "r.json").read_text()))
+    assert str(model.caption(str(photo), min_length=0)) == "" and len(model.caption(str(photo), min_length=3).words) == 3
+
+
 def test_evaluate_scores_a_split_with_its_own_list_alone(world, capsys, tmp_path):
     folder, root = world
     (root / "Flickr8k_text/Flickr_8k.trainImages.txt").rename(tmp_path / "hidden")
