@@ -177,7 +177,8 @@ while word != 2 and len(words) < 20:  # 2 is <end>
     prob, h, c, made = turn(np.array([word]), h, c, annotations, keys)
     word = int(prob[0].argmax())
     log_prob += np.log(prob[0, word])
-    never += np.log(1 - prob[0, [0, 1, 3]].sum())  # of the words that are not <pad>, <start> or <unk>
+    unsaid = [0, 1, 3] if words else [0, 1, 2, 3]  # <pad>, <start>, <unk>, and <end> as the first word
+    never += np.log(1 - prob[0, unsaid].sum())
     words.append(model.vocabulary.words[word])
     alphas.append(made["alpha"][0])
     betas.append(made["beta"][0, 0])
@@ -213,7 +214,7 @@ save(figure, "00_where_it_looked", "white cells on the cyan triangle while it is
 #
 # The lines above are the whole decoder. Held against satnp: its own decoding must find the same words, the same
 # probability and the same weights; and its loss of this sentence, as training computes it, must be minus our log p. Decoding
-# never says <pad>, <start> or <unk>, so it divides p by the probability of all other words.
+# never says <pad>, <start> or <unk>, nor <end> as the first word, so it divides p by the probability of all other words.
 
 # %%
 show(show_attend_tell.step)

@@ -80,7 +80,8 @@ for beam in (1, 2):
 #
 # satnp's beam search does the same for all photos and all beginnings at once, and asks a captioner only for two things:
 # `start`, and `step`, the log-probabilities of the next word of each beginning. The toy fits in six lines: its table takes
-# the place of the annotations.
+# the place of the annotations. (With `min_length=0` a sentence may end before its first word, as in `search`; a captioner's
+# sentences have a word.)
 
 # %%
 toy = SimpleNamespace(
@@ -93,7 +94,7 @@ toy = SimpleNamespace(
     ),
 )
 show(beam_search)
-(found,) = beam_search(toy, None, None, log_table[None], beam=2, max_length=6)
+(found,) = beam_search(toy, None, None, log_table[None], beam=2, max_length=6, min_length=0)
 print("satnp, beam 2:", found.ids, f"p = {math.exp(found.log_prob):.2f}")
 
 # %% [markdown]
@@ -110,10 +111,10 @@ rng = np.random.default_rng(0)
 V, longest = 13, 6
 tables = np.full((300, V, V), -np.inf)  # <pad>, <start> and <unk> are never said
 tables[:, :, [END, *range(4, V)]] = np.log(rng.dirichlet(np.full(V - 3, 0.3), size=(300, V)))
-best = np.array([found.log_prob for found in beam_search(toy, None, None, tables, 2000, longest)])
+best = np.array([found.log_prob for found in beam_search(toy, None, None, tables, 2000, longest, min_length=0)])
 beams, lost, share = (1, 2, 3, 5, 10, 20), [], []
 for beam in beams:
-    got = np.array([found.log_prob for found in beam_search(toy, None, None, tables, beam, longest)])
+    got = np.array([found.log_prob for found in beam_search(toy, None, None, tables, beam, longest, min_length=0)])
     lost.append((best - got).mean())
     share.append((best - got < 1e-9).mean())
     print(f"beam {beam:3}: the best sentence {share[-1]:4.0%}, log p lost on average {lost[-1]:.3f} nats")
@@ -326,7 +327,7 @@ save(figure, "14_marks", "the liar has two thirds of the marks and no truth")
 # %%
 for beam in (1, 3, 10):
     ours = [search(table, beam, longest) for table in tables]
-    theirs = beam_search(toy, None, None, tables, beam, longest)
+    theirs = beam_search(toy, None, None, tables, beam, longest, min_length=0)
     assert [ids for ids, _ in ours] == [found.ids for found in theirs]
     near(f"beam {beam}, log p", [total for _, total in ours], [found.log_prob for found in theirs], 1e-12)
 

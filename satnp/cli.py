@@ -6,6 +6,7 @@ import sys
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from glob import glob
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -299,9 +300,13 @@ def train(args):
         raise InputError(f"{args.out} holds a training already; add --resume to continue it, or give another --out")
     xp, files = _device(args), _files(args)
     model, splits, skipped = _untrained(args, preset, folder, files)
-    trained = args.init is not None and _start_from(model, args.init, recipe.objective == "scst")
+    trained, init = False, None
+    if args.init:
+        trained, init = _start_from(model, args.init, recipe.objective == "scst", splits["train"].captions)
     model = model.on(xp)
-    trainer = Trainer(model, recipe, splits["train"], splits["val"], args.out, ranks=args.world, trained=trained)
+    trainer = Trainer(
+        model, recipe, splits["train"], splits["val"], args.out, ranks=args.world, trained=trained, init=init
+    )  # fmt: skip
     if args.resume and last.exists():
         trainer.resume()
         print(f"resumed at step {trainer.step} of {trainer.steps}")
@@ -323,7 +328,9 @@ def train(args):
         curves_figure(records, args.out / "curves.png")
         if any("alpha_entropy" in record for record in records):
             diagnostics_figure(records, args.out / "diagnostics.png")
-        print(f"best: {args.out / 'best.npz'}, validation {recipe.select} {trainer.best:.4f} with beam {recipe.beam}")
+        name, value = trainer.chosen_by
+        why = "" if name == recipe.select else f"; {recipe.select} could not tell the epochs apart"
+        print(f"best: {args.out / 'best.npz'}, validation {name} {value:.4f} with beam {recipe.beam}{why}")
         _say_skipped(*skipped)
     return 0
 
@@ -446,14 +453,15 @@ def _say_skipped(skipped, photos):
         print(f"satnp: skipped {skipped} of {photos} photos", file=sys.stderr)
 
 
-def _start_from(model, path, whole_only=False):
+def _start_from(model, path, whole_only=False, captions=()):
     """Copy the parameters of checkpoint `path` into the model: all of them -> True, or, if its captioner is another, the
-    encoder's -> False, unless `whole_only`.
+    encoder's -> False, unless `whole_only`; and a hash of the parameters of `path`.
 
-    Raises InputError if they do not fit.
+    Raises InputError if they do not fit. captions: those of the training photos.
     """
     from satnp import load
     from satnp.data.features import fingerprint
+    from satnp.scores.evaluation import MOSTLY_UNKNOWN, unknown_share
 
     other = load(path)
     whole = model.captioner == other.captioner
@@ -481,12 +489,15 @@ def _start_from(model, path, whole_only=False):
             if what == "other sizes":
                 name = next(name for name in ours | theirs if ours.get(name) != theirs.get(name))
                 where = f" ({name} is {theirs.get(name, 'not')} there and {ours.get(name, 'not')} here)"
+            if what == "another vocabulary":
+                share = unknown_share(other.vocabulary.encode(words) for said in captions for words in said)
+                where = f" ({share:.0%} of the words of these captions are not in it)" * (share >= MOSTLY_UNKNOWN)
             raise InputError(f"{path} has {what} than this training{where}; start from a model of the same kind and data")
     if whole:
         model.params.flat[...] = other.params.flat
     else:
         model.params.part("encoder").flat[...] = other.params.part("encoder").flat
-    return whole
+    return whole, sha256(other.params.flat.tobytes()).hexdigest()[:16]
 
 
 def caption(args):
@@ -494,8 +505,9 @@ def caption(args):
     from satnp.arrays.backend import to_device, xp_of
     from satnp.data.split import Split
     from satnp.encoders.photos import read_photo
-    from satnp.figures import NO_WORDS, attention_figure, channels_figure, regions_figure, visual_figure
+    from satnp.figures import attention_figure, channels_figure, regions_figure, visual_figure
     from satnp.files import write_json
+    from satnp.model import NO_WORDS
     from satnp.scores.visual import visual
 
     model, _ = _load(args)
@@ -515,7 +527,7 @@ def caption(args):
         else:
             annotations, _ = model.encode(to_device(kept[n : n + 1], xp))
             said = model.describe(*model.decode(annotations, args.beam, rng=rng))
-        print(f"{path}: {said}  (log p {said.log_prob:.2f})", flush=True)
+        print(f"{path}: {str(said) or NO_WORDS}  (log p {said.log_prob:.2f})", flush=True)
         rows.append({"photo": str(path), "caption": str(said), "log_prob": said.log_prob, "words": said.words,
                      "alpha": None if said.alpha is None else said.alpha.round(5).tolist()})  # fmt: skip
         if args.figures:
@@ -555,8 +567,8 @@ def _expand(name):
 def evaluate(args):
     """Print the scores of free-running captions."""
     from satnp.files import write_json
+    from satnp.scores.evaluation import caveats, meteor_or_reason
     from satnp.scores.evaluation import evaluate as score
-    from satnp.scores.evaluation import meteor_or_reason
     from satnp.scores.visual import visual_words
 
     model, notes = _load(args)
@@ -564,6 +576,7 @@ def evaluate(args):
     split = splits[args.split]
     scores, captions = score(model, split, args.beam, _from_files(model, _files(args), split), args.seed)
     meteor, missing = meteor_or_reason(split, captions)
+    remarks = caveats(model, split)
     visual = visual_words(captions) if model.has_sentinel else None
     if args.json:
         setting = {
@@ -572,7 +585,7 @@ def evaluate(args):
             "beam": args.beam, "length_score": asdict(model.length_score),
             "attention": getattr(model.config, "attention", None), "decoding": getattr(model.config, "decoding", None),
             "seed": args.seed,
-            "tokeniser": "coco-caption rule", "satnp": __version__,
+            "tokeniser": "coco-caption rule", "satnp": __version__, "notes": remarks,
         }  # fmt: skip
         if visual is not None:
             rows = [{"word": word, "visual": value, "count": count} for word, value, count in visual]
@@ -586,6 +599,8 @@ def evaluate(args):
     for name, value in scores.items():
         print(f"  {name:24} {value:.4f}")
     print(f"  not computed: {missing}" if missing else f"  {'METEOR':24} {meteor:.4f}")
+    for note in remarks:
+        print(f"  note: {note}")
     if visual is not None:
         _print_visual_words(visual)
     _say_skipped(*skipped)

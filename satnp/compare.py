@@ -16,7 +16,8 @@ from satnp.encoders.photos import read_photo
 from satnp.errors import InputError
 from satnp.figures import comparison_figure
 from satnp.files import read_json, write_json
-from satnp.scores.evaluation import evaluate, meteor_or_reason, nats_per_word
+from satnp.scores.evaluation import caveats, evaluate, meteor_or_reason, nats_per_word
+from satnp.training.resuming import differences
 from satnp.training.trainer import Trainer
 
 SHOWN = 5  # photos whose captions are in the figure
@@ -41,10 +42,11 @@ def run(out, models, recipe, splits, features, split="val", beam=3, budget=None)
     setting = {"data": _digest(splits), "split": split, "beam": beam, "budget": budget, "recipe": asdict(recipe)}
     for row in rows:
         of_row = setting | _network(models[row["captioner"]]) if row["captioner"] in models else setting
-        if {name: row.get(name) for name in of_row} != of_row:
+        said = differences({name: row.get(name) for name in of_row}, of_row)
+        if said:
             raise InputError(
-                f"{out} has a comparison with other data, or another split, beam, budget, recipe, encoder or config of "
-                f"{row['captioner']}; give another --out"
+                f"{out} has a comparison of {row['captioner']} with other options; leave these as they were, or give "
+                f"another --out: {said}"
             )
     if not all(map(_is_row, rows)):
         raise _no_comparison(out)
@@ -60,6 +62,8 @@ def run(out, models, recipe, splits, features, split="val", beam=3, budget=None)
     rows = [done[label] for label in models]
     print(f"\n{len(splits[split].names)} photos of {split}, beam {beam}, seed {recipe.seed}; the encoder is not trained")
     print("\n".join(table(rows)))
+    for note in caveats(next(iter(models.values())), splits[split]):
+        print(f"note: {note}")
     photos = [(name, _pixels(photo)) for name, photo in zip(splits[split].names, splits[split].photos[:SHOWN], strict=False)]
     comparison_figure(rows, photos, out / "compare.png")
     print(f"{out / 'compare.json'}, {out / 'compare.png'}")

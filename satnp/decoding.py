@@ -8,11 +8,12 @@ import numpy as np
 
 from satnp.arrays.backend import to_device, to_host, xp_of
 from satnp.arrays.threads import parallel, shares
-from satnp.data.captions import END, PAD, START, UNK
+from satnp.data.captions import END, PAD, SPECIALS, START, UNK
 from satnp.errors import InputError
 from satnp.layers import log_softmax
 
 NEVER = PAD, START, UNK  # words that a caption never contains: not drawn, not found, and without probability in a loss
+MIN_LENGTH = 1  # words of a caption before <end> may follow, unless another number is asked for
 SHARE = 8  # smallest number of photos per thread
 GROUPS = 64  # number of groups of words in _bound
 LENGTH_SCORES = "polynomial", "min_hinge", "max_hinge", "gaussian"
@@ -65,37 +66,42 @@ class LengthScore:
 
 
 class Decoded(NamedTuple):
-    """ids (T,) with <end> last, unless the caption was cut at max_length; log_prob in nats, given that the words of NEVER
-    are not said; alphas (T, L), or None for a captioner without attention."""
+    """ids (T,) with <end> last, unless the caption was cut at max_length; log_prob in nats, by the probabilities of
+    `may_say`; alphas (T, L), or None for a captioner without attention."""
 
     ids: list
     log_prob: float
     alphas: object
 
 
-def beam_search(captioner, params, config, annotations, beam=3, max_length=40, length_score=LengthScore(), rng=None):
+def beam_search(
+    captioner, params, config, annotations, beam=3, max_length=40, length_score=LengthScore(), rng=None,
+    min_length=MIN_LENGTH,
+):  # fmt: skip
     """Find a probable caption of each photo by beam search: annotations (N, L, D) -> list of N Decoded.
 
     rng draws the random numbers of the captioner's steps (the locations of hard attention, if it samples them).
 
     Each photo has `beam` places for captions. A caption that ends with <end>, or has `max_length` words, is finished and
-    leaves its place empty. The result is the finished caption that ranks first by `length_score` (default: the most
-    probable one, as in the paper). Raises InputError for a beam or max_length below 1.
+    leaves its place empty. <end> does not come before `min_length` words. The result is the finished caption that ranks
+    first by `length_score` (default: the most probable one, as in the paper). Raises InputError for a beam or max_length
+    below 1, or a min_length that is not from 0 to max_length.
     """
     if beam < 1 or max_length < 1:
         raise InputError(f"beam is {beam} and max_length {max_length}; give a beam and a max_length of 1 or more")
+    _check_min_length(min_length, max_length)
     noise = _noise(captioner, config, annotations, max_length, rng)
 
     def search(part):
         state = captioner.start(params, config, annotations[part], noise if noise is None else noise[part])
-        return _search(captioner, params, config, state, beam, max_length, length_score)
+        return _search(captioner, params, config, state, beam, max_length, length_score, min_length)
 
     on_host, N = xp_of(annotations) is np, len(annotations)
     found = parallel(search, shares(N, SHARE) if on_host else [slice(0, N)])
     return [decoded for part in found for decoded in part]
 
 
-def _search(captioner, params, config, state, beam, max_length, length_score):
+def _search(captioner, params, config, state, beam, max_length, length_score, min_length):
     """beam_search from the State of captions without words."""
     N = len(state.photos)
     best = np.full(N, -np.inf)  # largest log p / f(T) of the finished captions
@@ -107,7 +113,7 @@ def _search(captioner, params, config, state, beam, max_length, length_score):
     for t in range(1, max_length + 1):
         log_p, state, look = captioner.step(params, config, state, words, parents)
         steps.append((words, parents, None if look is None else to_host(look)))
-        log_p = may_say(to_host(log_p))
+        log_p = may_say(to_host(log_p), t - 1, min_length)
         parents, words, total = _best(log_p, total, state.photos, places)
         photos = state.photos[parents]
         ends = (words == END) | (t == max_length)
@@ -169,19 +175,23 @@ def _stack(alphas, axis=0):
     return None if alphas[0] is None else np.stack(alphas, axis)
 
 
-def sample(captioner, params, config, annotations, rng, max_length=40, temperature=1.0):
+def sample(captioner, params, config, annotations, rng, max_length=40, temperature=1.0, min_length=MIN_LENGTH):
     """Draw one caption per photo from p^(1/temperature), word by word: annotations (N, L, D) -> list of N Decoded.
 
-    log_prob is that of temperature 1. Raises InputError for a max_length below 1, or a temperature of 0 or less.
+    <end> does not come before `min_length` words. log_prob is that of temperature 1. Raises InputError for a max_length
+    below 1, a temperature of 0 or less, or a min_length that is not from 0 to max_length.
     """
     if max_length < 1 or temperature <= 0:
         raise InputError(
             f"max_length is {max_length} and temperature {temperature}; "
             "give a max_length of 1 or more and a temperature above 0"
         )
+    _check_min_length(min_length, max_length)
     noise = _noise(captioner, config, annotations, max_length, rng)
     uniform = rng.random((len(annotations), max_length))
-    ids, log_prob, alphas = sample_words(captioner, params, config, annotations, uniform, noise, temperature)
+    ids, log_prob, alphas = sample_words(
+        captioner, params, config, annotations, uniform, noise, temperature, min_length
+    )  # fmt: skip
     lengths = np.where((ids == END).any(axis=1), (ids == END).argmax(axis=1) + 1, ids.shape[1])
     return [
         Decoded(ids[n, :T].tolist(), float(log_prob[n]), None if alphas is None else alphas[n, :T])
@@ -189,8 +199,10 @@ def sample(captioner, params, config, annotations, rng, max_length=40, temperatu
     ]
 
 
-def sample_words(captioner, params, config, annotations, uniform, noise=None, temperature=1.0):
-    """Draw captions from p^(1/temperature) with given random numbers, S captions of each photo.
+def sample_words(
+    captioner, params, config, annotations, uniform, noise=None, temperature=1.0, min_length=MIN_LENGTH
+):  # fmt: skip
+    """Draw captions from p^(1/temperature) with given random numbers, S captions of each photo, of min_length words or more.
 
     annotations (N, L, D); uniform (N*S, steps) from 0 to 1, host, photo by photo; noise (N, ...) from decoding_noise
     -> ids (N*S, T <= steps), log_prob (N*S,), alphas (N*S, T, L) or None, host arrays. Each id after <end> is <end>.
@@ -201,7 +213,7 @@ def sample_words(captioner, params, config, annotations, uniform, noise=None, te
     ids, alphas, log_prob, ended = [], [], np.zeros(R), np.zeros(R, bool)
     for t in range(max_length):
         log_p, state, alpha = captioner.step(params, config, state, words, parents)
-        log_p = may_say(to_host(log_p).astype(np.float64))
+        log_p = may_say(to_host(log_p).astype(np.float64), t, min_length)
         parents = np.arange(R)
         words = np.where(ended, END, draw_words(log_p / temperature, uniform[:, t]))
         log_prob += np.where(ended, 0, log_p[parents, words])
@@ -213,9 +225,21 @@ def sample_words(captioner, params, config, annotations, uniform, noise=None, te
     return np.stack(ids, axis=1), log_prob, _stack(alphas, axis=1)
 
 
-def may_say(log_p):
-    """log p of each word, given that it is one that a caption may contain: log_p (R, V) on the host, changed -> (R, V)"""
-    log_p[:, list(NEVER)] = -np.inf
+def unsaid(V, min_length=MIN_LENGTH):
+    """What a caption does not contain: words at any place, and (<end>, the number of words that come before it).
+
+    The two are Batch.never and Batch.late of a loss in which captions have the probabilities of decoding. A vocabulary of V
+    words that has none but <end> and those of NEVER may say <end> at once.
+    """
+    return NEVER, (END, min_length if V > len(SPECIALS) else 0)
+
+
+def may_say(log_p, t, min_length=MIN_LENGTH):
+    """log p of each word, given that a caption may contain it after t others: log_p (R, V) on the host, changed -> (R, V)"""
+    never, (end, words) = unsaid(log_p.shape[1], min_length)
+    log_p[:, list(never)] = -np.inf
+    if t < words:
+        log_p[:, end] = -np.inf
     return log_softmax(log_p)
 
 
@@ -223,6 +247,11 @@ def draw_words(log_p, uniform):
     """Draw a word from each row by its probabilities: log_p (R, V), uniform (R,) from 0 to 1, host arrays -> words (R,)"""
     total = np.exp(log_p).cumsum(axis=1)
     return (total <= uniform[:, None] * total[:, -1:]).sum(axis=1)
+
+
+def _check_min_length(min_length, max_length):
+    if not 0 <= min_length <= max_length:
+        raise InputError(f"min_length is {min_length} and max_length {max_length}; give a min_length from 0 to max_length")
 
 
 def _noise(captioner, config, annotations, max_length, rng):

@@ -15,6 +15,7 @@ from satnp.data.datasets import load_split
 from satnp.errors import InputError
 from satnp.figures import attention_figure
 from satnp.files import replacing, write_json
+from satnp.model import NO_WORDS
 from satnp.scores.evaluation import evaluate
 from satnp.training.presets import PRESETS, new_model
 from satnp.training.trainer import Trainer
@@ -51,7 +52,8 @@ def run(out, seed=0, xp=np):
     scores, captions = evaluate(model, test, beam=1)
     shown = captions[0]
     alphas = shown.alpha.reshape(len(shown.alpha), -1)
-    attention_figure(test.scenes[0].image, shown.words, alphas, model.grid, out / "attention.png", title=str(shown))
+    title = str(shown) or NO_WORDS
+    attention_figure(test.scenes[0].image, shown.words, alphas, model.grid, out / "attention.png", title=title)
     metrics = scores | {"seconds": perf_counter() - started, "peak_memory_bytes": peak_memory(), "seed": seed}
     write_json(out / "metrics.json", metrics)
 
@@ -59,7 +61,7 @@ def run(out, seed=0, xp=np):
     for name, what in SHOWN.items():
         print(f"  {what:34} {scores[name]:.3f}")
     for scene, said in list(zip(test.scenes, captions, strict=True))[:3]:
-        print(f"  {scene.name}: {said}")
+        print(f"  {scene.name}: {str(said) or NO_WORDS}")
     print(f"{metrics['seconds']:.0f} s, {metrics['peak_memory_bytes'] / 2**20:.0f} MiB; look at {out / 'attention.png'}")
     folder = shlex.quote(str(out))
     print(f"\nnow try:\n  satnp caption {folder}/best.npz {folder}/test-*.png --figures {folder}/figures")

@@ -13,6 +13,7 @@ from PIL import Image
 
 from satnp.errors import InputError
 from satnp.files import replacing
+from satnp.model import NO_WORDS
 
 DPI = 150
 WIDTH = 10  # largest width of a row of panels, in inches
@@ -20,7 +21,6 @@ AREA = 2.6  # area of a panel in square inches, for photos of any shape
 GAP, LINE, LETTER = 0.06, 0.25, 0.1  # inches: between panels, height of a line of text, width of a letter
 PIXELS = 256, 512  # limits of the longer side of a drawn photo: smaller photos are enlarged, larger ones reduced
 
-NO_WORDS = "(no words)"  # in place of an empty caption
 RANKS = "strongest channel", "second channel", "third channel"
 SCORES = ("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "ROUGE_L", "true_captions", "pointing_accuracy")
 NEAREST = 1e-7  # left end of the axes of total variation

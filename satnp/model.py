@@ -12,10 +12,12 @@ from satnp.arrays.parameters import Parameters
 from satnp.captioners import CAPTIONERS
 from satnp.captioners.contract import Batch
 from satnp.data.captions import Vocabulary, pad
-from satnp.decoding import LengthScore, beam_search
+from satnp.decoding import MIN_LENGTH, LengthScore, beam_search
 from satnp.encoders import ENCODERS
 from satnp.encoders.photos import Preprocessing, read_photo
 from satnp.errors import InputError
+
+NO_WORDS = "(no words)"  # shown in place of an empty caption
 
 
 class Caption(NamedTuple):
@@ -117,11 +119,12 @@ class Model:
             return encoder.forward(params, self.encoder_config, kept)
         return encoder.forward(params, self.encoder_config, kept.astype(dtype, copy=False), start=self.finetune_from)
 
-    def decode(self, annotations, beam=3, max_length=40, rng=None):
+    def decode(self, annotations, beam=3, max_length=40, rng=None, min_length=MIN_LENGTH):
         """annotations (N, L, D) -> list of N decoding.Decoded; rng (default: seed 0) draws the random numbers."""
         return beam_search(
             CAPTIONERS[self.captioner], self.params.part("decoder"), self.config, annotations, beam=beam,
             max_length=max_length, length_score=self.length_score, rng=rng or np.random.default_rng(0),
+            min_length=min_length,
         )  # fmt: skip
 
     def loss(self, annotations, captions, mask, noise, given=None, smoothing=0.0):
@@ -129,12 +132,13 @@ class Model:
         captioner, batch = CAPTIONERS[self.captioner], Batch(annotations, captions, mask, None, given, smoothing)
         return captioner.forward(self.params.part("decoder"), self.config, batch, noise)
 
-    def caption(self, photo, beam=3, rng=None):
-        """Caption one photo: a path, or an (R, S, 3) RGB uint8 array of any size; rng as in decode -> Caption"""
+    def caption(self, photo, beam=3, rng=None, min_length=MIN_LENGTH):
+        """Caption one photo: a path, or an (R, S, 3) RGB uint8 array of any size; rng, min_length as in decode -> Caption"""
         if self.reads:
             raise InputError(f"{self.reads}; call decode with the annotations of data.by_name")
         image = read_photo(photo, self.encoder_config.preprocessing.size)
-        (decoded,) = self.decode(self.annotate(to_device(image[None], xp_of(self.params.flat))), beam, rng=rng)
+        annotations = self.annotate(to_device(image[None], xp_of(self.params.flat)))
+        (decoded,) = self.decode(annotations, beam, rng=rng, min_length=min_length)
         return self.describe(decoded)
 
     def channels(self, photo, words):
@@ -204,6 +208,8 @@ class Model:
                 f"has {wrong} with shape {params.shapes.get(wrong)}, "
                 f"but its config needs {wanted.get(wrong)} (None: no array)"
             )
+        if list(wanted) != list(params.shapes):  # the file was written by something else: parts must lie side by side
+            model.params = Parameters.of({name: params[name] for name in wanted})
         return model
 
     def shapes(self):

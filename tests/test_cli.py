@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -61,8 +62,11 @@ def test_train_writes_its_files_and_can_be_resumed(world, capsys):
     assert wanted <= {p.name for p in (folder / "run").iterdir()}
     assert main(train_line(folder, "run")) == 2
     assert "--resume" in said(capsys)[1]
+    best = min(r["nll"] for r in read_log(folder / "run/metrics.jsonl") if r["kind"] == "val")  # of six photos
     assert main(train_line(folder, "run", "--resume")) == 0
-    assert "resumed at step" in said(capsys)[0]
+    out, _ = said(capsys)
+    assert "resumed at step" in out
+    assert f"best.npz, validation nll {best:.4f} with beam 1; Bleu_4 could not tell the epochs apart" in out
 
 
 @pytest.mark.slow
@@ -89,6 +93,29 @@ def test_caption_says_a_sentence_a_photo(world, capsys, tmp_path):
     assert str(caption) == rows[0]["caption"] and caption.log_prob == pytest.approx(rows[0]["log_prob"])
 
 
+@pytest.mark.parametrize("captioner", ["show_attend_tell", "adaptive", "show_and_tell"])
+def test_a_caption_without_words_is_shown_as_such(world, tmp_path, capsys, captioner):
+    """Of a vocabulary without words; any other captioner says a word before <end>."""
+    folder, root = world
+    preset = replace(find_preset("flickr8k", captioner), encoder="small", config={"M": 8, "H": 8})
+    photo, split = root / "Flicker8k_Dataset/test-00000.jpg", load_split("flickr8k", "train", root)
+    for min_count, shown in ((10_000, "(no words)"), (1, None)):
+        model = new_model(replace(preset, recipe=replace(preset.recipe, min_count=min_count)), split)
+        output = "decoder.b_o" if captioner == "show_attend_tell" else "decoder.b_p"
+        model.params[output][END] = 100.0
+        save(tmp_path / "c.npz", model, step=1)
+        files = f"--figures {tmp_path / 'figures'} --json {tmp_path / 'out.json'}"
+        capsys.readouterr()
+        assert main(f"caption {tmp_path / 'c.npz'} {photo} --beam 2 {files}".split()) == 0
+        out, ((row,)) = said(capsys)[0], json.loads((tmp_path / "out.json").read_text())
+        assert len(row["words"]) == (shown is None)
+        assert out.startswith(f"{photo}: {shown or row['caption']}  (log p ")
+        line = f"evaluate {tmp_path / 'c.npz'} --data flickr8k --root {root} --split test --beam 1"
+        assert main([*line.split(), "--results", str(tmp_path / "r.json")]) == 0
+        assert all(bool(row["caption"]) == (shown is None) for row in json.loads((tmp_path / "r.json").read_text()))
+    assert str(model.caption(str(photo), min_length=0)) == "" and len(model.caption(str(photo), min_length=3).words) == 3
+
+
 def test_evaluate_scores_a_split_with_its_own_list_alone(world, capsys, tmp_path):
     folder, root = world
     (root / "Flickr8k_text/Flickr_8k.trainImages.txt").rename(tmp_path / "hidden")
@@ -101,6 +128,35 @@ def test_evaluate_scores_a_split_with_its_own_list_alone(world, capsys, tmp_path
     assert {"Bleu_1", "Bleu_4", "ROUGE_L", "CIDEr", "beam", "split", "tokeniser"} <= scores.keys()
     assert [row.keys() for row in results] == [{"image_id", "caption"}] * 4
     assert "beam 2" in said(capsys)[0]
+
+
+def with_test_captions(world, tmp_path, names, say):
+    """A copy of the data whose test photos are `names`, with say(word) in place of each word of their captions."""
+    root = Path(shutil.copytree(world[1], tmp_path / "data")) / "Flickr8k_text"
+    (root / "Flickr_8k.testImages.txt").write_text("".join(f"{name}.jpg\n" for name in names))
+    lines = [line.partition("\t") for line in (root / "Flickr8k.token.txt").read_text().splitlines()]
+    (root / "Flickr8k.token.txt").write_text("".join(
+        f"{name}\t{' '.join(map(say, text.split())) if name.startswith('test') else text}\n" for name, _, text in lines
+    ))  # fmt: skip
+    return root.parent
+
+
+@pytest.mark.parametrize(("names", "say", "notes"), [
+    (["test-00000", "test-00001"], lambda word: word, []),
+    (["test-00000"], lambda word: word, ["CIDEr of a single photo is 0 by definition, "]),
+    (["test-00000", "test-00001"], lambda word: f"x{word} {word}", ["50% of the words of these captions are not in "]),
+    (["test-00000", "test-00001"], lambda word: f"x{word} {word} {word}", []),
+    (["test-00000"], "ein{}".format, ["CIDEr of a single photo is 0 by", "100% of the words of these captions are not in"]),
+])  # fmt: skip
+def test_evaluate_says_what_the_scores_cannot(world, tmp_path, capsys, names, say, notes):
+    root = with_test_captions(world, tmp_path, names, lambda word: word if word == "." else say(word))
+    line = f"evaluate {world[0]}/run/best.npz --data flickr8k --root {root} --split test --beam 1 --json {tmp_path}/s.json"
+    capsys.readouterr()
+    assert main(line.split()) == 0
+    out, scores = said(capsys)[0], json.loads((tmp_path / "s.json").read_text())
+    printed = [text.removeprefix("  note: ") for text in out.splitlines() if text.startswith("  note: ")]
+    assert len(printed) == len(notes) and all(map(str.startswith, printed, notes)) and scores["notes"] == printed
+    assert len(names) > 1 or scores["CIDEr"] == 0
 
 
 def test_the_files_of_an_evaluation_are_written_before_anybody_stops_to_read(world, tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ from satnp.captioners.contract import Batch
 from satnp.data.captions import END, START, pad, tokenise
 from satnp.data.scenes import make_scenes
 from satnp.data.split import Split
-from satnp.decoding import LENGTH_SCORES, NEVER, SHARE, LengthScore, _best, beam_search, sample
+from satnp.decoding import LENGTH_SCORES, NEVER, SHARE, LengthScore, _best, beam_search, may_say, sample, unsaid
 from satnp.errors import InputError
 from satnp.model import Model
 from satnp.training.presets import PRESETS, new_model
@@ -45,20 +45,26 @@ def on(xp, params, annotations, config=CONFIG):
     return sat, p, config, to_device(annotations, xp)
 
 
-def log_probs(params, annotation, captions):
+def batch_of(annotation, ids, min_length=1):
+    """One caption, a list of ids with no <start>, whose words have the probabilities of decoding."""
+    ids, mask = pad([[START, *ids]])
+    never, late = unsaid(CONFIG.V, min_length)
+    return Batch(annotation[None], ids, mask.astype(np.float64), never=never, late=late)
+
+
+def log_probs(params, annotation, captions, min_length=1):
     """log p(caption | photo) by teacher forcing, in float64: lists of ids with no <start> -> array of nats."""
     nats = []
     for ids in captions:
-        ids, mask = pad([[START, *ids]])
-        batch = Batch(annotation[None], ids, mask.astype(np.float64), never=NEVER)
+        batch = batch_of(annotation, ids, min_length)
         loss, cache = sat.forward(params, CONFIG, batch, sat.Noise())
         nats.append(-float(cache.nll))
     return np.array(nats)
 
 
-def all_captions(max_length):
-    """Every caption that can be said: ended by <end>, or cut at `max_length` words."""
-    ended = [[*words, END] for T in range(max_length) for words in product(WORDS, repeat=T)]
+def all_captions(max_length, min_length=1):
+    """Every caption that can be said: ended by <end> after `min_length` words or more, or cut at `max_length` words."""
+    ended = [[*words, END] for T in range(min_length, max_length) for words in product(WORDS, repeat=T)]
     return ended + [list(words) for words in product(WORDS, repeat=max_length)]
 
 
@@ -73,7 +79,7 @@ def plain_beam_search(params, annotation, beam, max_length, divisor, known):
     """One photo, lists only, every prefix scored from its start; each caption that ends leaves its place empty."""
     unfinished, finished = [[]], []
     for t in range(1, max_length + 1):
-        longer = [[*ids, word] for ids in unfinished for word in (END, *WORDS)]
+        longer = [[*ids, word] for ids in unfinished for word in (END, *WORDS)[t == 1 :]]
         scores = scores_of(params, annotation, longer, known)
         best = [(scores[k], longer[k]) for k in np.argsort(-scores)[: beam - len(finished)]]
         ends = [(score, ids) for score, ids in best if ids[-1] == END or t == max_length]
@@ -84,17 +90,22 @@ def plain_beam_search(params, annotation, beam, max_length, divisor, known):
     return max(finished)[1]
 
 
-def test_a_large_beam_finds_the_most_probable_caption(xp, params, annotations):
-    captions = all_captions(3)
-    found = beam_search(*on(xp, params, annotations), beam=len(captions), max_length=3)
+@pytest.mark.parametrize("min_length", [0, 1, 2])
+def test_a_large_beam_finds_the_most_probable_caption(xp, params, annotations, min_length):
+    params.b_o[END] += 4  # the most probable caption is short
+    captions = all_captions(3, min_length)
+    found = beam_search(*on(xp, params, annotations), beam=len(captions), max_length=3, min_length=min_length)
+    assert min(len(decoded.ids) - (decoded.ids[-1] == END) for decoded in found) == min_length
     for annotation, decoded in zip(annotations, found, strict=True):
-        nats = log_probs(params, annotation, captions)
+        nats = log_probs(params, annotation, captions, min_length)
         assert decoded.ids == captions[nats.argmax()]
         assert decoded.log_prob == pytest.approx(nats.max(), abs=1e-9)
 
 
-def test_the_captions_that_can_be_said_have_all_probability(params, annotations):
-    assert np.exp(log_probs(params, annotations[0], all_captions(3))).sum() == pytest.approx(1, abs=1e-12)
+@pytest.mark.parametrize("min_length", [0, 1, 2, 3])
+def test_the_captions_that_can_be_said_have_all_probability(params, annotations, min_length):
+    nats = log_probs(params, annotations[0], all_captions(3, min_length), min_length)
+    assert np.exp(nats).sum() == pytest.approx(1, abs=1e-12)
 
 
 @pytest.fixture(scope="module")
@@ -133,8 +144,9 @@ def test_beam_1_is_greedy(xp, params, annotations):
         while len(ids) < 8 and END not in ids:
             last = ids[-1] if ids else START
             log_p, state, alpha = sat.step(params, CONFIG, state, [last], [0])
-            ids.append(max((END, *WORDS), key=lambda word: log_p[0, word]))
-            total += log_p[0, ids[-1]] - np.log(np.exp(log_p[0, [END, *WORDS]]).sum())
+            said = WORDS if last == START else [END, *WORDS]
+            ids.append(max(said, key=lambda word: log_p[0, word]))
+            total += log_p[0, ids[-1]] - np.log(np.exp(log_p[0, said]).sum())
             np.testing.assert_allclose(decoded.alphas[len(ids) - 1], alpha[0], rtol=1e-9)
         assert decoded.ids == ids
         assert decoded.log_prob == pytest.approx(total, abs=1e-9)
@@ -161,12 +173,10 @@ def test_scores_and_looks_are_those_of_teacher_forcing(xp, params, rng, decode, 
     gumbel = sat.decoding_noise(config, 20, L, 5, np.random.default_rng(3))  # what `decode` drew first
     for n, decoded in enumerate(found):
         assert END not in decoded.ids[:-1]
-        ids, mask = pad([[START, *decoded.ids]])
         noise = sat.Noise()
         if gumbel is not None:
             noise = noise._replace(gumbel=gumbel[n, : len(decoded.ids), None], expected=np.zeros(1))
-        batch = Batch(annotations[n : n + 1], ids, mask.astype(np.float64), never=NEVER)
-        _, cache = sat.forward(params, config, batch, noise)
+        _, cache = sat.forward(params, config, batch_of(annotations[n], decoded.ids), noise)
         assert isinstance(decoded.log_prob, float)
         assert decoded.log_prob == pytest.approx(-float(cache.nll), abs=1e-9)
         np.testing.assert_allclose(decoded.alphas, cache.looks[:, 0], rtol=1e-9)
@@ -221,8 +231,10 @@ def test_a_search_that_is_decided_stops(params, annotations):
     params.b_o[END] = 100
     steps = []
     counting = SimpleNamespace(**vars(sat) | {"step": lambda *arguments: steps.append(1) or sat.step(*arguments)})
-    beam_search(counting, params, CONFIG, annotations, beam=3)
-    assert len(steps) == 1
+    for min_length, wanted in ((0, 1), (1, 2), (4, 5)):
+        steps.clear()
+        beam_search(counting, params, CONFIG, annotations, beam=3, min_length=min_length)
+        assert len(steps) == wanted
 
 
 @pytest.mark.parametrize("bias", [-1e4, -np.inf])
@@ -249,6 +261,33 @@ def test_some_words_are_never_said(xp, params, annotations, rng):
     found += sample(*on(xp, params, annotations), rng, max_length=4)
     assert not any(set(decoded.ids) & set(NEVER) for decoded in found)
     assert all(np.isfinite(decoded.log_prob) for decoded in found)
+
+
+@pytest.mark.parametrize("min_length", [0, 1, 3])
+def test_no_caption_ends_before_its_time(xp, params, annotations, rng, min_length):
+    params.b_o[END] = 100  # what the model wants most
+    for beam in (1, 3):
+        found = beam_search(*on(xp, params, annotations), beam, min_length=min_length)
+        found += sample(*on(xp, params, annotations), rng, min_length=min_length)
+        assert [len(decoded.ids) for decoded in found] == [min_length + 1] * 2 * N
+        assert all(decoded.ids[-1] == END and np.isfinite(decoded.log_prob) for decoded in found)
+
+
+def test_a_vocabulary_without_words_says_nothing(xp, rng):
+    config = replace(CONFIG, V=4)
+    params, annotations = sat.init(config, rng), rng.standard_normal((N, L, CONFIG.D)).astype(np.float32)
+    found = beam_search(*on(xp, params, annotations, config)) + sample(*on(xp, params, annotations, config), rng)
+    assert [decoded.ids for decoded in found] == [[END]] * 2 * N
+    assert [decoded.log_prob for decoded in found] == [0.0] * 2 * N
+
+
+def test_what_may_be_said_has_all_probability(rng):
+    log_p = np.log(rng.dirichlet(np.ones(8), 3))
+    for t, min_length, may_end in ((0, 1, False), (1, 1, True), (0, 0, True), (2, 3, False)):
+        words = [END, 4, 5, 6, 7] if may_end else [4, 5, 6, 7]
+        wanted = np.zeros((3, 8))
+        wanted[:, words] = np.exp(log_p[:, words]) / np.exp(log_p[:, words]).sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(np.exp(may_say(log_p.copy(), t, min_length)), wanted, rtol=1e-12)
 
 
 def test_a_large_beam_finds_the_caption_that_ranks_first(params, rng, scored):
@@ -339,7 +378,7 @@ def test_sampling_has_the_frequencies_of_the_model(xp, params, annotations, temp
         state, total, last = sat.start(params, CONFIG, annotations[:1]), 0, START
         for word in ids:
             all_words, state, _ = sat.step(params, CONFIG, state, [last], [0])
-            scaled = all_words[0, [END, *WORDS]] / temperature
+            scaled = all_words[0, WORDS if last == START else [END, *WORDS]] / temperature
             total += all_words[0, word] / temperature - np.log(np.exp(scaled).sum())
             last = word
         return total
@@ -363,13 +402,13 @@ def test_sampling_is_reproducible(xp, params, annotations):
     assert [d.ids for d in first] != [d.ids for d in other]
 
 
-@pytest.mark.parametrize("wrong", [{"beam": 0}, {"max_length": 0}])
+@pytest.mark.parametrize("wrong", [{"beam": 0}, {"max_length": 0}, {"min_length": -1}, {"min_length": 41}])
 def test_beam_search_refuses_what_makes_no_sense(params, annotations, wrong):
     with pytest.raises(InputError, match=next(iter(wrong))):
         beam_search(sat, params, CONFIG, annotations, **wrong)
 
 
-@pytest.mark.parametrize("wrong", [{"temperature": 0}, {"max_length": 0}])
+@pytest.mark.parametrize("wrong", [{"temperature": 0}, {"max_length": 0}, {"min_length": -1}, {"min_length": 41}])
 def test_sampling_refuses_what_makes_no_sense(params, annotations, rng, wrong):
     with pytest.raises(InputError, match=next(iter(wrong))):
         sample(sat, params, CONFIG, annotations, rng, **wrong)

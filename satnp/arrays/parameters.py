@@ -37,24 +37,31 @@ class Parameters:
         return cls.of({f"{part}.{name}": x for part, p in parts.items() for name, x in p.items()})
 
     def part(self, prefix):
-        """Return the parameters `prefix.*` as views of the same memory. They must be adjacent in `flat`, as after `join`."""
+        """Return the parameters `prefix.*` as views of the same memory, none if there are no such names.
+
+        Raises ValueError if other parameters are between them in `flat`: a view would have these numbers in it.
+        """
         names = [name for name in self.shapes if name.startswith(prefix + ".")]
-        before = 0
-        for name in self.shapes:
-            if name in names:
-                break
-            before += prod(self.shapes[name])
-        shapes = {name.removeprefix(prefix + "."): self.shapes[name] for name in names}
-        return Parameters(shapes, flat=self.flat[before : before + sum(map(prod, shapes.values()))])
+        view = self._side_by_side(names, f"take {prefix}.* as one part")
+        return Parameters({name.removeprefix(prefix + "."): self.shapes[name] for name in names}, flat=view)
 
     def before(self, prefix):
-        """Return the parameters before the first `prefix.*`, as views of the same memory."""
-        first = next(k for k, name in enumerate(self.shapes) if name.startswith(prefix + "."))
-        shapes = dict(list(self.shapes.items())[:first])
+        """Return the parameters before the first `prefix.*`, as views of the same memory.
+
+        Raises ValueError if there is no `prefix.*`.
+        """
+        names = list(self.shapes)
+        first = next((k for k, name in enumerate(names) if name.startswith(prefix + ".")), None)
+        if first is None:
+            raise ValueError(f"there is no parameter {prefix}.*; there are {', '.join(names)}")
+        shapes = {name: self.shapes[name] for name in names[:first]}
         return Parameters(shapes, flat=self.flat[: sum(map(prod, shapes.values()))])
 
     def since(self, prefix):
-        """Return the parameters from the first `prefix.*` to the end, as views of the same memory."""
+        """Return the parameters from the first `prefix.*` to the end, as views of the same memory.
+
+        Raises ValueError if there is no `prefix.*`.
+        """
         skipped = self.before(prefix)
         shapes = {name: shape for name, shape in self.shapes.items() if name not in skipped.shapes}
         return Parameters(shapes, flat=self.flat[len(skipped.flat) :])
@@ -69,17 +76,24 @@ class Parameters:
         return self._stacks[names]
 
     def _stack(self, names):
-        order, columns = list(self.shapes), self.shapes[names[0]][1]
-        first = order.index(names[0])
-        if order[first : first + len(names)] != list(names) or any(self.shapes[n][1:] != (columns,) for n in names):
-            found = ", ".join(f"{n} {self.shapes[n]}" for n in order[first : first + len(names)])
+        shapes = [self.shapes.get(name) for name in names]
+        if any(shape is None or len(shape) != 2 or shape[1] != shapes[0][1] for shape in shapes):
+            found = [f"{name} {self.shapes.get(name, '(no parameter)')}" for name in names]
+            raise ValueError(f"cannot stack {', '.join(found)}; name matrices that have the same number of columns")
+        return self._side_by_side(names, f"stack {', '.join(names)}").reshape(-1, shapes[0][1])
+
+    def _side_by_side(self, names, what):
+        """The part of `flat` with the parameters `names`, which must follow each other in this order."""
+        order = list(self.shapes)
+        first = order.index(names[0]) if names else 0
+        found = order[first : first + len(names)]
+        if found != list(names):
             raise ValueError(
-                f"cannot stack {', '.join(names)}: the buffer holds {found} there; name matrices that follow each other and "
-                "have the same number of columns"
+                f"cannot {what}: {', '.join(found)} follow each other in the buffer; "
+                f"give {', '.join(names)} in this order, and nothing between them"
             )
-        before = sum(prod(self.shapes[name]) for name in order[:first])
-        rows = sum(self.shapes[name][0] for name in names)
-        return self.flat[before : before + rows * columns].reshape(rows, columns)
+        before, size = (sum(prod(self.shapes[name]) for name in part) for part in (order[:first], names))
+        return self.flat[before : before + size]
 
     def on(self, flat):
         """Return Parameters with the same names and shapes on another flat buffer."""

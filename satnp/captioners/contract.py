@@ -39,7 +39,8 @@ class Batch(NamedTuple):
     mask is 1 where a word counts. weights (N, T), of any sign, replace mask / N as the weight of each word's -log p and, if
     hard attention draws the locations, of the -log p of the location of that step (self-critical training: Rennie et al.
     2017). given (N, T) replaces captions[:, :-1] as the words that the captioner reads (scheduled sampling: Bengio et al.
-    2015). smoothing, never and temperature are those of vocabulary_forward; cache.nll is without smoothing.
+    2015). smoothing, never and temperature are those of vocabulary_forward; cache.nll is without smoothing. late
+    (word, n): this word has probability 0 as one of the first n words of a caption.
     """
 
     annotations: object
@@ -50,6 +51,7 @@ class Batch(NamedTuple):
     smoothing: float = 0.0
     never: tuple = ()
     temperature: float = 1.0
+    late: tuple = (0, 0)
 
 
 class Corpus(NamedTuple):

@@ -189,7 +189,8 @@ class Recurrent:
             hidden, hidden_dropout = dropout_forward(hidden, rows(noise.hidden))
         weights = mask.ravel() / N if batch.weights is None else batch.weights.T.ravel()
         loss, vocabulary = vocabulary_forward(
-            hidden, p.W_p, p.b_p, y.ravel(), weights, batch.smoothing, batch.never, batch.temperature
+            hidden, p.W_p, p.b_p, y.ravel(), weights, batch.smoothing, batch.never, batch.temperature,
+            (batch.late[0], batch.late[1] * N),
         )
         is_loss = batch.weights is None and not batch.smoothing
         nll = loss if is_loss else -xp.dot(mask.ravel() / N, vocabulary.log_p)

@@ -320,7 +320,8 @@ def forward(params, config, batch, noise):
     hidden, hidden_dropout = dropout_forward(hidden, rows(noise.hidden))
     weights = mask.ravel() / N if batch.weights is None else batch.weights.T.ravel()
     loss, vocabulary = vocabulary_forward(
-        hidden, p.L_o, p.b_o, y.ravel(), weights, batch.smoothing, batch.never, batch.temperature
+        hidden, p.L_o, p.b_o, y.ravel(), weights, batch.smoothing, batch.never, batch.temperature,
+        (batch.late[0], batch.late[1] * N),
     )
     is_loss = batch.weights is None and not batch.smoothing
     nll = loss if is_loss else -xp.dot(mask.ravel() / N, vocabulary.log_p)

@@ -20,7 +20,7 @@ class VocabularyCache(NamedTuple):
     temperature: float
 
 
-def vocabulary_forward(hidden, W, b, targets, weights, smoothing=0.0, never=(), temperature=1.0):
+def vocabulary_forward(hidden, W, b, targets, weights, smoothing=0.0, never=(), temperature=1.0, late=(0, 0)):
     """loss = sum_n weights_n * -log p_n[targets_n],  p = softmax((hidden W + b) / temperature)
 
     hidden (N, M), W (M, V), b (V,), targets (N,), weights (N,) -> loss ()
@@ -30,7 +30,8 @@ def vocabulary_forward(hidden, W, b, targets, weights, smoothing=0.0, never=(), 
     With label smoothing (Szegedy et al. 2016, section 7), -log p of the target becomes the cross-entropy with 1 - smoothing
     on the target, plus smoothing / V on every word.
 
-    The words `never` have probability 0 and get no gradient; targets must be other words, and smoothing 0.
+    The words `never` have probability 0 and get no gradient; targets must be other words, and smoothing 0. The same holds
+    for the word late[0] in the first late[1] rows.
     """
     if temperature != 1:
         hidden, b = hidden / temperature, b / temperature
@@ -39,6 +40,8 @@ def vocabulary_forward(hidden, W, b, targets, weights, smoothing=0.0, never=(), 
         for word in never:
             b[word] = -np.inf
     logits = hidden @ W
+    if late[1]:
+        logits[: late[1], late[0]] = -np.inf
     if xp_of(logits) is np and logits.dtype.kind == "f":  # a few rows at a time, in place
         error, log_p = logits, np.empty(len(targets), logits.dtype)
         step = max(1, BLOCK // W.shape[1])

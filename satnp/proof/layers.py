@@ -66,8 +66,9 @@ CASES = [
         targets=lambda rng: rng.integers(0, 4, 5), weights=lambda rng: rng.random(5) * [1, 0, 1, 1, 0],
     ),
     _layer(
-        "vocabulary words never said", ("weights",), {"never": (0, 3)}, hidden=(5, 3), W=(3, 6), b=(6,),
-        targets=lambda rng: rng.choice([1, 2, 4, 5], 5), weights=lambda rng: rng.standard_normal(5) * [1, 0, 1, 1, 0],
+        "vocabulary words never said", ("weights",), {"never": (0, 3), "late": (1, 2)}, hidden=(5, 3), W=(3, 6), b=(6,),
+        targets=lambda rng: np.r_[rng.choice([2, 4, 5], 2), 1, rng.choice([1, 2, 4, 5], 2)],
+        weights=lambda rng: rng.standard_normal(5) * [1, 0, 1, 1, 0],
     ),
     _layer(
         "vocabulary at a temperature", ("weights",), {"temperature": 0.6, "smoothing": 0.2}, hidden=(5, 3), W=(3, 4), b=(4,),

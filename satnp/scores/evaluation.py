@@ -5,12 +5,15 @@ import numpy as np
 from satnp.arrays.backend import to_device, to_host, xp_of
 from satnp.captioners import CAPTIONERS
 from satnp.data import scenes
-from satnp.data.captions import pad
+from satnp.data.captions import UNK, pad
 from satnp.data.features import annotate
 from satnp.errors import InputError
-from satnp.scores.metrics import meteor, score
+from satnp.scores.metrics import matched, meteor, score
 
 CHUNK = 50
+MOSTLY_UNKNOWN = 0.5  # share of unknown words from which scores say more about the vocabulary than about the captioner
+ONE_PHOTO = "CIDEr of a single photo is 0 by definition, because it weights an n-gram by how few of the photos have it"
+FEW_PHOTOS = 20  # with fewer, a score of captions says too little to choose between two models
 
 
 def annotation_chunks(model, split, features=None):
@@ -36,8 +39,7 @@ def evaluate(model, split, beam, features=None, seed=0):
     captions, rng = [], np.random.default_rng(seed)
     for _, annotations in annotation_chunks(model, split, features):
         captions += [model.describe(decoded) for decoded in model.decode(annotations, beam, rng=rng)]
-    candidates = {name: str(caption) for name, caption in zip(split.names, captions, strict=True)}
-    references = {name: [" ".join(words) for words in c] for name, c in zip(split.names, split.captions, strict=True)}
+    candidates, references = (dict(zip(split.names, said, strict=True)) for said in _sentences(split, captions))
     scores = dict(score(candidates, references).corpus)
     if split.scenes is not None:
         looks = model.encoder != "regions" and all(caption.alpha is not None for caption in captions)
@@ -46,13 +48,46 @@ def evaluate(model, split, beam, features=None, seed=0):
     return scores, captions
 
 
+def caveats(model, split):
+    """Sentences about the scores of a model on a split, none where there is nothing to say: [str]"""
+    share = unknown_share(model.vocabulary.encode(words) for captions in split.captions for words in captions)
+    found = [ONE_PHOTO] if len(split.names) == 1 else []
+    if share >= MOSTLY_UNKNOWN:
+        found.append(
+            f"{share:.0%} of the words of these captions are not in the vocabulary of the model, which cannot say them; "
+            "use a model that was trained on such captions"
+        )
+    return found
+
+
+def unknown_share(captions):
+    """The share of the words of captions (lists of ids) that are unknown, 0 to 1; <start> and <end> are no words."""
+    unknown = words = 0
+    for ids in captions:
+        unknown, words = unknown + ids.count(UNK), words + len(ids) - 2
+    return unknown / max(1, words)
+
+
+def cannot_tell(name, scores, split, captions):
+    """Why the score `name` (Bleu_4 or CIDEr) of the [model.Caption] of a split cannot tell two models apart, or None."""
+    if len(captions) < FEW_PHOTOS:
+        return f"fewer than {FEW_PHOTOS} photos"
+    if name == "Bleu_4" and not matched(*_sentences(split, captions))[3]:
+        return "no 4-gram matched"
+    return None if scores[name] else f"{name} is 0"
+
+
 def meteor_or_reason(split, captions):
     """Compute METEOR of the captions of a split -> (value, None), or (None, the reason why this is not possible)."""
-    references = [[" ".join(words) for words in sentences] for sentences in split.captions]
     try:
-        return meteor([str(caption) for caption in captions], references)[0], None
+        return meteor(*_sentences(split, captions))[0], None
     except InputError as error:
         return None, str(error)
+
+
+def _sentences(split, captions):
+    """[model.Caption] of a split -> candidates, references, as in metrics"""
+    return [str(caption) for caption in captions], [[" ".join(words) for words in said] for said in split.captions]
 
 
 def nats_per_word(model, split, features=None):

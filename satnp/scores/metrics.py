@@ -64,7 +64,19 @@ def bleu(candidates, references):
     The count of a candidate's n-gram is clipped to its largest count in one reference. The reference length is that of the
     reference closest in length, the shorter of two equally close. The corpus value sums all counts and lengths first.
     Source: Papineni et al. (2002).
+    Pitfall: where no n-gram matched, the value is not 0 but that of coco-caption's two rounding constants (`matched`).
     """
+    counts = _bleu_counts(candidates, references)
+    return _bleu(*(x.sum(0) for x in counts)), _bleu(*counts)
+
+
+def matched(candidates, references):
+    """The numbers of right n-grams, n = 1..4, as BLEU counts them: N candidates, N lists of references -> (4,)"""
+    return _bleu_counts(candidates, references)[0].sum(0)
+
+
+def _bleu_counts(candidates, references):
+    """-> right n-grams (N, 4), n-grams (N, 4), lengths (N,), lengths of the closest reference (N,)"""
     _check(candidates, references)
     correct, guessed, lengths, closest = [], [], [], []
     for candidate, sentences in zip(candidates, references, strict=True):
@@ -80,8 +92,7 @@ def bleu(candidates, references):
         guessed.append([max(0, length - k) for k in range(4)])
         lengths.append(length)
         closest.append(min((abs(m - length), m) for m in (len(s.split()) for s in sentences))[1])
-    counts = [np.array(x, float) for x in (correct, guessed, lengths, closest)]
-    return _bleu(*(x.sum(0) for x in counts)), _bleu(*counts)
+    return [np.array(x, float) for x in (correct, guessed, lengths, closest)]
 
 
 def _bleu(correct, guessed, length, reference_length):

@@ -7,9 +7,9 @@
 This is the score-function estimator (estimators/score_function.py), with words as choices: the gradient of the loss with
 Batch.weights = r - b. Where hard attention draws its locations, they are choices too, with the same r - b.
 
-The captions must be drawn from the distribution whose gradient is computed: drawing and loss both exclude the words of
-decoding.NEVER and use no dropout. The baseline b is the reward of the greedy caption, or the mean reward of the photo's
-other captions; it must not depend on the caption that it is subtracted from.
+The captions must be drawn from the distribution whose gradient is computed: drawing and loss both exclude what
+decoding.unsaid names and use no dropout. The baseline b is the reward of the greedy caption, or the mean reward of the
+photo's other captions; it must not depend on the caption that it is subtracted from.
 
 Differs: the temperature, which is 1 in the paper, and the largest length, which few training captions exceed.
 
@@ -24,7 +24,7 @@ import numpy as np
 from satnp.arrays.backend import to_device, xp_of
 from satnp.captioners.contract import Batch
 from satnp.data.captions import END, START
-from satnp.decoding import NEVER, beam_search, sample_words
+from satnp.decoding import MIN_LENGTH, beam_search, sample_words, unsaid
 from satnp.estimators import leave_one_out
 from satnp.scores.metrics import cider_d, document_frequency
 
@@ -81,10 +81,10 @@ def draw_captions(captioner, params, config, annotations, uniform, noise, reward
     else:
         expected = leave_one_out(rewards.T).T
     words = R + (np.cumsum(ids[:, :-1] == END, axis=1) == 0).sum()  # <end> counts, what follows it does not
-    return *weighted(captioner, repeated, ids, noise, (rewards - expected).ravel(), temperature), rewards, int(words)
+    return *weighted(captioner, config, repeated, ids, noise, (rewards - expected).ravel(), temperature), rewards, int(words)
 
 
-def weighted(captioner, annotations, ids, noise, advantages, temperature=1.0):
+def weighted(captioner, config, annotations, ids, noise, advantages, temperature=1.0, min_length=MIN_LENGTH):
     """The minibatch whose loss has the gradient -mean over R captions of (r - b) d log p(y), p at the temperature:
     annotations (R, L, D), ids (R, T) as sample_words gives them, noise (R, steps, ...) or None, advantages r - b (R,)
     -> Batch, Noise"""
@@ -93,7 +93,8 @@ def weighted(captioner, annotations, ids, noise, advantages, temperature=1.0):
     mask = np.concatenate([np.ones((R, 1), dtype), mask], axis=1)
     captions = np.concatenate([np.full((R, 1), START), ids], axis=1)
     weights = mask * (advantages / R).astype(dtype)[:, None]
-    batch = Batch(annotations, *(to_device(x, xp) for x in (captions, mask, weights)), never=NEVER,
+    never, late = unsaid(config.V, min_length)
+    batch = Batch(annotations, *(to_device(x, xp) for x in (captions, mask, weights)), never=never, late=late,
                   temperature=temperature)  # fmt: skip
     if noise is None:
         return batch, captioner.Noise()

@@ -5,7 +5,6 @@ generator, batch order, early-stopping state), so on the same machine a resumed 
 one. Ranks only share each minibatch, so another number of them gives the same run within rounding.
 """
 
-import hashlib
 import json
 import signal
 from contextlib import contextmanager
@@ -29,9 +28,10 @@ from satnp.decoding import LENGTH_SCORES, LengthScore
 from satnp.encoders import ENCODERS
 from satnp.errors import InputError
 from satnp.files import refusing, remove_leftovers, replacing
-from satnp.scores.evaluation import evaluate, nats_per_word
+from satnp.scores.evaluation import cannot_tell, evaluate, nats_per_word
 from satnp.training import optim
 from satnp.training.policies import scheduled_words
+from satnp.training.resuming import differences, digest
 from satnp.training.self_critical import Reward, draw_captions, policy
 from satnp.training.warning_signs import Watch
 
@@ -59,7 +59,7 @@ class Recipe:
     mirror: bool = False          # mirror each photo with probability one half
     min_count: int = 5            # the vocabulary has the words that occur at least this often
     validate_every: int = 0       # steps; 0: once an epoch
-    select: str = "Bleu_4"        # score of the validation captions by which the best epoch is chosen: Bleu_4, CIDEr or nll
+    select: str = "Bleu_4"        # validation score that chooses the best epoch: Bleu_4, CIDEr or nll; see Trainer._compare
     patience: int = 0             # validations without a better score before stopping; 0: never
     beam: int = 1                 # beam size for the validation captions
     length_score: str = "polynomial"  # captions are ranked by log p / f(T): polynomial, min_hinge, max_hinge, gaussian
@@ -128,17 +128,26 @@ class Trainer:
     """A training in the folder `out`: last.npz to resume, best.npz to use, metrics.jsonl to plot.
 
     With several `ranks`, each rank has a Trainer, and all of them take the same steps together. `trained`: the captioner was
-    trained before, so its `prepare` is not called.
+    trained before, so its `prepare` is not called. `init`: a hash of the checkpoint whose parameters the model has, or None.
     """
 
     def __init__(
-        self, model, recipe, train, val, out, features=None, mirrored=None, val_features=None, ranks=ALONE, trained=False
-    ):
+        self, model, recipe, train, val, out, features=None, mirrored=None, val_features=None, ranks=ALONE, trained=False,
+        init=None,
+    ):  # fmt: skip
         self.model, self.recipe, self.val, self.val_features = model, recipe, val, val_features
-        self.trained = trained
+        self.trained, self.init = trained, init
+        # what a training that is resumed must have again
+        self.weights = fingerprint(model) if model.keeps_features or hasattr(ENCODERS[model.encoder], "load") else None
         self.out, self.ranks = Path(out), ranks
         self.photos = Photos(model, train, recipe, features, mirrored)
         self.captions = [(n, model.vocabulary.encode(c)) for n, captions in enumerate(train.captions) for c in captions]
+        self.data = {
+            "captions": digest(self.captions), "number of captions": len(self.captions),
+            "photos": digest(train.names), "number of photos": len(train.names),
+            "validation captions": digest(val.captions), "number of validation captions": sum(map(len, val.captions)),
+            "validation photos": digest(val.names), "number of validation photos": len(val.names),
+        }  # fmt: skip
         self.rng = np.random.default_rng([recipe.seed, 1])
         self.params = model.trainable
         P = self.params.flat.size
@@ -219,8 +228,10 @@ class Trainer:
         self._cut_log()
         val = [self.model.vocabulary.encode(c) for captions in self.val.captions for c in captions]
         photos = [self.photos.plain, self.photos.mirrored if self.model.keeps_features else None, self.val_features]
+        scored = [len(self.val.names), *([len(self.reward.references)] if self.reward else [])]
         self.watch.before(
-            self.model, self.recipe, [ids for _, ids in self.captions], val, [x for x in photos if x is not None]
+            self.model, self.recipe, [ids for _, ids in self.captions], val, [x for x in photos if x is not None],
+            min(scored),
         )  # fmt: skip
 
     def _prepare(self):
@@ -394,22 +405,43 @@ class Trainer:
     def _validate(self):
         """Score the (averaged) model on the validation split; save it as best.npz if its score is the best so far.
 
-        -> a line to print, the best value of the recipe's `select`, the number of validations since
+        -> a line to print, the best so far (see _compare), the number of validations since
         """
         with self._averaged():
             scores, captions = evaluate(self.model, self.val, self.recipe.beam, self.val_features)
-            self.watch.validated(captions)
             scores["nll"] = nats_per_word(self.model, self.val, self.val_features)
-            score = scores[self.recipe.select]
-            better = self.best is None or (score < self.best if self.recipe.select == "nll" else score > self.best)
+            self.watch.validated(captions, scores["nll"], len(self.model.vocabulary))
+            now, better, decided = self._compare(scores, captions)
             self.bad = 0 if better else self.bad + 1
             if better:
-                self.best = score
+                self.best = now
                 save(self.out / "best.npz", self.model.on(np), step=self.step, val=scores, recipe=vars(self.recipe))
         self._log("val", **scores, split="val", beam=self.recipe.beam, tokeniser="coco-caption rule")
         shown = {name: scores[name] for name in SHOWN if name in scores}
         line = f"step {self.step}, val, beam {self.recipe.beam}: " + " ".join(f"{k} {v:.3f}" for k, v in shown.items())
-        return line, self.best, self.bad
+        return f"{line}; {'best so far' if better else 'not better'} {decided}", self.best, self.bad
+
+    def _compare(self, scores, captions):
+        """Compare this epoch with the best before -> (score, nll) of this epoch, whether it is better, what decided
+
+        Epochs are in the order of the recipe's `select`; nll decides between epochs that this score cannot tell apart. The
+        score is 0 where it says nothing: with few photos, or if no 4-gram matched.
+        """
+        select, why = self.recipe.select, None
+        if select != "nll":
+            why = cannot_tell(select, scores, self.val, captions)
+        now = 0.0 if why or select == "nll" else scores[select], scores["nll"]
+        score, nll = self.best or (0.0, float("inf"))
+        if now[0] != score:
+            return now, now[0] > score, f"by {select}"
+        reason = "" if select == "nll" else f" ({why or f'the same {select}'})"
+        return now, self.best is None or now[1] < nll, f"by nll{reason}"
+
+    @property
+    def chosen_by(self):
+        """The name of the score by which the best epoch was chosen, and its value there."""
+        score, nll = self.best
+        return (self.recipe.select, score) if score else ("nll", nll)
 
     @contextmanager
     def _averaged(self):
@@ -435,7 +467,7 @@ class Trainer:
             "order_lengths": [len(batch) for batch in self.order], "best": self.best, "bad": self.bad,
             "nats": float(to_host(self.nats)), "words": self.words, "rewards": self.rewards, "rewarded": self.rewarded,
             "baseline": float(to_host(self.baseline)),
-            "recipe": vars(self.recipe), "captions": self._digest(),
+            "recipe": vars(self.recipe), "data": self.data, "encoder weights": self.weights, "init": self.init,
         }  # fmt: skip
         training = {"header": header, "arrays": arrays}
         save(self.out / "last.npz", self.model.on(np), training, step=self.step, recipe=vars(self.recipe))
@@ -450,18 +482,18 @@ class Trainer:
         if training is None:
             raise InputError(f"{self.out / 'last.npz'} has no training to resume; give the folder that a training wrote")
         header, arrays = training["header"], training["arrays"]
-        if header["recipe"].keys() != vars(self.recipe).keys():
+        other = sorted(header["recipe"].keys() ^ vars(self.recipe).keys())
+        if other:
             raise InputError(
-                f"{self.out / 'last.npz'} is from a version of satnp with other settings; continue it with that version, or "
-                "start from its best.npz with --init"
+                f"{self.out / 'last.npz'} is from a version of satnp with other settings ({', '.join(other)}); continue it "
+                "with that version, or start from its best.npz with --init in a new --out"
             )
-        here = {"captions": self._digest(), **vars(self.recipe), **_flat(self.model.header())}
-        there = {"captions": header["captions"], **header["recipe"], **_flat(model.header())}
-        if self.model.keeps_features:
-            here["encoder weights"], there["encoder weights"] = fingerprint(self.model), fingerprint(model)
-        for what in here | there:
-            if json.dumps(here.get(what)) != json.dumps(there.get(what)):
-                raise InputError(f"{self.out / 'last.npz'} does not fit: different {what}; resume with the same options")
+        said = differences(*self._options(model, header))
+        if said:
+            raise InputError(
+                f"{self.out / 'last.npz'} began with other options; leave these as they were, or start from its best.npz "
+                f"with --init in a new --out: {said}"
+            )
         xp = xp_of(self.params.flat)
         self.model.params.flat[...] = to_device(model.params.flat, xp)
         for name in self.memory:
@@ -471,15 +503,33 @@ class Trainer:
         if self.average is not None:
             self.average[...] = to_device(arrays["average"], xp)
         self.order = np.split(arrays["order"], np.cumsum(header["order_lengths"])[:-1]) if len(arrays["order"]) else []
-        self.step, self.best, self.bad = header["step"], header["best"], header["bad"]
+        self.step, best, self.bad = header["step"], header["best"], header["bad"]
+        if isinstance(best, float):  # of an older satnp, which kept the chosen score alone
+            best = [0.0, best] if self.recipe.select == "nll" else [best, float("inf")]
+        if best is not None:
+            score, nll = map(float, best)
+            self.best = score, nll
         self.nats, self.words = header["nats"], header["words"]
         self.rewards, self.rewarded = header["rewards"], header["rewarded"]
         self.baseline = to_device(np.array(header["baseline"], self.params.flat.dtype), xp)
         self.rng.bit_generator.state = header["rng"]
 
-    def _digest(self):
-        """Hash of the captions and of the photos that they belong to."""
-        return hashlib.sha256(json.dumps(self.captions).encode()).hexdigest()[:16]
+    def _options(self, model, header):
+        """What last.npz, with its Model and header, began with, and what this training has: two dicts for `differences`."""
+        began, now = (
+            {"recipe": recipe, **of.header(), "vocabulary": f"{len(of.vocabulary)} words ({digest(of.vocabulary.words)})"}
+            for of, recipe in ((model, header["recipe"]), (self.model, vars(self.recipe)))
+        )
+        # an older satnp wrote less about the data, and nothing about --init
+        began["data"] = header["data"] if "data" in header else {"captions": header["captions"]}
+        now["data"] = {name: self.data[name] for name in began["data"]}
+        kept = fingerprint(model) if model.keeps_features else self.weights
+        began["encoder weights"], now["encoder weights"] = header.get("encoder weights", kept), self.weights
+        if self.init is not None:  # it may be left out, because the parameters are in last.npz
+            began["init"], now["init"] = header.get("init", self.init), self.init
+        elif not self.model.keeps_features and header.get("init"):
+            now["encoder weights"] = began["encoder weights"]
+        return began, now
 
     def _log(self, kind, **values):
         record = {"kind": kind, "step": self.step, "epoch": round(self.step / self.steps_per_epoch, 4), **values}
@@ -497,11 +547,6 @@ class Trainer:
 BAR = "{percentage:3.0f}% {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}"
 STATISTICS = 5  # in _sum
 SHOWN = ("nll", "Bleu_4", "CIDEr", "true_captions", "pointing_accuracy")
-
-
-def _flat(header):
-    """The header with the fields of the captioner's config at its top level, so that an error can name them."""
-    return {name: x for name, x in header.items() if name != "config"} | header["config"]
 
 
 def read_log(path):

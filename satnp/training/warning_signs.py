@@ -7,7 +7,7 @@ import os
 import sys
 import tracemalloc
 from collections import Counter
-from math import prod
+from math import log, prod
 from pathlib import Path
 from statistics import median
 
@@ -17,9 +17,11 @@ from tqdm import tqdm
 from satnp.arrays.backend import xp_of
 from satnp.captioners import CAPTIONERS
 from satnp.captioners.glstm import guidance_rows
-from satnp.data.captions import END, UNK
+from satnp.data.captions import END
 from satnp.data.features import kept_shape
 from satnp.encoders import ENCODERS
+from satnp.model import NO_WORDS
+from satnp.scores.evaluation import ONE_PHOTO, unknown_share
 from satnp.training.optim import OPTIMISERS
 
 STILL = 0.01      # weights with a smaller total variation distance (0 to 1) count as the same
@@ -27,6 +29,7 @@ UNKNOWN = 0.1     # largest share of unknown words without a warning
 STRETCH = 5       # warn if this many norms in the log all differ ...
 WINDOW = 50       # ... from the median of this many before them, by these factors
 EXPLODING, VANISHING = 5, 0.05
+GUESSING = 0.01   # largest validation loss above that of guessing without a warning, in nats a word
 LEAST = 10        # smallest number of norms for a median
 
 
@@ -36,8 +39,12 @@ class Watch:
     def __init__(self):
         self.up, self.norms = set(), []
 
-    def before(self, model, recipe, train, val, photos):
-        """Check the captions (lists of ids) and the memory before the first step; `photos` are host arrays."""
+    def before(self, model, recipe, train, val, photos, count):
+        """Check the captions (lists of ids) and the memory before the first step; `photos` are host arrays.
+
+        count: the number of photos whose CIDEr the training looks at, of a split.
+        """
+        self._see("one photo", ONE_PHOTO if count == 1 else None)
         self._see("unknown in training", unknown_words(train, "training"))
         self._see("unknown in validation", unknown_words(val, "validation"))
         need = memory_needed(model, recipe, train, photos)
@@ -53,8 +60,9 @@ class Watch:
         self.norms = [*self.norms, norm][-STRETCH - WINDOW :]
         self._see("norm", standing_out(self.norms))
 
-    def validated(self, captions):
-        """Check the model.Captions of the validation photos."""
+    def validated(self, captions, nll, V):
+        """Check the model.Captions of the validation photos, and the validation loss of V words, in nats a word."""
+        self._see("guessing", worse_than_guessing(nll, V))
         self._see("captions", same_caption(captions))
         self._see("attention", still_attention([caption.alpha for caption in captions if caption.alpha is not None]))
 
@@ -68,9 +76,19 @@ def same_caption(captions):
     """Warn if most photos get the same caption."""
     said, count = Counter(map(str, captions)).most_common(1)[0]
     if count > max(2, len(captions) / 2):
+        said = said[:60] or NO_WORDS
         return (
-            f"{count} of the {len(captions)} validation photos get the same caption, {said[:60]!r}; if this continues, "
+            f"{count} of the {len(captions)} validation photos get the same caption, {said!r}; if this continues, "
             "the model ignores the photos: check that captions and photos belong together, then change learning_rate"
+        )
+
+
+def worse_than_guessing(nll, V):
+    """Warn if the validation loss is above that of a guess that gives each of V words the same probability."""
+    if nll > log(V) + GUESSING:
+        return (
+            f"the validation loss, {nll:.3f} nats a word, is above ln V = {log(V):.3f}, that of guessing among {V} words; "
+            "if the training loss is far lower, use best.npz and add captions, else lower learning_rate"
         )
 
 
@@ -112,7 +130,7 @@ def standing_out(norms):
 
 def unknown_words(captions, split):
     """Warn if many words of the captions (lists of ids) are not in the vocabulary."""
-    share = sum(ids.count(UNK) for ids in captions) / max(1, sum(len(ids) - 2 for ids in captions))  # no <start>, <end>
+    share = unknown_share(captions)
     if share > UNKNOWN:
         return f"{share:.0%} of the words of the {split} captions are not in the vocabulary; lower min_count or add captions"
 

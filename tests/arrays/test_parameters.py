@@ -52,6 +52,48 @@ def test_parts_of_a_whole_share_its_memory(xp):
     assert len(whole.part("nothing")) == 0
 
 
+ROWS = {"a": (2, 3), "b": (4, 3), "c": (1, 3), "wide": (2, 4), "d": (2, 3), "bias": (3,)}
+
+
+def test_stacked_matrices_are_a_view_of_their_rows(xp):
+    params = Parameters(ROWS, flat=to_device(np.arange(38.0), xp))
+    both = params.stacked("b", "c")
+    np.testing.assert_array_equal(to_host(both), np.arange(6.0, 21.0).reshape(5, 3))
+    np.testing.assert_array_equal(to_host(both), np.concatenate([to_host(params.b), to_host(params.c)]))
+    both[4] = -1.0
+    assert (to_host(params.c) == -1).all() and params.stacked("b", "c") is both
+    np.testing.assert_array_equal(to_host(params.stacked("d")), to_host(params.d))
+
+
+@pytest.mark.parametrize(("names", "says"), [
+    (("b", "a"), "cannot stack b, a: b, c follow each other in the buffer; give b, a in this order"),  # order
+    (("a", "c"), "cannot stack a, c: a, b follow each other"),  # a gap
+    (("c", "d"), "cannot stack c, d: c, wide follow each other"),
+    (("a", "a"), "cannot stack a, a: a, b follow each other"),
+    (("c", "wide"), r"cannot stack c \(1, 3\), wide \(2, 4\); name matrices that have the same number of columns"),  # sizes
+    (("d", "bias"), r"cannot stack d \(2, 3\), bias \(3,\); name matrices"),
+    (("d", "none"), r"cannot stack d \(2, 3\), none \(no parameter\); name matrices"),
+    (("none", "d"), r"cannot stack none \(no parameter\), d \(2, 3\); name matrices"),
+])  # fmt: skip
+def test_matrices_that_do_not_lie_side_by_side_are_not_stacked(names, says):
+    with pytest.raises(ValueError, match=says):
+        Parameters(ROWS).stacked(*names)
+
+
+def test_a_part_that_does_not_lie_side_by_side_is_refused():
+    params = Parameters({"encoder.W": (2, 3), "decoder.W": (2, 2), "encoder.b": (3,)})
+    with pytest.raises(ValueError, match=r"cannot take encoder\.\* as one part: encoder\.W, decoder\.W follow each other"):
+        params.part("encoder")
+    assert params.part("decoder").shapes == {"W": (2, 2)}
+
+
+@pytest.mark.parametrize("cut", ["before", "since"])
+def test_a_cut_at_a_name_that_is_not_there_says_so(cut):
+    params = Parameters({"encoder.W": (2, 3), "decoder.W": (2, 2)})
+    with pytest.raises(ValueError, match=r"there is no parameter head\.\*; there are encoder\.W, decoder\.W"):
+        getattr(params, cut)("head")
+
+
 def test_a_buffer_of_another_size_is_refused():
     with pytest.raises(ValueError, match=r"flat has shape \(9,\), the named arrays need \(10,\)"):
         Parameters(SHAPES, flat=np.zeros(9))

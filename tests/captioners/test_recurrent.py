@@ -105,6 +105,25 @@ def test_soft_attention_on_the_frame_is_the_hand_made_one(rng):
         np.testing.assert_allclose(a.alphas, b.alphas, rtol=1e-11)
 
 
+def in_another_order(params, names):
+    return Parameters.of({name: params[name] for name in names})
+
+
+def test_parameters_in_another_order_give_the_same_numbers_or_an_error(captioner):
+    """Neighbours in the buffer are read by name, never by luck."""
+    captioner, config = captioner
+    params, batch, noise = world(captioner, config)
+    wanted, stacked = gradients(captioner, params, config, batch, noise), [s for s in params._stacks if len(s) > 1]
+    for names in stacked:
+        apart = [name for name in params if name != names[0]]
+        with pytest.raises(ValueError, match=f"cannot stack {', '.join(names)}: "):
+            captioner.forward(in_another_order(params, [*apart, names[0]]), config, batch, noise)
+    joined = list(dict.fromkeys(name for names in stacked for name in names))
+    order = [*joined, *sorted(set(params) - set(joined))]
+    assert order != list(params)
+    assert_equal(gradients(captioner, in_another_order(params, order), config, batch, noise), wanted, 1e-12)
+
+
 def test_decoding_gives_the_likelihood_of_the_forward_pass(captioner, xp):
     captioner, config = captioner
     params, batch, _ = world(captioner, config, xp)

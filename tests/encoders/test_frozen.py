@@ -1,6 +1,7 @@
 """A frozen, pretrained encoder: its features are kept, its weights are left alone, and a cut training goes on."""
 
 import json
+import re
 import shutil
 import signal
 from dataclasses import replace
@@ -13,7 +14,8 @@ from satnp import load
 from satnp.cli import main
 from satnp.data.datasets import load_split
 from satnp.encoders import squeezenet
-from satnp.training.presets import PRESETS, new_model
+from satnp.errors import InputError
+from satnp.training.presets import PRESETS, find_preset, new_model
 from satnp.training.trainer import Trainer, read_log
 from tests.small_world import write_flickr8k, write_weights
 
@@ -94,9 +96,47 @@ def test_resume_refuses_what_differs_by_its_name(world, capsys, what):
     capsys.readouterr()
     assert main(train_line(world, "whole", "--resume", **changes)) == 2
     (sentence,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("satnp: "))
-    assert f"does not fit: different {what};" in sentence
+    assert re.search(rf"began with other options; .* --out: {what} \w{{16}}, now \w{{16}}$", sentence)
     assert (world / "whole/last.npz").read_bytes() == before
     assert sorted((world / "whole/features").iterdir()) == features  # none were computed first
+
+
+@pytest.mark.parametrize(("more", "says"), [
+    (["--finetune-from", "fire9"], "finetune_from none, now fire9"),
+    (["--preprocessing", "torchvision"], "encoder_config.preprocessing."),
+    (["--encoder", "small"], "encoder squeezenet1_1, now small"),
+    (["--encoder", "small", "--batch-size", "7"], "recipe.batch_size 4, now 7; encoder squeezenet1_1, now small"),
+])  # fmt: skip
+def test_resume_names_the_encoder_that_differs(world, capsys, more, says):
+    line = train_line(world, "whole", "--resume", *more)
+    if "small" in more:
+        line[line.index("--weights") : line.index("--weights") + 2] = []
+    assert main(line) == 2
+    (sentence,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("satnp: "))
+    assert f" --out: {says}" in sentence and sentence.endswith(says) == ("preprocessing" not in says)
+
+
+def test_a_training_of_the_whole_encoder_knows_what_it_began_from(world, tmp_path):
+    train, val = (load_split("flickr8k", split, world / "data") for split in ("train", "val"))
+
+    def trainer(weights, init=None):
+        preset = replace(find_preset("flickr8k", path=world / "tiny.toml"), encoder="squeezenet1_1")
+        model = new_model(preset, train, world / f"{weights}.npz", finetune_from="conv1")
+        assert not model.keeps_features
+        return Trainer(model, preset.recipe, train, val, tmp_path, init=init)
+
+    def refused(weights, init, says):
+        with pytest.raises(InputError, match=f"--out: {says}"):
+            trainer(weights, init).resume()
+
+    trainer("weights").save()
+    trainer("weights").resume()
+    refused("other", None, r"encoder weights \w{16}, now \w{16}$")
+    refused("weights", "this", r"init none, now this$")
+    trainer("weights", "this").save()
+    trainer("weights", "this").resume()
+    trainer("other").resume()  # the weights came from the checkpoint; --init and --weights do not matter any more
+    refused("weights", "that", r"init this, now that$")
 
 
 @pytest.mark.parametrize("command", ["caption {best} {photo} --json {out}", EVALUATE], ids=["caption", "evaluate"])

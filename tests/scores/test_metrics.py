@@ -10,7 +10,7 @@ import pytest
 
 from satnp.errors import InputError
 from satnp.scores import metrics
-from satnp.scores.metrics import bleu, cider_d, document_frequency, meteor, rouge_l, score
+from satnp.scores.metrics import bleu, cider_d, document_frequency, matched, meteor, rouge_l, score
 
 KEYS = ["Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "ROUGE_L", "CIDEr"]
 
@@ -55,6 +55,13 @@ def test_bleu_takes_the_shorter_of_two_equally_close_references():
     for references in (["a b c", "a b c d e"], ["a b c d e", "a b c"]):
         corpus, _ = bleu(["a b c d"], [references])
         assert corpus[0] == pytest.approx(1, abs=1e-8)  # 3, not 5, which would cost exp(1 - 5/4)
+
+
+def test_where_no_n_gram_matched_bleu_is_not_0_but_the_count_is():
+    said, people = ["a b c x", "y"], [["a b c d", "b c x"], ["z"]]
+    np.testing.assert_array_equal(matched(said, people), [4, 3, 2, 0])
+    assert 0 < bleu(said, people)[0][3] < 1e-3
+    np.testing.assert_array_equal(matched(["a a b c d"], [["a b c d"]]), [4, 3, 2, 1])  # clipped
 
 
 def test_bleu_of_a_corpus_adds_counts_and_lengths_before_it_divides():

@@ -11,8 +11,12 @@ import pytest
 from satnp.arrays.backend import to_device, to_host
 from satnp.checkpoint import load, load_training, save
 from satnp.data.datasets import load_split
+from satnp.data.split import Split
 from satnp.errors import InputError
 from satnp.figures import curves_figure
+from satnp.model import Caption
+from satnp.scores.evaluation import _sentences
+from satnp.scores.metrics import score
 from satnp.training.presets import PRESETS, new_model
 from satnp.training.trainer import Recipe, Trainer, read_log
 from tests.small_world import write_flickr8k
@@ -97,6 +101,22 @@ def test_a_resumed_training_has_the_same_bits(splits, uncut, tmp_path, cut, conf
     np.testing.assert_array_equal(second.average, whole.average)
     assert second.best == whole.best and second.baseline == whole.baseline != (0 if config else None)
     assert read_log(tmp_path / "parts/metrics.jsonl") == log
+
+
+def test_a_checkpoint_whose_arrays_were_written_in_another_order_is_the_same(splits, tmp_path):
+    first = trainer(splits, tmp_path)
+    first._train_step()
+    first.save()
+    with np.load(tmp_path / "last.npz") as found:
+        arrays = {key: found[key] for key in sorted(found.files, reverse=True)}
+    np.savez(tmp_path / "last.npz", **arrays)
+    written = [key.removeprefix("params/") for key in arrays if key.startswith("params/")]
+    assert list(load(tmp_path / "last.npz").params) == list(first.model.params) != written
+    second = trainer(splits, tmp_path)
+    second.resume()
+    for t in (first, second):
+        t._train_step()
+    np.testing.assert_array_equal(second.params.flat, first.params.flat)
 
 
 def run_until(t, step):
@@ -218,6 +238,90 @@ def test_early_stopping_keeps_the_best(splits, tmp_path):
     assert load_training(tmp_path / "best.npz")[2]["step"] == 3
 
 
+# What the validations of a training see: (right captions of 20, nll), what decides, whether the epoch is better. A right
+# caption has a 4-gram; no caption at all matches otherwise.
+EPOCHS = {
+    "Bleu_4": [
+        ((0, 3.0), "best so far by nll (no 4-gram matched)"),
+        ((0, 2.5), "best so far by nll (no 4-gram matched)"),
+        ((0, 2.6), "not better by nll (no 4-gram matched)"),
+        ((1, 4.0), "best so far by Bleu_4"),  # a match is better than none, whatever nll says
+        ((0, 2.0), "not better by Bleu_4"),
+        ((3, 5.0), "best so far by Bleu_4"),
+        ((3, 5.5), "not better by nll (the same Bleu_4)"),
+        ((3, 4.9), "best so far by nll (the same Bleu_4)"),
+        ((2, 1.0), "not better by Bleu_4"),
+    ],
+    "CIDEr": [
+        ((0, 3.0), "best so far by nll (CIDEr is 0)"),
+        ((0, 3.1), "not better by nll (CIDEr is 0)"),
+        ((2, 9.0), "best so far by CIDEr"),
+        ((0, 1.0), "not better by CIDEr"),
+    ],
+    "nll": [((5, 3.0), "best so far by nll"), ((9, 3.1), "not better by nll"), ((0, 2.9), "best so far by nll")],
+}
+FEW = [((9, 3.0), "best so far by nll (fewer than 20 photos)"), ((19, 3.1), "not better by nll (fewer than 20 photos)"),
+       ((0, 2.9), "best so far by nll (fewer than 20 photos)")]  # fmt: skip
+
+
+def planned(splits, out, monkeypatch, photos, seen, **changes):
+    """A Trainer whose validations see `seen` on `photos` photos; its lines, and the steps of its checkpoints."""
+    words = [[f"{letter}{n}" for letter in "abcd"] for n in range(photos)]
+    val = Split([f"{n}.jpg" for n in range(photos)], [[said] for said in words], [None] * photos)
+    t = trainer(splits, out, select=changes.pop("select"), **changes)
+    t.val = val
+
+    def evaluate(model, split, beam, features):
+        right, _ = seen[t.step]
+        captions = [Caption(said if n < right else ["x"], -1.0, None) for n, said in enumerate(words)]
+        return dict(score(*({str(n): x for n, x in enumerate(xs)} for xs in _sentences(split, captions))).corpus), captions
+
+    monkeypatch.setattr("satnp.training.trainer.evaluate", evaluate)
+    monkeypatch.setattr("satnp.training.trainer.nats_per_word", lambda *arguments: seen[t.step][1])
+    return t
+
+
+@pytest.mark.parametrize(("select", "photos", "epochs"), [
+    *((select, 20, epochs) for select, epochs in EPOCHS.items()), ("Bleu_4", 19, FEW), ("CIDEr", 19, FEW),
+])  # fmt: skip
+def test_the_best_epoch_is_chosen_by_a_score_that_can_tell(splits, tmp_path, monkeypatch, select, photos, epochs):
+    seen, bad, kept = [numbers for numbers, _ in epochs], 0, None
+    t = planned(splits, tmp_path, monkeypatch, photos, seen, select=select)
+    for step, (_, says) in enumerate(epochs):
+        if step == 3:  # the decision does not depend on whether the training was resumed
+            t.save()
+            t = planned(splits, tmp_path, monkeypatch, photos, seen, select=select)
+            t.resume()
+        t.step = step
+        line, t.best, t.bad = t._validate()
+        better = says.startswith("best")
+        bad, kept = (0, step) if better else (bad + 1, kept)
+        assert line.endswith("; " + says) and t.bad == bad
+        assert load_training(tmp_path / "best.npz")[2]["step"] == kept
+    notes = load_training(tmp_path / "best.npz")[2]["val"]
+    name = "nll" if select == "nll" or photos < 20 else select
+    assert t.chosen_by == (name, notes[name]) and t.best[1] == notes["nll"]
+
+
+def test_a_score_that_could_never_tell_leaves_the_choice_to_nll(splits, tmp_path, monkeypatch):
+    t = planned(splits, tmp_path, monkeypatch, 20, [(0, 3.0), (0, 2.0)], select="Bleu_4")
+    for t.step in range(2):
+        _, t.best, t.bad = t._validate()
+    assert t.chosen_by == ("nll", 2.0) and t.bad == 0
+
+
+@pytest.mark.parametrize(("select", "best", "chosen"), [
+    ("Bleu_4", 0.2, ("Bleu_4", 0.2)), ("CIDEr", 0.5, ("CIDEr", 0.5)), ("nll", 2.5, ("nll", 2.5)),
+])  # fmt: skip
+def test_the_best_score_of_an_older_version_is_understood(splits, tmp_path, select, best, chosen):
+    t = trainer(splits, tmp_path, select=select)
+    t.best = best
+    t.save()
+    again = trainer(splits, tmp_path, select=select)
+    again.resume()
+    assert again.chosen_by == chosen
+
+
 def test_a_stopped_training_is_not_gone_on_with(splits, tmp_path):
     changes = {"epochs": 50, "learning_rate": 1e-12, "validate_every": 3, "patience": 2, "averaging": 0.0}
     assert trainer(splits, tmp_path, **changes).run()
@@ -238,11 +342,63 @@ def test_sgd_and_rmsprop_learn_too(splits, tmp_path):
         assert losses[-1] < 0.85 * losses[0], optimiser
 
 
-def test_resume_refuses_another_recipe_and_a_broken_file(splits, tmp_path):
+OTHER = {
+    "optimiser": "sgd", "schedule": "constant", "objective": "scst", "baseline": "greedy", "select": "CIDEr",
+    "length_score": "gaussian", "mirror": False, "averaging": 0.5, "scheduled_sampling": 0.5, "label_smoothing": 0.5,
+}  # fmt: skip
+
+
+def test_resume_names_each_setting_that_differs_with_both_values(splits, tmp_path):
+    t = trainer(splits, tmp_path, config=HARD)  # whose Config has settings of the same names
+    t.save()
+    began = t.recipe
+    for name, was in vars(began).items():
+        now = OTHER.get(name, was + 1 if isinstance(was, (int, float)) else None)
+        t.recipe = replace(began, **{name: now})
+        values = [x if isinstance(x, str) else json.dumps(x) for x in (was, now)]
+        with pytest.raises(InputError) as refusal:
+            t.resume()
+        assert str(refusal.value) == (
+            f"{tmp_path / 'last.npz'} began with other options; leave these as they were, or start from its best.npz with "
+            f"--init in a new --out: recipe.{name} {values[0]}, now {values[1]}"
+        )
+    t.recipe = began
+    for name, now in {"baseline": "none", "reward": "sum", "temperature": 2.0, "samples": 3, "penalty": 0.5}.items():
+        config = replace(t.model.config, **{name: now})
+        was, t.model.config = getattr(t.model.config, name), config
+        with pytest.raises(InputError, match=f"--out: config.{name} {was}, now {now}$"):
+            t.resume()
+        t.model.config = replace(config, **{name: was})
+    t.resume()  # with the same
+
+
+def test_many_settings_that_differ_are_counted(splits, tmp_path):
     t = trainer(splits, tmp_path)
     t.save()
-    with pytest.raises(InputError, match="different learning_rate"):
-        trainer(splits, tmp_path, learning_rate=0.5).resume()
+    t.recipe = replace(t.recipe, epochs=3, batch_size=9, optimiser="sgd", learning_rate=0.5, warmup=6, clip=9.0, seed=5)
+    with pytest.raises(InputError, match=r"--out: recipe\.epochs 2, now 3; .*; recipe\.warmup 5, now 6; and 2 more$"):
+        t.resume()
+
+
+def test_a_training_of_an_older_version_is_resumed(splits, tmp_path):
+    t = trainer(splits, tmp_path)
+    t.save()
+    with np.load(tmp_path / "last.npz") as found:
+        arrays = dict(found)
+    header = json.loads(str(arrays["header"]))
+    training = header["training"]
+    training["captions"] = training.pop("data")["captions"]
+    del training["init"], training["encoder weights"]
+    np.savez(tmp_path / "last.npz", **arrays | {"header": json.dumps(header)})
+    trainer(splits, tmp_path).resume()
+    few = splits | {"train": Split(*(x and x[:9] for x in splits["train"]))}
+    with pytest.raises(InputError, match=r"began with other options; .* --out: captions \w{16}, now \w{16}$"):
+        trainer(few, tmp_path).resume()
+
+
+def test_resume_refuses_a_broken_file(splits, tmp_path):
+    t = trainer(splits, tmp_path)
+    t.save()
     blob = (tmp_path / "last.npz").read_bytes()
     (tmp_path / "last.npz").write_bytes(blob[: len(blob) // 2])
     with pytest.raises(InputError, match="not a complete checkpoint"):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from satnp.data.datasets import load_split
+from satnp.data.split import Split
 from satnp.training import optim, warning_signs
 from satnp.training.presets import PRESETS, new_model
 from satnp.training.trainer import Trainer, read_log
@@ -21,6 +22,7 @@ from satnp.training.warning_signs import (
     standing_out,
     still_attention,
     unknown_words,
+    worse_than_guessing,
 )
 from tests.small_world import write_flickr8k
 from tests.training.test_training import CONFIG, RECIPE
@@ -48,7 +50,8 @@ def warnings(capsys):
 
 def test_a_training_that_looks_at_its_photos_warns_of_nothing(splits, tmp_path, capsys):
     t = trainer(splits, tmp_path, **NOTHING)
-    t.params["decoder.L_z"][...] *= 20  # what it sees decides what it says
+    t.params["decoder.L_z"][...] *= 20  # what it sees decides what it says ...
+    t.params["decoder.L_o"][...] *= 0.01  # ... and no word is much more probable than another
     assert t.run()
     assert warnings(capsys) == []
     assert len(t.watch.norms) > 15 and t.watch.up == set()
@@ -83,6 +86,21 @@ def test_one_caption_for_most_photos_is_said_once_a_training(splits, tmp_path, c
     assert len([r for r in read_log(tmp_path / "metrics.jsonl") if r["kind"] == "val"]) > 2
     (said,) = warnings(capsys)
     assert said.startswith("warning: 6 of the 6 validation photos get the same caption, ")
+
+
+def test_a_loss_above_that_of_guessing_is_said_once(splits, tmp_path, capsys):
+    t = trainer(splits, tmp_path, **NOTHING | {"validate_every": 8})
+    t.params["decoder.L_o"][...] *= 20
+    assert t.run()
+    V, nll = len(t.model.vocabulary), [r["nll"] for r in read_log(tmp_path / "metrics.jsonl") if r["kind"] == "val"]
+    assert len(nll) > 1 and min(nll) > np.log(V) + 1
+    (said,) = [line for line in warnings(capsys) if "guessing" in line]
+    assert said.startswith(f"warning: the validation loss, {nll[0]:.3f} nats a word, is above ln V = {np.log(V):.3f}, ")
+
+
+def test_a_loss_may_be_that_of_guessing():
+    assert worse_than_guessing(np.log(50), 50) is None and worse_than_guessing(1.0, 50) is None
+    assert "above ln V = 3.912" in worse_than_guessing(3.95, 50)
 
 
 def test_half_of_the_photos_may_have_one_caption_and_so_may_a_pair():
@@ -155,6 +173,18 @@ def test_a_tenth_of_the_words_may_be_unknown():
     known = [1, *[7] * 9, 2]
     assert unknown_words([known, [1, 3, 2]], "training") is None
     assert unknown_words([known, [1, 3, 3, 2]], "training").startswith("18% of the words of the training captions")
+
+
+@pytest.mark.parametrize(("objective", "train", "val", "notes"), [
+    ("cross_entropy", 8, 1, 1), ("scst", 1, 6, 1), ("cross_entropy", 1, 6, 0), ("scst", 8, 6, 0),
+])  # fmt: skip
+def test_the_cider_of_one_photo_is_said_to_be_0(splits, tmp_path, capsys, objective, train, val, notes):
+    counts = {"train": train, "val": val}
+    few = {of: Split(*(x and x[: counts[of]] for x in split)) for of, split in splits.items()}
+    t = trainer(few, tmp_path, objective=objective)
+    t._begin()
+    said = [line for line in warnings(capsys) if "CIDEr" in line]
+    assert len(said) == notes and all("CIDEr of a single photo is 0 by definition" in line for line in said)
 
 
 def test_too_little_memory_is_said_before_the_first_step(splits, tmp_path, capsys, monkeypatch):
