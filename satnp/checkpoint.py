@@ -1,6 +1,7 @@
 """Checkpoints: one .npz file without pickles, with arrays by name and everything else as JSON under `header`."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ def load(path):
 def load_training(path):
     """Load checkpoint `path` -> (Model, training as given to `save` or None, notes)"""
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"there is no checkpoint {path}; give the best.npz or last.npz that a training wrote")
     try:
         arrays = read_npz(path)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import mean
@@ -17,6 +18,7 @@ from satnp.errors import InputError
 from satnp.figures import comparison_figure
 from satnp.files import read_json, write_json
 from satnp.scores.evaluation import evaluate, meteor_or_reason, nats_per_word
+from satnp.terminal import printable
 from satnp.training.trainer import Trainer
 
 SHOWN = 5  # photos whose captions are in the figure
@@ -60,16 +62,16 @@ def run(out, models, recipe, splits, features, split="val", beam=3, budget=None)
     print("\n".join(table(rows)))
     photos = [(name, _pixels(photo)) for name, photo in zip(splits[split].names, splits[split].photos[:SHOWN], strict=False)]
     comparison_figure(rows, photos, out / "compare.png")
-    print(f"{out / 'compare.json'}, {out / 'compare.png'}")
+    print(printable(f"{out / 'compare.json'}, {out / 'compare.png'}"))
     return 0
 
 
 def _read(out):
     """The rows of the comparison in the folder `out`, none if it has none."""
-    if (out / "last.npz").exists():
+    if os.path.exists(out / "last.npz"):
         raise InputError(f"{out} holds a training; give another --out")
     path = out / "compare.json"
-    rows = read_json(path) if path.exists() else []
+    rows = read_json(path) if os.path.exists(path) else []
     match rows:
         case [*_] if all(isinstance(row, dict) and isinstance(row.get("captioner"), str) for row in rows):
             return rows

@@ -1,5 +1,6 @@
 """The demo: train an encoder and a decoder from scratch to caption rendered scenes, and score where attention looks."""
 
+import os
 import re
 import shlex
 import sys
@@ -16,6 +17,7 @@ from satnp.errors import InputError
 from satnp.figures import attention_figure
 from satnp.files import replacing, write_json
 from satnp.scores.evaluation import evaluate
+from satnp.terminal import printable
 from satnp.training.presets import PRESETS, new_model
 from satnp.training.trainer import Trainer
 
@@ -38,9 +40,10 @@ def run(out, seed=0, xp=np):
     train, val, test = (load_split("scenes", split, seed=seed) for split in ("train", "val", "test"))
     model = new_model(preset, train).on(xp)
     photos = [out / f"{scene.name}.png" for scene in test.scenes[:10]]
-    if (out / "last.npz").exists() and not photos[0].exists():
-        raise InputError(f"{out} holds a training that is not a demo; give another folder with --out")
-    (out / "last.npz").unlink(missing_ok=True)
+    if os.path.exists(out / "last.npz"):
+        if not photos[0].exists():
+            raise InputError(f"{out} holds a training that is not a demo; give another folder with --out")
+        (out / "last.npz").unlink()
     for photo, scene in zip(photos, test.scenes, strict=False):
         with replacing(photo) as temporary:
             Image.fromarray(scene.image).save(temporary)
@@ -59,9 +62,10 @@ def run(out, seed=0, xp=np):
     for name, what in SHOWN.items():
         print(f"  {what:34} {scores[name]:.3f}")
     for scene, said in list(zip(test.scenes, captions, strict=True))[:3]:
-        print(f"  {scene.name}: {said}")
-    print(f"{metrics['seconds']:.0f} s, {metrics['peak_memory_bytes'] / 2**20:.0f} MiB; look at {out / 'attention.png'}")
-    folder = shlex.quote(str(out))
+        print(printable(f"  {scene.name}: {said}"))
+    used = f"{metrics['seconds']:.0f} s, {metrics['peak_memory_bytes'] / 2**20:.0f} MiB"
+    print(printable(f"{used}; look at {out / 'attention.png'}"))
+    folder = printable(shlex.quote(str(out)))
     print(f"\nnow try:\n  satnp caption {folder}/best.npz {folder}/test-*.png --figures {folder}/figures")
     return 0
 

@@ -8,6 +8,7 @@ The row of a photo has the photo's name as in the captions file, or this name wi
 Rows of other photos are ignored.
 """
 
+import os
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -147,7 +148,7 @@ def read_guidance(path):
 def _read(path, shapes):
     """Read a file with names (n,) and the arrays `shapes` {name: its axes} -> Table"""
     path, sizes = Path(path), {}
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"there is no file {path}; give an .npz file with names, {', '.join(shapes)}")
     wanted = {"names": ("n",), **shapes}
     try:

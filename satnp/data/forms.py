@@ -8,6 +8,7 @@
 
 import json
 import re
+from pathlib import PurePath
 
 from satnp.errors import InputError
 
@@ -116,3 +117,29 @@ def _from_coco(data, path):
             raise InputError(f"{path} has a caption for image {annotation['image_id']}, which it does not list: list it")
         captions[names[annotation["image_id"]]].append(annotation["caption"])
     return captions, None, {name: i for i, name in names.items()}
+
+
+def read_images(path):
+    """Read the photos that a file of COCO lists (image_info_*.json, or one with captions) -> {photo name: image id}
+
+    Raises: InputError when the file is none of COCO, lists no photos, or lists a photo or an id twice.
+    """
+    try:
+        images = json.loads(read_text(path))["images"]
+        found = {str(image["file_name"]): int(str(image["id"])) for image in images}
+        if not found or len(set(found.values())) < len(images):
+            raise ValueError("it lists no photos, or one of them twice")
+        if outside := [name for name in found if PurePath(name).is_absolute() or ".." in PurePath(name).parts]:
+            raise ValueError(f"{outside[0]} is not a name in a folder")
+    except InputError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise InputError(f"{path} is not a list of COCO's photos ({error}); give an image_info_*.json, or photos") from None
+    return found
+
+
+def image_id(name):
+    """The id of a photo in files of results: the number in COCO's names (COCO_val2014_000000000042.jpg, or the last part
+    alone), otherwise the name without folder and ending."""
+    number = re.fullmatch(r"(?:COCO_\w+_)?(\d{12})", PurePath(name).stem)
+    return int(number[1]) if number else PurePath(name).stem

@@ -1,16 +1,15 @@
 """The split of a data set, as training, evaluation and the feature store use it."""
 
-import sys
 from contextlib import nullcontext
 from hashlib import sha256
+from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
-
-import numpy as np
 
 from satnp.encoders.photos import read_photo
 from satnp.errors import InputError
 from satnp.files import lock, read_json, write_json
+from satnp.terminal import complain
 
 
 class Split(NamedTuple):
@@ -33,10 +32,11 @@ class Split(NamedTuple):
 
     @property
     def contents(self):
-        """Hash of `digest` and of the size of each photo's file, or of the pixels if the photo is an array."""
+        """Hash of `digest` and of the size of each photo's file, or of the pixels if the photo is not a path."""
         digest = sha256(self.digest.encode())
         for photo in self.photos:
-            digest.update(photo.tobytes() if isinstance(photo, np.ndarray) else b"%d " % Path(photo).stat().st_size)
+            path = isinstance(photo, str | PathLike)
+            digest.update(b"%d " % Path(photo).stat().st_size if path else read_photo(photo).tobytes())
         return digest.hexdigest()[:8]
 
 
@@ -58,7 +58,7 @@ def readable(split, folder=None):
                 if note:
                     write_json(note, {"photos": len(split.names), "bad": bad})
     for reason in bad.values():
-        print(f"satnp: skipped: {reason}{where}", file=sys.stderr)
+        complain(f"skipped: {reason}{where}")
     rows = [row for row, name in enumerate(split.names) if name not in bad]
     if not rows:
         raise InputError(f"none of the {len(bad)} photos can be read (the first is {split.names[0]}); give undamaged photos")

@@ -1,9 +1,12 @@
 """Read photo files as the pixels that an encoder needs: the whole frame is resized to a square, nothing is cropped."""
 
+import io
+import os
+import re
 import warnings
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from math import isfinite
-from pathlib import Path
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -21,6 +24,13 @@ _UPRIGHT = {  # by EXIF orientation; Pillow's exif_transpose does the same, but 
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+BRANDS = {  # of the forms in which telephones store photos, and that Pillow may not read: bytes 8 to 63 have one of them
+    "AVIF": ({b"avif", b"avis"}, "install a Pillow that reads AVIF"),
+    "HEIC": (
+        {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}, "register pillow-heif"
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -71,9 +81,10 @@ TORCHVISION = Preprocessing(
 def read_photo(photo, size=None):
     """Read a photo -> (size, size, 3) RGB uint8, the whole frame resized to a square; size None keeps its shape.
 
-    photo: a path, or an (R, S, 3) RGB uint8 array. From a file, the first frame is read, turned upright by its EXIF
-    orientation, and put on white where it is transparent.
-    Raises: InputError for another array, and for a file that is not a readable image of at most 100 megapixels.
+    photo: a path, the bytes of a file, a file object (read from its beginning), a PIL image of any mode, or an (R, S, 3)
+    RGB uint8 array. From all but an array, the first frame is read, turned upright by its EXIF orientation, and put on white
+    where it is transparent.
+    Raises: InputError for another array or type, and for a file that is not a readable image of at most 100 megapixels.
     """
     if isinstance(photo, np.ndarray):
         if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8 or not photo.size:
@@ -82,21 +93,49 @@ def read_photo(photo, size=None):
             )
         image = Image.fromarray(photo)
     else:
-        image = _open(Path(photo))
+        image = _open(photo)
     if size is not None and image.size != (size, size):
         image = image.resize((size, size), Image.Resampling.BICUBIC)
     return np.asarray(image)
 
 
-def _open(path):
-    """Open a file as an upright RGB image; the size in its header is checked before the pixels are decoded."""
+def _source(photo):
+    """What a photo is called in an error, and what PIL opens: a path or a file object, or the PIL image that it is.
+
+    Raises: InputError for an address on the web, a path without a file, and other types.
+    """
+    if isinstance(photo, str | os.PathLike):
+        name = os.fsdecode(photo)
+        if os.path.isdir(name):
+            raise InputError(f"{name} is a folder; give the photos in it")
+        if os.path.isfile(name):
+            return name, name
+        if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/|data:", name):  # not a drive of Windows, which has one letter
+            raise InputError(f"{name} is an address on the web, and satnp reads files; download the photo first")
+        raise InputError(f"there is no photo {name}; check the name")
+    if isinstance(photo, Image.Image):
+        return "the photo", photo
+    if hasattr(photo, "read"):
+        try:
+            with suppress(AttributeError, OSError):  # what comes over a network has no beginning to go to
+                photo.seek(0)
+            photo = photo.read()
+        except (OSError, ValueError) as error:
+            raise InputError(f"the file object of the photo cannot be read ({error}); open the file again") from None
+    if isinstance(photo, bytes | bytearray | memoryview):
+        return "the photo", io.BytesIO(photo)
+    if isinstance(photo, str):
+        raise InputError('the file object of the photo was opened as text; open it with the mode "rb"')
+    seen = "None" if photo is None else f"of type {type(photo).__name__}"
+    raise InputError(f"the photo is {seen}; give a path, the bytes of a file, a file object, a PIL image or an RGB array")
+
+
+def _open(photo):
+    """Open a photo as an upright RGB image; the size in its header is checked before the pixels are decoded."""
     too_large = f"at most {MAX_PIXELS // 10**6} megapixels are read; give a smaller copy"
+    path, source = _source(photo)
     try:
-        if path.is_dir():
-            raise InputError(f"{path} is a folder; give the photos in it")
-        if not path.is_file():
-            raise InputError(f"there is no photo {path}; check the name")
-        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:  # odd metadata, large sizes
+        with warnings.catch_warnings(action="ignore"), _opened(source) as image:  # odd metadata, large sizes
             if image.width * image.height > MAX_PIXELS:
                 raise InputError(f"{path} has {image.width} x {image.height} pixels; {too_large}")
             image.load()  # the orientation may be at the end of the file
@@ -108,10 +147,25 @@ def _open(path):
     except Image.DecompressionBombError as error:
         raise InputError(f"{path} is too large: {str(error).partition(' exceeds')[0]}; {too_large}") from None
     except UnidentifiedImageError:
-        seen = "it is not an image" if path.stat().st_size else "it is empty"
+        start = _start(source)
+        for kind, (brands, todo) in BRANDS.items():
+            if start[4:8] == b"ftyp" and brands & {start[k : k + 4] for k in range(8, len(start), 4)}:
+                raise InputError(f"{path} is {kind}; convert it, or {todo}") from None
+        seen = "it is not an image" if start else "it is empty"
     except Exception as error:  # for a damaged file, Pillow's readers may raise any exception
         seen = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
     raise InputError(f"{path} cannot be read as a photo ({seen}); give a whole, readable JPEG or PNG file")
+
+
+def _opened(source):
+    return nullcontext(source) if isinstance(source, Image.Image) else Image.open(source)
+
+
+def _start(source):
+    """The first 64 bytes of a path or of a BytesIO."""
+    with open(source, "rb") if isinstance(source, str) else nullcontext(source) as file:
+        file.seek(0)
+        return file.read(64)
 
 
 def _rgb(image):

@@ -2,6 +2,7 @@
 
 import json
 import mmap
+import os
 from math import prod
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def read_weights(path, names=None):
     names: read only these arrays.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"there is no weights file {path}; give a .pth, .safetensors or .npz file")
     readers = {".pth": read_pth, ".safetensors": _read_safetensors, ".npz": read_npz}
     if path.suffix not in readers:

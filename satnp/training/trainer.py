@@ -7,6 +7,7 @@ one. Ranks only share each minibatch, so another number of them gives the same r
 
 import hashlib
 import json
+import os
 import signal
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from satnp.encoders import ENCODERS
 from satnp.errors import InputError
 from satnp.files import remove_leftovers, replacing
 from satnp.scores.evaluation import evaluate, nats_per_word
+from satnp.terminal import printable
 from satnp.training import optim
 from satnp.training.policies import scheduled_words
 from satnp.training.self_critical import Reward, draw_captions, policy
@@ -209,7 +211,7 @@ class Trainer:
                 if save or self.stopped:
                     self.ranks.once(self.save)
                 if interrupted and not last:
-                    bar.write(f"interrupted at step {self.step}; {self.out / 'last.npz'} is written")
+                    bar.write(printable(f"interrupted at step {self.step}; {self.out / 'last.npz'} is written"))
                     return False
         return True
 
@@ -506,7 +508,7 @@ def read_log(path):
     Raises: InputError for any other line that is not a record.
     """
     records, path = [], Path(path)
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if os.path.isfile(path) else []
     for number, line in enumerate(lines, 1):
         try:
             record = json.loads(line)
