@@ -1,14 +1,13 @@
 """Checkpoints: one .npz file without pickles, with arrays by name and everything else as JSON under `header`."""
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 
 from satnp.arrays.parameters import Parameters
 from satnp.errors import InputError
-from satnp.files import BROKEN, read_npz, replacing
+from satnp.files import BROKEN, read_npz, replacing, there
 from satnp.model import Model
 
 
@@ -33,7 +32,7 @@ def load(path):
 def load_training(path):
     """Load checkpoint `path` -> (Model, training as given to `save` or None, notes)"""
     path = Path(path)
-    if not os.path.isfile(path):
+    if not there(path):
         raise InputError(f"there is no checkpoint {path}; give the best.npz or last.npz that a training wrote")
     try:
         arrays = read_npz(path)

@@ -589,6 +589,7 @@ def _new_name(stem, taken):
 def _photos(args):
     """The photos that the command line names -> their paths and their image ids; a .json file of COCO lists them."""
     from satnp.data.forms import image_id, read_images
+    from satnp.files import there
 
     photos, listed = [], [name for name in args.photos if name.endswith(".json")]
     if bool(listed) != bool(args.root):
@@ -597,7 +598,7 @@ def _photos(args):
     for name in args.photos:
         if name in listed:
             found = read_images(Path(name))
-            missing = [file for file in found if not os.path.isfile(args.root / file)]
+            missing = [file for file in found if not there(args.root / file)]
             if missing and not args.skip_bad:
                 raise InputError(f"{len(missing)} of the {len(found)} photos of {name} (the first is {missing[0]}) are not "
                                  f"in {args.root}; add them, or leave them out with --skip-bad")  # fmt: skip

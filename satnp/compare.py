@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import mean
@@ -16,7 +15,7 @@ from satnp.data.features import feature_store, fingerprint
 from satnp.encoders.photos import read_photo
 from satnp.errors import InputError
 from satnp.figures import comparison_figure
-from satnp.files import read_json, write_json
+from satnp.files import read_json, there, write_json
 from satnp.scores.evaluation import evaluate, meteor_or_reason, nats_per_word
 from satnp.terminal import printable
 from satnp.training.trainer import Trainer
@@ -68,10 +67,10 @@ def run(out, models, recipe, splits, features, split="val", beam=3, budget=None)
 
 def _read(out):
     """The rows of the comparison in the folder `out`, none if it has none."""
-    if os.path.exists(out / "last.npz"):
+    if there(out / "last.npz", Path.exists):
         raise InputError(f"{out} holds a training; give another --out")
     path = out / "compare.json"
-    rows = read_json(path) if os.path.exists(path) else []
+    rows = read_json(path) if there(path, Path.exists) else []
     match rows:
         case [*_] if all(isinstance(row, dict) and isinstance(row.get("captioner"), str) for row in rows):
             return rows

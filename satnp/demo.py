@@ -1,6 +1,5 @@
 """The demo: train an encoder and a decoder from scratch to caption rendered scenes, and score where attention looks."""
 
-import os
 import re
 import shlex
 import sys
@@ -15,7 +14,7 @@ from satnp.checkpoint import load
 from satnp.data.datasets import load_split
 from satnp.errors import InputError
 from satnp.figures import attention_figure
-from satnp.files import replacing, write_json
+from satnp.files import replacing, there, write_json
 from satnp.scores.evaluation import evaluate
 from satnp.terminal import printable
 from satnp.training.presets import PRESETS, new_model
@@ -40,7 +39,7 @@ def run(out, seed=0, xp=np):
     train, val, test = (load_split("scenes", split, seed=seed) for split in ("train", "val", "test"))
     model = new_model(preset, train).on(xp)
     photos = [out / f"{scene.name}.png" for scene in test.scenes[:10]]
-    if os.path.exists(out / "last.npz"):
+    if there(out / "last.npz"):
         if not photos[0].exists():
             raise InputError(f"{out} holds a training that is not a demo; give another folder with --out")
         (out / "last.npz").unlink()

@@ -70,6 +70,16 @@ def replacing(path):
             temporary.unlink(missing_ok=True)
 
 
+def there(path, what=Path.is_file):
+    """what(path) of Path.is_file, is_dir and exists; False, and no error, for a name that is too long for a file."""
+    try:
+        return what(Path(path))
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return False
+
+
 def _writable(path):
     """Path(path). Raises: InputError for a name that no file can have."""
     try:

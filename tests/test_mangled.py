@@ -266,7 +266,7 @@ MANGLED = {
     "an empty photo": (content("x.jpg", ""), CAPTION, "cannot be read as a photo (it is empty)"),
     "a folder for a photo": (folder("x.jpg"), CAPTION, "x.jpg is a folder; give the photos in it"),
     "no photo": (nothing, CAPTION, "there is no photo ", "x.jpg; check the name"),
-    "a photo with a line break in its name": (nothing, ["caption", "{w}/best.npz", "x\ny.jpg"], "there is no photo x y.jpg"),
+    "a photo with a line break in its name": (nothing, ["caption", "{w}/best.npz", "x\ny.jpg"], r"is no photo x\ny.jpg"),
     "a photo of 400 megapixels": (png_of(20000, 20000), CAPTION, *HUGE),
     "a photo of 4 exapixels": (png_of(2**31 - 1, 2**31 - 1), CAPTION, *HUGE),
     "a photo as broad as it is flat": (png_of(2**31 - 1, 1), CAPTION, *HUGE),
@@ -293,7 +293,7 @@ MANGLED = {
     "a TSV without a tab": (*form(write_tsv, TSV, ("01.jpg\t", "01.jpg ")), "line 6 of ", "it must be a photo's"),
     "a TSV of zeros": (*form(write_tsv, TSV, bytes(100)), "line 1 of ", "it must be a photo's name, a tab"),
     "a photo's name with a zero": (*form(write_tsv, TSV, ("01.jpg", "0\0.jpg")), "have no file in"),
-    "a photo's name of 300 letters": (*form(write_tsv, TSV, ("01.jpg", 300 * "x")), "File name too long"),
+    "a photo's name of 300 letters": (*form(write_tsv, TSV, ("01.jpg", 300 * "x")), "(the first is xxx", " have no file in"),
     "half of a JSON": (*form(write_names, JSON, '{"00.jpg": ["a'), "captions.json is not JSON ("),
     "a JSON of a number": (*form(write_names, JSON, "3"), "captions.json is JSON of another form"),
     "a JSON that is deep": (*form(write_names, JSON, 10**5 * "["), "captions.json is not JSON ("),
@@ -400,7 +400,7 @@ MANGLED = {
     ),
     "all weights of other names": (
         *weights("w.pth", lambda x: [x.update({"x" + key: x.pop(key)}) for key in list(x)]),
-        "features.0.weight is missing; features.0.bias is missing;", "features.12.expand3x3.bias is missing",
+        "features.0.weight is missing; ", "features.12.expand3x3.bias is missing; give a file that has them",
     ),
     "a weight that is nan": (
         *weights("w.npz", lambda x: x["features.0.bias"].fill(np.nan)), "features.0.bias", "finite"
@@ -515,7 +515,7 @@ def command(what, t, w):
 def assert_one_sentence(err, *words):
     *bars, sentence = err.replace("\r", "\n").splitlines()  # bars of what was under way before
     assert sentence.startswith("satnp: ") and all("photo/s]" in line or "?" in line for line in bars if line), err
-    assert err.endswith("\n") and any(mark in sentence for mark in ";:,") and len(sentence) < 2500
+    assert err.endswith("\n") and any(mark in sentence for mark in ";:,") and len(sentence) <= 300
     assert all(part in sentence for part in words), err
 
 

@@ -8,7 +8,6 @@ The row of a photo has the photo's name as in the captions file, or this name wi
 Rows of other photos are ignored.
 """
 
-import os
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -18,7 +17,7 @@ from tqdm import tqdm
 from satnp.captioners.glstm import guidance_rows
 from satnp.data.features import annotate
 from satnp.errors import InputError
-from satnp.files import BROKEN, Pickled, map_npz
+from satnp.files import BROKEN, Pickled, map_npz, there
 
 CHUNK = 256  # photos that are checked at a time
 NUMBERS, NAMES = "fiu", "USiu"  # kinds of dtypes
@@ -148,7 +147,7 @@ def read_guidance(path):
 def _read(path, shapes):
     """Read a file with names (n,) and the arrays `shapes` {name: its axes} -> Table"""
     path, sizes = Path(path), {}
-    if not os.path.isfile(path):
+    if not there(path):
         raise InputError(f"there is no file {path}; give an .npz file with names, {', '.join(shapes)}")
     wanted = {"names": ("n",), **shapes}
     try:

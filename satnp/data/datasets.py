@@ -15,7 +15,6 @@ test captions are not public, so all of captions_train is train, one half of cap
 other half is test.
 """
 
-import os
 from hashlib import sha256
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from satnp.data.captions import MAX_WORDS, tokenise
 from satnp.data.forms import SPLITS, read_captions, read_names
 from satnp.data.split import Split
 from satnp.errors import InputError
+from satnp.files import there
 
 SCENES = {"train": 5500, "val": 500, "test": 500}
 HELD_OUT = 5000  # largest number of photos in val or test, where _deal chooses them
@@ -54,7 +54,7 @@ def load_split(kind, split, root=None, seed=0, captions=None):
     if root is None:
         raise InputError(f"--data {kind} needs its folder; give it with --root DIR")
     root = Path(root)
-    if not os.path.isdir(root):
+    if not there(root, Path.is_dir):
         raise InputError(f"there is no folder {root}: give the one that holds the files of {kind}")
     path, folder, names, parts = LAYOUTS[kind](root, split, captions and Path(captions))
     sentences, splits, ids = read_captions(path)
@@ -67,7 +67,7 @@ def load_split(kind, split, root=None, seed=0, captions=None):
     checked = list(sentences) if names is None else names  # _deal chooses among all names
     words = {name: _words(name, sentences.get(name, ()), path) for name in checked}
     _require(checked, {name for name in checked if words[name]}, f"no captions in {path}")
-    _require(checked, {name for name in checked if os.path.isfile(folder / name)}, f"no file in {folder}")
+    _require(checked, {name for name in checked if there(folder / name)}, f"no file in {folder}")
     if names is None:
         names = _deal(checked, split, parts)
     if not names:

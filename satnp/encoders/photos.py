@@ -13,6 +13,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from satnp.arrays.backend import xp_of
 from satnp.errors import InputError
+from satnp.files import there
 
 MAX_PIXELS = 100_000_000
 _UPRIGHT = {  # by EXIF orientation; Pillow's exif_transpose does the same, but fails if other tags are damaged
@@ -108,11 +109,10 @@ def _source(photo):
         name = os.fsdecode(photo)
         if os.path.isdir(name):
             raise InputError(f"{name} is a folder; give the photos in it")
-        if os.path.isfile(name):
-            return name, name
-        if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/|data:", name):  # not a drive of Windows, which has one letter
-            raise InputError(f"{name} is an address on the web, and satnp reads files; download the photo first")
-        raise InputError(f"there is no photo {name}; check the name")
+        with suppress(PermissionError):  # opening it says so
+            if not there(name):
+                raise InputError(_missing(name))
+        return name, name
     if isinstance(photo, Image.Image):
         return "the photo", photo
     if hasattr(photo, "read"):
@@ -128,6 +128,12 @@ def _source(photo):
         raise InputError('the file object of the photo was opened as text; open it with the mode "rb"')
     seen = "None" if photo is None else f"of type {type(photo).__name__}"
     raise InputError(f"the photo is {seen}; give a path, the bytes of a file, a file object, a PIL image or an RGB array")
+
+
+def _missing(name):
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/|data:", name):  # not a drive of Windows, which has one letter
+        return f"{name} is an address on the web, and satnp reads files; download the photo first"
+    return f"there is no photo {name}; check the name"
 
 
 def _open(photo):

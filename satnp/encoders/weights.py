@@ -2,7 +2,6 @@
 
 import json
 import mmap
-import os
 from math import prod
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import numpy as np
 from satnp.arrays.parameters import Parameters
 from satnp.encoders.pth import BFLOAT16, as_float32, read_pth
 from satnp.errors import InputError
-from satnp.files import BROKEN, read_npz
+from satnp.files import BROKEN, read_npz, there
 
 _DTYPES = {"F16": np.float16, "BF16": BFLOAT16, "F32": np.float32, "F64": np.float64, "I64": np.int64}
 
@@ -39,7 +38,7 @@ def read_weights(path, names=None):
     names: read only these arrays.
     """
     path = Path(path)
-    if not os.path.isfile(path):
+    if not there(path):
         raise InputError(f"there is no weights file {path}; give a .pth, .safetensors or .npz file")
     readers = {".pth": read_pth, ".safetensors": _read_safetensors, ".npz": read_npz}
     if path.suffix not in readers:

@@ -1,6 +1,5 @@
 """The laboratory: bias, variance and learning curve of each estimator of hard attention's gradient."""
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +15,7 @@ from satnp.data.datasets import load_split
 from satnp.data.features import annotate
 from satnp.errors import InputError
 from satnp.figures import learning_figure, nwgm_figure, side_by_side_figure, variance_figure
-from satnp.files import write_json
+from satnp.files import there, write_json
 from satnp.proof.enumeration import (
     L,
     T,
@@ -147,7 +146,7 @@ CURVES = {
 def run(out, seed=0, xp=np):
     """Write estimators.json and variance.png, train CURVES, write nwgm.json and the other figures -> exit status"""
     out = Path(out)
-    if os.path.exists(out / "curves") and not (out / "estimators.json").exists():
+    if there(out / "curves", Path.exists) and not (out / "estimators.json").exists():
         raise InputError(f"{out / 'curves'} was not written by this command; give another folder with --out")
     rows = table(seed)
     write_json(out / "estimators.json", [row._asdict() for row in rows])

@@ -7,7 +7,6 @@ one. Ranks only share each minibatch, so another number of them gives the same r
 
 import hashlib
 import json
-import os
 import signal
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from satnp.data.features import fingerprint, read_images
 from satnp.decoding import LENGTH_SCORES, LengthScore
 from satnp.encoders import ENCODERS
 from satnp.errors import InputError
-from satnp.files import remove_leftovers, replacing
+from satnp.files import remove_leftovers, replacing, there
 from satnp.scores.evaluation import evaluate, nats_per_word
 from satnp.terminal import printable
 from satnp.training import optim
@@ -508,7 +507,7 @@ def read_log(path):
     Raises: InputError for any other line that is not a record.
     """
     records, path = [], Path(path)
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if os.path.isfile(path) else []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if there(path) else []
     for number, line in enumerate(lines, 1):
         try:
             record = json.loads(line)
