@@ -22,13 +22,9 @@ from satnp.errors import InputError
 from satnp.terminal import any_text, complain, printable, sentence
 
 
+@any_text()
 def main(arguments=None):
     """Run one command -> exit status: 0 done, 1 a check failed, 2 bad input, 130 interrupted, 141 output pipe closed."""
-    with any_text():
-        return _run(arguments)
-
-
-def _run(arguments):
     args = _parser().parse_args(arguments)
     try:
         count = vars(args).get("ranks")
