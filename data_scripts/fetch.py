@@ -15,6 +15,7 @@ from mechanics import Source, prepare, verify
 from satnp.data.datasets import load_split
 from satnp.data.forms import SPLITS
 from satnp.errors import InputError
+from satnp.terminal import any_text, complain, printable
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,7 @@ THINGS = {
 }
 
 
+@any_text()
 def main(arguments=None):
     """Fetch or check -> exit status: 0 complete, 1 something is missing, 2 it could not be fetched, 130 interrupted."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -158,16 +160,16 @@ def main(arguments=None):
                 prepare(source, root, args.given)
         missing = list(dict.fromkeys(check(thing, root)))
     except InputError as error:
-        print(f"fetch: {error}", file=sys.stderr)
+        complain(str(error), "fetch")
         return 2
     except OSError as error:
-        print(f"fetch: cannot write or read under {root} ({error.strerror or error}): fix that, run again", file=sys.stderr)
+        complain(f"cannot write or read under {root} ({error.strerror or error}): fix that, run again", "fetch")
         return 2
     except KeyboardInterrupt:
-        print("fetch: interrupted; run again to continue", file=sys.stderr)
+        complain("interrupted; run again to continue", "fetch")
         return 130
     for sentence in missing:
-        print(f"missing: {sentence}")
+        print(printable(f"missing: {sentence}"))
     if missing:
         print("run again without --check to fetch what is missing; first remove each folder that is incomplete")
         return 1

@@ -19,10 +19,12 @@ from tqdm import tqdm
 
 from satnp.errors import InputError
 from satnp.files import replacing
+from satnp.terminal import any_text, complain, printable
 
 COLUMNS = "image_id", "image_w", "image_h", "num_boxes", "boxes", "features"
 
 
+@any_text()
 def main(arguments=None):
     """Convert -> exit status: 0 done, 2 a file is missing or broken, 130 interrupted."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -34,15 +36,15 @@ def main(arguments=None):
             raise InputError(f"--out is {args.out}; give a name that ends in .npz")
         photos, k, D = convert(args.tsv, args.out)
     except InputError as error:
-        print(f"regions: {error}", file=sys.stderr)
+        complain(str(error), "regions")
         return 2
     except OSError as error:
-        print(f"regions: {error.filename}: {error.strerror or error}; fix that and run again", file=sys.stderr)
+        complain(f"{error.filename}: {error.strerror or error}; fix that and run again", "regions")
         return 2
     except KeyboardInterrupt:
-        print("regions: interrupted; run again", file=sys.stderr)
+        complain("interrupted; run again", "regions")
         return 130
-    print(f"{args.out}: {photos} photos, at most {k} regions, {D} features")
+    print(printable(f"{args.out}: {photos} photos, at most {k} regions, {D} features"))
     return 0
 
 

@@ -42,6 +42,7 @@ from pkgutil import resolve_name
 import numpy as np
 
 from satnp.arrays.parameters import Parameters
+from satnp.terminal import any_text
 
 FOLDER = Path(__file__).parent
 FIELDS = {
@@ -125,6 +126,7 @@ def split(source):
     return cells
 
 
+@any_text()
 def main(arguments=None):
     """Run the command -> exit status: 0 done, 1 the lesson failed, 2 bad input, 130 interrupted, 141 stdout was closed"""
     parser = argparse.ArgumentParser(prog="python -m lessons", description=__doc__.partition("\n")[0], allow_abbrev=False)

@@ -8,6 +8,7 @@ from satnp.arrays import runtime
 def main():
     """Run one command in a process of its own -> exit status of cli.main"""
     runtime.tune()
+    runtime.ignore_matplotlibrc()
     from satnp.cli import main  # imports NumPy, which reads the settings
 
     return main()

@@ -8,7 +8,7 @@ import numpy as np
 from satnp.arrays.parameters import Parameters
 from satnp.encoders.weights import CHECKPOINT, form_of
 from satnp.errors import InputError
-from satnp.files import read_npz, refusing, replacing
+from satnp.files import read_npz, refusing, replacing, there
 from satnp.model import Model
 
 
@@ -33,7 +33,7 @@ def load(path):
 def load_training(path):
     """Load checkpoint `path` -> (Model, training as given to `save` or None, notes)"""
     path = Path(path)
-    if not path.is_file():
+    if not there(path):
         raise InputError(f"there is no checkpoint {path}; give the best.npz or last.npz that a training wrote")
     form = form_of(path)
     if form not in (None, CHECKPOINT):

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from glob import glob
 from hashlib import sha256
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 
@@ -19,8 +20,10 @@ from satnp.data.datasets import KINDS
 from satnp.decoding import LENGTH_SCORES
 from satnp.encoders import ENCODERS
 from satnp.errors import InputError
+from satnp.terminal import any_text, complain, printable, sentence
 
 
+@any_text()
 def main(arguments=None):
     """Run one command -> exit status: 0 done, 1 a check failed, 2 bad input, 130 interrupted, 141 output pipe closed."""
     args = _parser().parse_args(arguments)
@@ -32,27 +35,33 @@ def main(arguments=None):
         # a command that writes into a folder locks it
         with args.world.ending(), (args.world.lock(args.out / ".lock") if "out" in args else nullcontext()):
             args.world.expect(count or args.world.size)
-            return args.run(args) or 0
+            status = args.run(args) or 0
+        sys.stdout.flush()
+        return status
     except InputError as error:
-        print(f"satnp: {' '.join(str(error).splitlines())}", file=sys.stderr)
+        complain(str(error))
         return 2
     except BrokenPipeError:  # the process that reads the output has ended, as in `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())
         return 141
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
-        print(f"satnp: {error.strerror or error}{where}; fix that and run again", file=sys.stderr)
+        complain(f"{error.strerror or error}{where}; fix that and run again")
         return 2
     except MemoryError as error:
-        print(f"satnp: not enough memory ({error}); choose smaller sizes, batches or samples", file=sys.stderr)
+        complain(f"not enough memory ({error}); choose smaller sizes, batches or samples")
         return 2
     except KeyboardInterrupt:
-        print("satnp: interrupted", file=sys.stderr)
+        complain("interrupted")
         return 130
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        super().error(sentence(message))
+
+
 def _parser():
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="satnp", description="Show, Attend and Tell from scratch in NumPy.",
         epilog="Start with: satnp demo", formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
@@ -153,7 +162,8 @@ def _uses(command):
     """The options of caption and evaluate."""
     sub = command("caption", caption, "caption photos", "satnp caption best.npz photo.jpg --beam 5 --figures figures")
     sub.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
-    sub.add_argument("photos", nargs="+", metavar="PHOTO")
+    sub.add_argument("photos", nargs="+", metavar="PHOTO", help="or one of COCO's image_info_*.json, with --root")
+    sub.add_argument("--root", type=Path, metavar="DIR", help="folder of the photos that the image_info_*.json lists")
     _skipping_options(sub)
     _by_name_options(sub)
     sub.add_argument("--weights", type=Path, metavar="FILE", help="encoder weights that replace those in the checkpoint")
@@ -162,6 +172,7 @@ def _uses(command):
     sub.add_argument("--figures", type=Path, metavar="DIR",
                      help="write PNGs per photo: where it looked for each word, and for some captioners more")
     sub.add_argument("--json", type=Path, metavar="FILE", help="write captions, log-probabilities and weights")
+    sub.add_argument("--results", type=Path, metavar="FILE", help="write the captions as COCO's server takes them")
     _device_options(sub)
 
     sub = command(
@@ -285,7 +296,7 @@ def features(args):
     if args.world.rank == 0:
         for store in stores:
             if store is not None:
-                print(f"{len(store)} photos: {store.filename}")
+                print(printable(f"{len(store)} photos: {store.filename}"))
         _say_skipped(*skipped)
 
 
@@ -311,7 +322,7 @@ def train(args):
         trainer.resume()
         print(f"resumed at step {trainer.step} of {trainer.steps}")
     elif args.resume:
-        print(f"there is no {last} yet: starting from the beginning")
+        print(printable(f"there is no {last} yet: starting from the beginning"))
     if model.keeps_features:  # after resume(), which may refuse to continue
         stores = (None, None, None) if "regions" in files else _features(args, model, splits, recipe, folder)
         of_splits = splits["train"], splits["train"] if recipe.mirror else None, splits["val"]
@@ -330,7 +341,7 @@ def train(args):
             diagnostics_figure(records, args.out / "diagnostics.png")
         name, value = trainer.chosen_by
         why = "" if name == recipe.select else f"; {recipe.select} could not tell the epochs apart"
-        print(f"best: {args.out / 'best.npz'}, validation {name} {value:.4f} with beam {recipe.beam}{why}")
+        print(printable(f"best: {args.out / 'best.npz'}, validation {name} {value:.4f} with beam {recipe.beam}{why}"))
         _say_skipped(*skipped)
     return 0
 
@@ -450,7 +461,7 @@ def _features(args, model, splits, recipe, folder):
 
 def _say_skipped(skipped, photos):
     if skipped:
-        print(f"satnp: skipped {skipped} of {photos} photos", file=sys.stderr)
+        complain(f"skipped {skipped} of {photos} photos")
 
 
 def _start_from(model, path, whole_only=False, captions=()):
@@ -511,28 +522,35 @@ def caption(args):
     from satnp.scores.visual import visual
 
     model, _ = _load(args)
-    photos, files = [path for name in args.photos for path in _expand(name)], _files(args)
-    rows, drawn, rng, xp = [], set(), np.random.default_rng(args.seed), xp_of(model.params.flat)
-    kept = _from_files(model, files, Split([path.name for path in photos], None, photos))
+    (photos, ids), files = _photos(args), _files(args)
+    rows, results, drawn, rng, xp = [], [], set(RESERVED), np.random.default_rng(args.seed), xp_of(model.params.flat)
+    kept, unheard = _from_files(model, files, Split([path.name for path in photos], None, photos, ids=ids)), None
     for n, path in enumerate(photos):
         try:
             photo = read_photo(path)
         except InputError as error:
             if not args.skip_bad:
                 raise
-            print(f"satnp: skipped: {error}", file=sys.stderr)
+            complain(f"skipped: {error}")
             continue
         if kept is None:
             said = model.caption(photo, args.beam, rng)
         else:
             annotations, _ = model.encode(to_device(kept[n : n + 1], xp))
             said = model.describe(*model.decode(annotations, args.beam, rng=rng))
-        print(f"{path}: {str(said) or NO_WORDS}  (log p {said.log_prob:.2f})", flush=True)
-        rows.append({"photo": str(path), "caption": str(said), "log_prob": said.log_prob, "words": said.words,
-                     "alpha": None if said.alpha is None else said.alpha.round(5).tolist()})  # fmt: skip
+        try:
+            print(printable(f"{path}: {str(said) or NO_WORDS}  (log p {said.log_prob:.2f})"), flush=True)
+        except OSError as error:  # stdout takes no more lines; the files that were asked for are still written
+            unheard = error
+            if not (args.json or args.results or args.figures):
+                raise
+        results.append({"image_id": ids[n], "caption": str(said)})
+        if args.json:
+            rows.append({"photo": str(path), "caption": str(said), "log_prob": said.log_prob, "words": said.words,
+                         "alpha": None if said.alpha is None else said.alpha.round(5).tolist()})  # fmt: skip
         if args.figures:
             alphas = None if said.alpha is None else said.alpha.reshape(len(said.alpha), -1)
-            name, title = _new_name(path.stem, drawn), str(said) or NO_WORDS
+            name, title = _new_name(path.stem, drawn), printable(str(said)) or NO_WORDS
             if "regions" in files:
                 boxes = files["regions"].boxes(kept.rows[n])
                 regions_figure(photo, said.words, alphas, boxes, args.figures / f"{name}.png", title=title)
@@ -542,26 +560,65 @@ def caption(args):
                 visual_figure(said.words, visual(said), args.figures / f"{name}.visual.png", title)
             if found := model.channels(photo, said.words):
                 channels_figure(photo, said.words, *found, model.grid, args.figures / f"{name}.channels.png", title)
-    if not rows:
+    if not results:
         raise InputError(f"none of the {len(photos)} photos can be read (the first is {photos[0]}); give undamaged photos")
     if args.json:
         write_json(args.json, rows)
-    _say_skipped(len(photos) - len(rows), len(photos))
+    if args.results:
+        write_json(args.results, results)
+    _say_skipped(len(photos) - len(results), len(photos))
+    if unheard:
+        raise unheard
+
+
+RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}  # by Windows
 
 
 def _new_name(stem, taken):
-    """`stem`, with a number if one of its figures would have a name that is in `taken`; adds the names to `taken`."""
-    name, k, endings = stem, 1, ("", ".visual", ".channels")
-    while any(name + ending in taken for ending in endings):
+    """`stem`, with a number if one of its figures would have a name that is in `taken`; adds the names to `taken`.
+
+    Names are the same that a file system may take for one: a.png and A.png, and those that differ in how é is written.
+    """
+    if len(os.fsencode(stem)) > 200:  # of the 255 bytes that a name may have
+        stem = os.fsencode(stem)[:200].decode(errors="ignore")
+    name, k = stem, 1
+    while taken & (names := {normalize("NFC", name + ending).casefold() for ending in ("", ".visual", ".channels")}):
         k += 1
         name = f"{stem}-{k}"
-    taken.update(name + ending for ending in endings)
+    taken |= names
     return name
+
+
+def _photos(args):
+    """The photos that the command line names -> their paths and their image ids; a .json file of COCO lists them."""
+    from satnp.data.forms import image_id, read_images
+    from satnp.files import there
+
+    photos, listed = [], [name for name in args.photos if name.endswith(".json")]
+    if bool(listed) != bool(args.root):
+        raise InputError(f"{listed[0]} lists photos; give the folder that has them with --root DIR" if listed else
+                         "--root is the folder of the photos that a COCO file lists, and there is none; leave out --root")
+    for name in args.photos:
+        if name in listed:
+            found = read_images(Path(name))
+            missing = [file for file in found if not there(args.root / file)]
+            if missing and not args.skip_bad:
+                raise InputError(f"{len(missing)} of the {len(found)} photos of {name} (the first is {missing[0]}) are not "
+                                 f"in {args.root}; add them, or leave them out with --skip-bad")  # fmt: skip
+            photos += [(args.root / file, i) for file, i in found.items()]
+        else:
+            photos += [(path, image_id(path)) for path in _expand(name)]
+    owner = {}
+    for path, i in photos:
+        if owner.setdefault(i, path) is not path and args.results:
+            raise InputError(f"{owner[i]} and {path} have the same image id, {i}; give one of them, or leave out --results")
+    paths, ids = zip(*photos, strict=True)
+    return list(paths), ids
 
 
 def _expand(name):
     """The photos that match a name or a pattern: some shells do not expand patterns, and names may contain brackets."""
-    return [Path(path) for path in ([] if Path(name).exists() else sorted(glob(name))) or [name]]
+    return [Path(path) for path in ([] if os.path.exists(name) else sorted(glob(name))) or [name]]
 
 
 def evaluate(args):
@@ -618,7 +675,7 @@ def _print_visual_words(table, rows=10):
         if part:
             print(f"  {title}:")
         for word, value, count in part:
-            print(f"    {word:22} {value:.4f}  ({count} times)")
+            print(f"    {printable(word):22} {value:.4f}  ({count} times)")
 
 
 def _device(args):

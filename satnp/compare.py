@@ -15,8 +15,9 @@ from satnp.data.features import feature_store, fingerprint
 from satnp.encoders.photos import read_photo
 from satnp.errors import InputError
 from satnp.figures import comparison_figure
-from satnp.files import read_json, write_json
+from satnp.files import read_json, there, write_json
 from satnp.scores.evaluation import caveats, evaluate, meteor_or_reason, nats_per_word
+from satnp.terminal import printable
 from satnp.training.resuming import differences
 from satnp.training.trainer import Trainer
 
@@ -66,16 +67,16 @@ def run(out, models, recipe, splits, features, split="val", beam=3, budget=None)
         print(f"note: {note}")
     photos = [(name, _pixels(photo)) for name, photo in zip(splits[split].names, splits[split].photos[:SHOWN], strict=False)]
     comparison_figure(rows, photos, out / "compare.png")
-    print(f"{out / 'compare.json'}, {out / 'compare.png'}")
+    print(printable(f"{out / 'compare.json'}, {out / 'compare.png'}"))
     return 0
 
 
 def _read(out):
     """The rows of the comparison in the folder `out`, none if it has none."""
-    if (out / "last.npz").exists():
+    if there(out / "last.npz", Path.exists):
         raise InputError(f"{out} holds a training; give another --out")
     path = out / "compare.json"
-    rows = read_json(path) if path.exists() else []
+    rows = read_json(path) if there(path, Path.exists) else []
     match rows:
         case [*_] if all(isinstance(row, dict) and isinstance(row.get("captioner"), str) for row in rows):
             return rows

@@ -14,9 +14,10 @@ from satnp.checkpoint import load
 from satnp.data.datasets import load_split
 from satnp.errors import InputError
 from satnp.figures import attention_figure
-from satnp.files import replacing, write_json
+from satnp.files import replacing, there, write_json
 from satnp.model import NO_WORDS
 from satnp.scores.evaluation import evaluate
+from satnp.terminal import printable
 from satnp.training.presets import PRESETS, new_model
 from satnp.training.trainer import Trainer
 
@@ -39,9 +40,10 @@ def run(out, seed=0, xp=np):
     train, val, test = (load_split("scenes", split, seed=seed) for split in ("train", "val", "test"))
     model = new_model(preset, train).on(xp)
     photos = [out / f"{scene.name}.png" for scene in test.scenes[:10]]
-    if (out / "last.npz").exists() and not photos[0].exists():
-        raise InputError(f"{out} holds a training that is not a demo; give another folder with --out")
-    (out / "last.npz").unlink(missing_ok=True)
+    if there(out / "last.npz"):
+        if not photos[0].exists():
+            raise InputError(f"{out} holds a training that is not a demo; give another folder with --out")
+        (out / "last.npz").unlink()
     for photo, scene in zip(photos, test.scenes, strict=False):
         with replacing(photo) as temporary:
             Image.fromarray(scene.image).save(temporary)
@@ -61,9 +63,10 @@ def run(out, seed=0, xp=np):
     for name, what in SHOWN.items():
         print(f"  {what:34} {scores[name]:.3f}")
     for scene, said in list(zip(test.scenes, captions, strict=True))[:3]:
-        print(f"  {scene.name}: {str(said) or NO_WORDS}")
-    print(f"{metrics['seconds']:.0f} s, {metrics['peak_memory_bytes'] / 2**20:.0f} MiB; look at {out / 'attention.png'}")
-    folder = shlex.quote(str(out))
+        print(printable(f"  {scene.name}: {str(said) or NO_WORDS}"))
+    used = f"{metrics['seconds']:.0f} s, {metrics['peak_memory_bytes'] / 2**20:.0f} MiB"
+    print(printable(f"{used}; look at {out / 'attention.png'}"))
+    folder = printable(shlex.quote(str(out)))
     print(f"\nnow try:\n  satnp caption {folder}/best.npz {folder}/test-*.png --figures {folder}/figures")
     return 0
 

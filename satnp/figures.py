@@ -1,19 +1,26 @@
 """Figures: where a captioner looked, the curves of a training, and the variance of hard attention's gradients."""
 
+import textwrap
+import unicodedata
+import warnings
+from functools import wraps
 from math import ceil, floor, log10, sqrt
-from textwrap import wrap
 
+import matplotlib
 import numpy as np
+from matplotlib import font_manager
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
+from matplotlib.text import Text
 from matplotlib.ticker import EngFormatter, LogLocator
 from PIL import Image
 
 from satnp.errors import InputError
 from satnp.files import replacing
 from satnp.model import NO_WORDS
+from satnp.terminal import complain, printable
 
 DPI = 150
 WIDTH = 10  # largest width of a row of panels, in inches
@@ -42,6 +49,21 @@ ESTIMATORS = {  # marker and line
 }
 
 
+def _own_style(figure):
+    """Decorator: draw in Matplotlib's default style, and leave the settings of the user (matplotlibrc) as they are."""
+
+    @wraps(figure)
+    def draw(*arguments, **more):
+        with warnings.catch_warnings(action="ignore"):  # settings that a later Matplotlib will not have
+            default = {name: x for name, x in matplotlib.rcParamsDefault.items() if not name.startswith("backend")}
+            changes = {name: x for name, x in default.items() if matplotlib.rcParams[name] != x}
+            with matplotlib.rc_context(changes):
+                return figure(*arguments, **more)
+
+    return draw
+
+
+@_own_style
 def attention_figure(photo, words, alphas, grid, path, title=None, boxes=None):
     """Draw the photo, then one panel per word: white where the captioner looked when it said the word (Xu et al., fig. 3).
 
@@ -56,6 +78,7 @@ def attention_figure(photo, words, alphas, grid, path, title=None, boxes=None):
     _draw_attention(photo, [("", words, alphas)], grid, path, title, boxes, AREA)
 
 
+@_own_style
 def regions_figure(photo, words, alphas, boxes, path, title=None):
     """Draw the photo, then one panel per word: each region as light as its weight, and a red frame around the one with the
     largest weight.
@@ -91,6 +114,7 @@ def _pixels(start, end, size, drawn):
     return slice(first, max(first + 1, ceil(end * drawn / size)))
 
 
+@_own_style
 def side_by_side_figure(photo, rows, grid, path, boxes=None):
     """Draw several captions of one photo below each other (soft and hard, Xu et al., fig. 2), each as in attention_figure.
 
@@ -102,6 +126,7 @@ def side_by_side_figure(photo, rows, grid, path, boxes=None):
     _draw_attention(photo, rows, grid, path, None, boxes, AREA / 2)
 
 
+@_own_style
 def channels_figure(photo, words, beta, maps, grid, path, title=None):
     """Draw the maps of the strongest channels for each word, one row of panels for each rank.
 
@@ -147,10 +172,10 @@ def _draw(photo, rows, path, title, area):
     columns = ceil(longest / ceil(longest / max(1, int(WIDTH / (w + GAP)))))
     lines = [ceil(len(panels) / columns) for panels in blocks]
     text = LINE * (1 + any("\n" in word for panels in blocks for word, _, _ in panels))  # above a panel
-    labels = [wrap(label, 14, break_long_words=False) for label, _ in rows]
+    labels = [_wrap(label, 14, break_long_words=False) for label, _ in rows]
     left = GAP + LETTER * max((len(part) for label in labels for part in label), default=0)
     figure_width = left + columns * (w + GAP)
-    heading = [] if title is None else [part for text in title.splitlines() for part in wrap(text, int(11 * figure_width))]
+    heading = [] if title is None else [part for text in title.splitlines() for part in _wrap(text, int(11 * figure_width))]
     figure_height = sum(lines) * (h + text) + LINE * (len(blocks) - 1) + GAP + LINE * len(heading)
     figure = Figure((figure_width, figure_height), dpi=DPI)
     for b, (label, panels) in enumerate(zip(labels, blocks, strict=True)):
@@ -165,7 +190,7 @@ def _draw(photo, rows, path, title, area):
             ax = figure.add_axes((x / figure_width, y / figure_height, w / figure_width, h / figure_height))
             ax.axis("off")
             ax.imshow(panel, extent=(0, width, height, 0), aspect="auto")
-            ax.set_title(word, fontsize=11, pad=3, parse_math=False)
+            ax.set_title("\n".join(map(printable, word.split("\n"))), fontsize=11, pad=3, parse_math=False)
             for x0, y0, x1, y1 in np.clip(np.reshape(boxes, (-1, 4)), 0, (width, height, width, height)):
                 frame = Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor="red", linewidth=1.6, clip_on=False)
                 frame.set_path_effects([withStroke(linewidth=3.2, foreground="black")])  # on light and on dark regions
@@ -223,6 +248,7 @@ def _resized(photo):
     return np.asarray(image)
 
 
+@_own_style
 def visual_figure(words, visual, path, title=None):
     """Draw 1 - beta_t, the share of the attention that was on the photo and not on the sentinel, as a bar above each word.
 
@@ -237,12 +263,13 @@ def visual_figure(words, visual, path, title=None):
         _save(figure, path)
         return
     width = max(3.5, 1 + 0.45 * len(words))
-    heading = wrap(title or "", int(11 * width))
+    heading = _wrap(title or "", int(11 * width))
     figure = Figure((width, 2.8 + LINE * len(heading)), dpi=DPI, layout="constrained")
     ax = figure.subplots()
     figure.suptitle("\n".join(heading), fontsize=12, parse_math=False)
     ax.bar(range(len(words)), visual, width=0.7)
-    ax.set_xticks(range(len(words)), words, rotation=45, ha="right", rotation_mode="anchor", fontsize=11, parse_math=False)
+    said = [printable(word) for word in words]
+    ax.set_xticks(range(len(words)), said, rotation=45, ha="right", rotation_mode="anchor", fontsize=11, parse_math=False)
     ax.set_xlim(-0.6, len(words) - 0.4)
     ax.set_ylim(0, 1)
     ax.set_yticks(np.linspace(0, 1, 6))
@@ -252,6 +279,7 @@ def visual_figure(words, visual, path, title=None):
     _save(figure, path)
 
 
+@_own_style
 def curves_figure(records, path):
     """Plot the loss in nats per word and the scores of the validation captions against the number of minibatches.
 
@@ -277,6 +305,7 @@ def curves_figure(records, path):
     _save(figure, path)
 
 
+@_own_style
 def learning_figure(curves, path):
     """Compare trainings: plot their loss and their validation scores against the number of minibatches.
 
@@ -317,10 +346,11 @@ def learning_figure(curves, path):
         axes[-1].set_ylim(0, 1)
         drawn = {score for _, score in scores}
         handles += [_style(style, name) for name, style in LEARNING.items() if name in drawn]
-    figure.legend(handles=handles, loc="outside right center", fontsize=8, handlelength=3)
+    _legend(figure, handles, loc="outside right center", fontsize=8, handlelength=3)
     _save(figure, path)
 
 
+@_own_style
 def diagnostics_figure(records, path):
     """Plot the statistics of attention in one training against the number of minibatches, with a thick running mean.
 
@@ -416,6 +446,7 @@ def _draw_scores(ax, scores, cider, rewards):
     ax.figure.legend(handles=lines, loc="outside right center", fontsize=8)
 
 
+@_own_style
 def comparison_figure(rows, photos, path):
     """Compare captioners: their score against their parameters and their time, and what they say of the same photos.
 
@@ -428,7 +459,7 @@ def comparison_figure(rows, photos, path):
     score = "true_captions" if all("true_captions" in row for row in rows) else "CIDEr"
     line = 0.17  # inches: height of a line of a caption
     captions = [[row["captions"].get(name) for name, _ in photos] for row in rows]
-    said = [[[] if caption is None else wrap(caption, 27) or [NO_WORDS] for caption in of_row] for of_row in captions]
+    said = [[[] if caption is None else _wrap(caption, 27) or [NO_WORDS] for caption in of_row] for of_row in captions]
     heights = [0.12 + line * max((len(lines) for lines in of_row), default=1) for of_row in said]
     pictures = 1.9 if photos else 0.0
     top, bottom = 3.4, sum(heights) + pictures
@@ -442,9 +473,8 @@ def comparison_figure(rows, photos, path):
         ax.set_xlabel(label)
         ax.set_ylabel("share of true captions" if score == "true_captions" else score)
         ax.grid(alpha=0.3)
-    figure.legend(
-        handles=ax.lines, loc="center left", bbox_to_anchor=((0.9 + 8.0) / width, (height - top / 2) / height), fontsize=8
-    )  # fmt: skip
+    place = (0.9 + 8.0) / width, (height - top / 2) / height
+    _legend(figure, ax.lines, loc="center left", bbox_to_anchor=place, fontsize=8)
     column = (width - left) / max(1, len(photos))
     for n, (_, photo) in enumerate(photos):
         h, w = photo.shape[:2]
@@ -455,7 +485,8 @@ def comparison_figure(rows, photos, path):
         ax.imshow(_resized(photo), extent=(0, w, h, 0), aspect="auto")
     y = bottom - pictures
     for r, (row, of_row) in enumerate(zip(rows, said, strict=True)):
-        figure.text(0.1 / width, y / height, row["captioner"].replace(":", "\n"), fontsize=8, va="top", color=f"C{r % 10}")
+        name = printable(row["captioner"]).replace(":", "\n")
+        figure.text(0.1 / width, y / height, name, fontsize=8, va="top", color=f"C{r % 10}", parse_math=False)
         for n, lines in enumerate(of_row):
             figure.text((left + n * column) / width, y / height, "\n".join(lines), fontsize=8, va="top", parse_math=False)
         y -= heights[r]
@@ -480,6 +511,7 @@ def _log_axis(ax, labels):
     ax.minorticks_off()
 
 
+@_own_style
 def variance_figure(rows, path):
     """Plot the variance of estimates of hard attention's gradient, E |g - E g|^2 / |dL|^2, against samples S, log-log.
 
@@ -522,6 +554,7 @@ def variance_figure(rows, path):
     _save(figure, path)
 
 
+@_own_style
 def nwgm_figure(comparison, path):
     """Plot the distances of nwgm.compare between soft attention's prediction, the NWGM and E[p], one panel per variant.
 
@@ -552,6 +585,76 @@ def nwgm_figure(comparison, path):
     _save(figure, path)
 
 
+def _legend(figure, handles, **how):
+    """Add a legend with the labels as they are: Matplotlib leaves out those that start with _, and $ means mathematics."""
+    legend = figure.legend(handles, len(handles) * ["a label"], **how)
+    for handle, text in zip(handles, legend.get_texts(), strict=True):
+        text.set(text=printable(handle.get_label()), parse_math=False)
+
+
+def _wrap(text, width, **how):
+    """textwrap.wrap of the printable text, in which a character that is two wide, as in Chinese, counts as two."""
+    wide = "".join(x + "\0" if unicodedata.east_asian_width(x) in "WF" else x for x in printable(text))
+    return [line.replace("\0", "") for line in textwrap.wrap(wide, width, **how)]
+
+
 def _save(figure, path):
-    with replacing(path) as temporary:
+    _choose_fonts(figure)
+    with replacing(path) as temporary, warnings.catch_warnings(action="ignore"):  # characters that no font has
         figure.savefig(temporary, format="png")
+
+
+FONT = "DejaVu Sans"  # comes with Matplotlib
+LAST_RESORT = "Last Resort High-Efficiency"  # has a box for each character
+_families = {}  # character: the family of an installed font that draws it, or None; of the characters drawn so far
+
+
+def _choose_fonts(figure):
+    """Draw what FONT lacks with other installed fonts; the first time that no font has a character, print a sentence."""
+    texts = {text: _drawn(text.get_text()) for text in figure.findobj(Text)}
+    new, complained = set().union(*texts.values()) - _families.keys(), None in _families.values()
+    if new:
+        _families.update(_find_families(new))
+    for text, letters in texts.items():
+        if more := sorted({_families[x] for x in letters} - {FONT, None}):
+            text.set_fontfamily([FONT, *more])
+    lacking = sorted(x for x in new if _families[x] is None)
+    if lacking and not complained:
+        seen = " ".join(lacking[:20]) + f" and {len(lacking) - 20} more" * (len(lacking) > 20)
+        complain(f"no installed font has the characters {seen}, so figures show boxes in their place; install a font "
+                 "that has them, for example one of the Noto fonts, and run again")  # fmt: skip
+
+
+def _drawn(text):
+    """The characters of a text that are more than ASCII and need a glyph; joiners and selectors of variants need none."""
+    return {
+        x for x in text
+        if x > "~" and not x.isspace() and unicodedata.category(x) != "Cf" and "VARIATION SEL" not in unicodedata.name(x, "")
+    }  # fmt: skip
+
+
+def _find_families(letters):
+    """Look for the characters in the installed fonts -> {character: family, or None}"""
+    found, manager = dict.fromkeys(letters), font_manager.fontManager
+
+    def look(paths):
+        for path in paths:
+            left = [x for x in letters if found[x] is None]
+            if not left:
+                return
+            try:
+                font = font_manager.get_font(path)
+                font.set_size(12, DPI)  # fails for fonts of bitmaps
+                there = [x for x in left if font.get_char_index(ord(x)) and font.load_char(ord(x)).width]
+            except (OSError, RuntimeError):
+                continue
+            if there and path not in known:
+                manager.addfont(path)
+            if there and manager.findfont(font.family_name) == path:  # and not its bold or slanted face
+                found.update(dict.fromkeys(there, font.family_name))
+
+    known = [font.fname for font in sorted(manager.ttflist, key=lambda font: font.name != FONT) if font.name != LAST_RESORT]
+    look(known)
+    if None in found.values():  # Matplotlib's list may be older than a font
+        look(path for path in font_manager.findSystemFonts() if path not in known)
+    return found

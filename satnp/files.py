@@ -1,5 +1,6 @@
 """Atomic file writes, file locks between processes, and readers of files that may be damaged."""
 
+import errno
 import io
 import json
 import os
@@ -15,6 +16,7 @@ from time import sleep
 import numpy as np
 
 from satnp.errors import InputError
+from satnp.terminal import printable
 
 try:
     import fcntl
@@ -72,9 +74,10 @@ def naming(path):
 @contextmanager
 def replacing(path):
     """Context manager: yield a temporary path beside `path`, which replaces `path` on success and is removed on an error."""
-    path = Path(path)
+    path = _writable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp{path.suffix}")
+    stem = path.name if len(os.fsencode(path.name)) < 240 else path.name[:50]  # a name may have 255 bytes
+    temporary = path.with_name(f".{stem}.tmp{path.suffix}")
     with naming(path):
         try:
             yield temporary
@@ -84,6 +87,28 @@ def replacing(path):
             _sync_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def there(path, what=Path.is_file):
+    """what(path) of Path.is_file, is_dir and exists; False, and no error, for a name that is too long for a file."""
+    try:
+        return what(Path(path))
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return False
+
+
+def _writable(path):
+    """Path(path). Raises: InputError for a name that no file can have."""
+    try:
+        os.lstat(path)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise InputError(f"the name {path} is too long for a file; give a shorter one") from None
+    except ValueError as error:  # a zero byte
+        raise InputError(f"{path} cannot be the name of a file ({error}); give another") from None
+    return Path(path)
 
 
 def _sync_folder(folder):
@@ -103,9 +128,10 @@ def remove_leftovers(folder):
 
 
 def write_json(path, value):
-    """Write `value` as indented JSON."""
+    """Write `value` as indented JSON in UTF-8; what UTF-8 lacks (half of a surrogate pair) as an escape of JSON."""
+    text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def read_json(path):
@@ -232,7 +258,7 @@ def lock(path, wait=False):
 
     The lock belongs to the open file, so it ends with its process. The file contains the process id of the holder.
     """
-    path = Path(path)
+    path = _writable(path)
     key, made = path.resolve(), not path.parent.exists()
     if key in _held:
         yield
@@ -243,7 +269,7 @@ def lock(path, wait=False):
         if not wait:
             raise InputError(f"{busy}; wait until it has ended, or give another folder")
         if not said:
-            print(f"{busy}: waiting until it has ended", file=sys.stderr, flush=True)
+            print(printable(f"{busy}: waiting until it has ended"), file=sys.stderr, flush=True)
             said = True
         sleep(0.2)
     _held.add(key)

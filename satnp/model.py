@@ -133,7 +133,14 @@ class Model:
         return captioner.forward(self.params.part("decoder"), self.config, batch, noise)
 
     def caption(self, photo, beam=3, rng=None, min_length=MIN_LENGTH):
-        """Caption one photo: a path, or an (R, S, 3) RGB uint8 array of any size; rng, min_length as in decode -> Caption"""
+        """Caption one photo, as `encoders.photos.read_photo` takes it: a path, a PIL image, an RGB array, ... -> Caption
+
+        A list or a tuple of photos gives a list of Captions; they are captioned one after the other, so that each gets the
+        caption that it gets alone. rng and min_length as in `decode`.
+        Raises: InputError when a photo cannot be read, or when the model reads something of each photo from a file.
+        """
+        if isinstance(photo, list | tuple):
+            return [self.caption(x, beam, rng, min_length) for x in photo]
         if self.reads:
             raise InputError(f"{self.reads}; call decode with the annotations of data.by_name")
         image = read_photo(photo, self.encoder_config.preprocessing.size)

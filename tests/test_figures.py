@@ -1,11 +1,15 @@
 """Figures: maps lie where the attention was, lines at their numbers, nothing is cut off, and files are whole PNGs."""
 
+import os
 import subprocess
 import sys
+import warnings
 from itertools import product
 
+import matplotlib
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from PIL import Image
 
 from satnp import figures
@@ -13,6 +17,7 @@ from satnp.errors import InputError
 from satnp.figures import (
     attention_figure,
     channels_figure,
+    comparison_figure,
     curves_figure,
     diagnostics_figure,
     learning_figure,
@@ -498,3 +503,128 @@ def test_numbers_that_are_not_one_for_each_word_are_refused(tmp_path):
 def test_no_display_and_no_global_figures_are_needed():
     code = "import sys, satnp.figures; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+HINDI = ["एक", "कुत्ता"]
+FIGURES = {
+    "attention": lambda words, path: attention_figure(PHOTO, words, np.eye(len(words), 12), GRID, path, " ".join(words)),
+    "visual": lambda words, path: visual_figure(words, np.linspace(0, 1, len(words)), path, " ".join(words)),
+    "channels": lambda words, path: channels_figure(
+        PHOTO, words, np.ones((len(words), 3)), np.ones((len(words), 12, 3)), GRID, path, " ".join(words)
+    ),
+    "regions": lambda words, path: regions_figure(PHOTO, words, np.eye(len(words), 9), np.ones((9, 4)), path, words[0]),
+    "side by side": lambda words, path: side_by_side_figure(PHOTO, [(words[0], words, np.eye(len(words), 12))], GRID, path),
+    "learning": lambda words, path: learning_figure(
+        {word: [{"kind": "train", "step": k, "loss": 1 / k} for k in (1, 2)] for word in words}, path
+    ),
+    "comparison": lambda words, path: comparison_figure(
+        [{"captioner": word, "parameters": 9, "seconds_a_step": 1, "CIDEr": 1, "captions": {"x": word}} for word in words],
+        [("x", PHOTO)], path,
+    ),
+}  # fmt: skip
+SOME = [
+    pytest.param(name, marks=[] if name in ("visual", "regions", "comparison") else pytest.mark.slow) for name in FIGURES
+]
+PHOTO = np.full((6, 8, 3), 128, np.uint8)
+USERS = {
+    "text.usetex": True, "font.family": ["serif"], "font.size": 30.0, "savefig.bbox": "tight", "savefig.dpi": 20.0,
+    "axes.facecolor": "black", "figure.facecolor": "black", "savefig.transparent": True, "interactive": True,
+    "axes.formatter.use_locale": True, "text.parse_math": False, "figure.autolayout": True, "savefig.format": "svg",
+}  # fmt: skip
+
+
+@pytest.fixture
+def no_letters_yet(monkeypatch):
+    """No character has been drawn, and the fonts that a test adds are gone after it."""
+    monkeypatch.setattr(figures, "_families", {})
+    monkeypatch.setattr(matplotlib.font_manager.fontManager, "ttflist", list(matplotlib.font_manager.fontManager.ttflist))
+    yield
+    matplotlib.font_manager.fontManager._findfont_cached.cache_clear()
+
+
+@pytest.mark.parametrize("name", SOME)
+def test_figures_have_their_own_style_and_leave_the_users_settings_as_they_are(tmp_path, name):
+    FIGURES[name](["a", "dog"], tmp_path / "own.png")
+    with matplotlib.rc_context(USERS):
+        backend = dict.get(matplotlib.rcParams, "backend")
+        before = dict(matplotlib.rcParams.copy())
+        FIGURES[name](["a", "dog"], tmp_path / "users.png")
+        assert dict(matplotlib.rcParams.copy()) == before and dict.get(matplotlib.rcParams, "backend") == backend
+    np.testing.assert_array_equal(pixels(tmp_path / "users.png"), pixels(tmp_path / "own.png"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rc", [b"\xff\xfetext.usetex: True", b"text.usetex: True\nbackend: nope\nnonsense: 3\n", None])
+def test_the_command_draws_whatever_the_matplotlibrc(tmp_path, rc):
+    (tmp_path / "matplotlibrc").write_bytes(rc or b"")
+    more = {"MATPLOTLIBRC": str(tmp_path)} if rc else {"MPLBACKEND": "nope"}
+    code = (
+        "import sys; sys.argv = ['satnp', '--version']; from satnp.__main__ import main\ntry: main()\nexcept SystemExit: "
+        "import numpy as np; from satnp.figures import visual_figure; visual_figure(['a'], np.ones(1), 'satnp.png')"
+    )
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path,
+                           env=os.environ | more)  # fmt: skip
+    assert (child.returncode, child.stdout, child.stderr) == (0, "satnp 0.1.0\n", "") and pixels(tmp_path / "satnp.png").size
+
+
+@pytest.mark.parametrize("name", SOME)
+def test_words_and_names_are_shown_as_they_are(tmp_path, drawn, name):
+    words = ["$x$", "_y_", r"\alpha", "100%", "a^2 & #1"]
+    with warnings.catch_warnings(action="error"):
+        FIGURES[name](words, tmp_path / "a.png")
+    shown = [text for text in drawn[0].findobj(Text) if any(word in text.get_text() for word in words)]
+    assert {word for word in words for text in shown if word in text.get_text()} == set(words)
+    assert not any(text.get_parse_math() for text in shown)
+
+
+def test_characters_that_no_font_has_get_one_sentence_for_all_figures(tmp_path, capsys, no_letters_yet, monkeypatch):
+    monkeypatch.setattr(matplotlib.font_manager, "findSystemFonts", list)
+    fonts = matplotlib.font_manager.fontManager
+    monkeypatch.setattr(fonts, "ttflist", [font for font in fonts.ttflist if font.name in ("DejaVu Sans", "STIXGeneral")])
+    with warnings.catch_warnings(action="error"):
+        for word in ("dog", "क\u200dत्\ufe0f", "狗", "雪"):
+            attention_figure(PHOTO, [word], np.eye(1, 12), GRID, tmp_path / "a.png", word)
+    out, err = capsys.readouterr()
+    assert out == "" and err == (
+        "satnp: no installed font has the characters क त ्, so figures show boxes in their place; install a font that has "
+        "them, for example one of the Noto fonts, and run again\n"
+    )
+
+
+def make_font(path, letters):
+    """A font in which each letter is a black square."""
+    from fontTools.fontBuilder import FontBuilder
+    from fontTools.pens.ttGlyphPen import TTGlyphPen
+
+    pen = TTGlyphPen(None)
+    for point in ((0, 0), (0, 700), (700, 700), (700, 0)):
+        (pen.lineTo if pen.points else pen.moveTo)(point)
+    pen.closePath()
+    names = [".notdef", *(f"u{ord(x):04x}" for x in letters)]
+    builder = FontBuilder(1000)
+    builder.setupGlyphOrder(names)
+    builder.setupCharacterMap({ord(x): name for x, name in zip(letters, names[1:], strict=True)})
+    builder.setupGlyf(dict.fromkeys(names, pen.glyph()))
+    builder.setupHorizontalMetrics(dict.fromkeys(names, (800, 0)))
+    builder.setupHorizontalHeader(ascent=800, descent=-200)
+    builder.setupNameTable({"familyName": "Squares", "styleName": "Regular"})
+    builder.setupOS2()
+    builder.setupPost()
+    builder.save(path)
+
+
+@pytest.mark.parametrize("name", SOME)
+def test_characters_of_another_font_are_drawn_with_it(tmp_path, drawn, capsys, no_letters_yet, monkeypatch, name):
+    letters = sorted({x for x in "".join(HINDI)})
+    make_font(tmp_path / "squares.ttf", letters)
+    monkeypatch.setattr(matplotlib.font_manager, "findSystemFonts", lambda: [str(tmp_path / "squares.ttf")])
+    with warnings.catch_warnings(action="error"):
+        FIGURES[name](HINDI, tmp_path / "a.png")
+    shown = [text for text in drawn[0].findobj(Text) if set(text.get_text()) & set(letters)]
+    assert shown and all(text.get_fontfamily() == ["DejaVu Sans", "Squares"] for text in shown)
+    assert capsys.readouterr().err == "" and {figures._families[x] for x in letters} == {"Squares"}
+
+
+def test_wide_letters_count_twice_where_lines_are_broken():
+    assert figures._wrap("狗" * 7, 6) == ["狗狗狗", "狗狗狗", "狗"]
+    assert figures._wrap("a dog", 3) == ["a", "dog"] and figures._wrap("a\nb", 9) == [r"a\nb"]

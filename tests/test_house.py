@@ -14,8 +14,9 @@ import satnp
 ROOT = Path(satnp.__file__).parent
 # Each room imports from itself and from rooms before it.
 ROOMS = [
-    "errors", "files", "arrays", "layers", "estimators", "encoders", "captioners", "reference", "data", "decoding", "model",
-    "checkpoint", "scores", "training", "figures", "compare", "proof", "demo", "cli", "__init__", "__main__",
+    "terminal", "errors", "files", "arrays", "layers", "estimators", "encoders", "captioners", "reference", "data",
+    "decoding", "model", "checkpoint", "scores", "training", "figures", "compare", "proof", "demo", "cli", "__init__",
+    "__main__",
 ]  # fmt: skip
 MODULES = sorted(ROOT.rglob("*.py"))
 

@@ -8,10 +8,12 @@ from pathlib import Path
 
 from lessons.assignments.declare import HIDDEN, PUBLIC
 from satnp.errors import InputError
+from satnp.terminal import any_text, complain
 
 NAMES = "A1", "A2", "A3", "A4", "A5", "A6"
 
 
+@any_text()
 def main(arguments=None):
     """Run one command -> exit status: 0 done, 2 bad input, 130 interrupted."""
     args = _parser().parse_args(arguments)
@@ -19,12 +21,12 @@ def main(arguments=None):
         _fresh(args.out)
         return args.run(importlib.import_module(f"lessons.assignments.{args.assignment.lower()}").ASSIGNMENT, args)
     except InputError as error:
-        print(f"assignments: {error}", file=sys.stderr)
+        complain(str(error), "assignments")
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
-        print(f"assignments: {error.strerror or error}{where}; fix that and run again", file=sys.stderr)
+        complain(f"{error.strerror or error}{where}; fix that and run again", "assignments")
     except KeyboardInterrupt:
-        print("assignments: interrupted, nothing was written", file=sys.stderr)
+        complain("interrupted, nothing was written", "assignments")
         return 130
     return 2
 

@@ -22,6 +22,7 @@ import numpy as np
 from satnp.arrays.backend import to_device, to_host, xp_of
 from satnp.errors import InputError
 from satnp.files import lock
+from satnp.terminal import complain
 
 PATIENCE = 2  # seconds that the other ranks wait, so that rank 0 reports an error of all ranks and ends the job
 SAID = (0, 1, 2, 130, 141)  # exit statuses of a rank that has printed why it ended
@@ -147,7 +148,7 @@ def world():
     ranks = Mpi()
     if ranks.rank:
         os.environ["TQDM_DISABLE"] = "1"
-        sys.stdout = open(os.devnull, "w")
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")
     return ranks
 
 
@@ -175,8 +176,8 @@ def start(count, arguments):
         for n, handler in before.items():
             signal.signal(n, handler)
     if status not in SAID:
-        print(
-            f"satnp: a rank was lost, and the job ended with it (status {status}); the files written so far are "
-            "complete: run the same command again, with --resume if it is a training", file=sys.stderr,
-        )  # fmt: skip
+        complain(
+            f"a rank was lost, and the job ended with it (status {status}); the files written so far are "
+            "complete: run the same command again, with --resume if it is a training"
+        )
     return status

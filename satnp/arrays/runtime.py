@@ -41,3 +41,9 @@ def share_cores():
     ranks = max(int(os.environ.get(name, 1)) for name in names)
     if ranks > 1:
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // ranks)))
+
+
+def ignore_matplotlibrc():
+    """Make Matplotlib ignore the user's settings, which figures do not take, and of which some stop its import."""
+    os.environ["MATPLOTLIBRC"] = os.devnull
+    os.environ.pop("MPLBACKEND", None)

@@ -18,7 +18,7 @@ from satnp.captioners.glstm import guidance_rows
 from satnp.data.features import annotate
 from satnp.data.names import hint, some
 from satnp.errors import InputError
-from satnp.files import Pickled, map_npz, refusing
+from satnp.files import Pickled, map_npz, refusing, there
 
 CHUNK = 256  # photos that are checked at a time
 NUMBERS, NAMES = "fiu", "USiu"  # kinds of dtypes
@@ -149,7 +149,7 @@ def read_guidance(path):
 def _read(path, shapes):
     """Read a file with names (n,) and the arrays `shapes` {name: its axes} -> Table"""
     path, sizes = Path(path), {}
-    if not path.is_file():
+    if not there(path):
         raise InputError(f"there is no file {path}; give an .npz file with names, {', '.join(shapes)}")
     wanted = {"names": ("n",), **shapes}
     with refusing(f"{path} is not a complete .npz file", "make it again"):

@@ -16,7 +16,6 @@ test captions are not public, so all of captions_train is train, one half of cap
 other half is test.
 """
 
-import sys
 from collections import Counter
 from contextlib import suppress
 from hashlib import sha256
@@ -32,6 +31,8 @@ from satnp.data.forms import SPLITS, read_captions, read_names, say_once
 from satnp.data.names import files_below, hint, leads_out, some
 from satnp.data.split import Split, readable, warn_of_copies
 from satnp.errors import InputError
+from satnp.files import there
+from satnp.terminal import complain
 
 SCENES = {"train": 5500, "val": 500, "test": 500}
 HELD_OUT = 5000  # largest number of photos in val or test, where _deal chooses them
@@ -76,7 +77,7 @@ def load_splits(kind, which, root=None, seed=0, captions=None, skip_bad=False, n
     if root is None:
         raise InputError(f"--data {kind} needs its folder; give it with --root DIR")
     root = Path(root)
-    if not root.is_dir():
+    if not there(root, Path.is_dir):
         raise InputError(f"there is no folder {root}: give the one that holds the files of {kind}")
     sources = {split: _Source(*LAYOUTS[kind](root, split, captions and Path(captions))) for split in which}
     files = {}
@@ -144,7 +145,7 @@ def _load(split, source, names, file, root, skip_bad):
     absent = [name for name in checked if not isfile(folder / name)]
     _require(checked, absent, f"no file in {folder}", lambda: files_below(root, folder), skip_bad)
     for name in silent:
-        print(f"satnp: skipped: {some([name])} has no captions in {path}", file=sys.stderr)
+        complain(f"skipped: {some([name])} has no captions in {path}")
     names = [name for name in names if words[name]]
     if not names:
         raise InputError(f"{path} has no photos for {split}: give captions of at least three photos, or a list for {split}")
@@ -236,7 +237,7 @@ def _flickr8k(root, split, path):
     text, own = root / "Flickr8k_text", (root / "captions.txt").is_file()
     if own and not text.is_dir():
         say_once(
-            f"satnp: {root} is read as Kaggle's copy of Flickr8k, without the official splits: a tenth of the photos is "
+            f"{root} is read as Kaggle's copy of Flickr8k, without the official splits: a tenth of the photos is "
             "val, a tenth is test; for the official splits put Flickr_8k.*Images.txt into Flickr8k_text"
         )
         return _folder(root, split, path)

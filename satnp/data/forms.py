@@ -19,13 +19,16 @@ these words stay as they are.
 import codecs
 import json
 import re
-import sys
 from collections import Counter
 from functools import cache
+from pathlib import PurePath
 
 from satnp.data.captions import Words, tokenise
+from satnp.data.names import leads_out
 from satnp.data.tables import COUNTED, PHOTO, Entry, captions_in, columns_of, read_table
 from satnp.errors import InputError
+from satnp.files import refusing
+from satnp.terminal import complain
 
 SPLITS = ("train", "val", "test")
 SPLIT_NAMES = {
@@ -59,7 +62,7 @@ def read_captions(path):
     if not sentences:
         raise InputError(f"{path} has no captions: give a file with at least one for each photo")
     if form:
-        say_once(f"satnp: {path} is read as {form}")
+        say_once(f"{path} is read as {form}")
     _warn_of_missing_spaces(sentences, path)
     return captions, splits, ids
 
@@ -86,9 +89,9 @@ def read_text(path):
 
 
 @cache
-def say_once(line):
+def say_once(text, begin="satnp"):
     """Print a line to stderr, unless this process has printed it before."""
-    print(line, file=sys.stderr)
+    complain(text, begin)
 
 
 def _warn_of_missing_spaces(sentences, path):
@@ -98,8 +101,8 @@ def _warn_of_missing_spaces(sentences, path):
              and (len(words) == 1 or len(sentence.split()) == 1 or any(map(GLUED.search, words)))]  # fmt: skip
     if len(glued) > len(sample) / 2:
         say_once(
-            f"warning: most captions in {path} are one word to satnp, as {glued[0][:40]!r} is; write spaces between words, "
-            "or give each caption as a list of words in JSON"
+            f"most captions in {path} are one word to satnp, as {glued[0][:40]!r} is; write spaces between words, "
+            "or give each caption as a list of words in JSON", "warning",
         )
 
 
@@ -312,3 +315,26 @@ def _one(text, path, where):
     if "\n" in text.strip():
         raise InputError(f"{where} of {path} has several lines in one caption: give a list of captions, or one line")
     return text
+
+
+def read_images(path):
+    """Read the photos that a file of COCO lists (image_info_*.json, or one with captions) -> {photo name: image id}
+
+    Raises: InputError when the file is none of COCO, lists no photos, or lists a photo or an id twice.
+    """
+    text = read_text(path)
+    with refusing(f"{path} is not a list of COCO's photos", "give an image_info_*.json, or photos"):
+        images = json.loads(text)["images"]
+        found = {str(image["file_name"]): int(str(image["id"])) for image in images}
+        if not found or len(set(found.values())) < len(images):
+            raise ValueError("it lists no photos, or one of them twice")
+        if outside := [name for name in found if leads_out(name)]:
+            raise ValueError(f"{outside[0]} is not a name in a folder")
+    return found
+
+
+def image_id(name):
+    """The id of a photo in files of results: the number in COCO's names (COCO_val2014_000000000042.jpg, or the last part
+    alone), otherwise the name without folder and ending."""
+    number = re.fullmatch(r"(?:COCO_\w+_)?(\d{12})", PurePath(name).stem)
+    return int(number[1]) if number else PurePath(name).stem

@@ -2,18 +2,17 @@
 
 import hashlib
 import os
-import sys
 from contextlib import nullcontext, suppress
 from hashlib import sha256
+from os import PathLike
 from pathlib import Path
 from stat import S_ISREG
 from typing import NamedTuple
 
-import numpy as np
-
 from satnp.encoders.photos import read_photo
 from satnp.errors import InputError
 from satnp.files import lock, read_json, write_json
+from satnp.terminal import complain
 
 
 class Split(NamedTuple):
@@ -37,10 +36,11 @@ class Split(NamedTuple):
 
     @property
     def contents(self):
-        """Hash of `digest` and of the size of each photo's file, or of the pixels if the photo is an array."""
+        """Hash of `digest` and of the size of each photo's file, or of the pixels if the photo is not a path."""
         digest = sha256(self.digest.encode())
         for photo in self.photos:
-            digest.update(photo.tobytes() if isinstance(photo, np.ndarray) else b"%d " % Path(photo).stat().st_size)
+            path = isinstance(photo, str | PathLike)
+            digest.update(b"%d " % Path(photo).stat().st_size if path else read_photo(photo).tobytes())
         return digest.hexdigest()[:8]
 
 
@@ -62,7 +62,7 @@ def readable(split, folder=None):
                 if note:
                     write_json(note, {"photos": len(split.names), "bad": bad})
     for reason in bad.values():
-        print(f"satnp: skipped: {reason}{where}", file=sys.stderr)
+        complain(f"skipped: {reason}{where}")
     rows = [row for row, name in enumerate(split.names) if name not in bad]
     if not rows:
         raise InputError(f"none of the {len(bad)} photos can be read (the first is {split.names[0]}); give undamaged photos")
@@ -108,10 +108,10 @@ def warn_of_copies(photos):
     if groups:
         (a, one), *others = groups[0]
         b, other = next((split, path) for split, path in others if split != a)
-        print(
-            f"warning: photos that are in several splits under other names, with equal bytes: {len(groups)} "
+        complain(
+            f"photos that are in several splits under other names, with equal bytes: {len(groups)} "
             f"({one.name} in {a} is {other.name} in {b}); remove the copies, or put them into one split",
-            file=sys.stderr,
+            "warning",
         )
 
 

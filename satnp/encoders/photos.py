@@ -1,21 +1,22 @@
 """Read photo files as the pixels that an encoder needs: the whole frame is resized to a square, nothing is cropped."""
 
+import io
 import logging
 import os
+import re
 import sys
 import threading
 import warnings
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from math import isfinite
-from pathlib import Path
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from satnp.arrays.backend import xp_of
 from satnp.errors import InputError
-from satnp.files import reason
+from satnp.files import reason, there
 
 MAX_PIXELS, MAX_SIDE = 100_000_000, 65_500  # a JPEG has at most 65,500 pixels a side
 # Of Pillow's formats those in which photos are kept. Others run a program (EPS) or have no pixels (WMF). HEIF and JXL are
@@ -34,6 +35,13 @@ _UPRIGHT = {  # by EXIF orientation; Pillow's exif_transpose does the same, but 
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+BRANDS = {  # of the forms in which telephones store photos, and that Pillow may not read: bytes 8 to 63 have one of them
+    "AVIF": ({b"avif", b"avis"}, "install a Pillow that reads AVIF"),
+    "HEIC": (
+        {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}, "register pillow-heif"
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -84,10 +92,11 @@ TORCHVISION = Preprocessing(
 def read_photo(photo, size=None):
     """Read a photo -> (size, size, 3) RGB uint8, the whole frame resized to a square; size None keeps its shape.
 
-    photo: a path, or an (R, S, 3) RGB uint8 array. From a file, the first frame is read, turned upright by its EXIF
-    orientation, and put on white where it is transparent.
-    Raises: InputError for another array, for a file that is not a readable image, and for more than 100 megapixels or
-    65,500 pixels a side.
+    photo: a path, the bytes of a file, a file object (read from its beginning), a PIL image of any mode, or an (R, S, 3)
+    RGB uint8 array. From all but an array, the first frame is read, turned upright by its EXIF orientation, and put on white
+    where it is transparent.
+    Raises: InputError for another array or type, for a file that is not a readable image, and for more than 100
+    megapixels or 65,500 pixels a side.
     """
     try:
         return np.asarray(_read(photo, size))
@@ -105,7 +114,7 @@ def _read(photo, size):
         _check_size("the photo", *photo.shape[1::-1])
         image = Image.fromarray(photo)
     else:
-        image = _open(Path(photo))
+        image = _open(photo)
     if size is not None and image.size != (size, size):
         image = image.resize((size, size), Image.Resampling.BICUBIC)
     return image
@@ -119,17 +128,48 @@ def _check_size(what, columns, rows):
         raise InputError(f"{what} has {columns} x {rows} pixels; at most {MAX_SIDE} a side are read; give a smaller copy")
 
 
-def _open(path):
-    """Open a file as an upright RGB image."""
+def _source(photo):
+    """What a photo is called in an error, and what PIL opens: a path or a file object, or the PIL image that it is.
+
+    Raises: InputError for an address on the web, a path without a file, and other types.
+    """
+    if isinstance(photo, str | os.PathLike):
+        name = os.fsdecode(photo)
+        if os.path.isdir(name):
+            raise InputError(f"{name} is a folder; give the photos in it")
+        with suppress(PermissionError):  # opening it says so
+            if not there(name):
+                raise InputError(_missing(name))
+        return name, name
+    if isinstance(photo, Image.Image):
+        return "the photo", photo
+    if hasattr(photo, "read"):
+        try:
+            with suppress(AttributeError, OSError):  # what comes over a network has no beginning to go to
+                photo.seek(0)
+            photo = photo.read()
+        except (OSError, ValueError) as error:
+            raise InputError(f"the file object of the photo cannot be read ({error}); open the file again") from None
+    if isinstance(photo, bytes | bytearray | memoryview):
+        return "the photo", io.BytesIO(photo)
+    if isinstance(photo, str):
+        raise InputError('the file object of the photo was opened as text; open it with the mode "rb"')
+    seen = "None" if photo is None else f"of type {type(photo).__name__}"
+    raise InputError(f"the photo is {seen}; give a path, the bytes of a file, a file object, a PIL image or an RGB array")
+
+
+def _missing(name):
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/|data:", name):  # not a drive of Windows, which has one letter
+        return f"{name} is an address on the web, and satnp reads files; download the photo first"
+    return f"there is no photo {name}; check the name"
+
+
+def _open(photo):
+    """Open a photo as an upright RGB image."""
+    path, source = _source(photo)
     try:
-        if path.is_dir():
-            raise InputError(f"{path} is a folder; give the photos in it")
-        if not path.is_file():
-            raise InputError(f"there is no photo {path}; check the name")
-        Image.init()  # imports the readers of all formats
-        formats = [name for name in FORMATS if name in Image.OPEN]
         # ignored are warnings about odd metadata and large sizes
-        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=formats) as image:
+        with warnings.catch_warnings(action="ignore"), _opened(source) as image:
             _check_size(path, *image.size)
             with _silent() if image.format == "TIFF" else nullcontext():
                 image.load()  # the orientation may be at the end of the file
@@ -141,16 +181,33 @@ def _open(path):
     except Image.DecompressionBombError as error:
         raise InputError(f"{path} is too large: {str(error).partition(' exceeds')[0]}; {TOO_LARGE}") from None
     except UnidentifiedImageError:
-        seen = f"it is {_kind(path)}" if path.stat().st_size else "it is empty"
+        start = _start(source)
+        for kind, (brands, todo) in BRANDS.items():
+            if start[4:8] == b"ftyp" and brands & {start[k : k + 4] for k in range(8, len(start), 4)}:
+                raise InputError(f"{path} is {kind}; convert it, or {todo}") from None
+        seen = f"it is {_kind(start)}" if start else "it is empty"
     except Exception as error:  # for a damaged file, Pillow's readers may raise any exception
         seen = reason(error)
     raise InputError(f"{path} cannot be read as a photo ({seen}); give a whole, readable JPEG or PNG file")
 
 
-def _kind(path):
+def _opened(source):
+    if isinstance(source, Image.Image):
+        return nullcontext(source)
+    Image.init()  # imports the readers of all formats
+    return Image.open(source, formats=[name for name in FORMATS if name in Image.OPEN])
+
+
+def _start(source):
+    """The first 64 bytes of a path or of a BytesIO."""
+    with open(source, "rb") if isinstance(source, str) else nullcontext(source) as file:
+        file.seek(0)
+        return file.read(64)
+
+
+def _kind(start):
     """What a file that is not in FORMATS is, by its first bytes."""
-    with open(path, "rb") as file:
-        start = file.read(16).ljust(16, b"\0")
+    start = start[:16].ljust(16, b"\0")
     known = (name for name, (_, accept) in Image.OPEN.items() if name not in FORMATS and accept and accept(start))
     return next((f"{name}, which is not a format of photos" for name in known), "not an image")
 

@@ -13,7 +13,7 @@ import numpy as np
 from satnp.arrays.parameters import Parameters
 from satnp.encoders.pth import BFLOAT16, LEGACY_START, as_float32, read_pth
 from satnp.errors import InputError
-from satnp.files import MAX_NAME, check_count, npz_names, read_npz, refusing
+from satnp.files import MAX_NAME, check_count, npz_names, read_npz, refusing, there
 
 CHECKPOINT = "checkpoint"  # of satnp, for form_of
 ENDINGS = {".pth": ".pth", ".pt": ".pth", ".bin": ".pth", ".ckpt": ".pth", ".safetensors": ".safetensors", ".npz": ".npz"}
@@ -68,7 +68,7 @@ def read_weights(path, names=None):
     the file decides how it is read; its ending (any of ENDINGS) is used only when the content is damaged.
     """
     path = Path(path)
-    if not path.is_file():
+    if not there(path):
         raise InputError(f"there is no weights file {path}; give a .pth, .safetensors or .npz file")
     form = form_of(path) or ENDINGS.get(path.suffix.lower())
     if form is None:

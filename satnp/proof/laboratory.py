@@ -15,7 +15,7 @@ from satnp.data.datasets import load_split
 from satnp.data.features import annotate
 from satnp.errors import InputError
 from satnp.figures import learning_figure, nwgm_figure, side_by_side_figure, variance_figure
-from satnp.files import write_json
+from satnp.files import there, write_json
 from satnp.proof.enumeration import (
     L,
     T,
@@ -28,6 +28,7 @@ from satnp.proof.enumeration import (
     with_coin,
 )
 from satnp.proof.nwgm import PAIRS, compare
+from satnp.terminal import printable
 from satnp.training.presets import find_preset, new_model
 from satnp.training.trainer import Trainer, read_log
 
@@ -145,7 +146,7 @@ CURVES = {
 def run(out, seed=0, xp=np):
     """Write estimators.json and variance.png, train CURVES, write nwgm.json and the other figures -> exit status"""
     out = Path(out)
-    if (out / "curves").exists() and not (out / "estimators.json").exists():
+    if there(out / "curves", Path.exists) and not (out / "estimators.json").exists():
         raise InputError(f"{out / 'curves'} was not written by this command; give another folder with --out")
     rows = table(seed)
     write_json(out / "estimators.json", [row._asdict() for row in rows])
@@ -175,7 +176,7 @@ def run(out, seed=0, xp=np):
     for row in rows:
         shown = (f"{row[pair]['median']:.1e} ({row[pair]['largest']:.1e})" for pair in PAIRS)
         print(f"{row['tanh']:5}{row['h']:12}" + "".join(f"{text:>19}" for text in shown))
-    print(f"look at {out}: " + ", ".join(path.name for path in sorted(out.glob("*.png"))))
+    print(printable(f"look at {out}: " + ", ".join(path.name for path in sorted(out.glob("*.png")))))
     return 0
 
 

@@ -195,7 +195,8 @@ def meteor(candidates, references):
     with TemporaryFile() as complaints:
         try:
             with subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints, encoding="utf-8"
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints, encoding="utf-8",
+                errors="replace",
             ) as program:
                 try:
                     return _ask_meteor(program, candidates, references)

@@ -27,8 +27,9 @@ from satnp.data.features import fingerprint, read_images
 from satnp.decoding import LENGTH_SCORES, LengthScore
 from satnp.encoders import ENCODERS
 from satnp.errors import InputError
-from satnp.files import refusing, remove_leftovers, replacing
+from satnp.files import refusing, remove_leftovers, replacing, there
 from satnp.scores.evaluation import cannot_tell, evaluate, nats_per_word
+from satnp.terminal import printable
 from satnp.training import optim
 from satnp.training.policies import scheduled_words
 from satnp.training.resuming import differences, digest
@@ -218,7 +219,7 @@ class Trainer:
                 if save or self.stopped:
                     self.ranks.once(self.save)
                 if interrupted and not last:
-                    bar.write(f"interrupted at step {self.step}; {self.out / 'last.npz'} is written")
+                    bar.write(printable(f"interrupted at step {self.step}; {self.out / 'last.npz'} is written"))
                     return False
         return True
 
@@ -555,7 +556,7 @@ def read_log(path):
     Raises: InputError for any other line that is not a record: a kind, a step, and values that are text or a number.
     """
     records, path = [], Path(path)
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if there(path) else []
     for number, line in enumerate(lines, 1):
         try:
             record = json.loads(line)

@@ -14,6 +14,7 @@ from statistics import median
 import numpy as np
 from tqdm import tqdm
 
+from satnp import terminal
 from satnp.arrays.backend import xp_of
 from satnp.captioners import CAPTIONERS
 from satnp.captioners.glstm import guidance_rows
@@ -68,7 +69,7 @@ class Watch:
 
     def _see(self, sign, sentence):
         if sentence and sign not in self.up:
-            tqdm.write(f"warning: {sentence}", file=sys.stderr)
+            tqdm.write(terminal.sentence(f"warning: {sentence}"), file=sys.stderr)
         (self.up.add if sentence else self.up.discard)(sign)
 
 

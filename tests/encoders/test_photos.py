@@ -1,5 +1,6 @@
 """Photo files of every kind are read upright, on white, or refused with one sentence."""
 
+import io
 import os
 import struct
 import subprocess
@@ -9,11 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
-from satnp.checkpoint import save
+from satnp.checkpoint import load, save
 from satnp.cli import main
 from satnp.data.datasets import load_split
+from satnp.data.split import Split
 from satnp.encoders.photos import read_photo
 from satnp.errors import InputError
 from satnp.training.presets import PRESETS, new_model
@@ -386,3 +388,144 @@ def test_a_photo_that_may_not_be_read_is_refused(tmp_path):
             read_photo(path)
     finally:
         os.seteuid(user)
+
+
+class Stream:
+    """What comes over a network: it can be read, once."""
+
+    def __init__(self, data):
+        self.data = data
+
+    def read(self, size=-1):
+        data, self.data = self.data, b""
+        return data
+
+
+HELD = {
+    "a path": lambda path: path,
+    "a text": str,
+    "bytes": lambda path: path.read_bytes(),
+    "a bytearray": lambda path: bytearray(path.read_bytes()),
+    "a memoryview": lambda path: memoryview(path.read_bytes()),
+    "an open file": lambda path: open(path, "rb"),
+    "a file that was read": lambda path: (file := io.BytesIO(path.read_bytes()), file.read())[0],
+    "a stream": lambda path: Stream(path.read_bytes()),
+    "a PIL image": Image.open,
+    "a loaded PIL image": lambda path: (image := Image.open(path), image.load())[0],
+    "an array": lambda path: read_photo(path),
+}
+
+
+@pytest.mark.parametrize("what", HELD)
+def test_a_photo_is_taken_as_people_hold_it(tmp_path, what):
+    path = tmp_path / "x.png"
+    image, exif = Image.fromarray(PICTURE), Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    image.putalpha(Image.fromarray(np.where(PICTURE[..., 0] == 128, 0, 255).astype(np.uint8)))
+    image.save(path, exif=exif)
+    wanted = np.rot90(np.where(PICTURE == 128, 255, PICTURE), -1)  # upright, on white
+    held = HELD[what](path)
+    np.testing.assert_array_equal(read_photo(held), wanted)
+    if what == "an open file":
+        assert not held.closed
+        held.close()
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "LAB", "I", "F", "I;16"])
+def test_a_pil_image_of_any_mode_is_a_photo(mode):
+    image = Image.fromarray(PICTURE)
+    if mode == "LAB":
+        image = Image.new("LAB", image.size, (200, 128, 128))
+    else:
+        image = image.convert("L").convert(mode) if mode in ("I", "F", "I;16", "LA") else image.convert(mode)
+    before = image.tobytes()
+    assert read_photo(image, 7).shape == (7, 7, 3) and image.tobytes() == before
+
+
+def text_file():
+    return io.StringIO("hello")
+
+
+def closed_file():
+    file = io.BytesIO(b"x")
+    file.close()
+    return file
+
+
+@pytest.mark.parametrize(
+    ("photo", "words"),
+    [
+        ("https://example.org/a.jpg?x=3", "https://example.org/a.jpg?x=3 is an address on the web, and satnp"),
+        ("S3://bucket/a.jpg", "download the photo first"),
+        ("data:image/png;base64," + 999 * "A", "download the photo first"),
+        (None, "the photo is None; give a path, the bytes of a file, a file object, a PIL image or an RGB array"),
+        (3, "the photo is of type int; give a path"),
+        ({"photo": 1}, "the photo is of type dict; give a path"),
+        ([PICTURE], "the photo is of type list; give a path"),
+        (b"", "the photo cannot be read as a photo (it is empty)"),
+        (b"hello", "the photo cannot be read as a photo (it is not an image)"),
+        (text_file, 'the file object of the photo was opened as text; open it with the mode "rb"'),
+        (closed_file, "the file object of the photo cannot be read (I/O operation on closed file.); open the file again"),
+        (np.zeros((3, 4), np.uint8), "the photo is an array (3, 4) of uint8; give an RGB array"),
+    ],
+)  # fmt: skip
+def test_what_holds_no_photo_gets_one_sentence(photo, words):
+    with pytest.raises(InputError) as caught:
+        read_photo(photo() if callable(photo) else photo)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("brands", "kind", "todo"),
+    [
+        (b"heic\0\0\0\0mif1heic", "HEIC", "register pillow-heif"),
+        (b"mif1\0\0\0\0mif1heic", "HEIC", "register pillow-heif"),
+        (b"hevc\0\0\0\0hevc", "HEIC", "register pillow-heif"),
+        (b"avif\0\0\0\0avifmif1", "AVIF", "install a Pillow that reads AVIF"),
+        (b"mif1\0\0\0\0miafavif", "AVIF", "install a Pillow that reads AVIF"),
+    ],
+)
+def test_a_photo_of_a_telephone_is_named(tmp_path, monkeypatch, capsys, checkpoint, brands, kind, todo):
+    def no_avif(*arguments, **more):
+        raise UnidentifiedImageError("cannot identify")
+
+    monkeypatch.setattr(Image, "open", no_avif)
+    blob = struct.pack(">I", 8 + len(brands)) + b"ftyp" + brands + bytes(40)
+    (tmp_path / "x.heic").write_bytes(blob)
+    for photo, name in ((tmp_path / "x.heic", tmp_path / "x.heic"), (blob, "the photo")):
+        with pytest.raises(InputError) as caught:
+            read_photo(photo)
+        assert str(caught.value) == f"{name} is {kind}; convert it, or {todo}"
+    assert main(["caption", str(checkpoint), str(tmp_path / "x.heic")]) == 2
+    assert capsys.readouterr().err == f"satnp: {tmp_path}/x.heic is {kind}; convert it, or {todo}\n"
+
+
+def test_a_list_of_photos_gets_the_captions_that_each_gets_alone(tmp_path, checkpoint):
+    model, path = load(checkpoint), tmp_path / "x.png"
+    Image.fromarray(PICTURE).save(path)
+    photos = [path, str(path), path.read_bytes(), Image.open(path), PICTURE, PICTURE[::-1]]
+    alone = [model.caption(photo, beam=1) for photo in photos]
+    for several in (photos, tuple(photos)):
+        together = model.caption(several, beam=1)
+        assert isinstance(together, list)
+        for one, other in zip(alone, together, strict=True):
+            assert (one.words, one.log_prob) == (other.words, other.log_prob)
+            np.testing.assert_array_equal(one.alpha, other.alpha)
+    assert str(alone[0]) == str(alone[4]) and alone[4].log_prob != alone[5].log_prob
+    assert model.caption([]) == []
+    with pytest.raises(InputError, match="the photo is None; give a path"):
+        model.caption([path, None])
+
+
+def test_a_split_may_have_photos_of_any_kind(tmp_path):
+    path = tmp_path / "x.png"
+    Image.fromarray(PICTURE).save(path)
+    contents = {Split(("x",), ([["a"]],), (photo,)).contents for photo in (PICTURE, path.read_bytes(), Image.open(path))}
+    assert len(contents) == 1 and Split(("x",), ([["a"]],), (PICTURE[::-1],)).contents not in contents
+
+
+def test_an_address_on_the_command_line_is_refused_as_such(checkpoint, capsys):
+    assert main(["caption", str(checkpoint), "https://example.org/a.jpg"]) == 2
+    assert capsys.readouterr().err == (
+        "satnp: https:/example.org/a.jpg is an address on the web, and satnp reads files; download the photo first\n"
+    )
