@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+from contextlib import chdir
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
 
@@ -47,3 +48,6 @@ def ignore_matplotlibrc():
     """Make Matplotlib ignore the user's settings, which figures do not take, and of which some stop its import."""
     os.environ["MATPLOTLIBRC"] = os.devnull
     os.environ.pop("MPLBACKEND", None)
+    if os.path.exists("matplotlibrc"):  # when it is imported, Matplotlib reads the one in the working folder first
+        with chdir(os.path.dirname(__file__)):
+            import matplotlib  # noqa: F401
