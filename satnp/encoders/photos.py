@@ -95,13 +95,13 @@ def read_photo(photo, size=None):
     photo: a path, the bytes of a file, a file object (read from its beginning), a PIL image of any mode, or an (R, S, 3)
     RGB uint8 array. From all but an array, the first frame is read, turned upright by its EXIF orientation, and put on white
     where it is transparent.
-    Raises: InputError for another array or type, for a file that is not a readable image, and for more than 100
-    megapixels or 65,500 pixels a side.
+    Raises: InputError for another array or type, for a file that is not a readable image, for more than 100 megapixels or
+    65,500 pixels a side, and where memory is lacking.
     """
     try:
         return np.asarray(_read(photo, size))
     except MemoryError:
-        what = "the photo" if isinstance(photo, np.ndarray) else photo
+        what = photo if isinstance(photo, str | os.PathLike) else "the photo"
         raise InputError(f"{what} needs more memory than there is; give a smaller copy") from None
 
 
