@@ -436,7 +436,7 @@ class Trainer:
         if now[0] != score:
             return now, now[0] > score, f"by {select}"
         reason = "" if select == "nll" else f" ({why or f'the same {select}'})"
-        return now, self.best is None or now[1] < nll, f"by nll{reason}"
+        return now, self.best is None or now[1] < nll - ROUNDING, f"by nll{reason}"
 
     @property
     def chosen_by(self):
@@ -547,6 +547,7 @@ class Trainer:
 
 BAR = "{percentage:3.0f}% {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}"
 STATISTICS = 5  # in _sum
+ROUNDING = 1e-6  # nats a word; a smaller difference between two validations says nothing
 SHOWN = ("nll", "Bleu_4", "CIDEr", "true_captions", "pointing_accuracy")
 
 

@@ -217,7 +217,7 @@ def whole(splits, tmp_path_factory):
 
 def assert_same_run(t, log, whole):
     alone, wanted = whole
-    assert t.step == alone.step and (t.best, t.bad) == pytest.approx((alone.best, alone.bad))
+    assert t.step == alone.step and (*t.best, t.bad) == pytest.approx((*alone.best, alone.bad))
     assert apart(t.params.flat, alone.params.flat) < 1e-12 and apart(t.average, alone.average) < 1e-12
     assert [record.keys() for record in log] == [record.keys() for record in wanted]
     for found, record in zip(log, wanted, strict=True):

@@ -258,7 +258,10 @@ EPOCHS = {
         ((2, 9.0), "best so far by CIDEr"),
         ((0, 1.0), "not better by CIDEr"),
     ],
-    "nll": [((5, 3.0), "best so far by nll"), ((9, 3.1), "not better by nll"), ((0, 2.9), "best so far by nll")],
+    "nll": [
+        ((5, 3.0), "best so far by nll"), ((9, 3.1), "not better by nll"), ((0, 2.9), "best so far by nll"),
+        ((0, 2.9 - 1e-8), "not better by nll"),  # which is rounding
+    ],
 }
 FEW = [((9, 3.0), "best so far by nll (fewer than 20 photos)"), ((19, 3.1), "not better by nll (fewer than 20 photos)"),
        ((0, 2.9), "best so far by nll (fewer than 20 photos)")]  # fmt: skip
