@@ -46,8 +46,8 @@ def run(out, models, recipe, splits, features, split="val", beam=3, budget=None)
         said = differences({name: row.get(name) for name in of_row}, of_row)
         if said:
             raise InputError(
-                f"{out} has a comparison of {row['captioner']} with other options; leave these as they were, or give "
-                f"another --out: {said}"
+                f"{out} has a comparison of {row['captioner']} with other options: {said}; leave these as they "
+                "were, or give another --out"
             )
     if not all(map(_is_row, rows)):
         raise _no_comparison(out)

@@ -28,6 +28,14 @@ def sentence(text, longest=LONGEST):
     return f"{text[: longest - end - 5]} ... {text[-end:]}"
 
 
+def few(items, letters=120):
+    """Join the first items by semicolons, as many as have `letters` characters together, and say how many more there are."""
+    shown = 1
+    while shown < len(items) and len("; ".join(items[: shown + 1])) <= letters:
+        shown += 1
+    return "; ".join(items[:shown]) + (f"; and {len(items) - shown} more" if shown < len(items) else "")
+
+
 def complain(text, begin="satnp"):
     """Print a sentence about an error to stderr; it begins with the name of the program, or with "warning"."""
     print(sentence(f"{begin}: {text}"), file=sys.stderr)

@@ -174,13 +174,13 @@ def unpickle(stream):
             case "STOP":
                 return stack.pop(), storages
             case _:
-                raise _refusal(f"the pickle instruction {opcode.name}" + (f" {str(arg)[:80]!r}" if arg is not None else ""))
+                raise _refusal(f"the pickle instruction {opcode.name}" + (f" {str(arg)[:40]!r}" if arg is not None else ""))
 
 
 def _refusal(what):
     return InputError(
-        f"asks for {what}, which was not run: only named tensors of float16, bfloat16, float32, float64 or int64 are read; "
-        "download the file from its publisher, or save only the model's state_dict()"
+        f"asks for {what}, which was not run: only tensors of float16 to float64, bfloat16 or int64 are read; "
+        "save only the model's state_dict()"
     )
 
 

@@ -14,6 +14,7 @@ from satnp.arrays.parameters import Parameters
 from satnp.encoders.pth import BFLOAT16, LEGACY_START, as_float32, read_pth
 from satnp.errors import InputError
 from satnp.files import MAX_NAME, check_count, npz_names, read_npz, refusing, there
+from satnp.terminal import few
 
 CHECKPOINT = "checkpoint"  # of satnp, for form_of
 ENDINGS = {".pth": ".pth", ".pt": ".pth", ".bin": ".pth", ".ckpt": ".pth", ".safetensors": ".safetensors", ".npz": ".npz"}
@@ -182,7 +183,7 @@ def _place(name, entry, size):
 
 
 def load_convolutions(path, names, shapes):
-    """Load Parameters {our name: W (K, K, C, F) or b (F,)} from a weights file; the error lists all mismatches.
+    """Load Parameters {our name: W (K, K, C, F) or b (F,)} from a weights file; the error names the first mismatches.
 
     names {our name: tensor name}, shapes {our name: shape of W or b}.
     """
@@ -195,12 +196,13 @@ def load_convolutions(path, names, shapes):
         x = tensors[theirs]
         x = x.transpose(2, 3, 1, 0) if x.ndim == 4 else x
         if x.shape != wanted:
-            faults.append(f"{theirs} has shape {tensors[theirs].shape} ({x.shape} in satnp's layout), not {wanted}")
+            theirs_wanted = tuple(wanted[k] for k in (3, 2, 0, 1)) if len(wanted) == 4 else wanted
+            faults.append(f"{theirs} has shape {tensors[theirs].shape}, not {theirs_wanted}")
         if not np.isfinite(x).all():
             faults.append(f"{theirs} has values that are not finite")
         elif x.ndim == 4 and not x.any():
             faults.append(f"{theirs} has only zeros")
         arrays[ours] = x
     if faults:
-        raise InputError(f"{path} does not have the weights of this encoder: {'; '.join(faults)}; give a file that has them")
+        raise InputError(f"{path} does not have the weights of this encoder: {few(faults)}; give a file that has them")
     return Parameters.of(arrays)

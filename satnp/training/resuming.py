@@ -3,8 +3,9 @@
 import hashlib
 import json
 
-SHOWN = 5     # differences that a sentence names
-LETTERS = 24  # of a value
+from satnp.terminal import few
+
+LETTERS = 24  # most characters of a value in a sentence
 
 # Options that follow from another one: if that one differs, they are not named too. A name with a dot at its end stands for
 # all names that begin so.
@@ -35,8 +36,8 @@ def differences(began, now):
     differ = [name for name in began | now if json.dumps(began.get(name)) != json.dumps(now.get(name))]
     follow = [effect for cause, effects in EFFECTS.items() if any(_is(name, cause) for name in differ) for effect in effects]
     named = [name for name in differ if not any(_is(name, effect) for effect in follow)]
-    said = [f"{name.removeprefix('data.')} {_short(began.get(name))}, now {_short(now.get(name))}" for name in named[:SHOWN]]
-    return "; ".join(said) + (f"; and {len(named) - SHOWN} more" if len(named) > SHOWN else "")
+    said = [f"{name.removeprefix('data.')} {_short(began.get(name))}, now {_short(now.get(name))}" for name in named]
+    return few(said) if said else ""
 
 
 def flat(values, above=""):

@@ -492,8 +492,8 @@ class Trainer:
         said = differences(*self._options(model, header))
         if said:
             raise InputError(
-                f"{self.out / 'last.npz'} began with other options; leave these as they were, or start from its best.npz "
-                f"with --init in a new --out: {said}"
+                f"{self.out / 'last.npz'} began with other options: {said}; leave these as they were, or start from its "
+                "best.npz with --init in a new --out"
             )
         xp = xp_of(self.params.flat)
         self.model.params.flat[...] = to_device(model.params.flat, xp)

@@ -362,14 +362,14 @@ def test_resume_names_each_setting_that_differs_with_both_values(splits, tmp_pat
         with pytest.raises(InputError) as refusal:
             t.resume()
         assert str(refusal.value) == (
-            f"{tmp_path / 'last.npz'} began with other options; leave these as they were, or start from its best.npz with "
-            f"--init in a new --out: recipe.{name} {values[0]}, now {values[1]}"
+            f"{tmp_path / 'last.npz'} began with other options: recipe.{name} {values[0]}, now {values[1]}; leave these as "
+            "they were, or start from its best.npz with --init in a new --out"
         )
     t.recipe = began
     for name, now in {"baseline": "none", "reward": "sum", "temperature": 2.0, "samples": 3, "penalty": 0.5}.items():
         config = replace(t.model.config, **{name: now})
         was, t.model.config = getattr(t.model.config, name), config
-        with pytest.raises(InputError, match=f"--out: config.{name} {was}, now {now}$"):
+        with pytest.raises(InputError, match=f"options: config.{name} {was}, now {now}; leave"):
             t.resume()
         t.model.config = replace(config, **{name: was})
     t.resume()  # with the same
@@ -379,7 +379,7 @@ def test_many_settings_that_differ_are_counted(splits, tmp_path):
     t = trainer(splits, tmp_path)
     t.save()
     t.recipe = replace(t.recipe, epochs=3, batch_size=9, optimiser="sgd", learning_rate=0.5, warmup=6, clip=9.0, seed=5)
-    with pytest.raises(InputError, match=r"--out: recipe\.epochs 2, now 3; .*; recipe\.warmup 5, now 6; and 2 more$"):
+    with pytest.raises(InputError, match=r"options: recipe\.epochs 2, now 3; .*; and \d more; leave"):
         t.resume()
 
 
@@ -395,7 +395,7 @@ def test_a_training_of_an_older_version_is_resumed(splits, tmp_path):
     np.savez(tmp_path / "last.npz", **arrays | {"header": json.dumps(header)})
     trainer(splits, tmp_path).resume()
     few = splits | {"train": Split(*(x and x[:9] for x in splits["train"]))}
-    with pytest.raises(InputError, match=r"began with other options; .* --out: captions \w{16}, now \w{16}$"):
+    with pytest.raises(InputError, match=r"began with other options: captions \w{16}, now \w{16}; leave"):
         trainer(few, tmp_path).resume()
 
 
