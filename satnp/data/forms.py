@@ -261,6 +261,8 @@ def _entries(data, path, split=None, where=None):
             "of image and caption"
         )
     elif where is None and isinstance(data.get("columns"), list) and isinstance(data.get("data"), list):  # pandas' "split"
+        if any(len(row) != len(data["columns"]) for row in data["data"]):
+            raise InputError(f"{path} has rows of several lengths: give rows of one length")
         yield from _entries([dict(zip(data["columns"], row, strict=True)) for row in data["data"]], path, split)
     elif columns and where is None and isinstance([*data.values()][columns.name], list | dict):
         table = [[*x.values()] if isinstance(x, dict) else x for x in data.values()]

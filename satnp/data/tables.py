@@ -3,10 +3,12 @@
 import ast
 import csv
 import io
+import json
 import posixpath
 import re
 import tokenize
 from collections import Counter
+from contextlib import suppress
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -20,11 +22,11 @@ COUNTED = re.compile(r"(.+)#\d+", re.S)
 # between captions, a column of another kind: splits, languages, numbers, dates, addresses, and the like
 NO_CAPTION = re.compile(r"train|val|dev|test|[a-z]{2}(-[a-z]{2})?|\w+://\S+|[\w.,:%+-]*\d[\w.,:%+-]*", re.I | re.A)
 QUOTED = re.compile(r'\s*"(?:[^"]|"")*"\s*')
-LIST = re.compile(r"""\s*(?:\[\s*["'[]|[({]\s*["'[].*[)}]\s*$)""", re.S)
+LIST = re.compile(r"""\s*(?:\[\s*["'[{]|[({]\s*["'[].*[)}]\s*$)""", re.S)
 # Flickr30k's public file lacks the second bar once, after 2199200615.jpg| 4
 BAR_MISSING = re.compile(r"\s*(\d+)\s*(.*)")
 # what may be between two captions in one cell
-BETWEEN_CAPTIONS = re.compile(r"""\||\n|\\n|<br|\[SEP\]|##|(?<!:)//|"\s*[,;]\s*"|[.!?]\s*[;/]\s*\w.*[.!?]$""", re.I)
+BETWEEN_CAPTIONS = re.compile(r"""\||\n|\\n|<br|\[SEP\]|##|(?<!:)//|^".*"\s*[,;]\s*".*"$|[.!?]\s*[;/]\s*\w.*[.!?]$""", re.I)
 
 SPLIT_NAMES = {
     "train": "train", "training": "train", "restval": "train", "val": "val", "valid": "val", "validation": "val",
@@ -305,6 +307,8 @@ def _of_cell(cell, words):
     """
     if not LIST.match(cell):
         return captions_in(cell, words)
+    with suppress(ValueError, RecursionError):
+        return captions_in(json.loads(cell), words)
     try:
         value = ast.literal_eval(cell.strip())
         value = list(value) if isinstance(value, tuple | set) else value
