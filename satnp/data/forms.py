@@ -336,7 +336,9 @@ def read_images(path):
     text = read_text(path)
     with refusing(f"{path} is not a list of COCO's photos", "give an image_info_*.json, or photos"):
         images = json.loads(text)["images"]
-        found = {str(image["file_name"]): int(str(image["id"])) for image in images}
+        found = {image["file_name"]: _number(image["id"]) for image in images}
+        if odd := [i for name, i in found.items() if not isinstance(name, str) or type(i) is not int]:
+            raise ValueError(f"the photo with the id {odd[0]!r} must have an id that is a number, and a name that is text")
         if not found or len(set(found.values())) < len(images):
             raise ValueError("it lists no photos, or one of them twice")
         if outside := [name for name in found if leads_out(name)]:

@@ -8,7 +8,7 @@ import pytest
 
 from satnp.data.captions import Words, tokenise
 from satnp.data.datasets import load_split
-from satnp.data.forms import read_captions
+from satnp.data.forms import read_captions, read_images
 from satnp.errors import InputError
 from tests.data.test_datasets import NAMES, PARTS, SAID, dealt, write_lists, write_photos
 
@@ -396,6 +396,19 @@ def test_what_cannot_be_told_apart_is_refused_with_its_place(tmp_path, what):
     with pytest.raises(InputError) as refused:
         read_captions(tmp_path / file)
     assert all(part in str(refused.value) for part in words), refused.value
+
+
+@pytest.mark.parametrize("i", [42, "42", "000000000042", 42.0])
+def test_the_ids_of_a_list_of_photos_are_numbers(tmp_path, i):
+    (tmp_path / JSON).write_text(json.dumps({"images": [{"id": i, "file_name": "a.jpg"}]}))
+    assert read_images(tmp_path / JSON) == {"a.jpg": 42}
+
+
+@pytest.mark.parametrize(("i", "name"), [("x", "a.jpg"), (True, "a.jpg"), (1.5, "a.jpg"), (7, None)])
+def test_a_list_of_photos_with_odd_ids_is_refused(tmp_path, i, name):
+    (tmp_path / JSON).write_text(json.dumps({"images": [{"id": i, "file_name": name}]}))
+    with pytest.raises(InputError, match=f"the photo with the id {i!r} must have an id that is a number, and a name"):
+        read_images(tmp_path / JSON)
 
 
 # COCO's ids
