@@ -15,8 +15,9 @@ MAX_WORDS = 100  # limit for a caption in a file; Flickr8k's longest caption has
 _PUNCTUATION = ".?!,:;-'`\"·"  # tokenise drops words that consist only of these
 _BRACKETS = {"(": "-lrb-", ")": "-rrb-", "{": "-lcb-", "}": "-rcb-", "[": "-lsb-", "]": "-rsb-"}
 _ASCII = {
-    "'": "’‘ʼ＇´", '"': "“”", "-": "‐‑－−־", "--": "–—", "...": "…", ",": "，٬", ".": "٫", ":": "：", "%": "％٪", "&": "＆",
-    "#": "＃", "@": "＠", "/": "／", "*": "＊", "~": "～", "$": "＄",
+    "'": "’‘ʼ＇´׳՚", '"': "“”", "-": "‐‑－−־", "--": "–—", "...": "…", ",": "，٬", ".": "٫", ":": "：", "%": "％٪",
+    "&": "＆", "#": "＃", "@": "＠", "/": "／", "*": "＊", "~": "～", "$": "＄",
+    "": "՛՜՞",  # Armenian has these marks inside of words
 }  # fmt: skip
 
 

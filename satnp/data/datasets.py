@@ -30,6 +30,7 @@ from satnp.data.captions import MAX_WORDS, tokenise
 from satnp.data.forms import SPLITS, read_captions, read_names, say_once
 from satnp.data.names import files_below, hint, leads_out, some
 from satnp.data.split import Split, readable, warn_of_copies
+from satnp.data.tables import SPLIT_NAMES
 from satnp.errors import InputError
 from satnp.files import there
 from satnp.terminal import complain
@@ -123,6 +124,8 @@ def _names(kind, split, source, files):
         return source.listed
     sentences, splits, _ = files[source.path]
     if splits:
+        if source.listed is not None:
+            say_once(f"the splits are those of {source.path}; the lists train.txt, val.txt and test.txt are not used")
         return [name for name in sentences if splits[name] == split]
     if kind == "karpathy":
         raise InputError(
@@ -148,7 +151,9 @@ def _load(split, source, names, file, root, skip_bad):
         complain(f"skipped: {some([name])} has no captions in {path}")
     names = [name for name in names if words[name]]
     if not names:
-        raise InputError(f"{path} has no photos for {split}: give captions of at least three photos, or a list for {split}")
+        what = "captions of at least three photos, or a list for " + split
+        what = f"some photos this split in {path.name}" if splits else what
+        raise InputError(f"{path} has no photos for {split}: give {what}")
     return Split(
         tuple(names),
         tuple(words[name] for name in names),
@@ -214,8 +219,17 @@ def _deal(names, split, parts):
 
 def _listed(root, split):
     """Read the list of names of `split`; None if the folder has no lists."""
-    if any((root / f"{name}.txt").exists() for name in SPLITS):
+    lists = [f"{name}.txt" for name in SPLITS if (root / f"{name}.txt").exists()]
+    if lists and f"{split}.txt" not in lists:
+        raise InputError(f"{root} has {lists[0]}, but no {split}.txt: give a list of each split, or remove {lists[0]}")
+    if lists:
         return read_names(root / f"{split}.txt")
+    others = sorted(path.name for path in root.glob("*.[tT][xX][tT]") if path.stem.lower() in SPLIT_NAMES)
+    if others:
+        say_once(
+            f"{others[0]} in {root} is not read, and satnp chooses the splits; call the lists train.txt, val.txt, test.txt",
+            "warning",
+        )
     return None
 
 

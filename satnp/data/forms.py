@@ -25,19 +25,20 @@ from pathlib import PurePath
 
 from satnp.data.captions import Words, tokenise
 from satnp.data.names import leads_out
-from satnp.data.tables import COUNTED, PHOTO, Entry, captions_in, columns_of, read_table
+from satnp.data.tables import COUNTED, PHOTO, SPLIT_NAMES, Entry, captions_in, columns_of, read_table
 from satnp.errors import InputError
 from satnp.files import refusing
 from satnp.terminal import complain
 
 SPLITS = ("train", "val", "test")
-SPLIT_NAMES = {
-    "train": "train", "training": "train", "restval": "train", "val": "val", "valid": "val", "validation": "val",
-    "dev": "val", "test": "test", "testing": "test",
-}  # fmt: skip
 BYTE_ORDER_MARKS = {  # that of UTF-32 starts with that of UTF-16
     codecs.BOM_UTF32_LE: "UTF-32", codecs.BOM_UTF32_BE: "UTF-32",
     codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16",
+}  # fmt: skip
+NO_TEXT = {  # how files begin that people give for a table, and what they are
+    b"PK\x03\x04": "an Excel workbook or another ZIP file", b"\xd0\xcf\x11\xe0": "an old Excel workbook",
+    b"PAR1": "a Parquet file", b"ARROW1": "an Arrow file", b"\x1f\x8b": "a gzip file", b"SQLite": "a database",
+    b"%PDF": "a PDF", b"\x89HDF": "an HDF5 file", b"\x93NUMPY": "an array of NumPy",
 }  # fmt: skip
 NAMES = "{name: [captions]}"
 # thirteen letters of Thai, Lao, Burmese, Khmer, Japanese or Chinese, which are written without spaces between words
@@ -81,11 +82,17 @@ def read_text(path):
         content = path.read_bytes()
     except OSError as error:
         raise InputError(f"cannot read {path} ({error.strerror}): put that file there, or name another") from None
+    for mark, kind in NO_TEXT.items():
+        if content.startswith(mark):
+            raise InputError(f"{path} is {kind}, which is no text: save it as CSV or JSON in UTF-8, and give that file")
     encoding = next((name for mark, name in BYTE_ORDER_MARKS.items() if content.startswith(mark)), "UTF-8")
     try:
-        return content.decode(encoding).removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+        text = content.decode(encoding)
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not {encoding} text (byte {error.start}): save it as UTF-8") from None
+    if "\0" in text:
+        raise InputError(f"{path} is not {encoding} text (it has the character NUL): save it as UTF-8")
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 
 @cache
@@ -183,11 +190,10 @@ def _from_karpathy(data, path):
     entries, ids = [], {}
     for k, image in enumerate(data["images"], 1):
         name = "/".join(filter(None, (image.get("filepath"), image["filename"])))
-        said = []
-        for sentence in image["sentences"]:
-            tokens = "tokens" in sentence and "raw" not in sentence
-            said += captions_in(sentence["tokens"], words=True) if tokens else [sentence["raw"]]
-        entries.append(Entry(f"image {k}", name, said, image["split"]))
+        said = captions_in(image["sentences"])
+        if any(isinstance(sentence, dict) for sentence in said):
+            raise KeyError("raw")
+        entries.append(Entry(f"image {k}", name, said, image.get("split")))
         if "cocoid" in image and ids.setdefault(name, image["cocoid"]) != image["cocoid"]:
             raise InputError(f"{path} has {name} with the ids {ids[name]} and {image['cocoid']}: give each photo one id")
     return entries, _of_one_type(ids) if len(ids) == len({entry.name for entry in entries}) else None, None
@@ -254,6 +260,10 @@ def _entries(data, path, split=None, where=None):
             f"{path} is JSON of another form: give {NAMES}, Karpathy's dataset_*.json or COCO's captions_*.json, or records "
             "of image and caption"
         )
+    elif where is None and isinstance(data.get("columns"), list) and isinstance(data.get("data"), list):  # pandas' "split"
+        if any(len(row) != len(data["columns"]) for row in data["data"]):
+            raise InputError(f"{path} has rows of several lengths: give rows of one length")
+        yield from _entries([dict(zip(data["columns"], row, strict=True)) for row in data["data"]], path, split)
     elif columns and where is None and isinstance([*data.values()][columns.name], list | dict):
         table = [[*x.values()] if isinstance(x, dict) else x for x in data.values()]
         if len({len(x) for x in table}) > 1:
@@ -296,8 +306,9 @@ def _record(record, path, split, where, name=None):
         keys = ", ".join(record)[:80]
         raise InputError(f"{where} of {path} has the keys {keys!r}: call its photo's name image, and its caption caption")
     values = [*record.values()]
+    columns = columns.of(values)
     named = columns.name is not None and not (name and PHOTO.fullmatch(name))
-    name = values[columns.name] if named else name
+    name = columns.named(values) if named else name
     if isinstance(name, int | float):
         raise InputError(f"{where} of {path} names its photo with the number {name}: give the name of the photo's file")
     said = []
@@ -325,7 +336,9 @@ def read_images(path):
     text = read_text(path)
     with refusing(f"{path} is not a list of COCO's photos", "give an image_info_*.json, or photos"):
         images = json.loads(text)["images"]
-        found = {str(image["file_name"]): int(str(image["id"])) for image in images}
+        found = {image["file_name"]: _number(image["id"]) for image in images}
+        if odd := [i for name, i in found.items() if not isinstance(name, str) or type(i) is not int]:
+            raise ValueError(f"the photo with the id {odd[0]!r} must have an id that is a number, and a name that is text")
         if not found or len(set(found.values())) < len(images):
             raise ValueError("it lists no photos, or one of them twice")
         if outside := [name for name in found if leads_out(name)]:

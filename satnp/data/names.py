@@ -15,20 +15,25 @@ _DIFFERENCES = (
     ("Unicode form (NFC or NFD)", lambda name: unicodedata.normalize("NFC", name)),
     ("spaces or invisible characters",
      lambda name: "".join(c for c in name if unicodedata.category(c)[0] != "C").strip()),
-    ("quotes", lambda name: name.strip(" '\"`´“”„‘’‚«»,;")),
-    ("\\ for /", lambda name: posixpath.normpath(name.replace("\\", "/"))),
+    ("quotes or brackets", lambda name: name.strip(" '\"`´“”„‘’‚«»,;<>[]")),
+    ("\\ for /", lambda name: name.replace("\\", "/")),
+    ("how its folder is written", posixpath.normpath),
     ("letters written as %20", unquote),
-    ("what follows the name", lambda name: re.sub(r"#\d+$|(?<=\.\w{3})[\s,;|].*|(?<=\.\w{4})[\s,;|].*", "", name)),
+    ("what follows the name",
+     lambda name: re.sub(r"#\d+$|\.$|(?<=\.\w{3})[\s,;|#:?&].*|(?<=\.\w{4})[\s,;|#:?&].*", "", name)),
     ("small and capital letters", str.casefold),
     ("its ending", lambda name: re.sub(r"(\.[a-z]{3,4})+$", "", name)),
+    ("zeros or COCO_ in front", lambda name: re.sub(r"(?:^|(?<=/))(?:coco_[a-z\d]+_)?0*(?=\d+$)", "", name)),
     ("its folder", posixpath.basename),
+    ("spaces and signs", lambda name: re.sub(r"\W|_", "", name)),
 )  # fmt: skip
 
 
 def leads_out(name):
-    """True if the name is no place inside a folder: it is absolute, has a drive, or `..` takes it out of the folder."""
+    """True if the name is no place in a folder: it is absolute or a URL, has a drive, or `..` takes it out of the folder."""
     place = name.replace("\\", "/")
-    return place.startswith("/") or re.match("[A-Za-z]:", place) or f"{posixpath.normpath(place)}/".startswith("../")
+    away = place.startswith("/") or re.match(r"[A-Za-z]:|[A-Za-z][\w+.-]*://", place)
+    return away or f"{posixpath.normpath(place)}/".startswith("../")
 
 
 def some(names, message=""):

@@ -2,31 +2,44 @@
 
 import ast
 import csv
+import io
+import json
+import posixpath
 import re
+import tokenize
 from collections import Counter
+from contextlib import suppress
 from functools import lru_cache
 from typing import NamedTuple
 
 from satnp.data.captions import Words
+from satnp.data.names import leads_out
 from satnp.errors import InputError
 
 MARKS = {"\t": ("a tab", "tabs"), "|": ("a bar", "bars"), ";": ("a semicolon", "semicolons"), ",": ("a comma", "commas")}
 PHOTO = re.compile(r".*\.(?:jpe?g|jfif|png|webp|gif|bmp|tiff?|p[gp]m|hei[cf]|avif)(?:\.\d+)?(?:#\d+)?", re.I | re.S)
 COUNTED = re.compile(r"(.+)#\d+", re.S)
-NO_CAPTION = re.compile(r"[-+]?\d[\d.,:%]*|train|val|dev|test", re.I)  # between captions, a column of another kind
+# between captions, a column of another kind: splits, languages, numbers, dates, addresses, and the like
+NO_CAPTION = re.compile(r"train|val|dev|test|[a-z]{2}(-[a-z]{2})?|\w+://\S+|[\w.,:%+-]*\d[\w.,:%+-]*", re.I | re.A)
 QUOTED = re.compile(r'\s*"(?:[^"]|"")*"\s*')
-LIST = re.compile(r"""\s*\[\s*["'[]""")
+LIST = re.compile(r"""\s*(?:\[\s*["'[{]|[({]\s*["'[].*[)}]\s*$)""", re.S)
 # Flickr30k's public file lacks the second bar once, after 2199200615.jpg| 4
 BAR_MISSING = re.compile(r"\s*(\d+)\s*(.*)")
 # what may be between two captions in one cell
-BETWEEN_CAPTIONS = re.compile(r"\||\n|[.!?]\s*;\s*\w.*[.!?]$")
+BETWEEN_CAPTIONS = re.compile(r"""\||\n|\\n|<br|\[SEP\]|##|(?<!:)//|^".*"\s*[,;]\s*".*"$|[.!?]\s*[;/]\s*\w.*[.!?]$""", re.I)
 
-NAME = re.compile(r"(?:image|img|photo|picture|pic|file|name|path|id)+s?")
+SPLIT_NAMES = {
+    "train": "train", "training": "train", "restval": "train", "val": "val", "valid": "val", "validation": "val",
+    "dev": "val", "test": "test", "testing": "test",
+}  # fmt: skip
+NAME = re.compile(r"(?:image|img|photo|picture|pic|file|fname|name|path|id)+s?")
 # kinds of captions; where a table has several kinds, the first one is taken
 KINDS = (
-    "caption", "sentence", "text", "comment", "description", "desc", "raw", "token", "word", "title", "prompt", "label"
+    "caption", "sentence", "text", "comment", "description", "desc", "raw", "token", "word", "title", "prompt", "label",
+    "alt", "reference",
 )  # fmt: skip
-CAPTION = re.compile(rf"(?:image|img|photo)?({'|'.join(KINDS)})s?(?:text)?\d*")
+CAPTION = re.compile(rf"(?:image|img|photo)?({'|'.join(KINDS)})s?(?:text|str)?s?\d*")
+SPLIT = re.compile("(?:data)?(?:split|set|subset|partition)(?:name)?")
 
 
 class Entry(NamedTuple):
@@ -39,12 +52,36 @@ class Entry(NamedTuple):
 
 
 class Columns(NamedTuple):
-    """The columns of the photo's name, its captions and its split (or None); `words`: the captions are lists of words."""
+    """The columns of the photo's name, its captions and its split (or None); `words`: the captions are lists of words.
+
+    `names` and `splits` are all columns that may have the name and the split, `path` the one that may have its folder.
+    """
 
     name: int
     captions: tuple
     split: int | None = None
     words: bool = False
+    names: tuple = ()
+    splits: tuple = ()
+    path: int | None = None
+
+    def of(self, values):
+        """These columns for a line with these values: of several names or splits, the first that looks like one."""
+        here = {i: value.strip() for i, value in enumerate(values) if isinstance(value, str)}
+        names = [i for i in self.names if PHOTO.fullmatch(here.get(i, "")) and not leads_out(here[i])]
+        splits = [i for i in self.splits if here.get(i, "").lower() in SPLIT_NAMES]
+        return self._replace(
+            name=names[0] if names else self.name, split=splits[0] if splits and self.split is None else self.split
+        )
+
+    def named(self, values):
+        """The photo's name in the values of a line. As in Karpathy's records, a column of paths may have only its folder."""
+        name, folder = values[self.name], values[self.path] if self.path is not None and self.path < len(values) else None
+        if self.path == self.name or not isinstance(name, str) or not isinstance(folder, str):
+            return name
+        if leads_out(folder) or PHOTO.fullmatch(folder.strip()):
+            return name
+        return posixpath.join(folder.strip(), name.strip())
 
     def told(self, keys):
         """Say which of the keys these are."""
@@ -57,14 +94,22 @@ class Columns(NamedTuple):
 def columns_of(keys, nameless=False):
     """Find the Columns by their names; None if there are no captions or, unless `nameless`, no names of photos."""
     plain = [re.sub(r"[\W_]", "", key).lower() for key in keys]
-    names = [i for i, key in enumerate(plain) if NAME.fullmatch(key)]
+    names = sorted(
+        (i for i, key in enumerate(plain) if NAME.fullmatch(key)),
+        key=lambda i: (plain[i] == "id", plain[i].endswith("id"), "file" not in plain[i]),
+    )
     kinds = [(found := CAPTION.fullmatch(key)) and found[1] for key in plain]
     if not any(kinds) or not (names or nameless):
         return None
-    name = min(names, default=None, key=lambda i: (plain[i] == "id", plain[i].endswith("id"), "file" not in plain[i]))
     kind = next(kind for kind in KINDS if kind in kinds)
     captions = tuple(i for i, other in enumerate(kinds) if other == kind)
-    return Columns(name, captions, plain.index("split") if "split" in plain else None, kind in ("token", "word"))
+    splits = tuple(i for i, key in enumerate(plain) if SPLIT.fullmatch(key))
+    path = plain.index("filepath") if "filepath" in plain and "filename" in plain else None
+    names.sort(key=lambda i: i == path)
+    return Columns(
+        names[0] if names else None, captions, plain.index("split") if "split" in plain else None,
+        kind in ("token", "word"), tuple(names), splits, path,
+    )  # fmt: skip
 
 
 def captions_in(value, words=False):
@@ -142,6 +187,7 @@ def read_table(text, path):
     header = None if any(map(PHOTO.fullmatch, keys)) else columns_of(keys)
     if header:
         del rows[0]
+        header = header.of(rows[0][1]) if rows else header
     layout = _layout([cells for _, cells in rows], mark, header, len(keys))
     if not header and len(keys) > 2 and len(rows) > 1 and not PHOTO.fullmatch(keys[layout.columns.name]) and all(
         len(cells) > layout.columns.name and PHOTO.fullmatch(cells[layout.columns.name].strip()) for _, cells in rows[1:]
@@ -161,10 +207,13 @@ def read_table(text, path):
         said = [cell for i, cell in enumerate(cells) if (i in columns.captions or i >= layout.width) and cell.strip()]
         if doubt := _doubt(said, layout, lines[number - 1]):
             raise InputError(f"{where}: {doubt}")
-        said = [caption for cell in said for caption in _of_cell(cell, columns.words)]
+        try:
+            said = [caption for cell in said for caption in _of_cell(cell, columns.words)]
+        except ValueError as error:
+            raise InputError(f"{where}: {error}") from None
         if len(said) > 1 and not several:
             several = f"; several captions on a line, as the {len(said)} on line {number}, belong to its photo"
-        name = cells[columns.name].strip()
+        name = columns.named(cells).strip()
         name = COUNTED.fullmatch(name)[1] if layout.counted else name
         split = None if columns.split is None else "".join(cells[columns.split : columns.split + 1])
         entries.append(Entry(f"line {number}", name, said or [""], split))
@@ -252,11 +301,24 @@ def _rows(lines, mark, path):
 
 
 def _of_cell(cell, words):
-    """The captions in a cell: one, or those of a list as JSON and Python write it."""
-    try:
-        return captions_in(ast.literal_eval(cell.strip()) if LIST.match(cell) else cell, words)
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
+    """The captions in a cell: one, or those of a list as JSON, Python and NumPy write it.
+
+    Raises: ValueError for what begins like a list and is none.
+    """
+    if not LIST.match(cell):
         return captions_in(cell, words)
+    with suppress(ValueError, RecursionError):
+        return captions_in(json.loads(cell), words)
+    try:
+        value = ast.literal_eval(cell.strip())
+        value = list(value) if isinstance(value, tuple | set) else value
+        tokens = tokenize.generate_tokens(io.StringIO(cell.strip()).readline)
+        texts = [ast.literal_eval(token.string) for token in tokens if token.type == tokenize.STRING]
+    except (ValueError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError):
+        raise ValueError("it is not a list as JSON or Python writes it") from None
+    # NumPy writes no commas: ['A dog' 'Two dogs'], which Python reads as one text
+    numpys = isinstance(value, list) and all(isinstance(text, str) for text in value) and len(texts) > len(value)
+    return captions_in(texts if numpys else value, words)
 
 
 def _doubt(cells, layout, line):
@@ -270,6 +332,7 @@ def _doubt(cells, layout, line):
         if not numbered and not LIST.match(cell) and BETWEEN_CAPTIONS.search(cell):
             return "it may have several captions in one cell; write each on its own line, or remove the sign between them"
     marks, spaced = line.count(layout.mark), line.count(f"{layout.mark} ")
-    if layout.mark in ";," and len(cells) > 1 and '"' not in line and 0 < spaced < marks:
+    sure = layout.columns.names and spaced == marks  # a header says how many captions there are
+    if layout.mark in ";," and len(cells) > 1 and '"' not in line and spaced and not sure:
         return f"it may have {MARKS[layout.mark][0]} inside of a caption; put this caption in quotation marks"
     return None

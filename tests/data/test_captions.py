@@ -68,6 +68,7 @@ def test_raw_captions_are_split_as_the_treebank_does(sentence, official):
         ("a dog • a cat † ‹a hen›", "a dog a cat a hen"),
         ("· a · 、 dog ·", "a dog"),
         ("black‑and‑white l’homme d＇or it´s", "black-and-white l'homme d'or it 's"),
+        ("צ׳ילי Ինչպե՞ս, այո՛", "צ'ילי ինչպես այո"),
         ("col·lecció п’ять пʼять", "col·lecció п'ять п'ять"),
         ("12：30 1，000 ３．5 50％ ＃5 ۳٫۵", "12:30 1,000 ３ 5 50 % # 5 ۳.۵"),
         ("20 °C € 5 😀", "20 °c € 5 😀"),

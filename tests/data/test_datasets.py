@@ -234,7 +234,7 @@ MANGLED = {
     "two photos": (write_tsv, "captions.tsv", "00.jpg\ta dog\n01.jpg\ta cat\n", "has no photos for train: give"),
     "unknown name": (write_tsv_with_lists, "val.txt", ("22.jpg", "x.jpg"), "1 of the 4", FEW.format("x.jpg"), "captions"),
     "name twice": (write_tsv_with_lists, "val.txt", ("22.jpg", "23.jpg"), "val.txt is empty or names a photo twice"),
-    "no list": (write_tsv_with_lists, "val.txt", None, "cannot read ", "val.txt (No such file or directory)"),
+    "no list": (write_tsv_with_lists, "val.txt", None, " has train.txt, but no val.txt: give a list of each split"),
     "list in latin-1": (write_tsv_with_lists, "val.txt", b"\xe9.jpg", "val.txt is not UTF-8 text (byte 0)"),
     "no JSON": (write_names, "captions.json", ("{", ""), "captions.json is not JSON (", "give a complete file"),
     "half of JSON": (write_names, "captions.json", json.dumps(SAID)[:200], "captions.json is not JSON ("),

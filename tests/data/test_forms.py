@@ -8,7 +8,7 @@ import pytest
 
 from satnp.data.captions import Words, tokenise
 from satnp.data.datasets import load_split
-from satnp.data.forms import read_captions
+from satnp.data.forms import read_captions, read_images
 from satnp.errors import InputError
 from tests.data.test_datasets import NAMES, PARTS, SAID, dealt, write_lists, write_photos
 
@@ -87,6 +87,19 @@ FORMS = {
     "a list of Python's in a cell": (
         "captions.csv", table((name, str(said)) for name, said in WANTED.items()), "the 2 on line 1",
     ),
+    "a list of NumPy's in a cell": (
+        "captions.csv", table([HEADER, ["a.jpg", f"[{DOG!r}\n {DOGS!r}]"], ["b c.png", f"[{CAT!r}]"]]), "the 2 on line 2",
+    ),
+    "Karpathy's sentences in a cell": (
+        "captions.csv", table([("filename", "sentences"), *((n, str([{"raw": x, "tokens": ["a"]} for x in said]))
+                                                            for n, said in WANTED.items())]), "the 2 on line 2",
+    ),
+    "a tuple in a cell": (
+        "captions.csv", table([HEADER, *((name, str(tuple(said))) for name, said in WANTED.items())]), "the 2 on line 2",
+    ),
+    "several columns of names": (
+        "captions.csv", table([("name", "path", "image", "caption"), *(("Bo", f"/x/{n}", n, c) for n, c in PAIRS)]), IN,
+    ),
     "a TSV": ("captions.tsv", joined(PAIRS), None),
     "a TSV with a header": ("captions.tsv", joined([HEADER, *PAIRS]), f"with tabs between its cells and a header: {IN}"),
     "a spreadsheet's TSV": ("captions.tsv", table([HEADER, *PAIRS], "\t"), f"a header: {IN}"),
@@ -143,6 +156,19 @@ FORMS = {
     ),
     "columns of lists": ("captions.json", json.dumps(COLUMNS), IN),
     "pandas' columns": ("captions.json", json.dumps({key: dict(enumerate(x)) for key, x in COLUMNS.items()}), IN),
+    "pandas' table": (
+        "captions.json", json.dumps({"columns": HEADER, "index": [0, 1, 2], "data": PAIRS}), IN,
+    ),
+    "Karpathy's with plain sentences, without splits": (
+        "dataset.json", json.dumps({"images": [{"filename": n, "sentences": said} for n, said in WANTED.items()]}), None,
+    ),
+    "records of TextCaps": (
+        "captions.json", json.dumps({"type": "val", "data": records(name="image_path", caption="caption_str")}),
+        "photos in 'image_path', captions in 'caption_str'",
+    ),
+    "records of references": (
+        "captions.json", json.dumps([{"fname": n, "references": said} for n, said in WANTED.items()]), "in 'references'",
+    ),
     "pandas' rows": ("captions.json", json.dumps(dict(enumerate(RECORDS))), IN),
     "JSON lines": (
         "captions.jsonl", "".join(json.dumps(x) + "\n" for x in RECORDS), f"is read as JSON lines of records: {IN}",
@@ -182,6 +208,7 @@ SPLIT = {"a.jpg": "train", "b c.png": "val"}
     ("file", "content"),
     [
         ("captions.csv", table([("image", "split", "caption"), *((n, SPLIT[n], c) for n, c in PAIRS)])),
+        ("captions.csv", table([(*HEADER, "set", "Subset Name"), *((n, c, 7, SPLIT[n]) for n, c in PAIRS)])),
         ("captions.tsv", joined([("split", *HEADER), *((SPLIT[n].upper(), n, c) for n, c in PAIRS)])),
         ("captions.json", json.dumps([{"image": n, "caption": c, "split": SPLIT[n]} for n, c in PAIRS])),
         ("captions.json", json.dumps({"train": RECORDS[:2], "validation": RECORDS[2:]})),
@@ -191,6 +218,21 @@ SPLIT = {"a.jpg": "train", "b c.png": "val"}
 )
 def test_splits_in_the_file_are_those_of_the_photos(tmp_path, capsys, file, content):
     assert read(tmp_path / file, content, capsys)[0] == (WANTED, SPLIT, None)
+
+
+def test_a_list_in_a_cell_may_have_the_escapes_of_json(tmp_path):
+    (tmp_path / "captions.csv").write_text(table([HEADER, ["a.jpg", json.dumps(["A 🐕/dog"]).replace("/", "\\/")]]))
+    assert read_captions(tmp_path / "captions.csv")[0] == {"a.jpg": ["A 🐕/dog"]}
+
+
+def test_a_name_and_its_folder_in_two_columns_are_one_name(tmp_path, capsys):
+    keys = ("filepath", "filename", "sentences", "split")
+    rows = [("val2014", "a.jpg", [DOG], "val"), ("train2014", "a.jpg", [CAT], "train")]
+    wanted = ({"val2014/a.jpg": [DOG], "train2014/a.jpg": [CAT]}, {"val2014/a.jpg": "val", "train2014/a.jpg": "train"}, None)
+    lines = "\n".join(json.dumps(dict(zip(keys, row, strict=True))) for row in rows)
+    assert read(tmp_path / "captions.jsonl", lines, capsys)[0] == wanted
+    cells = table([keys, *((path, name, said, split) for path, name, (said,), split in rows)])
+    assert read(tmp_path / "captions.csv", cells, capsys)[0] == wanted
 
 
 # Every caption as a list of words: they are not changed
@@ -250,6 +292,9 @@ REFUSED = {
     "a comma in every caption": (
         CSV, "a.jpg,A dog, asleep\nb.jpg,A cat, asleep\n", "line 1 of ", "it may have a comma inside of a caption",
     ),
+    "a comma and a space in every caption": (
+        CSV, "a.jpg, A dog, asleep\nb.jpg, A cat, asleep\n", "line 1 of ", "it may have a comma inside of a caption",
+    ),
     "a comma in a name": (
         CSV, "a.jpg,A dog\nb,1.jpg,A cat\nc.jpg,A cow\n", "line 2 of ", "it must be a photo's name, a comma",
     ),
@@ -269,6 +314,10 @@ REFUSED = {
     ),
     "a split among captions": (TSV, "a.jpg\tA dog\tval\nb.jpg\tA cat\ttrain\n", "line 1 of ", "it has 'val' among its"),
     "a score among captions": (CSV, "a.jpg,A dog,0.9\nb.jpg,A cat,1\n", "line 1 of ", "it has '0.9' among its captions"),
+    "an address among captions": (TSV, "a.jpg\tA dog\thttp://x.org/a\n", "line 1 of ", "'http://x.org/a' among its"),
+    "a date among captions": (TSV, "a.jpg\tA dog\t2020-01-31\n", "line 1 of ", "it has '2020-01-31' among its"),
+    "a language among captions": (TSV, "a.jpg\tpt-BR\tUm gato\n", "line 1 of ", "it has 'pt-BR' among its captions"),
+    "half of a list": (TSV, "a.jpg\t['A dog', 'Two\n", "line 1 of ", "it is not a list as JSON or Python writes it"),
     "a header of unknown names": (
         CSV, "image,caption_en,caption_de\na.jpg,A dog,Ein Hund\n", "line 1 of ", "no names of columns that satnp knows",
     ),
@@ -307,6 +356,10 @@ REFUSED = {
     ),
     "a string of lines": (JSON, '{"a.jpg": "A dog\\nA cat"}', "the entry 'a.jpg' of ", "several lines in one caption"),
     "a name twice": (JSON, '{"a.jpg": "A dog", "b.jpg": "x", "a.jpg": "A cat"}', "has 'a.jpg' twice in one object"),
+    "rows of several lengths": (
+        JSON, '{"columns": ["image", "caption"], "data": [["a.jpg"]]}', "has rows of several lengths: give rows of one",
+    ),
+    "quoted captions in a cell": (TSV, 'a.jpg\t"A dog", "Two dogs"\n', "line 1 of ", "several captions in one cell"),
     "columns of several lengths": (
         JSON, '{"image": ["a.jpg", "b.jpg"], "caption": ["A dog"]}', "columns of several lengths",
     ),
@@ -314,8 +367,26 @@ REFUSED = {
         JSON, '[{"image": "a.jpg", "caption": 3}]', "a name or a caption that is not text, at 'a.jpg'",
     ),
     "a header alone": (CSV, "image,caption\n", "has no captions"),
+    "UTF-16 without its mark": (TSV, "a.jpg\tA dog\n".encode("utf-16-le"), "has the character NUL): save it as UTF-8"),
+    "an Excel workbook": (CSV, b"PK\x03\x04\x14\0", "an Excel workbook or another ZIP file", "save it as CSV or JSON in"),
+    "a Parquet file": (CSV, b"PAR1\x15\x04", "is a Parquet file, which is no text", "save it as CSV or JSON in UTF-8"),
     "half of a letter in UTF-16": (TSV, "a.jpg\tA".encode("utf-16")[:-1], "is not UTF-16 text (byte "),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("between", ["<br>", "\\n", "|", " // ", " ### ", " [SEP] ", " / ", " ; "])
+def test_captions_in_one_cell_are_not_taken_for_one(tmp_path, between):
+    (tmp_path / TSV).write_text(f"a.jpg\tA dog .{between}Two dogs .\n")
+    with pytest.raises(InputError, match=r"line 1 of .* several captions in one cell"):
+        read_captions(tmp_path / TSV)
+
+
+@pytest.mark.parametrize(
+    "said", ["See http://x.org .", "A dog / a cat .", "A dog , at 10:30 ; a cat", 'It says "a" , "b" .', "It is no. #1 ."]
+)
+def test_these_signs_are_a_part_of_a_caption(tmp_path, said):
+    (tmp_path / TSV).write_text(f"a.jpg\t{said}\n")
+    assert read_captions(tmp_path / TSV)[0] == {"a.jpg": [said]}
 
 
 @pytest.mark.parametrize("what", REFUSED)
@@ -325,6 +396,19 @@ def test_what_cannot_be_told_apart_is_refused_with_its_place(tmp_path, what):
     with pytest.raises(InputError) as refused:
         read_captions(tmp_path / file)
     assert all(part in str(refused.value) for part in words), refused.value
+
+
+@pytest.mark.parametrize("i", [42, "42", "000000000042", 42.0])
+def test_the_ids_of_a_list_of_photos_are_numbers(tmp_path, i):
+    (tmp_path / JSON).write_text(json.dumps({"images": [{"id": i, "file_name": "a.jpg"}]}))
+    assert read_images(tmp_path / JSON) == {"a.jpg": 42}
+
+
+@pytest.mark.parametrize(("i", "name"), [("x", "a.jpg"), (True, "a.jpg"), (1.5, "a.jpg"), (7, None)])
+def test_a_list_of_photos_with_odd_ids_is_refused(tmp_path, i, name):
+    (tmp_path / JSON).write_text(json.dumps({"images": [{"id": i, "file_name": name}]}))
+    with pytest.raises(InputError, match=f"the photo with the id {i!r} must have an id that is a number, and a name"):
+        read_images(tmp_path / JSON)
 
 
 # COCO's ids

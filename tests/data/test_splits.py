@@ -26,6 +26,7 @@ from tests.data.test_datasets import (
     SAID,
     TINY,
     TOKEN,
+    dealt,
     mangle,
     write_coco,
     write_karpathy,
@@ -318,9 +319,18 @@ NEAR = {
     "backslashes and a folder": (r"imgs\a.jpg", "a.jpg", "its folder"),
     "number": ("a.jpg#0", "a.jpg", "what follows the name"),
     "a column": ("a.jpg,train", "a.jpg", "what follows the name"),
-    "quotes": ('"a.jpg"', "a.jpg", "quotes"),
-    "a list of Python": ("'a.jpg',", "a.jpg", "quotes"),
-    "curly quotes": ("“a.jpg”", "a.jpg", "quotes"),
+    "a language and a number": ("a.jpg#en#0", "a.jpg", "what follows the name"),
+    "a colon": ("a.jpg:", "a.jpg", "what follows the name"),
+    "a query": ("a.jpg?size=2", "a.jpg", "what follows the name"),
+    "a dot": ("a.jpg.", "a.jpg", "what follows the name"),
+    "find": ("./x//a.jpg", "x/a.jpg", "how its folder is written"),
+    "COCO of 2014": ("COCO_x_07.jpg", "07.jpg", "zeros or COCO_ in front"),
+    "COCO's number": ("42", "000000000042.jpg", "zeros or COCO_ in front"),
+    "signs": ("my dog.jpg", "my_dog.jpg", "spaces and signs"),
+    "quotes": ('"a.jpg"', "a.jpg", "quotes or brackets"),
+    "a list of Python": ("'a.jpg',", "a.jpg", "quotes or brackets"),
+    "curly quotes": ("“a.jpg”", "a.jpg", "quotes or brackets"),
+    "brackets": ("[a.jpg]", "a.jpg", "quotes or brackets"),
     "no ending": ("a", "a.jpg", "its ending"),
     "another ending": ("a.jpeg", "a.jpg", "its ending"),
     "an ending too much": ("a.jpg", "a.jpg.jpg", "its ending"),
@@ -342,7 +352,7 @@ def shown(name):
     return name if name.isprintable() and name == name.strip() else repr(name)
 
 
-@pytest.mark.parametrize("what", NEAR)
+@pytest.mark.parametrize("what", [what for what in NEAR if what != "find"])  # that file is found
 def test_a_file_that_nearly_fits_is_named(tmp_path, what):
     wanted, there, differs = NEAR[what]
     names = NAMES[:3]
@@ -423,9 +433,40 @@ def test_a_row_of_a_file_of_vectors_that_nearly_fits_is_named(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("there", "words"),
+    [(["valid.txt", "dev.TXT"], "dev.TXT in {} is not read"), (["Train.txt"], "Train.txt in {} is not read"), ([], "")],
+)
+def test_lists_by_other_names_are_named(tmp_path, capsys, there, words):
+    write_tsv(tmp_path)
+    for name in (*there, "train.jpg"):
+        add(tmp_path / name, NAMES[0])
+    assert load_split("folder", "val", tmp_path).names == tuple(dealt(NAMES, 3)["val"])
+    err = capsys.readouterr().err
+    assert words.format(tmp_path) in err and err.count("\n") == len(there[:1])
+
+
+def test_a_list_that_lacks_is_named(tmp_path):
+    write_tsv(tmp_path)
+    add(tmp_path / "test.txt", *NAMES[:3])
+    with pytest.raises(InputError, match=f"{tmp_path} has test.txt, but no val.txt: give a list of each split, or remove"):
+        load_split("folder", "val", tmp_path)
+
+
+def test_the_splits_of_the_file_come_before_lists_and_a_line_says_so(tmp_path, capsys):
+    write_tsv_with_lists(tmp_path)
+    records = [{"image": name, "caption": "a dog", "split": "val" if name == NAMES[0] else "train"} for name in NAMES]
+    (tmp_path / "splits.json").write_text(json.dumps(records))
+    captions = tmp_path / "splits.json"
+    assert load_split("folder", "val", tmp_path, captions=captions).names == (NAMES[0],)
+    assert f"the splits are those of {captions}; the lists train.txt, val.txt and test.txt" in capsys.readouterr().err
+    with pytest.raises(InputError, match="has no photos for test: give some photos this split in splits.json"):
+        load_split("folder", "test", tmp_path, captions=captions)
+
+
 OUTSIDE = [
     "/etc/passwd", "../x.jpg", "..", "a/../../x.jpg", r"..\x.jpg", r"a\..\..\x.jpg", r"C:\x.jpg", "C:/x.jpg", "c:x.jpg",
-    r"\\server\x.jpg", r"\x.jpg", "//x.jpg", "./../x.jpg",
+    "file:///x.jpg", "https://x.org/x.jpg", r"\\server\x.jpg", r"\x.jpg", "//x.jpg", "./../x.jpg",
 ]  # fmt: skip
 
 
