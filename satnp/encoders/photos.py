@@ -26,6 +26,7 @@ FORMATS = (
 )  # fmt: skip
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # else it writes about damaged files to stderr
 TOO_LARGE = f"at most {MAX_PIXELS // 10**6} megapixels are read; give a smaller copy"
+TEXT_MODE = 'the file object of the photo was opened as text; open it with the mode "rb"'
 _UPRIGHT = {  # by EXIF orientation; Pillow's exif_transpose does the same, but fails if other tags are damaged
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -121,7 +122,9 @@ def _read(photo, size):
 
 
 def _check_size(what, columns, rows):
-    """Raise InputError for too many pixels. The size in the header of a file is checked before memory is allocated."""
+    """Raise InputError for too many pixels or none. The size in a file's header is checked before memory is allocated."""
+    if not columns * rows:
+        raise InputError(f"{what} has {columns} x {rows} pixels; give a photo that has some")
     if columns * rows > MAX_PIXELS:
         raise InputError(f"{what} has {columns} x {rows} pixels; {TOO_LARGE}")
     if max(columns, rows) > MAX_SIDE:
@@ -148,12 +151,14 @@ def _source(photo):
             with suppress(AttributeError, OSError):  # what comes over a network has no beginning to go to
                 photo.seek(0)
             photo = photo.read()
-        except (OSError, ValueError) as error:
-            raise InputError(f"the file object of the photo cannot be read ({error}); open the file again") from None
+        except UnicodeDecodeError:
+            raise InputError(TEXT_MODE) from None
+        except Exception as error:  # of a network, or of a damaged archive that has the photo
+            raise InputError(f"the file object of the photo cannot be read ({reason(error)}); open the file again") from None
     if isinstance(photo, bytes | bytearray | memoryview):
         return "the photo", io.BytesIO(photo)
     if isinstance(photo, str):
-        raise InputError('the file object of the photo was opened as text; open it with the mode "rb"')
+        raise InputError(TEXT_MODE)
     seen = "None" if photo is None else f"of type {type(photo).__name__}"
     raise InputError(f"the photo is {seen}; give a path, the bytes of a file, a file object, a PIL image or an RGB array")
 
@@ -234,8 +239,9 @@ def _silent():
 
 def _rgb(image):
     """Convert an image to 8-bit RGB, on white where it is transparent."""
-    if image.mode.startswith("I"):  # 16 bits per pixel: Pillow would clip the values to 255
-        image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
+    if image.mode.startswith("I"):  # values from 0 to 255, or of 16 bits, which Pillow would clip to 255
+        x = np.asarray(image)
+        image = Image.fromarray((x >> (8 if x.max() > 255 else 0)).clip(0, 255).astype(np.uint8))
     if image.mode == "F":  # values from 0 to 1, or from 0 to 255
         x = np.nan_to_num(image)
         image = Image.fromarray((x * (255 if x.max() <= 1 else 1)).clip(0, 255).astype(np.uint8))

@@ -1,5 +1,6 @@
 """Photo files of every kind are read upright, on white, or refused with one sentence."""
 
+import gzip
 import io
 import os
 import struct
@@ -440,6 +441,8 @@ def test_a_pil_image_of_any_mode_is_a_photo(mode):
         image = image.convert("L").convert(mode) if mode in ("I", "F", "I;16", "LA") else image.convert(mode)
     before = image.tobytes()
     assert read_photo(image, 7).shape == (7, 7, 3) and image.tobytes() == before
+    if mode in ("L", "I", "F", "I;16"):  # all have values from 0 to 255
+        np.testing.assert_array_equal(read_photo(image), np.asarray(Image.fromarray(PICTURE).convert("L").convert("RGB")))
 
 
 def text_file():
@@ -450,6 +453,14 @@ def closed_file():
     file = io.BytesIO(b"x")
     file.close()
     return file
+
+
+def text_of_a_photo():
+    return io.TextIOWrapper(io.BytesIO(b"\xff\xd8\xff"), encoding="utf-8")
+
+
+def archive_cut_short():
+    return gzip.open(io.BytesIO(gzip.compress(b"hello" * 99)[:-9]))
 
 
 @pytest.mark.parametrize(
@@ -465,6 +476,9 @@ def closed_file():
         (b"", "the photo cannot be read as a photo (it is empty)"),
         (b"hello", "the photo cannot be read as a photo (it is not an image)"),
         (text_file, 'the file object of the photo was opened as text; open it with the mode "rb"'),
+        (text_of_a_photo, 'the file object of the photo was opened as text; open it with the mode "rb"'),
+        (archive_cut_short, "the file object of the photo cannot be read (Compressed file ended before the end-of-stream"),
+        (Image.new("RGB", (0, 0)), "the photo has 0 x 0 pixels; give a photo that has some"),
         (closed_file, "the file object of the photo cannot be read (I/O operation on closed file.); open the file again"),
         (np.zeros((3, 4), np.uint8), "the photo is an array (3, 4) of uint8; give an RGB array"),
     ],
