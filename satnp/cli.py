@@ -521,6 +521,7 @@ def caption(args):
     from satnp.model import NO_WORDS
     from satnp.scores.visual import visual
 
+    _check_outputs(args)
     model, _ = _load(args)
     (photos, ids), files = _photos(args), _files(args)
     rows, results, drawn, rng, xp = [], [], set(RESERVED), np.random.default_rng(args.seed), xp_of(model.params.flat)
@@ -569,6 +570,12 @@ def caption(args):
     _say_skipped(len(photos) - len(results), len(photos))
     if unheard:
         raise unheard
+
+
+def _check_outputs(args):
+    """Raise InputError if --json and --results name the same file, because one would replace the other."""
+    if args.json and args.results and os.path.abspath(args.json) == os.path.abspath(args.results):
+        raise InputError(f"--json and --results both name {args.json}; give each of them a file of its own")
 
 
 RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}  # by Windows
@@ -628,6 +635,7 @@ def evaluate(args):
     from satnp.scores.evaluation import evaluate as score
     from satnp.scores.visual import visual_words
 
+    _check_outputs(args)
     model, notes = _load(args)
     splits, skipped = _splits(args, (args.split,), notes["recipe"].get("seed", 0))
     split = splits[args.split]

@@ -7,9 +7,11 @@ from satnp.terminal import few
 
 LETTERS = 24  # most characters of a value in a sentence
 
-# Options that follow from another one: if that one differs, they are not named too. A name with a dot at its end stands for
-# all names that begin so.
+# Options that follow from another one: if that one differs, it is named first, and they are not named too. A name with a
+# dot at its end stands for all names that begin so. Attention and the objective have presets, which may be replaced.
 EFFECTS = {
+    "config.attention": (),
+    "recipe.objective": (),
     "captioner": ("config.",),
     "encoder": ("encoder_config.", "encoder weights", "finetune_from", "frozen", "config.D", "config.rows"),
     "encoder_config.": ("encoder weights", "config.D", "config.rows"),
@@ -30,12 +32,13 @@ EFFECTS = {
 def differences(began, now):
     """Name the options that differ, with both values: two dicts of JSON values, or of such dicts -> a string, "" if none do
 
-    An option that follows from another (EFFECTS) is not named beside it.
+    An option that follows from another (EFFECTS) is not named beside it, and those from which others follow come first.
     """
     began, now = flat(began), flat(now)
     differ = [name for name in began | now if json.dumps(began.get(name)) != json.dumps(now.get(name))]
     follow = [effect for cause, effects in EFFECTS.items() if any(_is(name, cause) for name in differ) for effect in effects]
     named = [name for name in differ if not any(_is(name, effect) for effect in follow)]
+    named.sort(key=lambda name: name not in EFFECTS)
     said = [f"{name.removeprefix('data.')} {_short(began.get(name))}, now {_short(now.get(name))}" for name in named]
     return few(said) if said else ""
 

@@ -18,6 +18,7 @@ from satnp.model import Caption
 from satnp.scores.evaluation import _sentences
 from satnp.scores.metrics import score
 from satnp.training.presets import PRESETS, new_model
+from satnp.training.resuming import differences
 from satnp.training.trainer import Recipe, Trainer, read_log
 from tests.small_world import write_flickr8k
 
@@ -349,6 +350,15 @@ OTHER = {
     "optimiser": "sgd", "schedule": "constant", "objective": "scst", "baseline": "greedy", "select": "CIDEr",
     "length_score": "gaussian", "mirror": False, "averaging": 0.5, "scheduled_sampling": 0.5, "label_smoothing": 0.5,
 }  # fmt: skip
+
+
+def test_the_option_from_which_others_follow_is_named_first():
+    began = {"recipe": {"learning_rate": 0.001, "warmup": 200, "clip": 5.0, "objective": "cross_entropy"}}
+    now = {"recipe": {"learning_rate": 0.1, "warmup": 20, "clip": 1.0, "objective": "scst"}}
+    assert differences(began, now) == "; ".join((
+        "recipe.objective cross_entropy, now scst", "recipe.learning_rate 0.001, now 0.1", "recipe.warmup 200, now 20",
+        "and 1 more",
+    ))  # fmt: skip
 
 
 def test_resume_names_each_setting_that_differs_with_both_values(splits, tmp_path):
