@@ -315,8 +315,8 @@ MANGLED = {
     "half of UTF-16": (*form(write_tsv, TSV, "00.jpg\ta".encode("utf-16")[:-1]), "is not UTF-16 text (byte 16)"),
     "a photo that is not there": (*form(write_tsv, "05.jpg", None), "(the first is 05.jpg) have no file"),
     "a TSV without a tab": (*form(write_tsv, TSV, ("01.jpg\t", "01.jpg ")), "line 6 of ", "it must be a photo's"),
-    "a TSV of zeros": (*form(write_tsv, TSV, bytes(100)), "line 1 of ", "it must be a photo's name, a tab"),
-    "a photo's name with a zero": (*form(write_tsv, TSV, ("01.jpg", "0\0.jpg")), "have no file in"),
+    "a TSV of zeros": (*form(write_tsv, TSV, bytes(100)), "is not UTF-8 text (it has the character NUL)"),
+    "a photo's name with a zero": (*form(write_tsv, TSV, ("01.jpg", "0\0.jpg")), "is not UTF-8 text (it has the char"),
     "a photo's name of 300 letters": (*form(write_tsv, TSV, ("01.jpg", 300 * "x")), f"{28 * 'x'}...{28 * 'x'}) have no"),
     "half of a JSON": (*form(write_names, JSON, '{"00.jpg": ["a'), "captions.json is not JSON ("),
     "a JSON of a number": (*form(write_names, JSON, "3"), "captions.json is JSON of another form"),
@@ -327,7 +327,9 @@ MANGLED = {
     "COCO with a list for an id": (*form(write_coco, VAL, ('"image_id": 119', '"image_id": []')), "the wrong type"),
     "COCO without its images": (*form(write_coco, VAL, ('"images"', '"photos"')), "photo with the number 77"),
     "COCO of annotations that are none": (*form(write_coco, VAL, '{"images": [], "annotations": 3}'), "the wrong type"),
-    "Karpathy without splits": (*form(write_karpathy, KARPATHY, ('"split"', '"part"')), "entry has no 'split'"),
+    "Karpathy without a split": (
+        *form(write_karpathy, KARPATHY, ('"split"', '"part"')), "gives a split to some photos, but not to train2014/00.jpg",
+    ),
     "Karpathy without file names": (*form(write_karpathy, KARPATHY, ('"filename"', '"f"')), "no 'filename'"),
     "Karpathy with a number for a name": (
         *form(write_karpathy, KARPATHY, ('"filename": "00.jpg"', '"filename": 7')), "an entry has the wrong type"
@@ -335,9 +337,9 @@ MANGLED = {
     "Karpathy with a number for a split": (
         *form(write_karpathy, KARPATHY, ('"split": "train"', '"split": 1')), "has train2014/05.jpg in the split 1: give"
     ),
-    "Karpathy with a text for sentences": (
-        *form(write_karpathy, KARPATHY, '{"images": [{"filename": "0.jpg", "split": "val", "sentences": "a dog"}]}'),
-        "an entry has the wrong type",
+    "Karpathy with a number for sentences": (
+        *form(write_karpathy, KARPATHY, '{"images": [{"filename": "0.jpg", "split": "val", "sentences": 7}]}'),
+        "that is not text, at '0.jpg'",
     ),
     "Karpathy with a number for a caption": (
         *form(write_karpathy, KARPATHY, '{"images": [{"filename": "0.jpg", "split": "val", "sentences": [{"raw": 1}]}]}'),
@@ -511,7 +513,7 @@ MANGLED = {
     ),
     "resuming for more epochs": (run(), RESUME + " --epochs 9", "other options: recipe.epochs 2, now 9"),
     "resuming with other batches and another seed": (
-        run(), RESUME + " --batch-size 4 --seed 3", "other options: recipe.batch_size 8, now 4; recipe.seed 0, now 3",
+        run(), RESUME + " --batch-size 4 --seed 3", "other options: recipe.seed 0, now 3; recipe.batch_size 8, now 4",
     ),
     "resuming another captioner": (
         run(), RESUME + " --captioner top_down", "other options: captioner show_attend_tell, now top_down",

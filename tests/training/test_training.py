@@ -389,7 +389,7 @@ def test_many_settings_that_differ_are_counted(splits, tmp_path):
     t = trainer(splits, tmp_path)
     t.save()
     t.recipe = replace(t.recipe, epochs=3, batch_size=9, optimiser="sgd", learning_rate=0.5, warmup=6, clip=9.0, seed=5)
-    with pytest.raises(InputError, match=r"options: recipe\.epochs 2, now 3; .*; and \d more; leave"):
+    with pytest.raises(InputError, match=r"options: recipe\.seed 0, now 5; recipe\.epochs 2, now 3.* and \d more; leave"):
         t.resume()
 
 
