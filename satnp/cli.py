@@ -20,7 +20,7 @@ from satnp.data.datasets import KINDS
 from satnp.decoding import LENGTH_SCORES
 from satnp.encoders import ENCODERS
 from satnp.errors import InputError
-from satnp.terminal import any_text, complain, printable, sentence
+from satnp.terminal import LONGEST, any_text, complain, printable, sentence
 
 
 @any_text()
@@ -57,7 +57,7 @@ def main(arguments=None):
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message):
-        super().error(sentence(message))
+        super().error(sentence(message, LONGEST - len(f"{self.prog}: error: ")))
 
 
 def _parser():
@@ -573,7 +573,11 @@ def caption(args):
 
 
 def _check_outputs(args):
-    """Raise InputError if --json and --results name the same file, because one would replace the other."""
+    """Raise InputError if --json or --results cannot be a file, or if both name the same: one would replace the other."""
+    from satnp.files import writable
+
+    for path in filter(None, (args.json, args.results)):
+        writable(path)
     if args.json and args.results and os.path.abspath(args.json) == os.path.abspath(args.results):
         raise InputError(f"--json and --results both name {args.json}; give each of them a file of its own")
 
@@ -601,7 +605,7 @@ def _photos(args):
     from satnp.data.forms import image_id, read_images
     from satnp.files import there
 
-    photos, listed = [], [name for name in args.photos if name.endswith(".json")]
+    photos, listed = [], [name for name in args.photos if name.lower().endswith(".json")]
     if bool(listed) != bool(args.root):
         raise InputError(f"{listed[0]} lists photos; give the folder that has them with --root DIR" if listed else
                          "--root is the folder of the photos that a COCO file lists, and there is none; leave out --root")

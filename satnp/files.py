@@ -74,7 +74,7 @@ def naming(path):
 @contextmanager
 def replacing(path):
     """Context manager: yield a temporary path beside `path`, which replaces `path` on success and is removed on an error."""
-    path = _writable(path)
+    path = writable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     stem = path.name if len(os.fsencode(path.name)) < 240 else path.name[:50]  # a name may have 255 bytes
     temporary = path.with_name(f".{stem}.tmp{path.suffix}")
@@ -99,8 +99,8 @@ def there(path, what=Path.is_file):
         return False
 
 
-def _writable(path):
-    """Path(path). Raises: InputError for a name that no file can have."""
+def writable(path):
+    """Path(path). Raises: InputError for a name that no file can have, and for a folder."""
     try:
         os.lstat(path)
     except OSError as error:
@@ -108,6 +108,8 @@ def _writable(path):
             raise InputError(f"the name {path} is too long for a file; give a shorter one") from None
     except ValueError as error:  # a zero byte
         raise InputError(f"{path} cannot be the name of a file ({error}); give another") from None
+    if os.path.isdir(path):
+        raise InputError(f"{path} is a folder; give the name of a file")
     return Path(path)
 
 
@@ -258,7 +260,7 @@ def lock(path, wait=False):
 
     The lock belongs to the open file, so it ends with its process. The file contains the process id of the holder.
     """
-    path = _writable(path)
+    path = writable(path)
     key, made = path.resolve(), not path.parent.exists()
     if key in _held:
         yield

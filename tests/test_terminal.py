@@ -264,6 +264,9 @@ def test_results_have_the_image_ids_of_coco(world, coco, tmp_path, capsys):
     assert json.loads(results.read_text(encoding="utf-8")) == wanted
     assert main([*line, *map(str, sorted(folder.glob("COCO*.jpg"))), str(world / "x.jpg")]) == 0
     assert json.loads(results.read_text(encoding="utf-8")) == [*wanted[::-1], {"image_id": "x", "caption": said}]
+    path = path.rename(folder / "LIST.JSON")
+    assert main([*line, str(path), "--root", str(folder)]) == 0
+    assert json.loads(results.read_text(encoding="utf-8")) == wanted
     assert main([*line, *2 * [str(world / "x.jpg")]]) == 2
     assert "have the same image id, x; give one of them" in capsys.readouterr().err
 
@@ -291,6 +294,14 @@ def test_a_list_of_photos_that_cannot_be_used_gets_one_sentence(world, coco, tmp
     if len(words.format(t=tmp_path, l=path)) < 150:
         assert words.format(t=tmp_path, l=path) in err
     assert err.startswith("satnp: ") and err.count("\n") == 1 and not (tmp_path / "r.json").exists()
+
+
+@pytest.mark.parametrize("command", ["caption {}/emoji.npz {}/x.jpg", "evaluate {}/emoji.npz --data scenes --split val"])
+def test_one_file_for_captions_and_for_results_is_refused(world, tmp_path, capsys, command):
+    line = [word.format(world) for word in command.split()]
+    assert main([*line, "--json", f"{tmp_path}/r.json", "--results", f"{tmp_path}/x/../r.json"]) == 2
+    assert f"satnp: --json and --results both name {tmp_path}/r.json; give each" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_root_without_a_list_is_refused(world, capsys):
