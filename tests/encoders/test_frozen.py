@@ -105,7 +105,7 @@ def test_resume_refuses_what_differs_by_its_name(world, capsys, what):
     (["--finetune-from", "fire9"], "finetune_from none, now fire9"),
     (["--preprocessing", "torchvision"], "encoder_config.preprocessing."),
     (["--encoder", "small"], "encoder squeezenet1_1, now small"),
-    (["--encoder", "small", "--batch-size", "7"], "recipe.batch_size 4, now 7; encoder squeezenet1_1, now small"),
+    (["--encoder", "small", "--batch-size", "7"], "encoder squeezenet1_1, now small; recipe.batch_size 4, now 7"),
 ])  # fmt: skip
 def test_resume_names_the_encoder_that_differs(world, capsys, more, says):
     line = train_line(world, "whole", "--resume", *more)
