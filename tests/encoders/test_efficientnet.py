@@ -55,9 +55,8 @@ def test_the_batch_normalisation_is_folded_into_the_weights(shape, tmp_path, rng
 
 def test_a_missing_tensor_is_named(tmp_path):
     np.savez(tmp_path / "weights.npz", _conv_stem=np.zeros((32, 3, 3, 3), np.float32))
-    with pytest.raises(InputError, match=r"_conv_stem\.weight is missing; _bn0\.weight is missing") as refusal:
+    with pytest.raises(InputError, match=r"_conv_stem\.weight is missing; _bn0\.weight is missing; .* more; give"):
         efficientnet.load(tmp_path / "weights.npz", CONFIG)
-    assert str(refusal.value).count("; _bn0.bias is missing") == 1
 
 
 def test_without_the_package_of_weights_one_sentence_says_how_to_get_it(monkeypatch):
