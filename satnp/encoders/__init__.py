@@ -6,13 +6,14 @@ the public weights lack the last layers, NEW_LAYER is the first of these, and tr
 place of an encoder: its annotations are read from a file.
 """
 
-from satnp.encoders import cbam, regions, small, squeezenet, vgg
+from satnp.encoders import cbam, efficientnet, regions, small, squeezenet, vgg
 
 ENCODERS = {
     "small": small,
     "small_cbam": cbam.WithCBAM(small),
     "squeezenet1_1": squeezenet,
     "squeezenet1_1_cbam": cbam.PretrainedWithCBAM(squeezenet),
+    "efficientnet_lite0": efficientnet,
     "vgg19": vgg,
     "vgg19_cbam": cbam.PretrainedWithCBAM(vgg),
     "regions": regions,

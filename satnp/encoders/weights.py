@@ -16,6 +16,7 @@ from satnp.errors import InputError
 from satnp.files import MAX_NAME, check_count, npz_names, read_npz, refusing, there
 from satnp.terminal import few
 
+BATCH_NORM = "weight", "bias", "running_mean", "running_var"
 CHECKPOINT = "checkpoint"  # of satnp, for form_of
 ENDINGS = {".pth": ".pth", ".pt": ".pth", ".bin": ".pth", ".ckpt": ".pth", ".safetensors": ".safetensors", ".npz": ".npz"}
 MAX_HEADER = 10_000_000  # bytes of the header of a .safetensors file; those of large networks have a few hundred thousand
@@ -182,12 +183,20 @@ def _place(name, entry, size):
     raise ValueError(f"tensor {name[:80]} has no dtype, shape and data_offsets of whole numbers")
 
 
-def load_convolutions(path, names, shapes):
-    """Load Parameters {our name: W (K, K, C, F) or b (F,)} from a weights file; the error names the first mismatches.
+def load_convolutions(path, names, shapes, norms=None, epsilon=0.0):
+    """Load Parameters {our name: W (K, K, C, F), or (K, K, C) of a depthwise convolution, or b (F,)} from a weights file.
 
-    names {our name: tensor name}, shapes {our name: shape of W or b}.
+    names {our name: tensor name}, shapes {our name: shape of W or b}. norms {weight tensor: prefix of the tensors of the
+    batch normalisation behind it}: the normalisation, with `epsilon`, is folded into the weight and into PREFIX.bias.
+    Raises: InputError, which names the first mismatches.
     """
-    tensors, arrays, faults = read_weights(path, names.values()), {}, []
+    wanted = {*names.values(), *(f"{norm}.{part}" for norm in (norms or {}).values() for part in BATCH_NORM)}
+    tensors, arrays, faults = read_weights(path, wanted), {}, []
+    for weight, norm in (norms or {}).items():
+        if missing := [name for name in (weight, *(f"{norm}.{part}" for part in BATCH_NORM)) if name not in tensors]:
+            faults += [f"{name} is missing" for name in missing]
+        else:
+            tensors |= _folded(tensors, weight, norm, epsilon)
     for ours, theirs in names.items():
         wanted = shapes[ours]
         if theirs not in tensors:
@@ -195,14 +204,24 @@ def load_convolutions(path, names, shapes):
             continue
         x = tensors[theirs]
         x = x.transpose(2, 3, 1, 0) if x.ndim == 4 else x
+        x = x[:, :, 0] if len(wanted) == 3 and x.shape[2:3] == (1,) else x
         if x.shape != wanted:
-            theirs_wanted = tuple(wanted[k] for k in (3, 2, 0, 1)) if len(wanted) == 4 else wanted
+            theirs_wanted = (wanted[-1], *(wanted[2:-1] or (1,)), *wanted[:2]) if len(wanted) > 1 else wanted
             faults.append(f"{theirs} has shape {tensors[theirs].shape}, not {theirs_wanted}")
         if not np.isfinite(x).all():
             faults.append(f"{theirs} has values that are not finite")
-        elif x.ndim == 4 and not x.any():
+        elif x.ndim > 1 and not x.any():
             faults.append(f"{theirs} has only zeros")
         arrays[ours] = x
     if faults:
-        raise InputError(f"{path} does not have the weights of this encoder: {few(faults)}; give a file that has them")
+        found = few(list(dict.fromkeys(faults)))
+        raise InputError(f"{path} does not have the weights of this encoder: {found}; give a file that has them")
     return Parameters.of(arrays)
+
+
+def _folded(tensors, weight, norm, epsilon):
+    """gamma (W x - mean) / sqrt(var + epsilon) + beta as a convolution: {weight: W', NORM.bias: beta'}"""
+    W, (gamma, beta, mean, var) = tensors[weight], (tensors[f"{norm}.{part}"].astype(float) for part in BATCH_NORM)
+    scale = gamma / np.sqrt(var + epsilon)
+    folded = W * scale.reshape(-1, *(1,) * (W.ndim - 1)), beta - mean * scale
+    return {name: x.astype(np.float32) for name, x in zip((weight, f"{norm}.bias"), folded, strict=True)}

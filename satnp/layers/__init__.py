@@ -1,6 +1,8 @@
 """The layers. Each equation is a pair of plain functions, forward and backward."""
 
 from satnp.layers.activations import (
+    relu6_backward,
+    relu6_forward,
     relu_backward,
     relu_forward,
     sigmoid,
@@ -40,16 +42,30 @@ from satnp.layers.conv import (
     conv2d_backward_input,
     conv2d_backward_weights,
     conv2d_forward,
+    conv2d_relu6_backward,
+    conv2d_relu6_forward,
     conv2d_relu_backward,
     conv2d_relu_forward,
     expand_relu_backward,
     expand_relu_forward,
 )
 from satnp.layers.deep_output import deep_output_backward, deep_output_forward
+from satnp.layers.depthwise import (
+    depthwise_backward,
+    depthwise_forward,
+    depthwise_relu6_backward,
+    depthwise_relu6_forward,
+)
 from satnp.layers.dropout import dropout_backward, dropout_forward, dropout_mask
 from satnp.layers.embedding import embedding_backward, embedding_forward
 from satnp.layers.gate import gate_backward, gate_backward_preactivation, gate_forward
 from satnp.layers.initial_state import initial_state_backward, initial_state_forward
+from satnp.layers.inverted_residual import (
+    inverted_residual_backward,
+    inverted_residual_forward,
+    separable_backward,
+    separable_forward,
+)
 from satnp.layers.lstm import lstm_cell_backward, lstm_cell_forward
 from satnp.layers.lstm_without_tanh import lstm_cell_without_tanh_backward, lstm_cell_without_tanh_forward
 from satnp.layers.mean import masked_mean_backward, masked_mean_forward, mean_annotation_backward, mean_annotation_forward

@@ -36,6 +36,24 @@ def relu_backward(dout, cache):
     return dout * (out > 0)
 
 
+def relu6_forward(x):
+    """out = min(max(x, 0), 6)
+
+    x (N, H) -> out (N, H)
+
+    Source: Krizhevsky 2010, Convolutional deep belief networks on CIFAR-10.
+    """
+    xp = xp_of(x)
+    out = xp.minimum(xp.maximum(x, 0), 6)
+    return out, OutputCache(out)
+
+
+def relu6_backward(dout, cache):
+    """dout (N, H) -> dx (N, H); the derivative at exactly 0 and 6 is taken as 0."""
+    (out,) = cache
+    return dout * ((out > 0) & (out < 6))
+
+
 def tanh_forward(x):
     """out = tanh x
 

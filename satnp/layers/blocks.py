@@ -9,6 +9,7 @@ import numpy as np
 from satnp.arrays import threads
 from satnp.arrays.backend import xp_of
 
+RELU, RELU6 = (0, None), (0, 6)
 _here = threading.local()
 
 
@@ -39,20 +40,26 @@ def region(x, photos, top, left, out):
     return out
 
 
-def finishing(b, S, relu):
-    """Return finish(y, out), the last step of a convolution, run while y is in the cache: out = y + b, or max(y + b, 0)
+def finishing(b, S, bounds=None):
+    """Return finish(y, out), the last step of a convolution, run while y is in the cache: out = y + b, clipped to `bounds`
 
     b (F,); y (..., S, F), with S columns -> out (..., S, F)
+
+    bounds: None, RELU or RELU6, as (least, most); most may be None.
     """
-    xp, zero = xp_of(b), 0
+    xp, (least, most) = xp_of(b), bounds or (None, None)
     if xp is np:
-        zero = np.zeros((S, len(b)), b.dtype)  # NumPy's maximum of an array and a scalar is slow
-        b = b + zero  # a whole row of cells: a NumPy loop over only F numbers would cost as much as one over 500
+        row = np.zeros((S, len(b)), b.dtype)
+        b = b + row  # a whole row of cells: a NumPy loop over only F numbers would cost as much as one over 500
+        # NumPy's maximum of an array and a scalar is slow
+        least, most = (None if bound is None else row + b.dtype.type(bound) for bound in (least, most))
 
     def finish(y, out):
         xp.add(y, b, out=out)
-        if relu:
-            xp.maximum(out, zero, out=out)
+        if least is not None:
+            xp.maximum(out, least, out=out)
+        if most is not None:
+            xp.minimum(out, most, out=out)
 
     return finish
 

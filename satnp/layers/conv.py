@@ -12,8 +12,8 @@ from satnp.arrays.backend import xp_of
 from satnp.arrays.products import summed_product, tall_product
 from satnp.arrays.threads import parallel, shares
 from satnp.layers import winograd
-from satnp.layers.activations import OutputCache, relu_backward
-from satnp.layers.blocks import blocks, finishing, parallel_blocks, scratch
+from satnp.layers.activations import OutputCache, relu6_backward, relu_backward
+from satnp.layers.blocks import RELU, RELU6, blocks, finishing, parallel_blocks, scratch
 
 PATCHES = 2**21  # bytes of patches at a time, so that they stay in the cache
 
@@ -44,6 +44,16 @@ def output_size(size, K, stride, padding=0, ceil=False):
     windows = -(-room // stride) + 1
     # the last window must start inside the photo or its left padding
     return windows - 1 if (windows - 1) * stride >= size + padding else windows
+
+
+def same_padding(size, K, stride):
+    """Return how many cells to pad before and after `size` cells, so that ceil(size / stride) windows of K cells fit.
+
+    Of an odd number of cells, the last is padded after, as in TensorFlow: windows of 3 cells with stride 2 get (0, 1) on an
+    even size, where symmetric padding would shift the whole map by one cell.
+    """
+    total = max(0, (-(-size // stride) - 1) * stride + K - size)
+    return total // 2, total - total // 2
 
 
 def window(k, stride, count):
@@ -82,13 +92,27 @@ def conv2d_relu_forward(x, W, b, stride=1, padding=0):
 
     x (N, R, S, C), W (K, K, C, F), b (F,) -> out (N, P, Q, F)
     """
-    out = _correlate(x, W, b, stride, padding, True)
+    out = _correlate(x, W, b, stride, padding, RELU)
     return out, ConvReluCache(ConvCache(x, W, stride, padding), OutputCache(out))
 
 
 def conv2d_relu_backward(dout, cache):
     """dout (N, P, Q, F) -> dx (N, R, S, C), dW (K, K, C, F), db (F,)"""
     return conv2d_backward(relu_backward(dout, cache.relu), cache.conv)
+
+
+def conv2d_relu6_forward(x, W, b, stride=1, padding=0):
+    """out = min(max(conv2d(x), 0), 6), clipped while the sum is still in the processor's cache
+
+    x (N, R, S, C), W (K, K, C, F), b (F,) -> out (N, P, Q, F)
+    """
+    out = _correlate(x, W, b, stride, padding, RELU6)
+    return out, ConvReluCache(ConvCache(x, W, stride, padding), OutputCache(out))
+
+
+def conv2d_relu6_backward(dout, cache):
+    """dout (N, P, Q, F) -> dx (N, R, S, C), dW (K, K, C, F), db (F,)"""
+    return conv2d_backward(relu6_backward(dout, cache.relu), cache.conv)
 
 
 def expand_relu_forward(x, W1, b1, W3, b3):
@@ -100,9 +124,9 @@ def expand_relu_forward(x, W1, b1, W3, b3):
     """
     xp = xp_of(x)
     if _on_host(x, W1, b1, W3, b3):
-        out = patches_correlate(x, W3, np.concatenate([b1, b3]), 1, 1, True, W1[0, 0])
+        out = patches_correlate(x, W3, np.concatenate([b1, b3]), 1, 1, RELU, W1[0, 0])
     else:
-        out = xp.concatenate([whole_correlate(x, W1, b1, 1, 0, True), whole_correlate(x, W3, b3, 1, 1, True)], axis=3)
+        out = xp.concatenate([whole_correlate(x, W1, b1, 1, 0, RELU), whole_correlate(x, W3, b3, 1, 1, RELU)], axis=3)
     return out, ExpandCache(ConvCache(x, W1, 1, 0), ConvCache(x, W3, 1, 1), OutputCache(out))
 
 
@@ -161,15 +185,15 @@ def _on_host(*arrays):
     return xp_of(*arrays) is np and arrays[0].dtype.kind == "f" and len({x.dtype for x in arrays}) == 1
 
 
-def _correlate(x, W, b, stride, padding, relu=False):
+def _correlate(x, W, b, stride, padding, bounds=None):
     """Run the fastest of the algorithms below for these sizes."""
     if not _on_host(x, W, b):
-        return whole_correlate(x, W, b, stride, padding, relu)
+        return whole_correlate(x, W, b, stride, padding, bounds)
     if W.shape[0] == 1 and stride == 1 and padding == 0:
-        return pointwise_correlate(x, W, b, relu)
+        return pointwise_correlate(x, W, b, bounds)
     if winograd.pays(x.shape, W.shape, stride, padding):
-        return winograd.correlate(x, W, b, padding, relu)
-    return patches_correlate(x, W, b, stride, padding, relu)
+        return winograd.correlate(x, W, b, padding, bounds)
+    return patches_correlate(x, W, b, stride, padding, bounds)
 
 
 def _weight_gradient(x, dout, W, stride, padding):
@@ -182,13 +206,13 @@ def _weight_gradient(x, dout, W, stride, padding):
     return patches_weight_gradient(x, dout, W, stride, padding)
 
 
-def whole_correlate(x, W, b, stride, padding, relu=False):
+def whole_correlate(x, W, b, stride, padding, bounds=None):
     """One product: the windows of x, each as a row, times W."""
     (N, R, S, C), (K, _, _, F) = x.shape, W.shape
     P, Q = output_size(R, K, stride, padding), output_size(S, K, stride, padding)
     out = _windows(pad(x, padding, padding), K, stride).reshape(N * P * Q, K * K * C) @ W.reshape(K * K * C, F)
     out = out.reshape(N, P, Q, F)
-    finishing(b, Q, relu)(out, out)
+    finishing(b, Q, bounds)(out, out)
     return out
 
 
@@ -198,10 +222,10 @@ def whole_weight_gradient(x, dout, W, stride, padding):
     return (patches.T @ dout.reshape(-1, F)).reshape(W.shape)
 
 
-def pointwise_correlate(x, W, b, relu=False):
+def pointwise_correlate(x, W, b, bounds=None):
     """1 x 1 convolution: each cell is a row of the product."""
     (N, R, S, C), F = x.shape, W.shape[3]
-    rows, out, finish = x.reshape(N * R, S, C), np.empty((N * R, S, F), dtype=x.dtype), finishing(b, S, relu)
+    rows, out, finish = x.reshape(N * R, S, C), np.empty((N * R, S, F), dtype=x.dtype), finishing(b, S, bounds)
 
     def work(part):
         y = out[part]
@@ -217,7 +241,7 @@ def pointwise_weight_gradient(x, dout):
     return (x.reshape(-1, C).T @ dout.reshape(-1, F)).reshape(1, 1, C, F)
 
 
-def patches_correlate(x, W, b, stride, padding, relu=False, middle=None):
+def patches_correlate(x, W, b, stride, padding, bounds=None, middle=None):
     """Like whole_correlate, but for a few rows at a time, so that their patches stay in the cache.
 
     middle (C, G) holds 1 x 1 filters for the center cell of each window; their result is out[..., :G], and b is (G + F,).
@@ -227,7 +251,7 @@ def patches_correlate(x, W, b, stride, padding, relu=False, middle=None):
     N, P, Q = windows.shape[:3]
     G = 0 if middle is None else middle.shape[1]
     W, cell = W.reshape(K * K * C, F), K * K // 2 * C
-    out, finish = np.empty((N, P, Q, G + F), dtype=x.dtype), finishing(b, Q, relu)
+    out, finish = np.empty((N, P, Q, G + F), dtype=x.dtype), finishing(b, Q, bounds)
 
     def work(pieces):
         for piece in pieces:

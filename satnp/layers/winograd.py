@@ -32,7 +32,7 @@ def pays(x_shape, W_shape, stride, padding):
     return fits and min(C, F) >= 64 and tiles >= 32 and N * P * Q >= 12 * tiles
 
 
-def correlate(x, W, b, padding, relu=False):
+def correlate(x, W, b, padding, bounds=None):
     """out[n, p, q] = sum_ij x[n, p + i - padding, q + j - padding] W[i, j] + b, as conv2d_forward
 
     x (N, R, S, C), W (3, 3, C, F), b (F,) -> out (N, P, Q, F)
@@ -44,12 +44,12 @@ def correlate(x, W, b, padding, relu=False):
         everything = [(slice(0, N), slice(0, p))]
 
         def work(part):
-            finish = finishing(b[part], Q, relu)
+            finish = finishing(b[part], Q, bounds)
             _correlate(x, _transform_weights(W[..., part]), finish, padding, everything, out[..., part])
 
         threads.parallel(work, threads.shares(W.shape[3]))
     else:
-        U, finish = _transform_weights(W), finishing(b, Q, relu)
+        U, finish = _transform_weights(W), finishing(b, Q, bounds)
         parallel_blocks(lambda pieces: _correlate(x, U, finish, padding, pieces, out), blocks(N, p, TILES // q))
     return out
 

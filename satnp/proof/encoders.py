@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from satnp.arrays.parameters import Parameters
-from satnp.encoders import ENCODERS, small, squeezenet, vgg
+from satnp.encoders import ENCODERS, efficientnet, small, squeezenet, vgg
 from satnp.encoders.photos import Preprocessing
 from satnp.layers import cbam
 from satnp.proof.cases import pack, random_weights, unpack
@@ -44,6 +44,7 @@ def encoder_case(name, encoder, config, direction, start=None):
 SMALL = small.Config((2, 3, 5), Preprocessing(12))
 SQUEEZENET = squeezenet.Config(replace(squeezenet.PREPROCESSING["caffe"], size=39))
 VGG = vgg.Config(replace(vgg.PREPROCESSING["torchvision"], size=32), (2, 3, 4, 5, 6))
+EFFICIENTNET = efficientnet.Config(replace(efficientnet.PREPROCESSING["tensorflow"], size=40))
 SQUEEZENET_CBAM, VGG_CBAM = ENCODERS["squeezenet1_1_cbam"], ENCODERS["vgg19_cbam"]
 
 CASES = [
@@ -52,6 +53,8 @@ CASES = [
     encoder_case("small_cbam", ENCODERS["small_cbam"], SMALL, direction=False),
     encoder_case("squeezenet1_1 direction", squeezenet, SQUEEZENET, direction=True),
     encoder_case("squeezenet1_1 from fire8 direction", squeezenet, SQUEEZENET, direction=True, start="fire8"),
+    encoder_case("efficientnet_lite0 direction", efficientnet, EFFICIENTNET, direction=True),
+    encoder_case("efficientnet_lite0 from block14 direction", efficientnet, EFFICIENTNET, direction=True, start="block14"),
     encoder_case("vgg19 direction", vgg, VGG, direction=True),
     encoder_case("vgg19 from conv4_2", vgg, VGG, direction=False, start="conv4_2"),
     encoder_case("squeezenet1_1_cbam direction", SQUEEZENET_CBAM, SQUEEZENET, direction=True),

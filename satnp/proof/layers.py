@@ -32,6 +32,17 @@ def _conv(K, stride, padding):
     )  # fmt: skip
 
 
+def _depthwise(K, stride, R, S):
+    return _layer(
+        f"depthwise K={K} stride={stride} {R} x {S}", (), {"stride": stride}, x=(2, R, S, 3), W=(K, K, 3), b=(3,)
+    )  # fmt: skip
+
+
+def _wide(*shape):
+    """Numbers so large that some sums of them are above 6, and others below 0 or between."""
+    return lambda rng: 8 * rng.standard_normal(shape)
+
+
 def _max_pool(K, stride, ceil, relu=False):
     name = f"max_pool K={K} stride={stride} {'ceil' if ceil else 'floor'}{' relu' if relu else ''}"
     return _layer(name, (), {"K": K, "stride": stride, "ceil": ceil, "relu": relu}, x=(2, 7, 6, 3))
@@ -76,6 +87,19 @@ CASES = [
     ),
     *(_conv(*sizes) for sizes in CONVOLUTIONS),
     _layer("conv2d_relu", (), {"padding": 1}, x=(2, 7, 6, 3), W=(3, 3, 3, 4), b=(4,)),
+    _layer("relu6", x=_wide(4, 5)),
+    _layer("conv2d_relu6", (), {"padding": 1}, x=_wide(2, 7, 6, 3), W=(3, 3, 3, 4), b=(4,)),
+    *(_depthwise(*sizes) for sizes in ((3, 1, 7, 6), (3, 2, 7, 6), (3, 2, 8, 5), (5, 2, 8, 7), (2, 1, 4, 5), (2, 3, 8, 7))),
+    _layer("depthwise_relu6", x=_wide(2, 7, 6, 3), W=(3, 3, 3), b=(3,)),
+    _layer("separable", (), {"stride": 2}, x=_wide(2, 8, 6, 3), W2=(3, 3, 3), b2=(3,), W3=(1, 1, 3, 4), b3=(4,)),
+    _layer(
+        "inverted_residual", x=_wide(2, 7, 6, 3),
+        W1=(1, 1, 3, 5), b1=(5,), W2=(3, 3, 5), b2=(5,), W3=(1, 1, 5, 3), b3=(3,),
+    ),
+    _layer(
+        "inverted_residual stride=2", (), {"stride": 2}, x=_wide(2, 8, 6, 3),
+        W1=(1, 1, 3, 5), b1=(5,), W2=(3, 3, 5), b2=(5,), W3=(1, 1, 5, 4), b3=(4,),
+    ),
     _layer("expand_relu", x=(2, 5, 6, 3), W1=(1, 1, 3, 4), b1=(4,), W3=(3, 3, 3, 4), b3=(4,)),
     *(_max_pool(*sizes) for sizes in ((2, 2, False), (3, 2, False), (3, 2, True), (2, 3, True), (2, 2, False, True))),
     _layer("average_pool K=2 stride=2", (), {"K": 2, "stride": 2}, x=(2, 7, 6, 3)),
@@ -157,6 +181,28 @@ BUGS = [
         "dout[..., :F]", "dout[..., -F:]", "layers/expand_relu", {"term"}),
     Bug("middle of expand lost in dx", conv.expand_relu_backward,
         "dx1 + dx3", "dx3", "layers/expand_relu", {"term"}),
+    Bug("upper bound of ReLU6 forgotten on the way back", layers.relu6_backward,
+        "(out > 0) & (out < 6)", "out > 0", "layers/relu6", {"mask"}),
+    Bug("stride ignored in dx of a depthwise convolution", layers.depthwise_backward,
+        "window(i, stride, P), window(j, stride, Q)", "slice(i, i + P), slice(j, j + Q)",
+        "layers/depthwise K=3 stride=2 8 x 5", {"term"}),
+    Bug("padding taken as symmetric", layers.depthwise_backward,
+        "top : top + R, left : left + S", "bottom : bottom + R, right : right + S",
+        "layers/depthwise K=3 stride=2 8 x 5", {"term"}),
+    Bug("filter rotated in dx of a depthwise convolution", layers.depthwise_backward,
+        "d * W[i, j]", "d * W[K - 1 - i, K - 1 - j]", "layers/depthwise K=3 stride=1 7 x 6", {"term"}),
+    Bug("depthwise weight gradient summed over the channels", layers.depthwise_backward,
+        "(seen[cells] * d)", "(seen[cells].sum(axis=3, keepdims=True) * d)",
+        "layers/depthwise K=3 stride=1 7 x 6", {"term"}),
+    Bug("depthwise weight gradient of the last photo only", layers.depthwise_backward,
+        "dW[i, j] += (seen[cells] * d)", "dW[i, j] = (seen[cells] * d)[-1:]",
+        "layers/depthwise K=5 stride=2 8 x 7", {"term"}),
+    Bug("ReLU6 of a depthwise convolution forgotten on the way back", layers.depthwise_relu6_backward,
+        "relu6_backward(dout, cache.relu)", "dout", "layers/depthwise_relu6", {"mask", "term"}),
+    Bug("shortcut forgotten on the way back", layers.inverted_residual_backward,
+        "dx + dout", "dx", "layers/inverted_residual", {"term"}),
+    Bug("shortcut's gradient sent through the block twice", layers.inverted_residual_backward,
+        "dx + dout", "2 * dx", "layers/inverted_residual", {"term"}),
     Bug("max-pool gradient to every cell", layers.max_pool_backward,
         "taken *= left", "taken = dout[photos] / K**2",
         "layers/max_pool K=2 stride=2 floor", {"mask"}),

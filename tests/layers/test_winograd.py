@@ -125,12 +125,12 @@ def test_the_error_on_a_photo_with_squeezenets_weights(form, shared_data, monkey
 def expand_by_winograd(patches_correlate):
     """SqueezeNet's 3x3 convolutions but the first, which has a stride."""
 
-    def correlate(x, W, b, stride, padding, relu=False, middle=None):
+    def correlate(x, W, b, stride, padding, bounds=None, middle=None):
         if middle is None:
-            return patches_correlate(x, W, b, stride, padding, relu)
+            return patches_correlate(x, W, b, stride, padding, bounds)
         G = middle.shape[1]
-        one = conv.pointwise_correlate(x, middle[None, None], b[:G], relu)
-        return np.concatenate([one, winograd.correlate(x, W, b[G:], padding, relu)], axis=3)
+        one = conv.pointwise_correlate(x, middle[None, None], b[:G], bounds)
+        return np.concatenate([one, winograd.correlate(x, W, b[G:], padding, bounds)], axis=3)
 
     return correlate
 
