@@ -3,21 +3,12 @@
 import numpy as np
 import pytest
 
-from satnp.arrays import threads
 from satnp.layers import depthwise, depthwise_backward, depthwise_forward, depthwise_relu6_forward
 from satnp.layers.conv import same_padding
 from satnp.reference import conv as reference
 from tests import strict
 
 SIZES = [(2, 7, 6, 3), (1, 8, 9, 5), (3, 4, 4, 2), (2, 1, 2, 3)]
-
-
-@pytest.fixture(params=[1, 2])
-def cores(request, monkeypatch):
-    monkeypatch.setattr(threads, "cores", lambda: request.param)
-    threads._pool.cache_clear()
-    yield request.param
-    threads._pool.cache_clear()
 
 
 @pytest.fixture(params=["whole maps", "one row at a time", "short runs"])

@@ -35,14 +35,6 @@ ERRORS = {"patches": 1e-6, "winograd": 3e-6}  # relative L2 in float32, as the d
 form = pytest.mark.parametrize("form", FORMS)
 
 
-@pytest.fixture(params=[1, 2])
-def cores(request, monkeypatch):
-    monkeypatch.setattr(threads, "cores", lambda: request.param)
-    threads._pool.cache_clear()
-    yield request.param
-    threads._pool.cache_clear()
-
-
 @pytest.fixture
 def small_pieces(monkeypatch):
     """Several blocks even of the tiny maps of tests."""
