@@ -5,9 +5,8 @@ inverted residual blocks (Sandler et al. 2018), and a 1x1 "head" convolution. A 
 
     y = project(relu6(depthwise(relu6(expand(x)))))     + x if x and y have the same shape
 
-where expand and project are 1x1 convolutions; the first block has no expand. The padding is TensorFlow's, which pads an even
-size for stride 2 only, or more, after the last row and column. The batch normalisation behind each convolution is folded
-into its weights when they are read.
+where expand and project are 1x1 convolutions; the first block has no expand. The padding is TensorFlow's "same"
+(conv.same_padding). The batch normalisation behind each convolution is folded into its weights when they are read.
 """
 
 from dataclasses import dataclass

@@ -241,6 +241,9 @@ def _new_encoder(name, rng, weights, preprocessing, finetune_from, regions):
         layers = ", ".join(encoder.LAYERS)
         raise InputError(f"the encoder {name} has no layer {finetune_from!r}; choose one of {layers}")
     if preprocessing is not None:
+        if preprocessing not in encoder.PREPROCESSING:
+            known = ", ".join(encoder.PREPROCESSING)
+            raise InputError(f"the encoder {name} has no weights with the preprocessing {preprocessing!r}; it has {known}")
         config = encoder.Config(encoder.PREPROCESSING[preprocessing])
     params = encoder.load(weights, config) if pretrained else encoder.init(config, rng)
     frozen = regions is not None or pretrained and finetune_from is None

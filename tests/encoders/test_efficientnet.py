@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from satnp.arrays.parameters import Parameters
+from satnp.data.split import Split
 from satnp.encoders import efficientnet
 from satnp.encoders.weights import BATCH_NORM, load_convolutions
 from satnp.errors import InputError
 from satnp.layers import conv2d_forward, depthwise_forward
+from satnp.training.presets import PRESETS, new_model
 
 CONFIG = efficientnet.Config()
 
@@ -84,3 +86,10 @@ def test_features_are_those_of_the_pytorch_port(shared_data):
     assert found.shape == wanted.shape == (4, 7, 7, 1280)
     for one, other in zip(found, wanted, strict=True):
         assert np.linalg.norm(one - other) <= 1e-5 * np.linalg.norm(other)
+
+
+def test_a_preprocessing_of_other_weights_is_refused():
+    preset = replace(PRESETS["flickr8k"], encoder="efficientnet_lite0")
+    train = Split(("a",), ([["a", "dog"]],), (np.zeros((4, 4, 3), np.uint8),))
+    with pytest.raises(InputError, match="no weights with the preprocessing 'caffe'; it has tensorflow"):
+        new_model(preset, train, "weights.pth", "caffe")

@@ -273,7 +273,7 @@ def test_a_lack_of_memory_is_the_sentence_of_the_photo(tmp_path, monkeypatch, wh
 )
 def test_every_format_of_photos_is_read(tmp_path, kind):
     Image.init()
-    if kind not in Image.SAVE:
+    if kind in ("AVIF", "QOI") and kind not in Image.SAVE:  # older versions lack these two
         pytest.skip(f"this Pillow does not write {kind}")
     Image.new("RGB", (8, 4), (250, 10, 10)).save(tmp_path / "x.jpg", kind)
     seen = read_photo(tmp_path / "x.jpg")
