@@ -20,8 +20,9 @@ from tests.benchmarks.workloads import WORKLOADS
 
 STEP = {"N": 3, "L": 5, "T": 4, "V": 30, "D": 8, "M": 6, "H": 7, "A": 5}
 SMALL = {
-    "step_paper": STEP, "step_flickr8k": STEP, "squeezenet_b1": {}, "conv3x3_backward": {"N": 2, "side": 6, "C": 8},
-    "small_encoder_step": {"N": 2}, **dict.fromkeys(("beam3", "beam10"), {"N": 4, "L": 6, "V": 40, "H": 16, "A": 8}),
+    "step_paper": STEP, "step_flickr8k": STEP, "squeezenet_b1": {}, "efficientnet_b1": {},
+    "conv3x3_backward": {"N": 2, "side": 6, "C": 8}, "small_encoder_step": {"N": 2},
+    **dict.fromkeys(("beam3", "beam10"), {"N": 4, "L": 6, "V": 40, "H": 16, "A": 8}),
 }  # fmt: skip
 
 

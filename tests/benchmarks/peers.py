@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 
 from satnp.data.captions import END, PAD, START, UNK
-from satnp.encoders import squeezenet, vgg
+from satnp.encoders import efficientnet, squeezenet, vgg
+from satnp.layers.conv import same_padding
 from tests.benchmarks.workloads import CLIP, COMPARED, LONGEST, RATE, captions
 
 
@@ -120,8 +121,9 @@ def features(layers, compiled, given):
 
 
 def _filters(params, layout):
-    """Convert W (K, K, C, F) to PyTorch's (F, C, K, K); biases keep their shape."""
+    """Convert W (K, K, C, F) to PyTorch's (F, C, K, K), and (K, K, C) of a depthwise convolution to (C, 1, K, K)."""
     w = _tensors(params)
+    w |= {n: x[:, :, None] for n, x in w.items() if x.ndim == 3}
     return {n: x.permute(3, 2, 0, 1).contiguous(memory_format=layout) if x.ndim == 4 else x for n, x in w.items()}
 
 
@@ -163,6 +165,24 @@ def _squeezenet(w, x, config):
         if name in squeezenet.POOL_AFTER:
             x = F.max_pool2d(x, 3, 2, ceil_mode=True)
     return config.scale * (torch.sqrt(1 + x) - 1)
+
+
+def _efficientnet(w, x, config):
+    def conv(name, x, K=1, stride=1, groups=1):
+        (top, bottom), (left, right) = same_padding(x.shape[2], K, stride), same_padding(x.shape[3], K, stride)
+        if (top, left) != (bottom, right):
+            x, top, left = F.pad(x, (left, right, top, bottom)), 0, 0
+        return F.conv2d(x, w[f"{name}.W"], w[f"{name}.b"], stride, (top, left), groups=groups)
+
+    def relu6(x):
+        return F.hardtanh_(x, 0.0, 6.0)
+
+    x = relu6(conv("stem", x, 3, 2))
+    for name, block in efficientnet.BLOCKS.items():
+        y = x if block.factor == 1 else relu6(conv(f"{name}.expand", x))
+        y = conv(f"{name}.project", relu6(conv(f"{name}.depthwise", y, block.K, block.stride, y.shape[1])))
+        x = x + y if x.shape == y.shape else y
+    return config.scale * relu6(conv("head", x))
 
 
 def conv_backward(compiled, given):
@@ -301,11 +321,13 @@ def _convolutions(compiled):
         "vgg19_b1": partial(features, _vgg, compiled), "vgg19_b8": partial(features, _vgg, compiled),
         "squeezenet_b1": partial(features, _squeezenet, compiled),
         "squeezenet_b8": partial(features, _squeezenet, compiled),
+        "efficientnet_b1": partial(features, _efficientnet, compiled),
+        "efficientnet_b8": partial(features, _efficientnet, compiled),
         "conv3x3_backward": partial(conv_backward, compiled), "small_encoder_step": partial(small_encoder, compiled),
     }  # fmt: skip
 
 
-_STEPS, _BEAMS = ("step_paper", "step_flickr8k"), ("beam3", "beam5", "beam10")
+_STEPS, _BEAMS = ("step_paper", "step_flickr8k", "step_efficientnet"), ("beam3", "beam5", "beam10")
 PEERS = {
     "eager": dict.fromkeys(_STEPS, partial(step, hoisted_loss)) | dict.fromkeys(_BEAMS, partial(beams, batched_search))
     | _convolutions(False),

@@ -17,7 +17,7 @@ from satnp.captioners import show_attend_tell as sat
 from satnp.captioners.contract import Batch
 from satnp.data.captions import END
 from satnp.decoding import beam_search
-from satnp.encoders import small, squeezenet, vgg
+from satnp.encoders import efficientnet, small, squeezenet, vgg
 from satnp.layers import conv2d_backward, conv2d_forward
 from satnp.scores.metrics import score
 from satnp.training import optim
@@ -108,7 +108,7 @@ def features(encoder, N, sides):
 
 def _products(encoder, sides):
     """The number of multiplications of each convolution for one photo."""
-    weights = [shape for shape in encoder.shapes(encoder.Config()).values() if len(shape) == 4]
+    weights = [shape for shape in encoder.shapes(encoder.Config()).values() if len(shape) >= 3]  # depthwise: (K, K, C)
     return [side**2 * prod(shape) for side, shape in zip(sides, weights, strict=True)]
 
 
@@ -224,13 +224,29 @@ def scores(N=5000):
 
 VGG19 = [224] * 2 + [112] * 2 + [56] * 4 + [28] * 4 + [14] * 4
 SQUEEZENET = [111] + [55] * 6 + [27] * 6 + [13] * 12
+
+
+def _efficientnet(side=112):
+    """The sides of its convolutions' output maps; `side` is that of the stem's."""
+    yield side
+    for block in efficientnet.BLOCKS.values():
+        if block.factor > 1:
+            yield side
+        side //= block.stride
+        yield from (side, side)
+    yield side
+
+
 WORKLOADS = {
     "step_paper": partial(step, N=64, L=196, T=20, V=10_000),
     "step_flickr8k": partial(step, N=64, L=169, T=12, V=2543, H=512, A=256),
+    "step_efficientnet": partial(step, N=64, L=49, T=12, V=2543, D=1280, H=512, A=256),
     "vgg19_b1": partial(features, vgg, 1, VGG19),
     "vgg19_b8": partial(features, vgg, 8, VGG19),
     "squeezenet_b1": partial(features, squeezenet, 1, SQUEEZENET),
     "squeezenet_b8": partial(features, squeezenet, 8, SQUEEZENET),
+    "efficientnet_b1": partial(features, efficientnet, 1, list(_efficientnet())),
+    "efficientnet_b8": partial(features, efficientnet, 8, list(_efficientnet())),
     "conv3x3_backward": conv3x3_backward,
     "small_encoder_step": small_encoder_step,
     "beam3": partial(beams, 3),
