@@ -66,7 +66,7 @@ def run(out, seed=0, xp=np):
     used = f"{metrics['seconds']:.0f} s, {metrics['peak_memory_bytes'] / 2**20:.0f} MiB"
     print(printable(f"{used}; look at {out / 'attention.png'}"))
     folder = printable(shlex.quote(str(out)))
-    print(f"\nnow try:\n  satnp caption {folder}/best.npz {folder}/test-*.png --figures {folder}/figures")
+    print(f"\nnow try:\n  satnp caption {folder}/best.npz {folder}/test-*.png --page {folder}/page.html")
     return 0
 
 

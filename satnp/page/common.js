@@ -5,8 +5,7 @@ const SVG = "http://www.w3.org/2000/svg";
 
 /** Make an element; attributes that are null or false are left out, and children that are strings become text. */
 function make(tag, attributes, ...children) {
-  const [name, space] = tag.startsWith("svg:") ? [tag.slice(4), SVG] : [tag, "http://www.w3.org/1999/xhtml"];
-  const element = document.createElementNS(space, name);
+  const element = tag.startsWith("svg:") ? document.createElementNS(SVG, tag.slice(4)) : document.createElement(tag);
   for (const [key, value] of Object.entries(attributes || {})) {
     if (value !== null && value !== false) element.setAttribute(key, value === true ? "" : value);
   }

@@ -167,7 +167,7 @@ class Trainer:
         self.rewarded = 0  # photos in self.rewards
         self.reward = Reward(model.vocabulary, train.captions) if recipe.objective == "scst" else None
         self.watch = Watch()
-        self.records, self.page_written = None, 0.0  # the lines of metrics.jsonl, on rank 0; when progress.html was written
+        self.records, self.page_written = [], None  # on rank 0: the lines of metrics.jsonl; when progress.html was written
         self.steps_per_epoch = len(self._draw_order(np.random.default_rng(0)))
         self.steps = recipe.steps or recipe.epochs * self.steps_per_epoch
 
@@ -540,7 +540,7 @@ class Trainer:
         with open(self.out / "metrics.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
         self.records.append(record)
-        if kind == "val" or perf_counter() - self.page_written > RELOAD:
+        if kind == "val" or not self.page_written or perf_counter() - self.page_written > RELOAD:
             self._write_page("running")
 
     def _cut_log(self):
@@ -559,7 +559,7 @@ class Trainer:
             if self.step == self.steps or self.stopped:
                 state = "finished"
         finally:
-            if self.records is not None:
+            if self.page_written:
                 self._write_page(state)
 
     def _write_page(self, state):
