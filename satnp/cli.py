@@ -580,7 +580,9 @@ def caption(args):
     if args.results:
         write_json(args.results, results)
     if args.page:
-        labels = [str(Path(*path.absolute().parts[-2:])) for path in (args.checkpoint, *args.others)]
+        paths = [args.checkpoint, *args.others]
+        short = {path: str(Path(*path.absolute().parts[-2:])) for path in paths}  # a page goes to others
+        labels = [short[path] if len(set(short.values())) == len(short) else str(path) for path in paths]
         write_captions(args.page, [captioner_entry(*of) for of in zip(labels, models, strict=True)], shown, args.beam)
     _say_skipped(len(photos) - len(results), len(photos))
     if unheard:

@@ -1,7 +1,7 @@
 const CELL = 0.6; // standard deviation of the spot of one cell, in cells, as in satnp.figures.upsample
 const MAP = 112; // pixels of the longer side of a map; the browser enlarges it smoothly
 const PANEL = 320; // pixels of the longer side of a panel
-const VEIL = [10, 12, 20, 0.76]; // colour and opacity where the network did not look
+const VEIL = [10, 12, 20, 0.73]; // colour and opacity where the network did not look
 const GLOW = [255, 176, 46, 0.26]; // and where it looked most
 
 const COLOURS = Array.from({ length: 256 }, (_, k) => {
@@ -249,7 +249,7 @@ function viewOf(photo, captioner, view) {
   }
   if (looks) spreaders.push(spread);
 
-  return make("section", { class: "view", "aria-label": captioner.label },
+  return make("div", { class: "view", role: "group", "aria-label": captioner.label },
     stage,
     make("div", { class: "said" },
       make("p", { class: "captioner" }, make("b", {}, captioner.label), " ", make("span", {}, captioner.kind)),

@@ -98,7 +98,7 @@ function chartOf(chart) {
 function tableOf() {
   const head = ["epoch", "step", ...data.columns].map((name) => make("th", { scope: "col" }, name));
   const rows = [...data.rows].reverse().map((row) => make("tr", { class: row.best ? "best" : null },
-    make("td", {}, text(row.epoch)), make("td", {}, String(row.step)),
+    make("td", {}, row.epoch.toFixed(2)), make("td", {}, String(row.step)),
     row.scores.map((score, k) => make("td", {}, score === null ? "–" : text(score),
       row.best && k === row.scores.length - 1 ? make("span", { class: "mark" }, "best") : null))));
   return make("section", { class: "table" }, make("h2", {}, make("b", {}, "Validations"), " the last one first"),
@@ -115,7 +115,7 @@ function build() {
   const when = new Date(1000 * data.written).toLocaleString();
   const state = quiet ? `no news for ${Math.round(minutes)} minutes: it may have been stopped` : data.state;
   document.querySelector("main").append(
-    make("header", {}, make("h1", {}, data.name),
+    make("header", {}, make("h1", {}, document.title),
       make("p", { class: "state" }, make("b", {}, state[0].toUpperCase() + state.slice(1)),
         `. Step ${data.step} of ${data.steps}, written ${when}.`,
         data.state === "running" ? " The page reloads itself while the training runs." : ""),

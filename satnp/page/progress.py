@@ -6,7 +6,6 @@ from time import time
 import numpy as np
 
 from satnp.page import write_page
-from satnp.terminal import printable
 
 RELOAD = 10  # seconds between two reloads of the page while the training runs
 POINTS = 400  # largest number of points of a line; more are averaged
@@ -47,8 +46,8 @@ def write_progress(path, records, name, step, steps, state, best=None):
         for x in validations if _is_number(x.get("epoch"))
     ]  # fmt: skip
     data = {
-        "name": printable(name), "state": state, "step": step, "steps": steps, "written": round(time()), "charts": charts,
-        "columns": list(columns), "rows": rows,
+        "state": state, "step": step, "steps": steps, "written": round(time()), "charts": charts, "columns": list(columns),
+        "rows": rows,
     }  # fmt: skip
     write_page(path, f"Training {name}", data, "progress.js", refresh=RELOAD if state == "running" else None)
 
