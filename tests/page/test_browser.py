@@ -171,8 +171,10 @@ def test_all_words_beside_each_other(browser, hostile):
         panels = page.locator(".view").first.locator("figure")
         assert panels.locator(".word").all_inner_texts() == words and switch.get_attribute("aria-pressed") == "true"
         page.locator("figure canvas[width='320']").first.wait_for()
-        bright = panels.first.locator("canvas").evaluate("""x => [[.1, .17], [.9, .83]].map(
-            ([a, b]) => x.getContext('2d').getImageData(a * x.width, b * x.height, 1, 1).data[0])""")
+        bright = panels.first.locator("canvas").evaluate("""canvas => {
+            const { width, height } = canvas, { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
+            return [[.1, .17], [.9, .83]].map(([x, y]) => data[4 * (Math.round(y * height) * width + Math.round(x * width))]);
+        }""")
         assert bright[0] > 170 and bright[1] < 100  # of a grey of 200
         switch.click()
         assert not panels.first.is_visible()
