@@ -292,7 +292,9 @@ function explanation() {
       "a word is as strong as this factor."] : null,
     looks.length ? ["Spread, entropy", "The entropy of the word's weights, as a share of the largest possible entropy. " +
       "0 % is a single place, and 100 % is the whole photo alike."] : null,
-    ["log p", "The logarithm of the caption's probability, in nats. The nearer to 0, the more probable the caption is."],
+    ["log p", "The logarithm of the caption's probability, in nats. The nearer to 0, the more probable the caption is. " +
+      "The beam orders its captions by log p, corrected for their length as the checkpoint says, so a longer caption may stand " +
+      "before a more probable one."],
   ].filter(Boolean);
   return make("details", { class: "help" }, make("summary", {}, "How to read this page"),
     make("dl", {}, rows.map(([term, text]) => [make("dt", {}, term), make("dd", {}, text)]).flat()));

@@ -173,7 +173,8 @@ def test_all_words_beside_each_other(browser, hostile):
         page.locator("figure canvas[width='320']").first.wait_for()
         bright = panels.first.locator("canvas").evaluate("""canvas => {
             const { width, height } = canvas, { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
-            return [[.1, .17], [.9, .83]].map(([x, y]) => data[4 * (Math.round(y * height) * width + Math.round(x * width))]);
+            const at = (x, y) => data[4 * (Math.round(y * height) * width + Math.round(x * width))];
+            return [at(.1, .17), at(.9, .83)];
         }""")
         assert bright[0] > 170 and bright[1] < 100  # of a grey of 200
         switch.click()
