@@ -637,9 +637,9 @@ def _check_outputs(args):
         folder = next(parent for parent in writable(path).absolute().parents if parent.exists())
         if not folder.is_dir() or not os.access(folder, os.W_OK):
             raise InputError(f"{option} {path} cannot be written: {folder} is not a folder that takes files; give another")
-        other = taken.setdefault(os.path.abspath(path), option)
+        other, first = taken.setdefault(os.path.abspath(path), (option, path))
         if other != option:
-            raise InputError(f"{other} and {option} both name {path}; give each of them a file of its own")
+            raise InputError(f"{other} and {option} both name {first}; give each of them a file of its own")
 
 
 RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}  # by Windows

@@ -565,7 +565,7 @@ def test_photos_that_are_skipped_are_not_on_the_page_and_no_page_is_half_written
     ("--page {tmp}/file/a/p.html", "cannot be written: {tmp}/file is not a folder"),
     ("--json {tmp}/file/c.json", "--json {tmp}/file/c.json cannot be written"),
     ("--page {tmp}/p.html --json {tmp}/p.html", "--json and --page both name {tmp}/p.html; give each of them"),
-    ("--page {tmp}/p.html --results {tmp}/a/../p.html", "--results and --page both name {tmp}/p.html"),
+    ("--page {tmp}/a/../p.html --results {tmp}/p.html", "--results and --page both name {tmp}/p.html"),
     ("--page photo.jpg", "--page names photo.jpg; give a file whose name ends with .html"),
     ("--page {tmp}/p.html --with none.npz", "there is no checkpoint none.npz"),
     ("--with {best}", "--with {best} is for the page; add --page FILE.html, or leave out --with"),
