@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from glob import glob
 from hashlib import sha256
 from pathlib import Path
+from typing import NamedTuple
 from unicodedata import normalize
 
 import numpy as np
@@ -124,7 +125,8 @@ def _trainings(command):
     _by_name_options(sub)
     sub.add_argument("--captioner", choices=tuple(CAPTIONERS), help="default: show_attend_tell")
     sub.add_argument("--attention", choices=("soft", "hard"), help="for show_attend_tell; default: soft")
-    sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="for last.npz, best.npz, metrics.jsonl, figures")
+    sub.add_argument("--out", type=Path, required=True, metavar="DIR",
+                     help="for last.npz, best.npz, metrics.jsonl, figures, and progress.html, a page to watch the training")
     sub.add_argument("--features", type=Path, metavar="DIR", help="folder of the frozen features; default: OUT/features")
     sub.add_argument("--init", type=Path, metavar="CHECKPOINT",
                      help="start from the parameters of another training; from another captioner, take the encoder")
@@ -160,7 +162,7 @@ def _trainings(command):
 
 def _uses(command):
     """The options of caption and evaluate."""
-    sub = command("caption", caption, "caption photos", "satnp caption best.npz photo.jpg --beam 5 --figures figures")
+    sub = command("caption", caption, "caption photos", "satnp caption best.npz photo.jpg --page page.html")
     sub.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
     sub.add_argument("photos", nargs="+", metavar="PHOTO", help="or one of COCO's image_info_*.json, with --root")
     sub.add_argument("--root", type=Path, metavar="DIR", help="folder of the photos that the image_info_*.json lists")
@@ -171,6 +173,10 @@ def _uses(command):
     _looking_options(sub)
     sub.add_argument("--figures", type=Path, metavar="DIR",
                      help="write PNGs per photo: where it looked for each word, and for some captioners more")
+    sub.add_argument("--page", type=Path, metavar="FILE.html",
+                     help="write a page for a browser: point at a word, and each photo shows where it looked")
+    sub.add_argument("--with", type=Path, action="append", default=[], dest="others", metavar="CHECKPOINT",
+                     help="the page also shows what this checkpoint says, as it was trained; may be given several times")
     sub.add_argument("--json", type=Path, metavar="FILE", help="write captions, log-probabilities and weights")
     sub.add_argument("--results", type=Path, metavar="FILE", help="write the captions as COCO's server takes them")
     _device_options(sub)
@@ -405,6 +411,9 @@ def _files(args):
     return {name: read(path) for name, read in readers.items() if (path := getattr(args, name)) is not None}
 
 
+READERS = {"regions": lambda model: model.encoder == "regions", "guidance": lambda model: model.guidance is not None}
+
+
 def _from_files(model, files, split, features=None):
     """What the model reads of the photos of a split: their regions or guidance from `files`, or else the `features`.
 
@@ -412,7 +421,7 @@ def _from_files(model, files, split, features=None):
     """
     from satnp.data.by_name import Guided
 
-    reads = {"regions": model.encoder == "regions", "guidance": model.guidance is not None}
+    reads = {name: reads(model) for name, reads in READERS.items()}
     for name, needed in reads.items():
         if needed and name not in files:
             raise InputError(f"{model.reads}; give it with --{name} FILE.npz")
@@ -513,19 +522,23 @@ def _start_from(model, path, whole_only=False, captions=()):
 
 def caption(args):
     """Print one caption per photo."""
-    from satnp.arrays.backend import to_device, xp_of
+    from satnp import load
+    from satnp.arrays.backend import xp_of
+    from satnp.data.scenes import read_objects
     from satnp.data.split import Split
     from satnp.encoders.photos import read_photo
     from satnp.figures import attention_figure, channels_figure, regions_figure, visual_figure
     from satnp.files import write_json
     from satnp.model import NO_WORDS
+    from satnp.page.captions import captioner_entry, photo_entry, view_entry, write_captions
     from satnp.scores.visual import visual
 
     _check_outputs(args)
     model, _ = _load(args)
     (photos, ids), files = _photos(args), _files(args)
-    rows, results, drawn, rng, xp = [], [], set(RESERVED), np.random.default_rng(args.seed), xp_of(model.params.flat)
-    kept, unheard = _from_files(model, files, Split([path.name for path in photos], None, photos, ids=ids)), None
+    rows, results, drawn, shown, unheard = [], [], set(RESERVED), [], None
+    models = [model, *(load(path).on(xp_of(model.params.flat)) for path in args.others)]
+    captioners = _captioners(models, files, Split([path.name for path in photos], None, photos, ids=ids), args.seed)
     for n, path in enumerate(photos):
         try:
             photo = read_photo(path)
@@ -534,16 +547,13 @@ def caption(args):
                 raise
             complain(f"skipped: {error}")
             continue
-        if kept is None:
-            said = model.caption(photo, args.beam, rng)
-        else:
-            annotations, _ = model.encode(to_device(kept[n : n + 1], xp))
-            said = model.describe(*model.decode(annotations, args.beam, rng=rng))
+        found = [captioner.look_and_say(n, photo, args.beam, every=bool(args.page)) for captioner in captioners]
+        said = found[0][1][0]
         try:
             print(printable(f"{path}: {str(said) or NO_WORDS}  (log p {said.log_prob:.2f})"), flush=True)
         except OSError as error:  # stdout takes no more lines; the files that were asked for are still written
             unheard = error
-            if not (args.json or args.results or args.figures):
+            if not (args.json or args.results or args.figures or args.page):
                 raise
         results.append({"image_id": ids[n], "caption": str(said)})
         if args.json:
@@ -552,34 +562,84 @@ def caption(args):
         if args.figures:
             alphas = None if said.alpha is None else said.alpha.reshape(len(said.alpha), -1)
             name, title = _new_name(path.stem, drawn), printable(str(said)) or NO_WORDS
-            if "regions" in files:
-                boxes = files["regions"].boxes(kept.rows[n])
-                regions_figure(photo, said.words, alphas, boxes, args.figures / f"{name}.png", title=title)
+            if model.encoder == "regions":
+                regions_figure(photo, said.words, alphas, captioners[0].boxes(n), args.figures / f"{name}.png", title=title)
             else:
                 attention_figure(photo, said.words, alphas, model.grid, args.figures / f"{name}.png", title=title)
             if model.has_sentinel:
                 visual_figure(said.words, visual(said), args.figures / f"{name}.visual.png", title)
-            if found := model.channels(photo, said.words):
-                channels_figure(photo, said.words, *found, model.grid, args.figures / f"{name}.channels.png", title)
+            if channels := model.channels(photo, said.words):
+                channels_figure(photo, said.words, *channels, model.grid, args.figures / f"{name}.channels.png", title)
+        if args.page:
+            views = [view_entry(x.model, *of, x.boxes(n)) for x, of in zip(captioners, found, strict=True)]
+            shown.append(photo_entry(path.name, photo, views, read_objects(path)))
     if not results:
         raise InputError(f"none of the {len(photos)} photos can be read (the first is {photos[0]}); give undamaged photos")
     if args.json:
         write_json(args.json, rows)
     if args.results:
         write_json(args.results, results)
+    if args.page:
+        paths = [args.checkpoint, *args.others]
+        short = {path: str(Path(*path.absolute().parts[-2:])) for path in paths}  # a page goes to others
+        labels = [short[path] if len(set(short.values())) == len(short) else str(path) for path in paths]
+        write_captions(args.page, [captioner_entry(*of) for of in zip(labels, models, strict=True)], shown, args.beam)
     _say_skipped(len(photos) - len(results), len(photos))
     if unheard:
         raise unheard
 
 
+class _Captioner(NamedTuple):
+    """One of the checkpoints that caption the same photos."""
+
+    model: object
+    files: dict  # those that the model reads
+    kept: object  # what it reads of the photos from them, or None
+    rng: object
+
+    def look_and_say(self, n, photo, beam, every):
+        """Caption photo n -> its annotations (1, L, D), and its captions, best first: with `every` all of the beam"""
+        from satnp.arrays.backend import to_device, xp_of
+
+        model, kept = self.model, self.kept
+        seen = model.look(photo) if kept is None else model.encode(to_device(kept[n : n + 1], xp_of(model.params.flat)))[0]
+        found = model.decode(seen, beam, rng=self.rng, every=every)
+        return seen, [model.describe(decoded) for decoded in (found[0] if every else found)]
+
+    def boxes(self, n):
+        """The regions of photo n (k, 4), or None"""
+        return self.files["regions"].boxes(self.kept.rows[n]) if "regions" in self.files else None
+
+
+def _captioners(models, files, split, seed):
+    """[_Captioner]. A file is for the models that read it; if there are none, the first model refuses it."""
+    found = []
+    for model in models:
+        mine = {name: x for name, x in files.items() if READERS[name](model) or not any(map(READERS[name], models))}
+        found.append(_Captioner(model, mine, _from_files(model, mine, split), np.random.default_rng(seed)))
+    return found
+
+
 def _check_outputs(args):
-    """Raise InputError if --json or --results cannot be a file, or if both name the same: one would replace the other."""
+    """Raise InputError for an output that cannot be a file, and for two of the same name: one would replace the other."""
     from satnp.files import writable
 
-    for path in filter(None, (args.json, args.results)):
-        writable(path)
-    if args.json and args.results and os.path.abspath(args.json) == os.path.abspath(args.results):
-        raise InputError(f"--json and --results both name {args.json}; give each of them a file of its own")
+    page, others = vars(args).get("page"), vars(args).get("others")
+    if others and not page:
+        raise InputError(f"--with {others[0]} is for the page; add --page FILE.html, or leave out --with")
+    if page and page.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"--page names {page}; give a file whose name ends with .html")
+    given = {"--json": args.json, "--results": args.results, "--page": page}
+    taken = {}
+    for option, path in given.items():
+        if path is None:
+            continue
+        folder = next(parent for parent in writable(path).absolute().parents if parent.exists())
+        if not folder.is_dir() or not os.access(folder, os.W_OK):
+            raise InputError(f"{option} {path} cannot be written: {folder} is not a folder that takes files; give another")
+        other, first = taken.setdefault(os.path.abspath(path), (option, path))
+        if other != option:
+            raise InputError(f"{other} and {option} both name {first}; give each of them a file of its own")
 
 
 RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}  # by Windows

@@ -76,7 +76,7 @@ class Decoded(NamedTuple):
 
 def beam_search(
     captioner, params, config, annotations, beam=3, max_length=40, length_score=LengthScore(), rng=None,
-    min_length=MIN_LENGTH,
+    min_length=MIN_LENGTH, every=False,
 ):  # fmt: skip
     """Find a probable caption of each photo by beam search: annotations (N, L, D) -> list of N Decoded.
 
@@ -84,8 +84,9 @@ def beam_search(
 
     Each photo has `beam` places for captions. A caption that ends with <end>, or has `max_length` words, is finished and
     leaves its place empty. <end> does not come before `min_length` words. The result is the finished caption that ranks
-    first by `length_score` (default: the most probable one, as in the paper). Raises InputError for a beam or max_length
-    below 1, or a min_length that is not from 0 to max_length.
+    first by `length_score` (default: the most probable one, as in the paper). With `every` it is the list of all finished
+    captions, the first one first; without, the search ends when no other caption can rank first. Raises InputError for a
+    beam or max_length below 1, or a min_length that is not from 0 to max_length.
     """
     if beam < 1 or max_length < 1:
         raise InputError(f"beam is {beam} and max_length {max_length}; give a beam and a max_length of 1 or more")
@@ -94,18 +95,18 @@ def beam_search(
 
     def search(part):
         state = captioner.start(params, config, annotations[part], noise if noise is None else noise[part])
-        return _search(captioner, params, config, state, beam, max_length, length_score, min_length)
+        return _search(captioner, params, config, state, beam, max_length, length_score, min_length, every)
 
     on_host, N = xp_of(annotations) is np, len(annotations)
     found = parallel(search, shares(N, SHARE) if on_host else [slice(0, N)])
     return [decoded for part in found for decoded in part]
 
 
-def _search(captioner, params, config, state, beam, max_length, length_score, min_length):
+def _search(captioner, params, config, state, beam, max_length, length_score, min_length, every):
     """beam_search from the State of captions without words."""
     N = len(state.photos)
     best = np.full(N, -np.inf)  # largest log p / f(T) of the finished captions
-    winner = [None] * N
+    finished = [[] for _ in range(N)]
     places = np.full(N, beam)
     words, parents, total = np.full(N, START), np.arange(N), np.zeros(N)
     steps = []
@@ -120,19 +121,22 @@ def _search(captioner, params, config, state, beam, max_length, length_score, mi
         for k in np.flatnonzero(ends):
             n, rank = photos[k], total[k] / divisors[t - 1]
             places[n] -= 1
-            if rank > best[n]:
-                best[n], winner[n] = rank, (t, parents[k], words[k], total[k])
+            if rank > best[n] or every:
+                best[n] = max(best[n], rank)
+                finished[n].append((rank, t, parents[k], words[k], total[k]))
         # a photo stays open while one of its captions would rank first if all its further words had probability 1,
         # at the length with the largest f
         hope = np.full(N, -np.inf)
         np.maximum.at(hope, photos[~ends], total[~ends] / divisors[t:].max(initial=divisors[-1]))
-        keep = ~ends & (hope > best)[photos]
+        keep = ~ends & (every | (hope > best))[photos]
         if not keep.any():
             break
         parents, words, total = parents[keep], words[keep], total[keep]
-    if None in winner:
+    if [] in finished:
         raise InputError("the model's probabilities are not finite; use another checkpoint, or lower learning_rate")
-    return [_trace(steps[:t], *last) for t, *last in winner]
+    ranked = (sorted(of, key=lambda caption: -caption[0])[: None if every else 1] for of in finished)
+    found = [[_trace(steps[:t], *last) for _, t, *last in of] for of in ranked]
+    return found if every else [best for (best,) in found]
 
 
 def _best(log_p, total, photos, places):

@@ -8,13 +8,13 @@ from pathlib import Path
 from time import perf_counter
 
 import numpy as np
-from PIL import Image
 
 from satnp.checkpoint import load
 from satnp.data.datasets import load_split
+from satnp.data.scenes import write_scene
 from satnp.errors import InputError
 from satnp.figures import attention_figure
-from satnp.files import replacing, there, write_json
+from satnp.files import there, write_json
 from satnp.model import NO_WORDS
 from satnp.scores.evaluation import evaluate
 from satnp.terminal import printable
@@ -45,8 +45,7 @@ def run(out, seed=0, xp=np):
             raise InputError(f"{out} holds a training that is not a demo; give another folder with --out")
         (out / "last.npz").unlink()
     for photo, scene in zip(photos, test.scenes, strict=False):
-        with replacing(photo) as temporary:
-            Image.fromarray(scene.image).save(temporary)
+        write_scene(photo, scene)
     print(f"training {model.params.flat.size:,} parameters on {len(train.names)} rendered scenes (seed {seed})")
     if not Trainer(model, preset.recipe, train, val, out).run():
         return 130
@@ -67,7 +66,7 @@ def run(out, seed=0, xp=np):
     used = f"{metrics['seconds']:.0f} s, {metrics['peak_memory_bytes'] / 2**20:.0f} MiB"
     print(printable(f"{used}; look at {out / 'attention.png'}"))
     folder = printable(shlex.quote(str(out)))
-    print(f"\nnow try:\n  satnp caption {folder}/best.npz {folder}/test-*.png --figures {folder}/figures")
+    print(f"\nnow try:\n  satnp caption {folder}/best.npz {folder}/test-*.png --page {folder}/page.html")
     return 0
 
 

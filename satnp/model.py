@@ -119,12 +119,15 @@ class Model:
             return encoder.forward(params, self.encoder_config, kept)
         return encoder.forward(params, self.encoder_config, kept.astype(dtype, copy=False), start=self.finetune_from)
 
-    def decode(self, annotations, beam=3, max_length=40, rng=None, min_length=MIN_LENGTH):
-        """annotations (N, L, D) -> list of N decoding.Decoded; rng (default: seed 0) draws the random numbers."""
+    def decode(self, annotations, beam=3, max_length=40, rng=None, min_length=MIN_LENGTH, every=False):
+        """annotations (N, L, D) -> list of N decoding.Decoded; rng (default: seed 0) draws the random numbers.
+
+        With `every`, of N lists: all captions that the beam finishes, best first.
+        """
         return beam_search(
             CAPTIONERS[self.captioner], self.params.part("decoder"), self.config, annotations, beam=beam,
             max_length=max_length, length_score=self.length_score, rng=rng or np.random.default_rng(0),
-            min_length=min_length,
+            min_length=min_length, every=every,
         )  # fmt: skip
 
     def loss(self, annotations, captions, mask, noise, given=None, smoothing=0.0):
@@ -143,10 +146,13 @@ class Model:
             return [self.caption(x, beam, rng, min_length) for x in photo]
         if self.reads:
             raise InputError(f"{self.reads}; call decode with the annotations of data.by_name")
-        image = read_photo(photo, self.encoder_config.preprocessing.size)
-        annotations = self.annotate(to_device(image[None], xp_of(self.params.flat)))
-        (decoded,) = self.decode(annotations, beam, rng=rng, min_length=min_length)
+        (decoded,) = self.decode(self.look(photo), beam, rng=rng, min_length=min_length)
         return self.describe(decoded)
+
+    def look(self, photo):
+        """A photo as in `caption` -> its annotations (1, L, D)"""
+        image = read_photo(photo, self.encoder_config.preprocessing.size)
+        return self.annotate(to_device(image[None], xp_of(self.params.flat)))
 
     def channels(self, photo, words):
         """Which channels the captioner used for each word: a photo as in `caption`, words -> beta (T, D), maps (T, L, D)
@@ -157,10 +163,25 @@ class Model:
         find = getattr(CAPTIONERS[self.captioner], "channels", None)
         if find is None:
             return None
-        xp, image = xp_of(self.params.flat), read_photo(photo, self.encoder_config.preprocessing.size)
-        captions, mask = pad([self.vocabulary.encode(words)])
-        batch = Batch(self.annotate(to_device(image[None], xp)), *(to_device(x, xp) for x in (captions, mask)))
+        batch = self._batch(self.look(photo), [words])
         return tuple(to_host(x)[: len(words), 0] for x in find(self.params.part("decoder"), self.config, batch))
+
+    def gates(self, annotations, captions):
+        """The gate beta of each word of N captions of one photo: annotations (1, L, D), [words] -> [(T,)]
+
+        None for a captioner without such a gate, and for hard attention that draws its locations: beta depends on them.
+        """
+        find = getattr(CAPTIONERS[self.captioner], "gates", None)
+        if find is None or getattr(self.config, "decoding", None) == "sampling":
+            return None
+        beta = to_host(find(self.params.part("decoder"), self.config, self._batch(annotations, captions)))
+        return [beta[: len(words), n] for n, words in enumerate(captions)]
+
+    def _batch(self, annotations, captions):
+        """N captions of one photo: annotations (1, L, D), [words] -> Batch"""
+        xp = xp_of(annotations)
+        arrays = pad([self.vocabulary.encode(words) for words in captions])
+        return Batch(xp.repeat(annotations, len(captions), axis=0), *(to_device(x, xp) for x in arrays))
 
     def describe(self, decoded):
         """decoding.Decoded -> Caption"""

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from base64 import b64decode
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,12 +22,14 @@ from satnp.cli import _print_visual_words, main
 from satnp.data import datasets
 from satnp.data.captions import END
 from satnp.data.datasets import load_split
+from satnp.data.scenes import make_scenes, write_scene
 from satnp.demo import peak_memory
 from satnp.errors import InputError
 from satnp.scores import evaluation
-from satnp.scores.visual import visual_words
+from satnp.scores.visual import visual, visual_words
 from satnp.training.presets import find_preset, new_model
 from satnp.training.trainer import read_log
+from tests.page.pages import page_data
 from tests.small_world import write_flickr8k
 
 TINY = (
@@ -58,8 +61,12 @@ def said(capsys):
 
 def test_train_writes_its_files_and_can_be_resumed(world, capsys):
     folder, _ = world
-    wanted = {"best.npz", "last.npz", "metrics.jsonl", "curves.png", "diagnostics.png"}
+    wanted = {"best.npz", "last.npz", "metrics.jsonl", "curves.png", "diagnostics.png", "progress.html"}
     assert wanted <= {p.name for p in (folder / "run").iterdir()}
+    progress = page_data(folder / "run/progress.html")
+    assert progress["state"] == "finished"
+    assert progress["step"] == progress["steps"] == read_log(folder / "run/metrics.jsonl")[-1]["step"]
+    assert 'http-equiv="refresh"' not in (folder / "run/progress.html").read_text()
     assert main(train_line(folder, "run")) == 2
     assert "--resume" in said(capsys)[1]
     best = min(r["nll"] for r in read_log(folder / "run/metrics.jsonl") if r["kind"] == "val")  # of six photos
@@ -501,9 +508,77 @@ def test_caption_draws_how_visual_each_word_is(world, sentinel, tmp_path, monkey
     names = ["x-2.png", "x-2.visual.png", "x.visual.png", "x.visual.visual.png"]
     assert sorted(path.name for path in (tmp_path / "f").iterdir()) == names
     rows = json.loads((tmp_path / "c.json").read_text())
-    for (words, visual, _, title), row in zip(drawn, rows, strict=True):
+    for (words, shares, _, title), row in zip(drawn, rows, strict=True):
         assert words == row["words"] and len(words) > 0 and title == row["caption"]
-        np.testing.assert_allclose(visual, np.sum(row["alpha"], axis=(1, 2))[: len(words)], atol=1e-3)
+        np.testing.assert_allclose(shares, np.sum(row["alpha"], axis=(1, 2))[: len(words)], atol=1e-3)
+
+
+def test_the_page_has_what_each_checkpoint_says_and_where_it_looked(world, sentinel, tmp_path, capsys):
+    folder, root = world
+    photos = sorted(map(str, (root / "Flicker8k_Dataset").glob("test-*.jpg")))[:2]
+    write_scene(tmp_path / "scene.png", make_scenes(1, "test", 0)[0])
+    photos.append(str(tmp_path / "scene.png"))
+    line = ["caption", str(folder / "run/best.npz"), *photos, "--beam", "3", "--json", f"{tmp_path}/c.json"]
+    more = ["--with", str(sentinel(True)), "--with", str(folder / "run/best.npz")]
+    capsys.readouterr()
+    assert main([*line, "--page", f"{tmp_path}/p.html", *more]) == 0
+    data, printed = page_data(tmp_path / "p.html"), said(capsys)[0]
+    rows = json.loads((tmp_path / "c.json").read_text())
+    assert main(line) == 0 and said(capsys)[0] == printed and json.loads((tmp_path / "c.json").read_text()) == rows
+    assert [x["label"] for x in data["captioners"]] == ["run/best.npz", f"{folder.name}/sentinel-True.npz", "run/best.npz"]
+    assert [x["grid"] for x in data["captioners"]] == 3 * [[8, 8]] and data["captioners"][1]["sentinel"]
+    assert [photo["name"] for photo in data["photos"]] == ["test-00000.jpg", "test-00001.jpg", "scene.png"]
+    assert [len(photo["objects"]) for photo in data["photos"]] == [0, 0, 3]
+    models = [load(folder / "run/best.npz"), load(sentinel(True))]
+    for row, photo, path in zip(rows, data["photos"], photos, strict=True):
+        first, second, again = photo["views"]
+        assert first == again and 1 < len(first["captions"]) <= 3
+        best = first["captions"][0]
+        assert (best["words"], best["log_prob"]) == (row["words"], round(row["log_prob"], 6))
+        alpha = np.reshape(row["alpha"][: len(row["words"])], (-1, 64))
+        maps = np.frombuffer(b64decode(best["maps"]), np.uint8).reshape(alpha.shape)
+        np.testing.assert_allclose(maps / 255, alpha / alpha.max(axis=1, keepdims=True), atol=0.003)
+        (gates,) = models[0].gates(models[0].look(path), [row["words"]])
+        assert best["strength"] == [round(float(x), 3) for x in gates] and 0 < min(gates) and max(gates) < 1
+        caption = models[1].caption(path, beam=3)
+        assert second["captions"][0]["words"] == caption.words
+        np.testing.assert_allclose(second["captions"][0]["strength"], visual(caption), atol=5e-4)
+
+
+def test_photos_that_are_skipped_are_not_on_the_page_and_no_page_is_half_written(world, tmp_path, capsys):
+    folder, root = world
+    (tmp_path / "bad.jpg").write_bytes(b"no photo")
+    photos = [str(tmp_path / "bad.jpg"), str(root / "Flicker8k_Dataset/test-00000.jpg")]
+    line = ["caption", str(folder / "run/best.npz"), *photos, "--page", str(tmp_path / "new/p.html")]
+    assert main(line) == 2 and not (tmp_path / "new").exists()
+    assert main([*line, "--skip-bad"]) == 0
+    assert [photo["name"] for photo in page_data(tmp_path / "new/p.html")["photos"]] == ["test-00000.jpg"]
+    before = (tmp_path / "new/p.html").read_bytes()
+    assert main(line[:-1] + [str(tmp_path / "new/p.html")]) == 2
+    assert (tmp_path / "new/p.html").read_bytes() == before and len(list((tmp_path / "new").iterdir())) == 1
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    ("--page {tmp}", "--page names {tmp}; give a file whose name ends with .html"),
+    ("--page {tmp}/folder.html", "{tmp}/folder.html is a folder; give the name of a file"),
+    ("--page {tmp}/file/p.html", "--page {tmp}/file/p.html cannot be written: {tmp}/file is not a folder that takes files"),
+    ("--page {tmp}/file/a/p.html", "cannot be written: {tmp}/file is not a folder"),
+    ("--json {tmp}/file/c.json", "--json {tmp}/file/c.json cannot be written"),
+    ("--page {tmp}/p.html --json {tmp}/p.html", "--json and --page both name {tmp}/p.html; give each of them"),
+    ("--page {tmp}/a/../p.html --results {tmp}/p.html", "--results and --page both name {tmp}/p.html"),
+    ("--page photo.jpg", "--page names photo.jpg; give a file whose name ends with .html"),
+    ("--page {tmp}/p.html --with none.npz", "there is no checkpoint none.npz"),
+    ("--with {best}", "--with {best} is for the page; add --page FILE.html, or leave out --with"),
+])  # fmt: skip
+def test_a_page_that_cannot_be_gets_one_sentence_before_any_photo_is_read(world, tmp_path, capsys, options, words):
+    (tmp_path / "folder.html").mkdir()
+    (tmp_path / "file").write_text("mine")
+    names = {"tmp": tmp_path, "best": world[0] / "run/best.npz"}
+    assert main(f"caption {names['best']} no-photo.jpg {options.format(**names)}".split()) == 2
+    err = said(capsys)[1]
+    assert words.format(**names) in err and err.startswith("satnp: ") and err.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.html"]
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_help_has_an_example_for_each_command(capsys):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from satnp.arrays import threads
-from satnp.arrays.backend import to_device, xp_of
+from satnp.arrays.backend import to_device, to_host, xp_of
 from satnp.arrays.parameters import Parameters
 from satnp.captioners import show_attend_tell as sat
 from satnp.captioners.contract import Batch
@@ -76,7 +76,10 @@ def scores_of(params, annotation, captions, known):
 
 
 def plain_beam_search(params, annotation, beam, max_length, divisor, known):
-    """One photo, lists only, every prefix scored from its start; each caption that ends leaves its place empty."""
+    """One photo, lists only, every prefix scored from its start; each caption that ends leaves its place empty.
+
+    -> [(log p / f(T), ids)], best first
+    """
     unfinished, finished = [[]], []
     for t in range(1, max_length + 1):
         longer = [[*ids, word] for ids in unfinished for word in (END, *WORDS)[t == 1 :]]
@@ -87,7 +90,7 @@ def plain_beam_search(params, annotation, beam, max_length, divisor, known):
         unfinished = [ids for _, ids in best if ids[-1] != END]
         if not unfinished:
             break
-    return max(finished)[1]
+    return sorted(finished, reverse=True)
 
 
 @pytest.mark.parametrize("min_length", [0, 1, 2])
@@ -133,7 +136,47 @@ def test_beams_are_those_of_the_plain_search(params, rng, scored, beam, length_s
     found = beam_search(sat, params, CONFIG, annotations, beam, max_length=6, length_score=length_score)
     for annotation, decoded in zip(annotations, found, strict=True):
         known = scored.setdefault(params.flat.tobytes() + annotation.tobytes(), {})
-        assert decoded.ids == plain_beam_search(params, annotation, beam, 6, divisor, known)
+        assert decoded.ids == plain_beam_search(params, annotation, beam, 6, divisor, known)[0][1]
+
+
+@pytest.mark.parametrize("name", ["plain", "power 1", "gaussian"])
+@pytest.mark.parametrize("beam", [1, 5])
+def test_every_caption_of_the_beam_is_found_in_the_order_of_the_plain_search(xp, params, annotations, scored, beam, name):
+    length_score, divisor = DIVISORS[name]
+    how = {"beam": beam, "max_length": 6, "length_score": length_score}
+    found = beam_search(*on(xp, params, annotations), **how, every=True)
+    for n, captions in enumerate(found):
+        known = scored.setdefault(params.flat.tobytes() + annotations[n].tobytes(), {})
+        wanted = plain_beam_search(params, annotations[n], beam, 6, divisor, known)
+        assert [decoded.ids for decoded in captions] == [ids for _, ids in wanted] and len(captions) == beam
+        ranks = [decoded.log_prob / divisor(len(decoded.ids)) for decoded in captions]
+        assert ranks == pytest.approx([rank for rank, _ in wanted], abs=1e-9)
+        assert all(len(decoded.alphas) == len(decoded.ids) for decoded in captions)
+        (best,) = beam_search(*on(xp, params, annotations[n : n + 1]), **how)
+        ((same, *_),) = beam_search(*on(xp, params, annotations[n : n + 1]), **how, every=True)
+        assert best.ids == same.ids and best.log_prob == same.log_prob  # to the last digit
+        np.testing.assert_array_equal(best.alphas, same.alphas)
+
+
+@pytest.mark.parametrize("gate", sat.CHOICES["gate"])
+@pytest.mark.parametrize("looking", ["soft", "expectation", "argmax"])
+def test_the_gates_are_those_that_decoding_used(xp, params, annotations, rng, gate, looking):
+    config = replace(CONFIG, gate=gate)
+    config = config if looking == "soft" else replace(config, attention="hard", decoding=looking)
+    p = sat.init(config, rng)
+    p = p.on(3 * p.flat.astype(np.float64))
+    decoder = on(xp, p, annotations[:1], config)
+    words = [np.array([START]), np.array([4]), np.array([5])]  # before each word
+    state, wanted = decoder[0].start(*decoder[1:]), []
+    for before in words:
+        h = to_host(state.captions[0])
+        wanted.append((1 / (1 + np.exp(-(h @ p.W_beta + p.b_beta)))).mean())
+        _, state, _ = decoder[0].step(*decoder[1:3], state, before, np.array([0]))
+    ids, mask = pad([[START, 4, 5, END], [START, 5, END]])
+    batch = Batch(*(to_device(x, xp) for x in (np.repeat(annotations[:1], 2, axis=0), ids, mask.astype(float))))
+    gates = to_host(sat.gates(decoder[1], config, batch))
+    np.testing.assert_allclose(gates[:, 0], wanted, rtol=1e-9)
+    assert gates[0, 1] == pytest.approx(wanted[0], rel=1e-9) and len(gates) == 3
 
 
 def test_beam_1_is_greedy(xp, params, annotations):

@@ -11,6 +11,7 @@ from satnp import demo
 from satnp.cli import main
 from satnp.data import datasets
 from satnp.errors import InputError
+from tests.page.pages import page_data
 
 KEYS = {
     "true_captions", "pointing_accuracy", "pointing_uniform", "pointing_centre", "constant_caption_true",
@@ -50,7 +51,9 @@ def test_the_demo_learns_to_describe_and_to_look(tmp_path, capsys):
     assert main(shlex.split(line)[1:]) == 0
     said = capsys.readouterr().out.splitlines()
     assert [text.partition(": ")[0] for text in said] == [str(scene) for scene in scenes]
-    assert {p.name for p in (tmp_path / "figures").iterdir()} == {scene.name for scene in scenes}
+    photos = page_data(tmp_path / "page.html")["photos"]
+    assert [photo["name"] for photo in photos] == [scene.name for scene in scenes]
+    assert all(2 <= len(photo["objects"]) <= 3 for photo in photos)
 
 
 @pytest.mark.slow

@@ -25,6 +25,8 @@ such as recurrent.Recurrent, with
     channels(params, config, batch) -> beta (T, N, D), maps (T, N, L, D)      optional, or None: the weights of the
                               channels when the captioner says the words of the batch, and the maps whose channels they
                               weight
+    gates(params, config, batch) -> beta (T, N)      optional: the weight of the context when the captioner says the words
+                              of the batch, with locations that are not drawn
 
 The state that training carries from one pass to the next (a moving baseline) enters as noise.baseline and leaves as
 cache.baseline and told.baseline, each () or None.

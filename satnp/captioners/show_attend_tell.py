@@ -488,10 +488,9 @@ def diagnostics(told):
     xp, hard, mask = xp_of(told.alphas), told.hard, told.mask
     # softmax is invariant to a constant added to all scores, so log alpha serves as the scores
     scores = xp.log(xp.maximum(told.alphas, 1e-30)) if hard is None else hard.scores
-    beta = xp.stack([beta.mean(axis=1) for beta in told.betas])
     found = {
         "alpha_entropy": (mask * entropy(scores)).sum() / mask.sum(),
-        "beta": (mask * beta).sum() / mask.sum(),
+        "beta": (mask * _gates(told)).sum() / mask.sum(),
     }
     if hard is not None:
         rewards, sampled = reward(told.config, total, hard)[0], 1 - hard.expected
@@ -510,6 +509,15 @@ def weights(told):
         sampled = xp_of(hard.mask).maximum((1 - hard.expected).sum(), 1e-20)
         found |= {"reward": sampled, "baseline": sampled, "expected": hard.mask.shape[1]}
     return found
+
+
+def gates(params, config, batch):
+    """beta_t, or its mean over the features, when the captioner says the words of the batch -> (T, N)"""
+    return _gates(forward(params, config, batch, Noise())[1].told)
+
+
+def _gates(told):
+    return xp_of(told.alphas).stack([beta.mean(axis=1) for beta in told.betas])
 
 
 def decoding_noise(config, N, L, steps, rng):

@@ -11,17 +11,22 @@ Training scenes have no held-out (kind, relation, kind) triple; validation and t
 This holds for every pair of objects in a scene, including the distractor.
 """
 
+import json
 import re
 from collections import Counter
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import combinations, permutations, product
 from typing import NamedTuple
+from warnings import catch_warnings
 
 import numpy as np
 from PIL import Image, ImageDraw
+from PIL.PngImagePlugin import PngInfo
 
 from satnp.errors import InputError
+from satnp.files import replacing
 
 SIDE = 64  # pixels
 COLOURS = {
@@ -37,6 +42,7 @@ SIZES = {"small": (10, 12), "big": (17, 20)}  # smallest and largest side in pix
 KINDS = tuple(product(COLOURS, SHAPES))
 RELATIONS = ("left of", "above", "below")
 SPLITS = ("train", "val", "test")
+OBJECTS = "satnp objects"  # the text in a scene's PNG file that lists its objects
 
 # The whole grammar: a noun is "a [size] colour shape".
 TEMPLATES = ("{first} {phrase} {second}", "{first} is {phrase} {second}", "there is {first} {phrase} {second}")
@@ -193,6 +199,31 @@ def _patterns():
 
 
 _PATTERNS = _patterns()
+
+
+def write_scene(path, scene):
+    """Write the image of a scene as a PNG file that also lists its objects, as JSON in a text of the file."""
+    text = PngInfo()
+    text.add_text(OBJECTS, json.dumps([asdict(thing) for thing in scene.objects]))
+    with replacing(path) as temporary:
+        Image.fromarray(scene.image).save(temporary, pnginfo=text)
+
+
+def read_objects(path):
+    """The objects of the scene that `write_scene` wrote to `path` -> tuple of Thing; () for any other photo."""
+    with suppress(Exception), catch_warnings(action="ignore"), Image.open(path, formats=["PNG"]) as image:
+        things = [Thing(**found | {"box": tuple(found["box"])}) for found in json.loads(image.info[OBJECTS])]
+        if all(_is_possible(thing, *image.size) for thing in things):
+            return tuple(things)
+    return ()
+
+
+def _is_possible(thing, width, height):
+    """True for an object of a scene of this size; the text of a PNG file may say anything."""
+    if (thing.colour, thing.shape) not in KINDS or thing.size not in SIZES or {*map(type, thing.box)} != {int}:
+        return False
+    x0, y0, x1, y1 = thing.box
+    return 0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height
 
 
 def parse(caption):

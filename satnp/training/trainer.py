@@ -28,6 +28,7 @@ from satnp.decoding import LENGTH_SCORES, LengthScore
 from satnp.encoders import ENCODERS
 from satnp.errors import InputError
 from satnp.files import refusing, remove_leftovers, replacing, there
+from satnp.page.progress import RELOAD, write_progress
 from satnp.scores.evaluation import cannot_tell, evaluate, nats_per_word
 from satnp.terminal import printable
 from satnp.training import optim
@@ -126,7 +127,7 @@ class Photos:
 
 
 class Trainer:
-    """A training in the folder `out`: last.npz to resume, best.npz to use, metrics.jsonl to plot.
+    """A training in the folder `out`: last.npz to resume, best.npz to use, metrics.jsonl to plot, progress.html to watch.
 
     With several `ranks`, each rank has a Trainer, and all of them take the same steps together. `trained`: the captioner was
     trained before, so its `prepare` is not called. `init`: a hash of the checkpoint whose parameters the model has, or None.
@@ -166,6 +167,7 @@ class Trainer:
         self.rewarded = 0  # photos in self.rewards
         self.reward = Reward(model.vocabulary, train.captions) if recipe.objective == "scst" else None
         self.watch = Watch()
+        self.records, self.page_written = [], None  # on rank 0: the lines of metrics.jsonl; when progress.html was written
         self.steps_per_epoch = len(self._draw_order(np.random.default_rng(0)))
         self.steps = recipe.steps or recipe.epochs * self.steps_per_epoch
 
@@ -178,7 +180,7 @@ class Trainer:
         seen, started = 0, perf_counter()
         with self.ranks.lock(self.out / ".lock"), _interruptible(alone=self.ranks.size == 1) as signals, tqdm(
             total=self.steps, initial=self.step, unit="batch", ncols=79, bar_format=BAR
-        ) as bar:  # fmt: skip
+        ) as bar, self._page():  # fmt: skip
             self.ranks.once(self._begin)
             if self.step == 0 and not self.trained:
                 self._prepare()
@@ -227,6 +229,7 @@ class Trainer:
         """Clean the folder, and print the warnings that do not need a step."""
         remove_leftovers(self.out)
         self._cut_log()
+        self._write_page("running")
         val = [self.model.vocabulary.encode(c) for captions in self.val.captions for c in captions]
         photos = [self.photos.plain, self.photos.mirrored if self.model.keeps_features else None, self.val_features]
         scored = [len(self.val.names), *([len(self.reward.references)] if self.reward else [])]
@@ -536,13 +539,33 @@ class Trainer:
         record = {"kind": kind, "step": self.step, "epoch": round(self.step / self.steps_per_epoch, 4), **values}
         with open(self.out / "metrics.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
+        self.records.append(record)
+        if kind == "val" or not self.page_written or perf_counter() - self.page_written > RELOAD:
+            self._write_page("running")
 
     def _cut_log(self):
         """Remove the records of later steps from metrics.jsonl, because those steps will be repeated."""
         path = self.out / "metrics.jsonl"
-        kept = [json.dumps(record) + "\n" for record in read_log(path) if record["step"] <= self.step]
+        self.records = [record for record in read_log(path) if record["step"] <= self.step]
         with replacing(path) as temporary:
-            temporary.write_text("".join(kept), encoding="utf-8")
+            temporary.write_text("".join(json.dumps(record) + "\n" for record in self.records), encoding="utf-8")
+
+    @contextmanager
+    def _page(self):
+        """Context manager: at its end, progress.html says how the training ended."""
+        state = "interrupted"
+        try:
+            yield
+            if self.step == self.steps or self.stopped:
+                state = "finished"
+        finally:
+            if self.page_written:
+                self._write_page(state)
+
+    def _write_page(self, state):
+        best = self.best and next((x["step"] for x in self.records if x.get("nll") == self.best[1]), None)
+        write_progress(self.out / "progress.html", self.records, str(self.out), self.step, self.steps, state, best)
+        self.page_written = perf_counter()
 
 
 BAR = "{percentage:3.0f}% {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}"

@@ -4,11 +4,14 @@ from itertools import combinations, permutations
 
 import numpy as np
 import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from satnp.data.scenes import (
     COLOURS,
     HELD_OUT,
     KINDS,
+    OBJECTS,
     RELATIONS,
     SIDE,
     SIZES,
@@ -19,7 +22,9 @@ from satnp.data.scenes import (
     make_scenes,
     parse,
     points,
+    read_objects,
     score,
+    write_scene,
 )
 from satnp.errors import InputError
 
@@ -281,3 +286,33 @@ def test_score_without_nouns_or_scenes(scene):
     ):
         with pytest.raises(InputError, match=said):
             score(*arguments, (8, 8))
+
+
+def test_the_file_of_a_scene_lists_its_objects(splits, tmp_path):
+    for scene in splits["test"][:20]:
+        write_scene(tmp_path / "scene.png", scene)
+        assert read_objects(tmp_path / "scene.png") == scene.objects
+        np.testing.assert_array_equal(Image.open(tmp_path / "scene.png"), scene.image)
+
+
+RED = '{"colour": "red", "shape": "circle", "size": "big", "box": [4, 2, 22, 20]}'
+
+
+@pytest.mark.parametrize("text", [
+    None, "", "[", "{}", "[1]", "null", f"[{RED}, 3]", RED.replace("4", "-4"), f"[{RED.replace('22', '4')}]",
+    f"[{RED.replace('20', '65')}]", f"[{RED.replace('4', '4.5')}]", f"[{RED.replace('[4, ', '[')}]",
+    f"[{RED.replace('red', '<b>red')}]", f"[{RED.replace('big', 'huge')}]",
+    f"[{RED.replace('colour', 'color')}]",
+])  # fmt: skip
+def test_the_text_of_another_file_is_no_list_of_objects(tmp_path, text):
+    info = PngInfo()
+    if text is not None:
+        info.add_text(OBJECTS, text)
+    Image.new("RGB", (64, 64)).save(tmp_path / "x.png", pnginfo=info)
+    assert read_objects(tmp_path / "x.png") == ()
+
+
+def test_photos_and_files_of_other_kinds_have_no_objects(tmp_path):
+    Image.new("RGB", (64, 64)).save(tmp_path / "x.jpg")
+    (tmp_path / "x.png").write_text("no image")
+    assert [read_objects(tmp_path / name) for name in ("x.jpg", "x.png", "none.png")] == [(), (), ()]

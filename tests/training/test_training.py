@@ -20,6 +20,7 @@ from satnp.scores.metrics import score
 from satnp.training.presets import PRESETS, new_model
 from satnp.training.resuming import differences
 from satnp.training.trainer import Recipe, Trainer, read_log
+from tests.page.pages import page_data
 from tests.small_world import write_flickr8k
 
 CONFIG = {"M": 12, "H": 16, "A": 8, "penalty": 0.1, "dropout": 0.3}
@@ -230,6 +231,43 @@ def test_uploads_beside_the_step_change_no_bit(splits, tmp_path, cuda, config):
 
     in_line = trained(tmp_path / "a", lambda *arrays: [None if x is None else to_device(x, cuda) for x in arrays])
     np.testing.assert_array_equal(trained(tmp_path / "b", None), in_line)
+
+
+@pytest.mark.parametrize("seconds", [-1, 1e9])
+def test_the_page_of_a_training_is_written_at_each_validation_and_now_and_then(splits, tmp_path, monkeypatch, seconds):
+    written = []
+    monkeypatch.setattr("satnp.training.trainer.RELOAD", seconds)
+    monkeypatch.setattr("satnp.training.trainer.write_progress", lambda path, records, *state: written.append(
+        (path, len(records), *state)))  # fmt: skip
+    t = trainer(splits, tmp_path)
+    assert t.run()
+    records = read_log(tmp_path / "metrics.jsonl")
+    shown = [n for n, x in enumerate(records, 1) if x["kind"] == "val" or seconds < 0]
+    assert [n for _, n, *_ in written] == [0, *shown, len(records)]
+    assert {state for *_, state, _ in written[:-1]} == {"running"}
+    best = load_training(tmp_path / "best.npz")[2]["step"]
+    assert written[-1] == (tmp_path / "progress.html", len(records), str(tmp_path), t.steps, t.steps, "finished", best)
+
+
+@pytest.mark.parametrize("fault", [InputError("lost"), KeyboardInterrupt()])
+def test_the_page_of_a_training_that_fails_does_not_wait_for_more(splits, tmp_path, fault):
+    t = trainer(splits, tmp_path)
+    step = t._train_step
+
+    def failing():
+        if t.step == 4:
+            raise fault
+        return step()
+
+    t._train_step = failing
+    with pytest.raises(type(fault)):
+        t.run()
+    data = page_data(tmp_path / "progress.html")
+    assert (data["state"], data["step"], data["steps"]) == ("interrupted", 4, t.steps)
+    assert 'http-equiv="refresh"' not in (tmp_path / "progress.html").read_text()
+    again = trainer(splits, tmp_path)
+    again.resume()
+    assert again.run() and page_data(tmp_path / "progress.html")["state"] == "finished"
 
 
 def test_early_stopping_keeps_the_best(splits, tmp_path):
