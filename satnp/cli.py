@@ -212,7 +212,7 @@ def _network_options(sub, finetune=True):
         sub.add_argument("--finetune-from", metavar="LAYER",
                          help="also train the pretrained encoder, from this layer on; default: cbam, where it exists")
     sub.add_argument("--config", type=Path, metavar="FILE.toml",
-                     help="tables [config] and [recipe] that replace values of the preset")
+                     help="tables [config], [recipe] and [encoder_config] that replace values of the preset")
     sub.add_argument("--seed", type=_at_least(0), metavar="N", help="default: 0")
 
 
@@ -386,11 +386,9 @@ def _preset(args, captioner=None, attention=None, own_recipe=True):
     said = vars(args)
     captioner = said.get("captioner") if captioner is None else captioner
     attention = said.get("attention") if attention is None else attention
-    preset = find_preset(args.data, captioner, attention, args.config, own_recipe)
-    if args.encoder:
-        if said.get("regions"):
-            raise InputError("--regions takes the place of an encoder; leave out --encoder")
-        preset = replace(preset, encoder=args.encoder)
+    if args.encoder and said.get("regions"):
+        raise InputError("--regions takes the place of an encoder; leave out --encoder")
+    preset = find_preset(args.data, captioner, attention, args.config, own_recipe, args.encoder)
     preset = with_files(preset, said.get("regions"), said.get("guidance"))
     names = ("epochs", "batch_size", "learning_rate", "encoder_learning_rate", "seed")
     changes = {name: said[name] for name in names if said.get(name) is not None}
@@ -490,6 +488,7 @@ def _start_from(model, path, whole_only=False, captions=()):
         "other sizes": ours == theirs,
         "another preprocessing": getattr(model.encoder_config, "preprocessing", None)
         == getattr(other.encoder_config, "preprocessing", None),
+        "another [encoder_config]": model.encoder_config == other.encoder_config,
         "other encoder weights": not model.keeps_features
         or model.encoder != other.encoder
         or fingerprint(model) == fingerprint(replace(other, finetune_from=model.finetune_from)),

@@ -94,9 +94,9 @@ class Model:
         if self.encoder == "regions":
             raise InputError(f"{self.reads}; give it with --regions FILE.npz")
         encoder, params = ENCODERS[self.encoder], self.params.part("encoder")
-        if not hasattr(encoder, "LAYERS"):
+        if not hasattr(encoder, "layers"):
             return encoder.forward(params, self.encoder_config, images)[0]
-        last = encoder.LAYERS[-1]
+        last = encoder.layers(self.encoder_config)[-1]
         return encoder.forward(params, self.encoder_config, self._map_before(last, images), start=last)[0]
 
     def keepable(self, images):
@@ -106,7 +106,8 @@ class Model:
     def _map_before(self, layer, x):
         """Images x (N, S, S, 3) -> the input of `layer`, layer by layer, because VGG-19's caches together are 360 MiB."""
         encoder, params = ENCODERS[self.encoder], self.params.part("encoder")
-        for start, stop in pairwise(encoder.LAYERS[: encoder.LAYERS.index(layer) + 1]):
+        layers = encoder.layers(self.encoder_config)
+        for start, stop in pairwise(layers[: layers.index(layer) + 1]):
             x = encoder.feature_map(params, self.encoder_config, x, start, stop)[0]
         return x
 
@@ -203,7 +204,8 @@ class Model:
             wanted = model.shapes()
             if model.reads and not model.frozen:
                 raise ValueError("its encoder is trained, but it reads a file")
-            if model.finetune_from not in (None, *getattr(ENCODERS[model.encoder], "LAYERS", ())):
+            layers = getattr(ENCODERS[model.encoder], "layers", lambda config: ())(model.encoder_config)
+            if model.finetune_from not in (None, *layers):
                 raise LookupError(f"no layer {model.finetune_from!r}")
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             raise InputError(f"is of another version of satnp, or was changed by hand ({error})") from None

@@ -1,7 +1,7 @@
 """Encoders compute the annotations of photos. Each is a module or an object that has Config, shapes, init, forward and
 backward.
 
-Encoders with public weights also have LAYERS, PREPROCESSING, feature_map and load; their forward can start at any layer. If
+Encoders with public weights also have layers, PREPROCESSING, feature_map and load; their forward can start at any layer. If
 the public weights lack the last layers, NEW_LAYER is the first of these, and training starts there. `regions` takes the
 place of an encoder: its annotations are read from a file.
 """
