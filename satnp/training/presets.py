@@ -198,9 +198,9 @@ def new_model(
     """Make an untrained Model for the captions of the split `train`. regions (k, D) and guidance G are the sizes in the
     files that the captioner reads, if any. encoder: a Model, whose encoder it takes, frozen.
 
-    Without `encoder`, a pretrained encoder is read from the file `weights`, which was trained with the `preprocessing` of
-    that name (None: the first of the encoder). It is frozen, except for the layers from `finetune_from` on (None: the
-    encoder's NEW_LAYER, if it has one).
+    Without `encoder`, a pretrained encoder is read from the file `weights` (None: from its installed package, if it has
+    one), which was trained with the `preprocessing` of that name (None: the first of the encoder). It is frozen, except for
+    the layers from `finetune_from` on (None: the encoder's NEW_LAYER, if it has one).
     """
     if regions is None and (preset.encoder == "regions" or preset.config.get("regions")):
         raise InputError("the captioner reads regions from a file; give it with --regions FILE.npz")
@@ -244,7 +244,7 @@ def _new_encoder(name, said, rng, weights, preprocessing, finetune_from, regions
     """An encoder as new_model describes -> its config, Parameters, whether it is frozen, Model.finetune_from"""
     encoder = ENCODERS[name]
     config, pretrained = encoder.Config(*regions or ()), hasattr(encoder, "load")
-    if pretrained and weights is None:
+    if pretrained and weights is None and not hasattr(encoder, "packaged_weights"):
         raise InputError(f"the encoder {name} has pretrained weights; give their file with --weights FILE")
     if not pretrained and (weights or preprocessing or finetune_from):
         why = f"the encoder {name} is trained from scratch" if regions is None else "regions have no encoder"

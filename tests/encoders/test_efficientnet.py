@@ -15,6 +15,7 @@ from satnp.encoders import efficientnet, squeezenet
 from satnp.encoders.weights import BATCH_NORM, load_convolutions
 from satnp.errors import InputError
 from satnp.layers import conv2d_forward, depthwise_forward
+from satnp.model import Model
 from satnp.training.presets import PRESETS, find_preset, new_model, with_files
 
 CONFIG = efficientnet.Config()
@@ -123,11 +124,11 @@ def test_a_checkpoint_from_before_the_layer_has_the_head(small_model):
     model = small_model(layer="head")
     header = model.header()
     assert header["encoder_config"].pop("layer") == "head"
-    assert type(model).from_header(header, model.params).encoder_config == model.encoder_config
+    assert Model.from_header(header).encoder_config == model.encoder_config
     for layer in ("block16", 3, ["head"], None):
         header["encoder_config"]["layer"] = layer
         with pytest.raises(InputError, match="another version of satnp, or was changed by hand"):
-            type(model).from_header(header, model.params)
+            Model.from_header(header)
 
 
 def test_training_from_a_layer_that_is_not_there_is_refused(small_model):
@@ -135,7 +136,7 @@ def test_training_from_a_layer_that_is_not_there_is_refused(small_model):
         small_model("block3")
     header = small_model("block1").header() | {"finetune_from": "block3"}
     with pytest.raises(InputError, match="no layer 'block3'"):
-        type(small_model()).from_header(header, small_model().params)
+        Model.from_header(header)
 
 
 @pytest.mark.parametrize(
