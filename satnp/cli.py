@@ -208,7 +208,7 @@ def _uses(command):
 
 
 def _checkpoint_option(sub):
-    sub.add_argument("checkpoint", nargs="?", type=Path, metavar="CHECKPOINT",
+    sub.add_argument("checkpoint", nargs="?", metavar="CHECKPOINT",
                      help="of a training; default: the captioner that comes with satnp")
 
 
@@ -764,7 +764,7 @@ def _load(args):
     from satnp.checkpoint import load_training, released
 
     xp = _device(args)
-    args.checkpoint = args.checkpoint or released()
+    args.checkpoint = Path(args.checkpoint or released())
     model, _, notes = load_training(args.checkpoint)
     if args.weights:
         encoder = ENCODERS[model.encoder]

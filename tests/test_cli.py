@@ -307,7 +307,7 @@ def test_evaluate_on_scenes_scores_looking(world, capsys, monkeypatch):
     [
         ("caption {run}/best.npz {folder}/none.jpg", "there is no photo"),
         ("caption {run}/none.npz {folder}/none.jpg", "there is no checkpoint"),
-        ("caption {folder}/tiny.toml {folder}/none.jpg", "not a complete checkpoint"),
+        ("evaluate {folder}/tiny.toml --data scenes --split val", "not a complete checkpoint"),
         ("caption {run}/best.npz {folder}/tiny.toml", "cannot be read as a photo"),
         ("caption {run}/best.npz {folder}/none.jpg --weights {folder}/w.npz", "leave out --weights"),
         ("train --data flickr8k --out {folder}/new", "--root"),

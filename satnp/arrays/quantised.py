@@ -2,7 +2,10 @@
 
 import numpy as np
 
+from satnp.errors import InputError
+
 LEVELS = 127  # the integers are -127 to 127
+LARGEST = 1e38  # q s might overflow near the largest number of float32, 3.4e38
 
 
 def quantise(W):
@@ -12,10 +15,10 @@ def quantise(W):
 
     Of an element w, |w - q s| <= s / 2: at most 0.4 % of the largest in its column or row, and about 0.8 % of the norm of a
     trained matrix. A zero stays zero.
-    Raises: OverflowError for a value that is not finite, or too large for float32.
+    Raises: InputError for a value that is not finite, or beyond LARGEST.
     """
-    if not np.abs(W).max(initial=0.0) <= np.finfo(np.float32).max:
-        raise OverflowError("only finite numbers of float32 can be quantised")
+    if not np.abs(W).max(initial=0.0) <= LARGEST:
+        raise InputError(f"weights with a number that is not finite, or beyond {LARGEST}, cannot be quantised; train again")
     found = [_along(W, axis) for axis in (-1, 0)]
     return min(found, key=lambda x: np.linalg.norm((W - dequantise(*x)).ravel()))
 
