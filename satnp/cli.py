@@ -620,8 +620,9 @@ def _checkpoint_and_photos(names):
 def _is_checkpoint(name):
     """True for a checkpoint, a name that ends like one, and weights, which `checkpoint.load` refuses with a sentence."""
     from satnp.encoders.weights import CHECKPOINT, ENDINGS, form_of
+    from satnp.files import there
 
-    form, ending = form_of(name), Path(name).suffix.lower()
+    form, ending = form_of(name) if there(name) else None, Path(name).suffix.lower()  # a pipe is no file, and not opened
     return form == CHECKPOINT or ending == ".npz" or form is not None and ending in ENDINGS
 
 

@@ -1,6 +1,7 @@
 """Packaged weights of an encoder, satnp release, and the captioner that comes with satnp."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -372,6 +373,14 @@ def test_where_no_captioner_comes_with_satnp_one_sentence_says_so(world, monkeyp
     (tmp_path / "satnp/released").mkdir(parents=True)
     shutil.copy(world / "small.npz", tmp_path / "satnp/released/flickr8k.npz")
     assert satnp.load().encoder == "efficientnet_lite0"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no named pipes")
+def test_a_pipe_is_not_opened(comes_with_satnp, capsys, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for line in (f"{tmp_path}/pipe {photo(comes_with_satnp)}", f"{comes_with_satnp}/small.npz {tmp_path}/pipe"):
+        assert main(f"caption {line}".split()) == 2
+        assert f"there is no photo {tmp_path}/pipe; check the name" in sentence(capsys)
 
 
 @pytest.mark.slow
