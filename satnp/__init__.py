@@ -4,8 +4,11 @@ __version__ = "0.1.0"
 __all__ = ["load"]
 
 
-def load(path):
-    """The trained Model in checkpoint `path`: load("best.npz").caption("photo.jpg", beam=5)."""
+def load(path=None):
+    """The trained Model in checkpoint `path`: load("best.npz").caption("photo.jpg", beam=5).
+
+    Without a path: the captioner that comes with satnp.
+    """
     from satnp.checkpoint import load
 
     return load(path)

@@ -1,11 +1,19 @@
-"""Checkpoints: one .npz file without pickles, with arrays by name and everything else as JSON under `header`."""
+"""Checkpoints: one .npz file without pickles, with arrays by name and everything else as JSON under `header`.
+
+The matrices of a released captioner are int8, and if an installed package has the weights of its encoder, the file has not.
+"""
 
 import json
+from contextlib import contextmanager
+from hashlib import sha256
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
 
 from satnp.arrays.parameters import Parameters
+from satnp.arrays.quantised import dequantise, quantise
+from satnp.encoders import ENCODERS
 from satnp.encoders.weights import CHECKPOINT, form_of
 from satnp.errors import InputError
 from satnp.files import read_npz, refusing, replacing, there
@@ -25,9 +33,44 @@ def save(path, model, training=None, **notes):
         np.savez(temporary, header=json.dumps(header), **arrays)
 
 
-def load(path):
-    """Load the Model in checkpoint `path`, on the host; raises InputError if it is not a complete checkpoint of satnp."""
-    return load_training(path)[0]
+def release(path, model, **notes):
+    """Write the captioner of `model`, on the host, as a small checkpoint with `notes`, which no training can resume. Atomic.
+    Returns True if the encoder's weights are not in it, but in an installed package.
+
+    The decoder's matrices are quantised; vectors, and matrices of one row or column, stay as they are. Of a frozen encoder
+    whose weights are those of an installed package, only a hash is written: `load` reads the package. The weights of any
+    other encoder are written as they are.
+    Raises: InputError when that package is missing.
+    """
+    header = {"satnp": 1, "model": model.header(), "training": None, "notes": notes}
+    encoder, weights = ENCODERS[model.encoder], model.params.part("encoder")
+    arrays = {f"params/{name}": x for name, x in model.params.items()}
+    if model.frozen and hasattr(encoder, "packaged_weights"):
+        if _digest(encoder.load(None, model.encoder_config)) == _digest(weights):
+            header["packaged encoder"] = _digest(weights)
+            arrays = {f"params/decoder.{name}": x for name, x in model.params.part("decoder").items()}
+    for name, x in model.params.part("decoder").items():
+        if x.squeeze().ndim > 1:
+            arrays[f"params/decoder.{name}"], arrays[f"scales/decoder.{name}"] = quantise(x)
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, header=json.dumps(header), **arrays)
+    return "packaged encoder" in header
+
+
+def released():
+    """The path of the captioner that comes with satnp; raises InputError where there is none."""
+    path = Path(str(resources.files("satnp") / "released" / "flickr8k.npz"))
+    if not there(path):
+        raise InputError("this satnp comes without a captioner; give the best.npz or last.npz that a training wrote")
+    return path
+
+
+def load(path=None):
+    """Load the Model in checkpoint `path` (None: the one that comes with satnp), on the host.
+
+    Raises: InputError if it is not a complete checkpoint of satnp, or if the package with the encoder's weights is missing.
+    """
+    return load_training(released() if path is None else path)[0]
 
 
 def load_training(path):
@@ -46,18 +89,52 @@ def load_training(path):
         if "header" not in arrays:
             raise ValueError("it has no header")
         header = json.loads(str(arrays.pop("header")))
-        groups = {"params": {}, "training": {}}
+        groups = {"params": {}, "scales": {}, "training": {}}
         for name, x in arrays.items():
             group, _, short = name.partition("/")
             groups[group][short] = x
         model_header, training, notes = dict(header["model"]), header["training"], dict(header["notes"])
         notes["recipe"] = dict(notes.get("recipe", {}))
-        params = Parameters.of(groups["params"])
-    for name, x in params.items():
+        for name, scale in groups["scales"].items():
+            groups["params"][name] = dequantise(groups["params"][name], scale)
+    for name, x in groups["params"].items():
         if x.dtype.kind != "f" or not np.isfinite(x).all():
             raise InputError(f"{path} has a value in {name} that is not a finite number; use another, or train again")
+    with _about(path):
+        model = Model.from_header(model_header)
+    if "packaged encoder" in header:
+        groups["params"] |= _packaged(path, model, header["packaged encoder"])
+    with _about(path):
+        model = model.with_params(Parameters.of(groups["params"]))
+    return model, training and {"header": training, "arrays": groups["training"]}, notes
+
+
+@contextmanager
+def _about(path):
+    """Context manager: an InputError begins with the path of the checkpoint and ends with what to do."""
     try:
-        model = Model.from_header(model_header, params)
+        yield
     except InputError as refusal:
         raise InputError(f"{path} {refusal}; use another checkpoint, or train again") from None
-    return model, training and {"header": training, "arrays": groups["training"]}, notes
+
+
+def _packaged(path, model, digest):
+    """The weights of the model's encoder in its installed package: {"encoder.NAME": array}
+
+    Raises: InputError where there are none, or others than those of the hash `digest`.
+    """
+    encoder = ENCODERS[model.encoder]
+    if not hasattr(encoder, "packaged_weights"):
+        raise InputError(f"{path} lacks the weights of its encoder, {model.encoder}; use another checkpoint, or train again")
+    params = encoder.load(None, model.encoder_config)
+    if _digest(params) != digest:
+        raise InputError(
+            f"{path} needs other weights of the encoder {model.encoder} than its installed package has; install the package "
+            "that it was trained with, or use another checkpoint"
+        )
+    return {f"encoder.{name}": x for name, x in params.items()}
+
+
+def _digest(params):
+    """Hash of the numbers."""
+    return sha256(params.flat.tobytes()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""The command line: satnp demo | gradcheck | estimators | features | train | compare | caption | evaluate."""
+"""The command line: satnp demo | gradcheck | estimators | features | train | compare | caption | evaluate | release."""
 
 import argparse
 import os
@@ -57,6 +57,14 @@ def main(arguments=None):
 
 
 class _Parser(argparse.ArgumentParser):
+    def parse_known_args(self, args=None, namespace=None):
+        """Photos may also follow an option: argparse takes only those before it."""
+        found, rest = super().parse_known_args(args, namespace)
+        if "photos" in found and not any(x.startswith("-") for x in rest):
+            found.photos += rest
+            rest = []
+        return found, rest
+
     def error(self, message):
         super().error(sentence(message, LONGEST - len(f"{self.prog}: error: ")))
 
@@ -161,9 +169,9 @@ def _trainings(command):
 
 
 def _uses(command):
-    """The options of caption and evaluate."""
-    sub = command("caption", caption, "caption photos", "satnp caption best.npz photo.jpg --page page.html")
-    sub.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
+    """The options of caption, evaluate and release."""
+    sub = command("caption", caption, "caption photos", "satnp caption photo.jpg --page page.html")
+    _checkpoint_option(sub)
     sub.add_argument("photos", nargs="+", metavar="PHOTO", help="or one of COCO's image_info_*.json, with --root")
     sub.add_argument("--root", type=Path, metavar="DIR", help="folder of the photos that the image_info_*.json lists")
     _skipping_options(sub)
@@ -185,7 +193,7 @@ def _uses(command):
         "evaluate", evaluate, "score a checkpoint on a split",
         "satnp evaluate best.npz --data flickr8k --root Flickr8k --split val",
     )  # fmt: skip
-    sub.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
+    _checkpoint_option(sub)
     _data_options(sub)
     _skipping_options(sub)
     _by_name_options(sub)
@@ -196,6 +204,18 @@ def _uses(command):
     sub.add_argument("--json", type=Path, metavar="FILE", help="write the scores")
     sub.add_argument("--results", type=Path, metavar="FILE", help="write the captions in coco-caption's format")
     _device_options(sub)
+
+    sub = command(
+        "release", release, "write the captioner of a checkpoint as a small file, for use but not for more training",
+        "satnp release runs/soft/best.npz --out captioner.npz",
+    )  # fmt: skip
+    sub.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
+    sub.add_argument("--out", type=Path, required=True, dest="file", metavar="FILE", help="such as captioner.npz")
+
+
+def _checkpoint_option(sub):
+    sub.add_argument("checkpoint", nargs="?", metavar="CHECKPOINT",
+                     help="of a training; default: the captioner that comes with satnp")
 
 
 def _device_options(sub):
@@ -211,14 +231,16 @@ def _data_options(sub):
 def _network_options(sub, finetune=True):
     sub.add_argument("--encoder", choices=[name for name in ENCODERS if name != "regions"],
                      help="default: small for scenes, else squeezenet1_1")
-    sub.add_argument("--weights", type=Path, metavar="FILE", help="pretrained encoder: .pth, .safetensors or .npz file")
-    sub.add_argument("--preprocessing", choices=("caffe", "torchvision"),
-                     help="preprocessing of the weights; default: caffe for squeezenet1_1, torchvision for vgg19")
+    sub.add_argument("--weights", type=Path, metavar="FILE",
+                     help="pretrained encoder: .pth, .safetensors or .npz file; efficientnet_lite0 has its own in a package")
+    sub.add_argument("--preprocessing", choices=("caffe", "torchvision", "tensorflow"),
+                     help="preprocessing of the weights; default: caffe for squeezenet1_1, torchvision for vgg19, and "
+                          "tensorflow, the only one, for efficientnet_lite0")
     if finetune:
         sub.add_argument("--finetune-from", metavar="LAYER",
                          help="also train the pretrained encoder, from this layer on; default: cbam, where it exists")
     sub.add_argument("--config", type=Path, metavar="FILE.toml",
-                     help="tables [config] and [recipe] that replace values of the preset")
+                     help="tables [config], [recipe] and [encoder_config] that replace values of the preset")
     sub.add_argument("--seed", type=_at_least(0), metavar="N", help="default: 0")
 
 
@@ -392,11 +414,9 @@ def _preset(args, captioner=None, attention=None, own_recipe=True):
     said = vars(args)
     captioner = said.get("captioner") if captioner is None else captioner
     attention = said.get("attention") if attention is None else attention
-    preset = find_preset(args.data, captioner, attention, args.config, own_recipe)
-    if args.encoder:
-        if said.get("regions"):
-            raise InputError("--regions takes the place of an encoder; leave out --encoder")
-        preset = replace(preset, encoder=args.encoder)
+    if args.encoder and said.get("regions"):
+        raise InputError("--regions takes the place of an encoder; leave out --encoder")
+    preset = find_preset(args.data, captioner, attention, args.config, own_recipe, args.encoder)
     preset = with_files(preset, said.get("regions"), said.get("guidance"))
     names = ("epochs", "batch_size", "learning_rate", "encoder_learning_rate", "seed")
     changes = {name: said[name] for name in names if said.get(name) is not None}
@@ -499,6 +519,7 @@ def _start_from(model, path, whole_only=False, captions=()):
         "other sizes": ours == theirs,
         "another preprocessing": getattr(model.encoder_config, "preprocessing", None)
         == getattr(other.encoder_config, "preprocessing", None),
+        "another [encoder_config]": model.encoder_config == other.encoder_config,
         "other encoder weights": not model.keeps_features
         or model.encoder != other.encoder
         or fingerprint(model) == fingerprint(replace(other, finetune_from=model.finetune_from)),
@@ -534,6 +555,7 @@ def caption(args):
     from satnp.scores.visual import visual
 
     _check_outputs(args)
+    args.checkpoint, args.photos = _checkpoint_and_photos([*filter(None, [args.checkpoint]), *args.photos])
     model, _ = _load(args)
     (photos, ids), files = _photos(args), _files(args)
     rows, results, drawn, shown, unheard = [], [], set(RESERVED), [], None
@@ -642,6 +664,28 @@ def _check_outputs(args):
             raise InputError(f"{other} and {option} both name {first}; give each of them a file of its own")
 
 
+def _checkpoint_and_photos(names):
+    """Divide the names after `caption` -> (path of the checkpoint, or None if the first one is a photo; names of photos)"""
+    from satnp.files import there
+
+    checkpoint, photos = (Path(names[0]), names[1:]) if _is_checkpoint(names[0]) else (None, names)
+    if not photos and there(checkpoint):
+        raise InputError(f"{checkpoint} is a checkpoint, and no photo is named after it; give the photos too")
+    for name in photos:
+        if _is_checkpoint(name):
+            raise InputError(f"{name} is no photo; give one checkpoint, and the photos after it")
+    return checkpoint, photos
+
+
+def _is_checkpoint(name):
+    """True for a checkpoint, a name that ends like one, and weights, which `checkpoint.load` refuses with a sentence."""
+    from satnp.encoders.weights import CHECKPOINT, ENDINGS, form_of
+    from satnp.files import there
+
+    form, ending = form_of(name) if there(name) else None, Path(name).suffix.lower()  # a pipe is no file, and not opened
+    return form == CHECKPOINT or ending == ".npz" or form is not None and ending in ENDINGS
+
+
 RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}  # by Windows
 
 
@@ -735,6 +779,19 @@ def evaluate(args):
     _say_skipped(*skipped)
 
 
+def release(args):
+    """Write a released captioner."""
+    from satnp.checkpoint import load_training, release
+    from satnp.files import there
+
+    model, _, notes = load_training(args.checkpoint)
+    if there(args.file) and args.file.samefile(args.checkpoint):
+        raise InputError(f"--out is the checkpoint {args.checkpoint} itself; give another name")
+    packaged = release(args.file, model, **notes)
+    where = "it reads the encoder's weights from their package" if packaged else "the encoder's weights are in it"
+    print(printable(f"{args.file}: {args.file.stat().st_size / 1e6:.1f} MB; {where}"))
+
+
 def _print_visual_words(table, rows=10):
     """Print the first and the last rows of scores.visual.visual_words, or all of them when they are few."""
     from satnp.scores.visual import LEAST
@@ -761,10 +818,14 @@ def _device(args):
 
 
 def _load(args):
-    """Load (model on its device, notes) from the checkpoint; --weights and --decoding replace values of it."""
-    from satnp.checkpoint import load_training
+    """Load (model on its device, notes) from the checkpoint, or from the one that comes with satnp.
+
+    --weights, --decoding and --length-score replace values of it.
+    """
+    from satnp.checkpoint import load_training, released
 
     xp = _device(args)
+    args.checkpoint = Path(args.checkpoint or released())
     model, _, notes = load_training(args.checkpoint)
     if args.weights:
         encoder = ENCODERS[model.encoder]

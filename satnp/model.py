@@ -94,9 +94,9 @@ class Model:
         if self.encoder == "regions":
             raise InputError(f"{self.reads}; give it with --regions FILE.npz")
         encoder, params = ENCODERS[self.encoder], self.params.part("encoder")
-        if not hasattr(encoder, "LAYERS"):
+        if not hasattr(encoder, "layers"):
             return encoder.forward(params, self.encoder_config, images)[0]
-        last = encoder.LAYERS[-1]
+        last = encoder.layers(self.encoder_config)[-1]
         return encoder.forward(params, self.encoder_config, self._map_before(last, images), start=last)[0]
 
     def keepable(self, images):
@@ -106,7 +106,8 @@ class Model:
     def _map_before(self, layer, x):
         """Images x (N, S, S, 3) -> the input of `layer`, layer by layer, because VGG-19's caches together are 360 MiB."""
         encoder, params = ENCODERS[self.encoder], self.params.part("encoder")
-        for start, stop in pairwise(encoder.LAYERS[: encoder.LAYERS.index(layer) + 1]):
+        layers = encoder.layers(self.encoder_config)
+        for start, stop in pairwise(layers[: layers.index(layer) + 1]):
             x = encoder.feature_map(params, self.encoder_config, x, start, stop)[0]
         return x
 
@@ -198,8 +199,8 @@ class Model:
         }  # fmt: skip
 
     @classmethod
-    def from_header(cls, header, params):
-        """Make the model that `header` describes.
+    def from_header(cls, header):
+        """Make the model that `header` describes, without parameters; `with_params` gives it some.
 
         Raises: InputError when this satnp does not know such a model; the caller adds the checkpoint's path in front.
         """
@@ -214,22 +215,31 @@ class Model:
             model = cls(
                 header["encoder"], ENCODERS[header["encoder"]].Config(**_tuples(encoder_config)),
                 header["captioner"], CAPTIONERS[header["captioner"]].Config(**header["config"]),
-                Vocabulary(header["vocabulary"]), params, header["frozen"], length_score,
+                Vocabulary(header["vocabulary"]), Parameters({}), header["frozen"], length_score,
                 header.get("finetune_from"),
             )  # fmt: skip
             preprocessing = getattr(model.encoder_config, "preprocessing", None)
             for config in (preprocessing, model.encoder_config, model.config, length_score, model):
                 if config is not None:
                     _check_types(config)
-            wanted = model.shapes()
+            model.shapes()
             if model.reads and not model.frozen:
                 raise ValueError("its encoder is trained, but it reads a file")
-            if model.finetune_from not in (None, *getattr(ENCODERS[model.encoder], "LAYERS", ())):
+            layers = getattr(ENCODERS[model.encoder], "layers", lambda config: ())(model.encoder_config)
+            if model.finetune_from not in (None, *layers):
                 raise LookupError(f"no layer {model.finetune_from!r}")
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             raise InputError(f"is of another version of satnp, or was changed by hand ({error})") from None
         if len(model.vocabulary) != model.config.V:
             raise InputError(f"has {len(model.vocabulary)} words in its vocabulary, but its config needs {model.config.V}")
+        return model
+
+    def with_params(self, params):
+        """The same model with the Parameters `params`, in the order of `shapes`.
+
+        Raises: InputError unless they have these shapes; the caller adds the checkpoint's path in front.
+        """
+        wanted = self.shapes()
         if wanted != params.shapes:
             wrong = next(n for n in wanted | params.shapes if wanted.get(n) != params.shapes.get(n))
             raise InputError(
@@ -237,8 +247,8 @@ class Model:
                 f"but its config needs {wanted.get(wrong)} (None: no array)"
             )
         if list(wanted) != list(params.shapes):  # the file was written by something else: parts must lie side by side
-            model.params = Parameters.of({name: params[name] for name in wanted})
-        return model
+            params = Parameters.of({name: params[name] for name in wanted})
+        return replace(self, params=params)
 
     def shapes(self):
         """{name: shape} of the parameters, according to the configs."""

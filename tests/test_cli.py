@@ -314,7 +314,7 @@ def test_evaluate_on_scenes_scores_looking(world, capsys, monkeypatch):
     [
         ("caption {run}/best.npz {folder}/none.jpg", "there is no photo"),
         ("caption {run}/none.npz {folder}/none.jpg", "there is no checkpoint"),
-        ("caption {folder}/tiny.toml {folder}/none.jpg", "not a complete checkpoint"),
+        ("evaluate {folder}/tiny.toml --data scenes --split val", "not a complete checkpoint"),
         ("caption {run}/best.npz {folder}/tiny.toml", "cannot be read as a photo"),
         ("caption {run}/best.npz {folder}/none.jpg --weights {folder}/w.npz", "leave out --weights"),
         ("train --data flickr8k --out {folder}/new", "--root"),
@@ -363,6 +363,12 @@ def test_bad_input_gets_one_sentence(world, capsys, line, words):
         ("[config]\nreward_weight = 1" + 400 * "0", "give a number below 1.8e+308"),
         ("[config]\nf_att = 'dot'", "f_att dot needs D = H"),
         ("[encoder]\nsize = 64", "give a text in quotes"),
+        ("size = 64", "'size' outside of its table; put it below a line [encoder_config]"),
+        ("[encoder_config]\nsize = 64.0", "size = 64.0; give a whole number"),
+        ("[encoder_config]\nsize = 63", "photos of 63 pixels cannot be halved"),
+        ("[encoder_config]\nsize = 0", "preprocessing has size 0"),
+        ("[encoder_config]\nlayer = 'head'", "'layer', which does not exist in [encoder_config] of small; there are size"),
+        ("encoder_config = 'head'", "encoder_config = 'head'; give a table"),
         ("epochs 3", "is not TOML"),
     ],
 )

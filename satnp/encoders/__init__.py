@@ -1,9 +1,10 @@
 """Encoders compute the annotations of photos. Each is a module or an object that has Config, shapes, init, forward and
 backward.
 
-Encoders with public weights also have LAYERS, PREPROCESSING, feature_map and load; their forward can start at any layer. If
-the public weights lack the last layers, NEW_LAYER is the first of these, and training starts there. `regions` takes the
-place of an encoder: its annotations are read from a file.
+Encoders with public weights also have layers, PREPROCESSING, feature_map and load; their forward can start at any layer. If
+the public weights lack the last layers, NEW_LAYER is the first of these, and training starts there. Where the weights come
+with an installed package, `packaged_weights` finds their file, and load(None, config) reads it. `regions` takes the place of
+an encoder: its annotations are read from a file.
 """
 
 from satnp.encoders import cbam, efficientnet, regions, small, squeezenet, vgg

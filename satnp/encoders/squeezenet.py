@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from satnp.arrays.backend import xp_of
 from satnp.encoders.photos import TORCHVISION, Preprocessing
-from satnp.encoders.weights import he_normal, layers_between, load_convolutions
+from satnp.encoders.weights import check_scale, he_normal, layers_between, load_convolutions
 from satnp.layers import (
     conv2d_backward_weights,
     conv2d_relu_backward,
@@ -44,6 +44,9 @@ class Config:
     preprocessing: Preprocessing = PREPROCESSING["caffe"]
     scale: float = 0.25  # factor of the annotations
 
+    def __post_init__(self):
+        check_scale(self.scale)
+
     @property
     def D(self):
         return 512
@@ -70,6 +73,11 @@ class Cache(NamedTuple):
     pools: dict
     root: object = None
     scale: float = 1.0
+
+
+def layers(config):
+    """The names of the layers."""
+    return LAYERS
 
 
 def shapes(config):

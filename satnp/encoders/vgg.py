@@ -54,6 +54,11 @@ class Cache(NamedTuple):
     shape: tuple = ()
 
 
+def layers(config):
+    """The names of the layers."""
+    return LAYERS
+
+
 def shapes(config):
     """{name: shape}: W (3, 3, C, F), b (F,)."""
     out, C = {}, 3

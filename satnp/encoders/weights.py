@@ -40,6 +40,12 @@ def he_normal(shapes, rng):
     return params
 
 
+def check_scale(scale):
+    """Raise InputError unless `scale`, the factor of the annotations, is a finite number above 0."""
+    if not 0 < scale < float("inf"):
+        raise InputError(f"scale is {scale}; choose a number above 0")
+
+
 def layers_between(layers, start, stop):
     """The names in `layers` from `start` up to, but not including, `stop`; `stop` None: to the last."""
     return layers[layers.index(start) : None if stop is None else layers.index(stop)]

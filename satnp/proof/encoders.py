@@ -45,6 +45,7 @@ SMALL = small.Config((2, 3, 5), Preprocessing(12))
 SQUEEZENET = squeezenet.Config(replace(squeezenet.PREPROCESSING["caffe"], size=39))
 VGG = vgg.Config(replace(vgg.PREPROCESSING["torchvision"], size=32), (2, 3, 4, 5, 6))
 EFFICIENTNET = efficientnet.Config(replace(efficientnet.PREPROCESSING["tensorflow"], size=40))
+UP_TO_BLOCK15, UP_TO_EXPAND = (replace(EFFICIENTNET, layer=layer, scale=0.5) for layer in ("block15", "block11.expand"))
 SQUEEZENET_CBAM, VGG_CBAM = ENCODERS["squeezenet1_1_cbam"], ENCODERS["vgg19_cbam"]
 
 CASES = [
@@ -55,6 +56,8 @@ CASES = [
     encoder_case("squeezenet1_1 from fire8 direction", squeezenet, SQUEEZENET, direction=True, start="fire8"),
     encoder_case("efficientnet_lite0 direction", efficientnet, EFFICIENTNET, direction=True),
     encoder_case("efficientnet_lite0 from block14 direction", efficientnet, EFFICIENTNET, direction=True, start="block14"),
+    encoder_case("efficientnet_lite0 up to block15 direction", efficientnet, UP_TO_BLOCK15, direction=True, start="block14"),
+    encoder_case("efficientnet_lite0 up to block11.expand direction", efficientnet, UP_TO_EXPAND, direction=True),
     encoder_case("vgg19 direction", vgg, VGG, direction=True),
     encoder_case("vgg19 from conv4_2", vgg, VGG, direction=False, start="conv4_2"),
     encoder_case("squeezenet1_1_cbam direction", SQUEEZENET_CBAM, SQUEEZENET, direction=True),

@@ -3,7 +3,7 @@
 import difflib
 import sys
 import tomllib
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ class Preset:
     captioner: str
     config: dict
     recipe: Recipe
+    encoder_config: dict = field(default_factory=dict)  # values that differ from the encoder's default Config
 
 
 # A scene's caption has about ten words about two objects: a full penalty would forbid to look at an object twice.
@@ -91,18 +92,23 @@ PHOTOS = {"sca_cnn": ({"A": 128}, {})}
 GIVEN = "V", "D", "rows", "G"  # fields of a captioner's Config that follow from the data, the encoder and the guidance
 
 
-def find_preset(kind, captioner=None, attention=None, path=None, own_recipe=True):
-    """The Preset for data of `kind`, a captioner and its attention, soft or hard (defaults: show_attend_tell, soft).
+def find_preset(kind, captioner=None, attention=None, path=None, own_recipe=True, encoder=None):
+    """The Preset for data of `kind`, a captioner and its attention, soft or hard (defaults: show_attend_tell, soft), and an
+    encoder (default: that of the data).
 
     Without `own_recipe`, the recipe is that of the data, the same for all captioners.
-    The TOML file at `path` replaces values of the preset: top-level `encoder` and `captioner`, tables [config] and [recipe].
-    Raises InputError for a captioner or a key that does not exist, or a value of the wrong type.
+    The TOML file at `path` replaces values of the preset: top-level `encoder` and `captioner`, tables [config], [recipe] and
+    [encoder_config].
+    Raises InputError for a captioner, an encoder or a key that does not exist, or a value of the wrong type.
     """
     said = {} if path is None else _read(path)
     preset, captioner = PRESETS[kind], captioner or said.get("captioner", PRESETS[kind].captioner)
     if not isinstance(captioner, str) or captioner not in CAPTIONERS:
         raise InputError(f"there is no captioner {captioner!r}; choose one of {', '.join(CAPTIONERS)}")
-    _check_tables(said, captioner, path)
+    encoder = encoder or said.get("encoder", preset.encoder)
+    if not isinstance(encoder, str) or encoder not in ENCODERS:
+        raise InputError(f"there is no encoder {encoder!r}; choose one of {', '.join(ENCODERS)}")
+    _check_tables(said, captioner, encoder, path)
     config, recipe = said.get("config", {}), said.get("recipe", {})
     known = {f.name for f in fields(CAPTIONERS[captioner].Config)}
     if attention is not None:
@@ -118,10 +124,11 @@ def find_preset(kind, captioner=None, attention=None, path=None, own_recipe=True
         more_recipe = {}
     return replace(
         preset,
-        encoder=said.get("encoder", preset.encoder),
+        encoder=encoder,
         captioner=captioner,
         config={name: x for name, x in preset.config.items() if name in known} | more_config | config,
         recipe=replace(preset.recipe, **more_recipe | recipe),
+        encoder_config=said.get("encoder_config", {}),
     )
 
 
@@ -132,6 +139,8 @@ def with_files(preset, regions=False, guidance=False):
         if flag and option not in {f.name for f in fields(CAPTIONERS[preset.captioner].Config)}:
             raise InputError(f"--{option} is for {owner}; leave it out for {preset.captioner}, or add --captioner {owner}")
     if regions:
+        if preset.encoder_config:
+            raise InputError("--regions takes the place of an encoder; leave out [encoder_config]")
         recipe = replace(preset.recipe, mirror=False)
         return replace(preset, encoder="regions", config=preset.config | {"regions": True}, recipe=recipe)
     return replace(preset, config=preset.config | {"guidance": "file"}) if guidance else preset
@@ -146,18 +155,22 @@ def _read(path):
             raise InputError(f"cannot read the config {path} ({error.strerror}); give a TOML file") from None
 
 
-def _check_tables(said, captioner, path):
+def _check_tables(said, captioner, encoder, path):
     """Raise InputError for a key of the TOML file that does not exist, or a value of the wrong type."""
+    of_encoder = {f.name: f.type for f in fields(ENCODERS[encoder].Config)}
+    reads_photos = of_encoder.pop("preprocessing", None) is not None
     tables = {
         "config": {f.name: f.type for f in fields(CAPTIONERS[captioner].Config) if f.name not in GIVEN},
         "recipe": {f.name: f.type for f in fields(Recipe)},
+        "encoder_config": {"size": int} | {name: x for name, x in of_encoder.items() if x in TYPES} if reads_photos else {},
     }
     for table, types in tables.items():
         for name in said.keys() & types.keys():
             raise InputError(f"{path} has the key {name!r} outside of its table; put it below a line [{table}]")
-    _check(said, {"encoder": str, "captioner": str, "config": dict, "recipe": dict}, path)
+    _check(said, {"encoder": str, "captioner": str} | dict.fromkeys(tables, dict), path)
+    owners = {"config": f" of {captioner}", "encoder_config": f" of {encoder}"}
     for table, types in tables.items():
-        _check(said.get(table, {}), types, path, f" in [{table}]" + f" of {captioner}" * (table == "config"))
+        _check(said.get(table, {}), types, path, f" in [{table}]{owners.get(table, '')}")
 
 
 TYPES = {
@@ -170,7 +183,7 @@ def _check(said, types, path, where=""):
     for name, value in said.items():
         if name not in types:
             near = difflib.get_close_matches(name, types, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(types)}"
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(types)}" if types else "leave it out"
             raise InputError(f"{path} has the key {name!r}, which does not exist{where}; {hint}")
         wanted = (int, float) if types[name] is float else types[name]
         if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
@@ -185,12 +198,10 @@ def new_model(
     """Make an untrained Model for the captions of the split `train`. regions (k, D) and guidance G are the sizes in the
     files that the captioner reads, if any. encoder: a Model, whose encoder it takes, frozen.
 
-    Without `encoder`, a pretrained encoder is read from the file `weights`, which was trained with the `preprocessing` of
-    that name (None: the first of the encoder). It is frozen, except for the layers from `finetune_from` on (None: the
-    encoder's NEW_LAYER, if it has one).
+    Without `encoder`, a pretrained encoder is read from the file `weights` (None: from its installed package, if it has
+    one), which was trained with the `preprocessing` of that name (None: the first of the encoder). It is frozen, except for
+    the layers from `finetune_from` on (None: the encoder's NEW_LAYER, if it has one).
     """
-    if preset.encoder not in ENCODERS:
-        raise InputError(f"there is no encoder {preset.encoder!r}; choose one of {', '.join(ENCODERS)}")
     if regions is None and (preset.encoder == "regions" or preset.config.get("regions")):
         raise InputError("the captioner reads regions from a file; give it with --regions FILE.npz")
     if guidance is None and preset.config.get("guidance") == "file":
@@ -206,9 +217,11 @@ def new_model(
     if encoder is None:
         name = preset.encoder
         encoder_config, encoder_params, frozen, finetune_from = _new_encoder(
-            name, rng, weights, preprocessing, finetune_from, regions
+            name, preset.encoder_config, rng, weights, preprocessing, finetune_from, regions
         )
     else:
+        if preset.encoder_config:
+            raise InputError("--init gives the encoder and its config; leave out [encoder_config]")
         name, encoder_config, encoder_params = encoder.encoder, encoder.encoder_config, encoder.params.part("encoder")
         frozen = True
     if guidance is not None and not frozen:
@@ -227,24 +240,30 @@ def new_model(
     )  # fmt: skip
 
 
-def _new_encoder(name, rng, weights, preprocessing, finetune_from, regions):
+def _new_encoder(name, said, rng, weights, preprocessing, finetune_from, regions):
     """An encoder as new_model describes -> its config, Parameters, whether it is frozen, Model.finetune_from"""
     encoder = ENCODERS[name]
     config, pretrained = encoder.Config(*regions or ()), hasattr(encoder, "load")
-    if pretrained and weights is None:
+    if pretrained and weights is None and not hasattr(encoder, "packaged_weights"):
         raise InputError(f"the encoder {name} has pretrained weights; give their file with --weights FILE")
     if not pretrained and (weights or preprocessing or finetune_from):
         why = f"the encoder {name} is trained from scratch" if regions is None else "regions have no encoder"
         raise InputError(f"{why}; leave out --weights, --preprocessing and --finetune-from")
-    finetune_from = finetune_from or getattr(encoder, "NEW_LAYER", None)
-    if finetune_from is not None and finetune_from not in encoder.LAYERS:
-        layers = ", ".join(encoder.LAYERS)
-        raise InputError(f"the encoder {name} has no layer {finetune_from!r}; choose one of {layers}")
     if preprocessing is not None:
         if preprocessing not in encoder.PREPROCESSING:
             known = ", ".join(encoder.PREPROCESSING)
             raise InputError(f"the encoder {name} has no weights with the preprocessing {preprocessing!r}; it has {known}")
         config = encoder.Config(encoder.PREPROCESSING[preprocessing])
+    changes = {field: type(getattr(config, field))(x) for field, x in said.items() if field != "size"}  # 1 may be 1.0
+    if "size" in said:
+        changes["preprocessing"] = replace(config.preprocessing, size=said["size"])
+    config = replace(config, **changes)
+    if min(config.grid) < 1:
+        raise InputError(f"size is {config.preprocessing.size}, too small for the encoder {name}; choose more pixels")
+    layers = encoder.layers(config) if pretrained else ()
+    finetune_from = finetune_from or getattr(encoder, "NEW_LAYER", None)
+    if finetune_from is not None and finetune_from not in layers:
+        raise InputError(f"the encoder {name} has no layer {finetune_from!r}; choose one of {', '.join(layers)}")
     params = encoder.load(weights, config) if pretrained else encoder.init(config, rng)
     frozen = regions is not None or pretrained and finetune_from is None
-    return config, params, frozen, None if pretrained and finetune_from == encoder.LAYERS[0] else finetune_from
+    return config, params, frozen, None if pretrained and finetune_from == layers[0] else finetune_from

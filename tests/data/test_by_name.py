@@ -385,7 +385,7 @@ def test_a_training_on_a_grid_does_not_start_from_one_on_regions(trained, tmp_pa
 def test_a_checkpoint_that_trains_its_encoder_and_reads_a_file_is_refused(trained):
     model = load(trained[0] / "guidance/best.npz")
     with pytest.raises(InputError, match="its encoder is trained, but it reads a file"):
-        Model.from_header(model.header() | {"frozen": False}, model.params)
+        Model.from_header(model.header() | {"frozen": False})
 
 
 def test_where_regions_look_is_not_scored_as_on_a_grid(trained, tmp_path, rng, monkeypatch):
