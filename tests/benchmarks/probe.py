@@ -23,7 +23,7 @@ from satnp.encoders import efficientnet
 from satnp.encoders.photos import read_photo
 
 LAYERS = "block10", "block15", "head"
-SIZES = 224, 288, 320, 448
+SIZES = 224, 320, 448
 TRAIN, CHOICE = 2500, 500
 PENALTIES = 10.0 ** np.arange(-1, 6)
 FUNCTION_WORDS = set(
