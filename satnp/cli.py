@@ -230,7 +230,7 @@ def _data_options(sub):
 
 def _network_options(sub, finetune=True):
     sub.add_argument("--encoder", choices=[name for name in ENCODERS if name != "regions"],
-                     help="default: small for scenes, else squeezenet1_1")
+                     help="default: small for scenes, else efficientnet_lite0, or squeezenet1_1 with --weights")
     sub.add_argument("--weights", type=Path, metavar="FILE",
                      help="pretrained encoder: .pth, .safetensors or .npz file; efficientnet_lite0 has its own in a package")
     sub.add_argument("--preprocessing", choices=("caffe", "torchvision", "tensorflow"),
@@ -416,7 +416,7 @@ def _preset(args, captioner=None, attention=None, own_recipe=True):
     attention = said.get("attention") if attention is None else attention
     if args.encoder and said.get("regions"):
         raise InputError("--regions takes the place of an encoder; leave out --encoder")
-    preset = find_preset(args.data, captioner, attention, args.config, own_recipe, args.encoder)
+    preset = find_preset(args.data, captioner, attention, args.config, own_recipe, args.encoder, args.weights)
     preset = with_files(preset, said.get("regions"), said.get("guidance"))
     names = ("epochs", "batch_size", "learning_rate", "encoder_learning_rate", "seed")
     changes = {name: said[name] for name in names if said.get(name) is not None}

@@ -319,7 +319,7 @@ def test_evaluate_on_scenes_scores_looking(world, capsys, monkeypatch):
         ("caption {run}/best.npz {folder}/none.jpg --weights {folder}/w.npz", "leave out --weights"),
         ("train --data flickr8k --out {folder}/new", "--root"),
         ("train --data flickr8k --root {folder}/nowhere --out {folder}/new", "there is no folder"),
-        ("train --data flickr8k --root {root} --out {folder}/new", "--weights"),
+        ("train --data flickr8k --root {root} --encoder vgg19 --out {folder}/new", "--weights"),
         ("train --data flickr8k --root {root} --out {folder}/new --weights {folder}/w.npz", "no weights file"),
         ("train --data scenes --out {folder}/new --config {folder}/bad.toml", "did you mean 'dropout'"),
         ("train --data scenes --out {folder}/new --config {folder}/none.toml", "cannot read the config"),
@@ -380,6 +380,17 @@ def test_a_config_with_a_bad_value_gets_one_sentence(world, capsys, tmp_path, to
     _, err = said(capsys)
     assert words in err and err.startswith("satnp: ") and err.count("\n") == 1
     assert not (tmp_path / "new").exists()
+
+
+def test_photos_have_the_encoder_whose_weights_are_packaged_or_that_of_the_weights(tmp_path):
+    path = tmp_path / "c.toml"
+    path.write_text('encoder = "vgg19"\n')
+    for kind in ("flickr8k", "flickr30k", "coco", "karpathy", "folder"):
+        assert find_preset(kind).encoder == "efficientnet_lite0"
+        assert find_preset(kind, weights="w.pth").encoder == "squeezenet1_1"
+        assert find_preset(kind, weights="w.pth", path=path).encoder == "vgg19"
+        assert find_preset(kind, weights="w.pth", path=path, encoder="small").encoder == "small"
+    assert find_preset("scenes", weights="w.pth").encoder == find_preset("scenes").encoder == "small"
 
 
 def test_an_unknown_encoder_in_a_config_is_refused(world, capsys, tmp_path):

@@ -493,7 +493,9 @@ MANGLED = {
     "batches of nothing": (nothing, TRAIN + " --batch-size 0", "batch_size is 0; choose 1 or more"),
     "a rate that is nan": (nothing, TRAIN + " --learning-rate nan", "learning_rate is nan; choose a number above 0"),
     "a rate without end": (nothing, TRAIN + " --learning-rate inf", "learning_rate is inf; choose a number above 0"),
-    "no weights": (nothing, WEIGHTS.partition("--weights")[0], "has pretrained weights", "with --weights FILE"),
+    "no weights": (
+        nothing, WEIGHTS.partition("--weights")[0] + "--encoder vgg19", "has pretrained weights", "with --weights FILE"
+    ),
     "weights for a small encoder": (nothing, TRAIN + " --weights {w}/w.npz", "is trained from scratch; leave out --weights"),
     "looking where there is nothing to choose": (
         nothing, BEST + " --decoding argmax", "has soft attention", "leave out --decoding"

@@ -20,7 +20,7 @@ from satnp.encoders import efficientnet
 from satnp.errors import InputError
 from satnp.files import npz_names
 from satnp.scores.evaluation import nats_per_word
-from satnp.training.presets import PRESETS, new_model
+from satnp.training.presets import PRESETS, find_preset, new_model
 from tests.small_world import write_flickr8k
 
 TINY = (
@@ -143,7 +143,7 @@ def test_a_package_that_is_damaged_is_named(monkeypatch, tmp_path, files, words)
 
 def test_an_encoder_without_a_package_needs_its_file(world):
     with pytest.raises(InputError, match="squeezenet1_1 has pretrained weights; give their file with --weights FILE"):
-        new_model(PRESETS["flickr8k"], load_split("flickr8k", "val", world / "data"))
+        new_model(find_preset("flickr8k", encoder="squeezenet1_1"), load_split("flickr8k", "val", world / "data"))
 
 
 # the file

@@ -77,7 +77,7 @@ class Config:
 
     preprocessing: Preprocessing = PREPROCESSING["tensorflow"]
     layer: str = "head"  # the last one: its output are the annotations
-    scale: float = 1.0  # factor of the annotations
+    scale: float = 0.25  # factor of the annotations, whose norm is then about 7
 
     def __post_init__(self):
         check_scale(self.scale)

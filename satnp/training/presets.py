@@ -32,7 +32,7 @@ class Preset:
 
 
 # A scene's caption has about ten words about two objects: a full penalty would forbid to look at an object twice.
-# Flickr8k differs from the paper's recipe: SqueezeNet instead of VGG-19, H and A half as large, and Adam with a falling
+# Flickr8k differs from the paper's recipe: a smaller encoder than VGG-19, H and A half as large, and Adam with a falling
 # learning rate and averaged parameters instead of RMSProp. Mirroring doubles the 6,000 photos.
 PRESETS = {
     "scenes": Preset(
@@ -41,7 +41,7 @@ PRESETS = {
         Recipe(epochs=3, batch_size=32, learning_rate=2e-3, warmup=100, clip=1.0, averaging=0.99, min_count=1),
     ),
     "flickr8k": Preset(
-        "squeezenet1_1", "show_attend_tell",
+        "efficientnet_lite0", "show_attend_tell",
         {"M": 512, "H": 512, "A": 256},
         Recipe(epochs=15, learning_rate=1e-3, averaging=0.9995, mirror=True, patience=4, length_power=0.7),
     ),
@@ -89,12 +89,14 @@ SCENES = {
 # The same on photos. SCA-CNN computes the keys of all locations at each word; a smaller A makes its steps shorter.
 PHOTOS = {"sca_cnn": ({"A": 128}, {})}
 
+WITH_WEIGHTS = "squeezenet1_1"  # the encoder of photos if a file with weights is given, but no encoder is named
+
 GIVEN = "V", "D", "rows", "G"  # fields of a captioner's Config that follow from the data, the encoder and the guidance
 
 
-def find_preset(kind, captioner=None, attention=None, path=None, own_recipe=True, encoder=None):
+def find_preset(kind, captioner=None, attention=None, path=None, own_recipe=True, encoder=None, weights=None):
     """The Preset for data of `kind`, a captioner and its attention, soft or hard (defaults: show_attend_tell, soft), and an
-    encoder (default: that of the data).
+    encoder (default: that of the data, or WITH_WEIGHTS if the file `weights` is given).
 
     Without `own_recipe`, the recipe is that of the data, the same for all captioners.
     The TOML file at `path` replaces values of the preset: top-level `encoder` and `captioner`, tables [config], [recipe] and
@@ -105,7 +107,8 @@ def find_preset(kind, captioner=None, attention=None, path=None, own_recipe=True
     preset, captioner = PRESETS[kind], captioner or said.get("captioner", PRESETS[kind].captioner)
     if not isinstance(captioner, str) or captioner not in CAPTIONERS:
         raise InputError(f"there is no captioner {captioner!r}; choose one of {', '.join(CAPTIONERS)}")
-    encoder = encoder or said.get("encoder", preset.encoder)
+    default = WITH_WEIGHTS if weights and kind != "scenes" else preset.encoder
+    encoder = encoder or said.get("encoder", default)
     if not isinstance(encoder, str) or encoder not in ENCODERS:
         raise InputError(f"there is no encoder {encoder!r}; choose one of {', '.join(ENCODERS)}")
     _check_tables(said, captioner, encoder, path)
@@ -227,7 +230,7 @@ def new_model(
     if guidance is not None and not frozen:
         raise InputError(
             "guidance from a file needs an encoder that is not trained; give a pretrained one, such as "
-            "--encoder squeezenet1_1, without --finetune-from"
+            "--encoder efficientnet_lite0, without --finetune-from"
         )
     given = {"V": len(vocabulary), "D": encoder_config.D, "rows": encoder_config.grid[0], "G": guidance}
     known = {f.name for f in fields(captioner.Config)}

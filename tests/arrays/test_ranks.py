@@ -28,7 +28,7 @@ from satnp.data.datasets import load_split
 from satnp.data.features import feature_store
 from satnp.encoders import squeezenet
 from satnp.errors import InputError
-from satnp.training.presets import PRESETS, new_model
+from satnp.training.presets import PRESETS, find_preset, new_model
 from satnp.training.trainer import Recipe, Trainer, read_log
 from tests import strict
 from tests.small_world import write_flickr8k, write_weights
@@ -121,7 +121,8 @@ def read_splits(root):
 def trainer(splits, out, ranks=ALONE, config="soft", dtype=np.float64, weights=None, xp=np, **changes):
     """Of a whole network, or with the `weights` of an encoder that is frozen, on random features."""
     recipe, kept = replace(RECIPE, **changes), [None] * 3
-    preset = replace(PRESETS["flickr8k" if weights else "scenes"], config=CONFIG | CONFIGS[config], recipe=recipe)
+    found = find_preset("flickr8k" if weights else "scenes", weights=weights)
+    preset = replace(found, config=CONFIG | CONFIGS[config], recipe=recipe)
     model = new_model(preset, splits["train"], weights)
     model.params = model.params.on(to_device(model.params.flat.astype(dtype), xp))
     if weights:

@@ -21,14 +21,14 @@ from satnp.data.features import feature_store
 from satnp.data.split import Split
 from satnp.demo import peak_memory
 from satnp.files import read_json
-from satnp.training.presets import PRESETS, new_model
+from satnp.training.presets import find_preset, new_model
 
 
 def extract(root, weights, folder):
     """Compute the missing features in `folder`; print the photos, seconds and peak memory in MiB of this process."""
     train, val = (load_split("flickr8k", split, root) for split in ("train", "val"))
     split = Split(train.names + val.names, train.captions + val.captions, train.photos + val.photos)
-    model = new_model(PRESETS["flickr8k"], split, weights)
+    model = new_model(find_preset("flickr8k", weights=weights), split, weights)
     before, started = sum(note["done"] for note in notes(folder)), perf_counter()
     feature_store(folder, model, split)
     print(len(split.names) - before, perf_counter() - started, peak_memory() / 2**20)

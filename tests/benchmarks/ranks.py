@@ -19,7 +19,7 @@ from satnp.arrays import ranks
 from satnp.arrays.threads import cores
 from satnp.data.datasets import load_split
 from satnp.data.features import feature_store
-from satnp.training.presets import PRESETS, new_model
+from satnp.training.presets import find_preset, new_model
 from satnp.training.trainer import Trainer
 
 STEPS = 15
@@ -27,7 +27,7 @@ STEPS = 15
 
 def measure(root, weights, folder):
     """Rank 0 prints its number of threads, photos per second, and the seconds of each step except the first three."""
-    world, preset = ranks.world(), PRESETS["flickr8k"]
+    world, preset = ranks.world(), find_preset("flickr8k", weights=weights)
     train, val = (load_split("flickr8k", split, root) for split in ("train", "val"))
     model = new_model(preset, train, weights)
     started = perf_counter()

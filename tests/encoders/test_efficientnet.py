@@ -57,7 +57,7 @@ def test_the_expansion_of_a_block_gives_the_annotations(rng):
     x, _ = efficientnet.feature_map(params, config, images, stop="block11.expand")
     wanted = (x.reshape(-1, 112) @ params["block11.expand.W"][0, 0] + params["block11.expand.b"]).clip(0, 6)
     found, _ = efficientnet.forward(params, config, images)
-    np.testing.assert_allclose(found.reshape(-1, 672), wanted, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(found.reshape(-1, 672), config.scale * wanted, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("layer", ["block16", "block0.expand", "classifier", "", "block1.project"])

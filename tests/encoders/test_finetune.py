@@ -43,7 +43,8 @@ def train(folder, out, *more):
 def new_trainer(world, tmp_path, rng):
     """function(xp, finetune_from, **recipe) -> Trainer on random features"""
     split, val = (load_split("flickr8k", name, world / "data") for name in ("train", "val"))
-    preset = replace(PRESETS["flickr8k"], config={"M": 8, "H": 12, "A": 6, "dropout": 0.0})
+    config = {"M": 8, "H": 12, "A": 6, "dropout": 0.0}
+    preset = replace(PRESETS["flickr8k"], encoder="squeezenet1_1", config=config)
     maps = rng.random((5, *squeezenet.Config().grid, 512)).astype(np.float16)
 
     def new(xp, finetune_from, **changes):

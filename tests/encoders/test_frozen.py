@@ -157,7 +157,7 @@ def test_a_decoder_alone_trains_on_every_device(xp, rng, world, tmp_path):
     plain, mirrored = rng.random((2, 3, prod(squeezenet.Config().grid), 512)).astype(np.float16)
     recipe = replace(PRESETS["flickr8k"].recipe, epochs=1, batch_size=4, min_count=1, learning_rate=0.05, warmup=0)
     recipe = replace(recipe, optimiser="sgd")  # Adam makes whole steps of rounding errors
-    preset = replace(PRESETS["flickr8k"], config={"M": 8, "H": 12, "A": 6}, recipe=recipe)
+    preset = replace(PRESETS["flickr8k"], encoder="squeezenet1_1", config={"M": 8, "H": 12, "A": 6}, recipe=recipe)
     model = new_model(preset, split, world / "weights.npz")
     host, device = (
         Trainer(model.on(library), recipe, split, val, tmp_path / name, plain, mirrored, val_features=plain[:2])
