@@ -29,14 +29,16 @@ def parallel_blocks(work, pieces):
     return threads.parallel(work, [pieces[part] for part in threads.shares(len(pieces))])
 
 
-def region(x, photos, top, left, out):
-    """`out` (n, r, s, C) = x[photos, top : top + r, left : left + s], and 0 outside x."""
+def region(x, photos, top, left, out, step=1):
+    """`out` (n, r, s, C) = x[photos, top : top + r, left : left + step * s : step], and 0 outside x."""
     _, R, S, _ = x.shape
-    rows, columns = range(top, top + out.shape[1]), range(left, left + out.shape[2])
-    r, s = (slice(max(seen.start, 0), min(seen.stop, size)) for seen, size in ((rows, R), (columns, S)))
-    if len(rows) > r.stop - r.start or len(columns) > s.stop - s.start:
-        out.fill(0)
-    out[:, r.start - top : r.stop - top, s.start - left : s.stop - left] = x[photos, r, s]
+    _, r, s, _ = out.shape
+    above, before = max(-top, 0), max(-(left // step), 0)  # rows and columns of `out` outside x
+    below, behind = min(r, R - top), min(s, -((left - S) // step))
+    for border in (out[:, :above], out[:, below:], out[:, above:below, :before], out[:, above:below, behind:]):
+        border[...] = 0
+    rows, columns = slice(top + above, top + below), slice(left + step * before, left + step * behind, step)
+    out[:, above:below, before:behind] = x[photos, rows, columns]
     return out
 
 
@@ -51,15 +53,15 @@ def finishing(b, S, bounds=None):
     if xp is np:
         row = np.zeros((S, len(b)), b.dtype)
         b = b + row  # a whole row of cells: a NumPy loop over only F numbers would cost as much as one over 500
-        # NumPy's maximum of an array and a scalar is slow
-        least, most = (None if bound is None else row + b.dtype.type(bound) for bound in (least, most))
+        if most is None and least is not None:
+            least = row + b.dtype.type(least)  # NumPy's maximum of an array and a scalar is slow, its clip is not
 
     def finish(y, out):
         xp.add(y, b, out=out)
-        if least is not None:
-            xp.maximum(out, least, out=out)
         if most is not None:
-            xp.minimum(out, most, out=out)
+            xp.clip(out, least, most, out=out)
+        elif least is not None:
+            xp.maximum(out, least, out=out)
 
     return finish
 

@@ -13,7 +13,7 @@ from satnp.layers.blocks import RELU6, blocks, finishing, parallel_blocks, regio
 from satnp.layers.conv import same_padding, window
 
 RUN = 1200     # most numbers in the inner loop of a sum: its filters and its results stay in the first-level cache
-PIECE = 2**17  # numbers of x at a time
+SMALL, PIECE = 2**16, 2**20  # numbers of x at a time: threads that make many short calls wait for each other
 
 
 class DepthwiseCache(NamedTuple):
@@ -100,7 +100,7 @@ def whole_correlate(x, W, b, stride, bounds=None):
 def rows_correlate(x, W, b, stride, bounds=None):
     """Like whole_correlate, but for a few rows at a time, with runs of several cells in the inner loop.
 
-    Columns that are `stride` apart are moved next to each other, so that such a run is contiguous for every weight.
+    Columns that are `stride` apart are copied next to each other, so that such a run is contiguous for every weight.
     """
     (N, R, S, C), K = x.shape, len(W)
     P, Q, top, left = _sizes(R, S, K, stride)
@@ -112,19 +112,19 @@ def rows_correlate(x, W, b, stride, bounds=None):
     def work(pieces):
         for photos, rows in pieces:
             n, k = photos.stop - photos.start, rows.stop - rows.start
-            size = n, _reach(k, K, stride), columns * stride, C
-            seen = region(x, photos, rows.start * stride - top, -left, scratch("seen", size, x.dtype))
-            seen = _apart(seen, stride)
             y = out[photos, rows]
             sums = y.reshape(n, k, *runs)
             for first in range(min(stride, K)):
+                seen = scratch("seen", (n, _reach(k, K, stride), columns, C), x.dtype)
+                region(x, photos, rows.start * stride - top, first - left, seen, stride)
                 found = sums if first == 0 else scratch("sums", sums.shape, x.dtype)
-                _sum(seen[first], filters[:, first::stride], stride, C, found)
+                _sum(seen, filters[:, first::stride], stride, C, found)
                 if first:
                     sums += found
             finish(y, y)
 
-    parallel_blocks(work, blocks(N, P, max(1, PIECE // (stride * S * C))))
+    numbers = min(PIECE, max(SMALL, x.size // 2))
+    parallel_blocks(work, blocks(N, P, max(1, numbers // (stride * S * C))))
     return out
 
 
@@ -136,16 +136,6 @@ def _sizes(R, S, K, stride):
 def _reach(count, K, stride):
     """How many cells `count` windows of K cells, `stride` apart, cover."""
     return (count - 1) * stride + K
-
-
-def _apart(x, stride):
-    """x (n, r, stride * s, C) -> (stride, n, r, s, C): columns first, first + stride, ... in x[first], each contiguous."""
-    if stride == 1:
-        return x[None]
-    n, r, s, C = x.shape
-    out = scratch("apart", (stride, n, r, s // stride, C), x.dtype)
-    out[...] = x.reshape(n, r, s // stride, stride, C).transpose(3, 0, 1, 2, 4)
-    return out
 
 
 def _sum(x, filters, stride, C, out):
