@@ -13,6 +13,11 @@ RELU, RELU6 = (0, None), (0, 6)
 _here = threading.local()
 
 
+def on_host(*arrays):
+    """Return whether all arrays are real NumPy arrays of one dtype. Other arrays use the plain algorithm."""
+    return xp_of(*arrays) is np and arrays[0].dtype.kind == "f" and len({x.dtype for x in arrays}) == 1
+
+
 def blocks(N, rows, most):
     """Return slices [(photos, rows)] that cover N maps of `rows` rows: whole maps or part of one, `most` rows or fewer each.
 
@@ -31,15 +36,22 @@ def parallel_blocks(work, pieces):
 
 def region(x, photos, top, left, out, step=1):
     """`out` (n, r, s, C) = x[photos, top : top + r, left : left + step * s : step], and 0 outside x."""
-    _, R, S, _ = x.shape
-    _, r, s, _ = out.shape
-    above, before = max(-top, 0), max(-(left // step), 0)  # rows and columns of `out` outside x
-    below, behind = min(r, R - top), min(s, -((left - S) // step))
-    for border in (out[:, :above], out[:, below:], out[:, above:below, :before], out[:, above:below, behind:]):
-        border[...] = 0
-    rows, columns = slice(top + above, top + below), slice(left + step * before, left + step * behind, step)
-    out[:, above:below, before:behind] = x[photos, rows, columns]
+    cells, read = inside(x, top, left, out, step)
+    out[cells] = x[photos, *read]
     return out
+
+
+def inside(x, top, left, out, step=1):
+    """Which cells of a `region` are inside x -> their index in `out`, and their rows and columns in x. Clears the others."""
+    (_, R, S, _), (_, r, s, _) = x.shape, out.shape
+    above, before = max(-top, 0), max(-(left // step), 0)
+    below, behind = min(r, R - top), min(s, -((left - S) // step))
+    rows, columns = slice(above, below), slice(before, behind)
+    for border in (out[:, :above], out[:, below:], out[:, rows, :before], out[:, rows, behind:]):
+        if border.size:
+            border[...] = 0
+    read = slice(top + above, top + below), slice(left + step * before, left + step * behind, step)
+    return (slice(None), rows, columns), read
 
 
 def finishing(b, S, bounds=None):

@@ -13,7 +13,7 @@ from satnp.arrays.products import summed_product, tall_product
 from satnp.arrays.threads import parallel, shares
 from satnp.layers import winograd
 from satnp.layers.activations import OutputCache, relu6_backward, relu_backward
-from satnp.layers.blocks import RELU, RELU6, blocks, finishing, parallel_blocks, scratch
+from satnp.layers.blocks import RELU, RELU6, blocks, finishing, on_host, parallel_blocks, scratch
 
 PATCHES = 2**21  # bytes of patches at a time, so that they stay in the cache
 
@@ -123,7 +123,7 @@ def expand_relu_forward(x, W1, b1, W3, b3):
     Both use the same patches: W1 reads the center cell of each 3 x 3 window of W3.
     """
     xp = xp_of(x)
-    if _on_host(x, W1, b1, W3, b3):
+    if on_host(x, W1, b1, W3, b3):
         out = patches_correlate(x, W3, np.concatenate([b1, b3]), 1, 1, RELU, W1[0, 0])
     else:
         out = xp.concatenate([whole_correlate(x, W1, b1, 1, 0, RELU), whole_correlate(x, W3, b3, 1, 1, RELU)], axis=3)
@@ -161,7 +161,7 @@ def conv2d_backward_input(dout, cache):
     x, W, stride, padding = cache
     (N, R, S, C), (_, P, Q, F), K = x.shape, dout.shape, W.shape[0]
     back = W[::-1, ::-1].swapaxes(2, 3)  # for stride 1, dx is a convolution of dout with the kernel rotated by 180 degrees
-    if _on_host(x, W, dout) and winograd.pays(dout.shape, back.shape, stride, K - 1 - padding):
+    if on_host(x, W, dout) and winograd.pays(dout.shape, back.shape, stride, K - 1 - padding):
         return winograd.correlate(dout, back, np.zeros(C, dout.dtype), K - 1 - padding)
     xp = xp_of(dout)
     WT = xp.ascontiguousarray(W.swapaxes(2, 3))
@@ -180,14 +180,9 @@ def conv2d_backward_input(dout, cache):
     return dx[:, padding : padding + R, padding : padding + S]
 
 
-def _on_host(*arrays):
-    """Return whether all arrays are real NumPy arrays of one dtype. Other arrays use the plain algorithm."""
-    return xp_of(*arrays) is np and arrays[0].dtype.kind == "f" and len({x.dtype for x in arrays}) == 1
-
-
 def _correlate(x, W, b, stride, padding, bounds=None):
     """Run the fastest of the algorithms below for these sizes."""
-    if not _on_host(x, W, b):
+    if not on_host(x, W, b):
         return whole_correlate(x, W, b, stride, padding, bounds)
     if W.shape[0] == 1 and stride == 1 and padding == 0:
         return pointwise_correlate(x, W, b, bounds)
@@ -197,7 +192,7 @@ def _correlate(x, W, b, stride, padding, bounds=None):
 
 
 def _weight_gradient(x, dout, W, stride, padding):
-    if not _on_host(x, dout):
+    if not on_host(x, dout):
         return whole_weight_gradient(x, dout, W, stride, padding)
     if W.shape[0] == 1 and stride == 1 and padding == 0:
         return pointwise_weight_gradient(x, dout)

@@ -9,11 +9,11 @@ import numpy as np
 
 from satnp.arrays.backend import xp_of
 from satnp.layers.activations import OutputCache, relu6_backward
-from satnp.layers.blocks import RELU6, blocks, finishing, parallel_blocks, region, scratch
+from satnp.layers.blocks import RELU6, blocks, finishing, on_host, parallel_blocks, region, scratch
 from satnp.layers.conv import same_padding, window
 
-RUN = 1200     # most numbers in the inner loop of a sum: its filters and its results stay in the first-level cache
-SMALL, PIECE = 2**16, 2**20  # numbers of x at a time: threads that make many short calls wait for each other
+RUN = 1200  # most numbers in the inner loop of a sum: its filters and its results stay in the first-level cache
+SMALL, PIECE = 2**17, 2**19  # numbers of x at a time: threads that make many short calls wait for each other
 
 
 class DepthwiseCache(NamedTuple):
@@ -83,14 +83,13 @@ def depthwise_relu6_backward(dout, cache):
 
 def _correlate(x, W, b, stride, bounds=None):
     """Run rows_correlate for real NumPy arrays of one dtype, and whole_correlate for all others."""
-    on_host = xp_of(x, W, b) is np and x.dtype.kind == "f" and x.dtype == W.dtype == b.dtype
-    return (rows_correlate if on_host else whole_correlate)(x, W, b, stride, bounds)
+    return (rows_correlate if on_host(x, W, b) else whole_correlate)(x, W, b, stride, bounds)
 
 
 def whole_correlate(x, W, b, stride, bounds=None):
     """The sum over the K * K weights of whole maps."""
     xp, (N, R, S, C), K = xp_of(x), x.shape, len(W)
-    P, Q, top, left = _sizes(R, S, K, stride)
+    P, Q, top, left = sizes(R, S, K, stride)
     seen = region(x, slice(0, N), -top, -left, xp.empty((N, _reach(P, K, stride), _reach(Q, K, stride), C), dtype=x.dtype))
     out = sum(seen[:, window(i, stride, P), window(j, stride, Q)] * W[i, j] for i in range(K) for j in range(K))
     finishing(b, Q, bounds)(out, out)
@@ -98,37 +97,66 @@ def whole_correlate(x, W, b, stride, bounds=None):
 
 
 def rows_correlate(x, W, b, stride, bounds=None):
-    """Like whole_correlate, but for a few rows at a time, with runs of several cells in the inner loop.
-
-    Columns that are `stride` apart are copied next to each other, so that such a run is contiguous for every weight.
-    """
+    """Like whole_correlate, but for a few rows at a time, with Runs."""
     (N, R, S, C), K = x.shape, len(W)
-    P, Q, top, left = _sizes(R, S, K, stride)
-    cells = next(m for m in range(max(1, min(Q, RUN // C)), 0, -1) if Q % m == 0)
-    runs, columns = (Q // cells, cells * C), -(-_reach(Q, K, stride) // stride)
-    filters = np.tile(W, cells)
-    out, finish = np.empty((N, P, Q, C), x.dtype), finishing(b, Q, bounds)
+    P, Q, top, left = sizes(R, S, K, stride)
+    runs, out, finish = Runs(W, Q, stride), np.empty((N, P, Q, C), x.dtype), finishing(b, Q, bounds)
 
     def work(pieces):
         for photos, rows in pieces:
-            n, k = photos.stop - photos.start, rows.stop - rows.start
             y = out[photos, rows]
-            sums = y.reshape(n, k, *runs)
-            for first in range(min(stride, K)):
-                seen = scratch("seen", (n, _reach(k, K, stride), columns, C), x.dtype)
+            for first in range(len(runs.filters)):
+                seen = scratch("seen", runs.reads(y), x.dtype)
                 region(x, photos, rows.start * stride - top, first - left, seen, stride)
-                found = sums if first == 0 else scratch("sums", sums.shape, x.dtype)
-                _sum(seen, filters[:, first::stride], stride, C, found)
-                if first:
-                    sums += found
+                runs.sum(seen, first, y)
             finish(y, y)
 
-    numbers = min(PIECE, max(SMALL, x.size // 2))
-    parallel_blocks(work, blocks(N, P, max(1, numbers // (stride * S * C))))
+    parallel_blocks(work, pieces_of(N, P, x.size, stride * S * C))
     return out
 
 
-def _sizes(R, S, K, stride):
+class Runs:
+    """The sums of a depthwise convolution with runs of several cells in the inner loop.
+
+    Columns that are `stride` apart lie next to each other, one array for each first column, so that a run is contiguous for
+    every weight. W (K, K, C), results with Q columns.
+    """
+
+    def __init__(self, W, Q, stride):
+        K, C = len(W), W.shape[2]
+        self.stride, self.K = stride, K
+        self.cells = next(m for m in range(max(1, min(Q, RUN // C)), 0, -1) if Q % m == 0)
+        self.columns = -(-_reach(Q, K, stride) // stride)
+        filters = np.tile(W, self.cells)
+        self.filters = [np.ascontiguousarray(filters[:, first::stride]) for first in range(min(stride, K))]
+
+    def reads(self, out):
+        """The shape of what the results `out` (n, k, Q, C) are computed from, for one first column."""
+        n, k, _, C = out.shape
+        return n, _reach(k, self.K, self.stride), self.columns, C
+
+    def sum(self, seen, first, out):
+        """out (n, k, Q, C) = the sums over the columns first, first + stride, ... of the filter, added to `out` if first > 0
+
+        seen (n, r, columns, C), contiguous
+        """
+        n, k, Q, C = out.shape
+        out, (photo, row, _, number) = out.reshape(n, k, Q // self.cells, self.cells * C), seen.strides
+        strides = row, C * number, photo, self.stride * row, self.cells * C * number, number
+        filters = self.filters[first]
+        windows = np.ndarray((*filters.shape[:2], *out.shape), seen.dtype, seen, 0, strides)
+        if first == 0:
+            np.einsum("ijnpqx,ijx->npqx", windows, filters, out=out)
+        else:
+            out += np.einsum("ijnpqx,ijx->npqx", windows, filters, out=scratch("sums", out.shape, out.dtype))
+
+
+def pieces_of(N, P, numbers, row):
+    """blocks(N, P) of at most PIECE of the `numbers` in the map that is read; one row of results reads `row` of them."""
+    return blocks(N, P, max(1, min(PIECE, max(SMALL, numbers // 2)) // row))
+
+
+def sizes(R, S, K, stride):
     """(P, Q, top, left): the size of the result, and the padding before the first row and column."""
     return -(-R // stride), -(-S // stride), same_padding(R, K, stride)[0], same_padding(S, K, stride)[0]
 
@@ -136,14 +164,3 @@ def _sizes(R, S, K, stride):
 def _reach(count, K, stride):
     """How many cells `count` windows of K cells, `stride` apart, cover."""
     return (count - 1) * stride + K
-
-
-def _sum(x, filters, stride, C, out):
-    """out[n, p, q] = sum_ij x[n, p*stride + i, q + j] filters[i, j], where q counts runs of cells
-
-    x (n, r, s, C), filters (K, A, run), out (n, k, Q / cells, run)
-    """
-    photo, row, _, number = x.strides
-    strides = row, C * number, photo, stride * row, out.shape[3] * number, number
-    windows = np.lib.stride_tricks.as_strided(x, (*filters.shape[:2], *out.shape), strides)
-    np.einsum("ijnpqx,ijx->npqx", windows, filters, out=out)

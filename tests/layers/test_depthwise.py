@@ -3,7 +3,17 @@
 import numpy as np
 import pytest
 
-from satnp.layers import depthwise, depthwise_backward, depthwise_forward, depthwise_relu6_forward
+from satnp.layers import (
+    conv2d_forward,
+    conv2d_relu6_forward,
+    depthwise,
+    depthwise_backward,
+    depthwise_forward,
+    depthwise_relu6_forward,
+    inverted_residual_backward,
+    inverted_residual_forward,
+    separable_forward,
+)
 from satnp.layers.conv import same_padding
 from satnp.reference import conv as reference
 from tests import strict
@@ -46,6 +56,28 @@ def test_the_gradients_do_not_depend_on_the_pieces(K, stride, cores, pieces, rng
     wanted = depthwise_backward(strict.asarray(dout), device_cache)
     for one, other in zip(depthwise_backward(dout, cache), wanted, strict=True):
         assert relative(one, other.get()) < 1e-12
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("K", "stride", "same"), [(3, 1, True), (3, 1, False), (5, 2, False), (2, 1, True), (2, 3, False)])
+def test_a_block_in_pieces_is_its_three_convolutions(K, stride, same, size, cores, pieces, rng):
+    C, E = size[3], 6 * size[3]
+    F = C if same else 4
+    x, W1, b1 = (5 * rng.standard_normal(shape) for shape in (size, (1, 1, C, E), (E,)))
+    W2, b2, W3, b3 = (rng.standard_normal(shape) for shape in ((K, K, E), (E,), (1, 1, E, F), (F,)))
+    deep = depthwise_relu6_forward(conv2d_relu6_forward(x, W1, b1)[0], W2, b2, stride)[0]
+    wanted = conv2d_forward(deep, W3, b3)[0] + (x if same else 0)
+    found, cache = inverted_residual_forward(x, W1, b1, W2, b2, W3, b3, stride)
+    assert relative(found, wanted) < 1e-12
+    on_device = [strict.asarray(a) for a in (x, W1, b1, W2, b2, W3, b3)]
+    there, device_cache = inverted_residual_forward(*on_device, stride)
+    assert relative(there.get(), wanted) < 1e-12
+    gradients = inverted_residual_backward(wanted, cache), inverted_residual_backward(strict.asarray(wanted), device_cache)
+    for one, other in zip(*gradients, strict=True):
+        assert relative(one, other.get()) < 1e-12
+
+    wanted = conv2d_forward(depthwise_relu6_forward(x, W2[..., :C], b2[:C], stride)[0], W3[:, :, :C], b3)[0]
+    assert relative(separable_forward(x, W2[..., :C], b2[:C], W3[:, :, :C], b3, stride)[0], wanted) < 1e-12
 
 
 @pytest.mark.parametrize(("K", "C"), [(3, 144), (5, 672)])
