@@ -4,7 +4,6 @@ The wide maps between these convolutions are not kept: they have six times as ma
 pass computes them again.
 """
 
-from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -117,9 +116,10 @@ class _Wide:
         (_, R, S, _), K = x.shape, len(W2)
         _, Q, self.top, self.left = sizes(R, S, K, stride)
         self.x, self.stride, self.channels = x, stride, channels
-        self.W1, self.W3 = None if W1 is None else W1[0, 0, :, channels], W3[0, 0, channels]
+        # with a column of ones beside x, the product has the bias
+        self.W1 = None if W1 is None else np.vstack([W1[0, 0, :, channels], b1[channels]])
+        self.W3 = W3[0, 0, channels]
         self.runs, self.clip = Runs(W2[:, :, channels], Q, stride), finishing(b2[channels], Q, RELU6)
-        self.clip_expanded = cache(lambda columns: finishing(b1[channels], columns, RELU6))
 
     def narrow(self, piece, y):
         """y (n, k, Q, F) = relu6(depthwise(relu6(x W1 + b1)) + b2) W3 for these channels and the piece (photos, rows)"""
@@ -138,6 +138,8 @@ class _Wide:
         if self.W1 is None:
             out[...] = x[..., self.channels]
             return
+        fed = scratch("fed", (*x.shape[:3], x.shape[3] + 1), out.dtype)
+        fed[..., :-1], fed[..., -1] = x, 1
         wide = scratch("wide", out.shape, out.dtype)
-        np.matmul(x.reshape(-1, x.shape[3]), self.W1, out=wide.reshape(-1, out.shape[3]))
-        self.clip_expanded(out.shape[2])(wide, out)
+        np.matmul(fed.reshape(-1, fed.shape[3]), self.W1, out=wide.reshape(-1, out.shape[3]))
+        np.clip(wide, *RELU6, out=out)
