@@ -1,6 +1,7 @@
 """Checkpoints: one .npz file without pickles, with arrays by name and everything else as JSON under `header`.
 
-The matrices of a released captioner are int8, and if an installed package has the weights of its encoder, the file has not.
+A released captioner has matrices in int8 and one in float16. The weights of its encoder are not in the file if an installed
+package has them.
 """
 
 import json
@@ -18,6 +19,8 @@ from satnp.encoders.weights import CHECKPOINT, form_of
 from satnp.errors import InputError
 from satnp.files import read_npz, refusing, replacing, there
 from satnp.model import Model
+
+HALF = 65504.0  # the largest number of float16
 
 
 def save(path, model, training=None, **notes):
@@ -37,9 +40,10 @@ def release(path, model, **notes):
     """Write the captioner of `model`, on the host, as a small checkpoint with `notes`, which no training can resume. Atomic.
     Returns True if the encoder's weights are not in it, but in an installed package.
 
-    The decoder's matrices are quantised; vectors, and matrices of one row or column, stay as they are. Of a frozen encoder
-    whose weights are those of an installed package, only a hash is written: `load` reads the package. The weights of any
-    other encoder are written as they are.
+    The decoder's matrices are quantised, except for the last one, whose columns are words: it is float16, because the scores
+    lose most where it is rounded. Vectors, and matrices of one row or column, stay as they are. Of a frozen encoder whose
+    weights are those of an installed package, only a hash is written: `load` reads the package. The weights of any other
+    encoder are written as they are.
     Raises: InputError when that package is missing.
     """
     header = {"satnp": 1, "model": model.header(), "training": None, "notes": notes}
@@ -50,8 +54,11 @@ def release(path, model, **notes):
             header["packaged encoder"] = _digest(weights)
             arrays = {f"params/decoder.{name}": x for name, x in model.params.part("decoder").items()}
     for name, x in model.params.part("decoder").items():
-        if x.squeeze().ndim > 1:
-            arrays[f"params/decoder.{name}"], arrays[f"scales/decoder.{name}"] = quantise(x)
+        name = f"decoder.{name}"
+        if x.shape[-1] == model.config.V and x.squeeze().ndim > 1 and np.abs(x).max() <= HALF:
+            arrays[f"params/{name}"] = x.astype(np.float16)
+        elif x.squeeze().ndim > 1:
+            arrays[f"params/{name}"], arrays[f"scales/{name}"] = quantise(x)
     with replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, header=json.dumps(header), **arrays)
     return "packaged encoder" in header
@@ -97,6 +104,8 @@ def load_training(path):
         notes["recipe"] = dict(notes.get("recipe", {}))
         for name, scale in groups["scales"].items():
             groups["params"][name] = dequantise(groups["params"][name], scale)
+        params = groups["params"]
+        params |= {name: x.astype(np.float32) for name, x in params.items() if x.dtype == np.float16}
     for name, x in groups["params"].items():
         if x.dtype.kind != "f" or not np.isfinite(x).all():
             raise InputError(f"{path} has a value in {name} that is not a finite number; use another, or train again")
