@@ -86,7 +86,7 @@ def in_pieces(x, W1, b1, W2, b2, W3, b3, stride):
     (N, R, S, _), (K, _, E), F = x.shape, W2.shape, W3.shape[3]
     P, Q, _, _ = sizes(R, S, K, stride)
     pieces = pieces_of(N, P, N * R * S * E, stride * S * E)
-    cuts = [slice(0, E)] if len(pieces) > 1 else [slice(0, E // 2), slice(E // 2, E)]
+    cuts = [slice(0, E)] if len(pieces) > 1 or E == 1 else [slice(0, E // 2), slice(E // 2, E)]
     parts = np.empty((len(cuts), N, P, Q, F), x.dtype)
     wide = [_Wide(x, W1, b1, W2, b2, W3, stride, channels) for channels in cuts]
     add_bias = finishing(b3, Q)

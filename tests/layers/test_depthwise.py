@@ -18,7 +18,7 @@ from satnp.layers.conv import same_padding
 from satnp.reference import conv as reference
 from tests import strict
 
-SIZES = [(2, 7, 6, 3), (1, 8, 9, 5), (3, 4, 4, 2), (2, 1, 2, 3)]
+SIZES = [(2, 7, 6, 3), (1, 8, 9, 5), (3, 4, 4, 2), (2, 1, 2, 3), (1, 3, 2, 1)]
 
 
 @pytest.fixture(params=["whole maps", "one row at a time", "short runs"])
