@@ -797,7 +797,8 @@ def fill(left):
             file.truncate(max(0, file.tell() - left))
 
 def files():
-    kept = [path for path in disk.rglob("*") if path.is_file() and path.name not in ("ballast", "metrics.jsonl")]
+    passing = "ballast", "metrics.jsonl", "progress.html"
+    kept = [path for path in disk.rglob("*") if path.is_file() and path.name not in passing]
     return {str(path): path.read_bytes() for path in kept}
 
 # the checkpoint of a training that goes on

@@ -563,8 +563,14 @@ class Trainer:
                 self._write_page(state)
 
     def _write_page(self, state):
+        """Write progress.html; where that fails, the training goes on and says so."""
         best = self.best and next((x["step"] for x in self.records if x.get("nll") == self.best[1]), None)
-        write_progress(self.out / "progress.html", self.records, str(self.out), self.step, self.steps, state, best)
+        path, error = self.out / "progress.html", None
+        try:
+            write_progress(path, self.records, str(self.out), self.step, self.steps, state, best)
+        except (OSError, InputError) as failed:
+            error = failed
+        self.watch.page(path, error)
         self.page_written = perf_counter()
 
 

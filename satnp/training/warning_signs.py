@@ -67,6 +67,11 @@ class Watch:
         self._see("captions", same_caption(captions))
         self._see("attention", still_attention([caption.alpha for caption in captions if caption.alpha is not None]))
 
+    def page(self, path, error):
+        """Check whether the page `path` of the training was written; error: what kept it from being written, or None."""
+        because = error and (getattr(error, "strerror", None) or error)
+        self._see("page", error and f"{path} could not be written ({because}); the training goes on without it")
+
     def _see(self, sign, sentence):
         if sentence and sign not in self.up:
             tqdm.write(terminal.sentence(f"warning: {sentence}"), file=sys.stderr)

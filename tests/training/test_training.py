@@ -179,7 +179,7 @@ def test_what_was_logged_after_the_last_checkpoint_is_logged_once(splits, tmp_pa
     assert again.step == 8
     assert again.run()
     assert (tmp_path / "killed/metrics.jsonl").read_text() == (tmp_path / "whole/metrics.jsonl").read_text()
-    assert {p.name for p in (tmp_path / "killed").iterdir()} == {"last.npz", "best.npz", "metrics.jsonl"}
+    assert {p.name for p in (tmp_path / "killed").iterdir()} == {"last.npz", "best.npz", "metrics.jsonl", "progress.html"}
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -268,6 +268,14 @@ def test_the_page_of_a_training_that_fails_does_not_wait_for_more(splits, tmp_pa
     again = trainer(splits, tmp_path)
     again.resume()
     assert again.run() and page_data(tmp_path / "progress.html")["state"] == "finished"
+
+
+def test_a_training_goes_on_without_its_page(splits, tmp_path, capsys):
+    (tmp_path / "progress.html").mkdir()  # as good as an open file on Windows, or a full disk
+    assert trainer(splits, tmp_path).run()
+    said = [line for line in capsys.readouterr().err.replace("\r", "\n").splitlines() if "progress.html" in line]
+    assert len(said) == 1 and said[0].startswith("warning: ") and "the training goes on without it" in said[0]
+    assert (tmp_path / "last.npz").exists() and (tmp_path / "best.npz").exists()
 
 
 def test_early_stopping_keeps_the_best(splits, tmp_path):
