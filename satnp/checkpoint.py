@@ -138,8 +138,8 @@ def _packaged(path, model, digest):
     params = encoder.load(None, model.encoder_config)
     if _digest(params) != digest:
         raise InputError(
-            f"{path} needs other weights of the encoder {model.encoder} than its installed package has; install the package "
-            "that it was trained with, or use another checkpoint"
+            f"{path} was trained with other weights of the encoder {model.encoder} than the installed package has; "
+            f"{encoder.REINSTALL}, or use another checkpoint"
         )
     return {f"encoder.{name}": x for name, x in params.items()}
 

@@ -113,8 +113,7 @@ def _trainings(command):
     """The options of features, train and compare."""
     sub = command(
         "features", features, "compute the features of frozen layers, for a later training with the same options",
-        "satnp features --data flickr8k --root Flickr8k --features features \\\n    "
-        "--weights squeezenet1_1.safetensors --ranks 4",
+        "satnp features --data flickr8k --root Flickr8k --features features --ranks 4",
     )  # fmt: skip
     _data_options(sub)
     _skipping_options(sub)
@@ -125,7 +124,7 @@ def _trainings(command):
 
     sub = command(
         "train", train, "train a captioner",
-        "satnp train --data flickr8k --root Flickr8k --out runs/soft \\\n    --weights squeezenet1_1.safetensors",
+        "satnp train --data flickr8k --root Flickr8k --out runs/soft",
     )  # fmt: skip
     _data_options(sub)
     _skipping_options(sub)
@@ -177,14 +176,14 @@ def _uses(command):
     _skipping_options(sub)
     _by_name_options(sub)
     sub.add_argument("--weights", type=Path, metavar="FILE", help="encoder weights that replace those in the checkpoint")
-    sub.add_argument("--beam", type=_at_least(1), default=5, metavar="N", help="default: 5")
+    sub.add_argument("--beam", type=_at_least(1), default=3, metavar="N", help="default: 3")
     _looking_options(sub)
     sub.add_argument("--figures", type=Path, metavar="DIR",
                      help="write PNGs per photo: where it looked for each word, and for some captioners more")
     sub.add_argument("--page", type=Path, metavar="FILE.html",
                      help="write a page for a browser: point at a word, and each photo shows where it looked")
     sub.add_argument("--with", type=Path, action="append", default=[], dest="others", metavar="CHECKPOINT",
-                     help="the page also shows what this checkpoint says, as it was trained; may be given several times")
+                     help="the page also shows what this checkpoint says, with its own settings; may be given several times")
     sub.add_argument("--json", type=Path, metavar="FILE", help="write captions, log-probabilities and weights")
     sub.add_argument("--results", type=Path, metavar="FILE", help="write the captions as COCO's server takes them")
     _device_options(sub)
@@ -232,7 +231,7 @@ def _network_options(sub, finetune=True):
     sub.add_argument("--encoder", choices=[name for name in ENCODERS if name != "regions"],
                      help="default: small for scenes, else efficientnet_lite0, or squeezenet1_1 with --weights")
     sub.add_argument("--weights", type=Path, metavar="FILE",
-                     help="pretrained encoder: .pth, .safetensors or .npz file; efficientnet_lite0 has its own in a package")
+                     help="pretrained encoder: .pth, .safetensors or .npz file; efficientnet_lite0 needs none")
     sub.add_argument("--preprocessing", choices=("caffe", "torchvision", "tensorflow"),
                      help="preprocessing of the weights; default: caffe for squeezenet1_1, torchvision for vgg19, and "
                           "tensorflow, the only one, for efficientnet_lite0")
@@ -551,7 +550,7 @@ def caption(args):
     from satnp.figures import attention_figure, channels_figure, regions_figure, visual_figure
     from satnp.files import write_json
     from satnp.model import NO_WORDS
-    from satnp.page.captions import captioner_entry, photo_entry, view_entry, write_captions
+    from satnp.page.captions import captioner_entry, labels, photo_entry, view_entry, write_captions
     from satnp.scores.visual import visual
 
     _check_outputs(args)
@@ -602,10 +601,8 @@ def caption(args):
     if args.results:
         write_json(args.results, results)
     if args.page:
-        paths = [args.checkpoint, *args.others]
-        short = {path: str(Path(*path.absolute().parts[-2:])) for path in paths}  # a page goes to others
-        labels = [short[path] if len(set(short.values())) == len(short) else str(path) for path in paths]
-        write_captions(args.page, [captioner_entry(*of) for of in zip(labels, models, strict=True)], shown, args.beam)
+        names = labels([args.checkpoint, *args.others])
+        write_captions(args.page, [captioner_entry(*of) for of in zip(names, models, strict=True)], shown, args.beam)
     _say_skipped(len(photos) - len(results), len(photos))
     if unheard:
         raise unheard
@@ -789,7 +786,7 @@ def release(args):
         raise InputError(f"--out is the checkpoint {args.checkpoint} itself; give another name")
     packaged = release(args.file, model, **notes)
     where = "it reads the encoder's weights from their package" if packaged else "the encoder's weights are in it"
-    print(printable(f"{args.file}: {args.file.stat().st_size / 1e6:.1f} MB; {where}"))
+    print(printable(f"{args.file}: {args.file.stat().st_size / 1e3:,.0f} kB; {where}"))
 
 
 def _print_visual_words(table, rows=10):

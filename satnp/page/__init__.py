@@ -1,4 +1,4 @@
-"""Pages: each is one HTML file with its photos, numbers, style and script in it, and asks nothing of the network.
+"""Pages: each is one HTML file with its photos, numbers, style and script in it, and loads nothing from the internet.
 
 page.html is the frame of all pages, page.css their style, common.js what their scripts share; captions.js and progress.js
 build the two pages from the JSON in the file. They set text as text, never as HTML.
@@ -15,8 +15,8 @@ from satnp.files import replacing
 from satnp.terminal import printable
 
 
-def write_page(path, title, data, script, refresh=None):
-    """Write a page with a title, the JSON values `data` and the script `script`; browsers reload it after `refresh` seconds.
+def write_page(path, title, data, script):
+    """Write a page with a title, the JSON values `data` and the script `script`.
 
     The Content-Security-Policy allows this style and this script, by their hashes, images inside the file, and nothing else.
     """
@@ -27,7 +27,6 @@ def write_page(path, title, data, script, refresh=None):
     )
     text = Template(_read("page.html")).substitute(
         policy=policy, title=html.escape(printable(title)), style=style, script=code,
-        refresh="" if refresh is None else f'<meta http-equiv="refresh" content="{refresh}">',
         data=json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
     )  # fmt: skip
     with replacing(path) as temporary:

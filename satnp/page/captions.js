@@ -89,7 +89,7 @@ function place(map, captioner, view, photo) {
     const [rows, columns] = captioner.grid;
     [x, y] = [((k % columns) + 0.5) / columns, (Math.floor(k / columns) + 0.5) / rows];
   }
-  const third = (at, names) => names[Math.min(2, Math.floor(3 * at))];
+  const third = (at, names) => names[Math.max(0, Math.min(2, Math.floor(3 * at)))];
   const [row, column] = [third(y, ["top", "middle", "bottom"]), third(x, ["left", "middle", "right"])];
   if (row === column) return "the middle of the photo";
   return `the ${row === "middle" ? "" : row} ${column === "middle" ? "" : column} of the photo`.replace(/ +/g, " ");
@@ -143,16 +143,17 @@ function truth(photo) {
 function viewOf(photo, captioner, view) {
   const [best, ...others] = view.captions;
   const sentence = best.words.join(" ") || data.no_words;
-  const looks = Boolean(best.maps);
+  const looks = best.maps !== undefined;
   const objects = photo.objects.map((object) => object.name).join(", ");
   const image = make("img", {
     src: photo.source, width: photo.width, height: photo.height,
-    class: Math.max(photo.width, photo.height) <= 256 ? "pixels" : null,
+    class: photo.pixels ? "pixels" : null,
     alt: `${photo.name}: ${sentence}${objects && `. True objects: ${objects}`}`,
   });
   const canvas = make("canvas", { class: "map", "aria-hidden": "true" });
   const region = make("div", { "aria-hidden": "true" });
   const stage = make("div", { class: "stage" }, image, canvas, region, photo.objects.length ? truth(photo) : null);
+  stage.style.maxWidth = `min(560px, ${(80 * photo.width) / photo.height}vh)`; // a tall photo fits on the screen with its words
   const bars = [
     best.strength ? [bar(...strengthName(captioner)), "strength"] : null,
     looks ? [bar("Spread", "entropy"), "spread"] : null,
@@ -160,6 +161,7 @@ function viewOf(photo, captioner, view) {
 
   let kept = null; // the word that stays when the pointer leaves: [caption, t, its button]
   let shown = null;
+  let again = false; // the pointer is pressed on the word that was kept already
   const maps = new Map();
   const mapOf = (caption, t) => {
     if (!maps.has(caption)) maps.set(caption, mapsOf(caption));
@@ -190,7 +192,7 @@ function viewOf(photo, captioner, view) {
 
   function rowOf(caption, label) {
     if (!caption.words.length) return make("p", { class: "words none" }, data.no_words);
-    if (!looks) return make("p", { class: "words plain" }, caption.words.join(" "));
+    if (!looks) return make("p", { class: "words plain", dir: "auto" }, caption.words.join(" "));
     const buttons = caption.words.map((word, t) => {
       const button = make("button", { type: "button", tabindex: t ? -1 : 0 }, word);
       const mine = [caption, t, button];
@@ -200,14 +202,17 @@ function viewOf(photo, captioner, view) {
         for (const other of buttons) other.tabIndex = other === button ? 0 : -1;
         keep(mine);
       });
-      button.addEventListener("click", () => kept === mine || keep(mine));
+      // a press of the word that is kept lets go of it; the focus comes between these two events
+      button.addEventListener("pointerdown", () => { again = kept === mine; });
+      button.addEventListener("click", () => { keep(again ? null : mine); again = false; });
       return button;
     });
-    const row = make("div", { class: "words", role: "group", "aria-label": label }, buttons);
+    const row = make("div", { class: "words", role: "toolbar", "aria-label": label, dir: "auto" }, buttons);
     row.addEventListener("pointerleave", () => show(kept));
     row.addEventListener("keydown", (event) => {
       const at = buttons.indexOf(document.activeElement);
-      const to = { ArrowLeft: at - 1, ArrowRight: at + 1, Home: 0, End: buttons.length - 1 }[event.key];
+      const left = getComputedStyle(row).direction === "rtl" ? at + 1 : at - 1;
+      const to = { ArrowLeft: left, ArrowRight: 2 * at - left, Home: 0, End: buttons.length - 1 }[event.key];
       if (event.key === "Escape") keep(null);
       if (to === undefined || event.ctrlKey || event.altKey || event.metaKey) return;
       event.preventDefault();
@@ -278,7 +283,7 @@ function toggle(label, pressed, change) {
 }
 
 function explanation() {
-  const looks = data.captioners.filter((_, k) => data.photos.some((photo) => photo.views[k].captions[0].maps));
+  const looks = data.captioners.filter((_, k) => data.photos.some((photo) => photo.views[k].captions[0].maps !== undefined));
   const strong = (sentinel) => data.captioners.some((captioner, k) => captioner.sentinel === sentinel &&
     data.photos.some((photo) => photo.views[k].captions[0].strength));
   const rows = [
@@ -287,11 +292,11 @@ function explanation() {
     data.captioners.some((captioner) => captioner.regions) ? ["Regions", "Some captioners look at regions in place of a grid. " +
       "The frame is around the region with the largest weight."] : null,
     strong(true) ? ["On the photo, 1 − β", "The share of the attention that is on the photo. The rest, β, is on the memory of " +
-      "the words so far (the sentinel): such words need no look at the photo. The line under a word is as strong as this share."] : null,
+      "the words so far (the sentinel): such words can be said without looking at the photo. The line under a word is as strong as this share."] : null,
     strong(false) ? ["Strength of the photo, gate β", "The factor by which the network multiplies what it sees. The line under " +
       "a word is as strong as this factor."] : null,
     looks.length ? ["Spread, entropy", "The entropy of the word's weights, as a share of the largest possible entropy. " +
-      "0 % is a single place, and 100 % is the whole photo alike."] : null,
+      "0 % means a single place, and 100 % means all places equally."] : null,
     ["log p", "The logarithm of the caption's probability, in nats. The nearer to 0, the more probable the caption is. " +
       "The beam orders its captions by log p, corrected for their length as the checkpoint says, so a longer caption may stand " +
       "before a more probable one."],
@@ -304,7 +309,7 @@ function build() {
   const main = document.querySelector("main");
   const count = data.photos.length;
   const articles = data.photos.map((photo) => make("article", { class: data.captioners.length > 1 ? "several" : "alone" },
-    make("h2", {}, photo.name),
+    make("h2", { dir: "auto" }, photo.name),
     make("div", { class: "views" }, data.captioners.map((captioner, k) => viewOf(photo, captioner, photo.views[k])))));
   const controls = [];
   if (spreaders.length) {
@@ -316,7 +321,7 @@ function build() {
   const [first, ...more] = data.captioners;
   const captioners = more.length ? `${more.length + 1} captioners` : `captioner ${first.label} (${first.kind})`;
   const hint = spreaders.length ? "Point at a word, tap it, or move through the words with the arrow keys: the photo shows " +
-    "where the network looked for it." : "";
+    "where the network looked for it. Tap the word again, or press Escape, to see the whole photo." : "";
   main.append(make("header", {},
     make("h1", {}, document.title),
     make("p", {}, `${count} ${count === 1 ? "photo" : "photos"}, ${captioners}, beam ${data.beam}. ${hint}`),

@@ -24,7 +24,7 @@ function chartOf(chart) {
     return number;
   });
   const at = make("span", { class: "at" });
-  const holder = make("div", { class: "plot", tabindex: 0, role: "img" });
+  const holder = make("div", { class: "plot", tabindex: 0, role: "slider", "aria-valuemin": 0 });
   const stops = [...new Set(chart.lines.flatMap((line) => line.points.map(([x]) => x)))].sort((a, b) => a - b);
   const marks = stops.filter((x) => chart.lines.some((line) => line.dots && line.points.some((point) => point[0] === x)));
   const largest = Math.max(...chart.lines.flatMap((line) => line.points.map(([, y]) => y)), 0) * 1.06 || 1;
@@ -74,21 +74,26 @@ function chartOf(chart) {
   holder.addEventListener("pointerdown", (event) => point(here(event)));
   holder.addEventListener("pointerleave", () => point(null));
   holder.addEventListener("blur", () => point(null));
-  let stop = null;
+  const list = marks.length ? marks : stops; // where the arrow keys stop
+  const last = list.length - 1;
+  let stop = last;
+  function go(to) {
+    stop = Math.max(0, Math.min(last, to));
+    const said = values(list[stop]).map((value, k) => `${chart.lines[k].name} ${text(value)}`);
+    holder.setAttribute("aria-valuenow", stop);
+    holder.setAttribute("aria-valuetext", `epoch ${list[stop].toFixed(2)}: ${said.join(", ")}`);
+  }
   holder.addEventListener("keydown", (event) => {
-    const list = marks.length ? marks : stops;
-    const last = list.length - 1;
-    const from = stop === null ? last + 1 : stop;
-    const to = { ArrowLeft: from - 1, ArrowRight: from + 1, Home: 0, End: last }[event.key];
+    const [left, right] = [stop - 1, stop + 1];
+    const to = { ArrowLeft: left, ArrowDown: left, ArrowRight: right, ArrowUp: right, Home: 0, End: last }[event.key];
     if (to === undefined || event.ctrlKey || event.altKey || event.metaKey) return;
     event.preventDefault();
-    stop = Math.max(0, Math.min(last, to));
+    go(to);
     point(list[stop]);
-    const said = values(list[stop]).map((value, k) => `${chart.lines[k].name} ${text(value)}`);
-    say(`Epoch ${list[stop].toFixed(2)}: ${said.join(", ")}.`);
   });
-  holder.setAttribute("aria-label", `${chart.title}, ${chart.unit}, by epoch; arrow keys move between validations. Last values: ` +
-    chart.lines.map((line) => `${line.name} ${text(line.points[line.points.length - 1][1])}`).join(", "));
+  holder.setAttribute("aria-label", `${chart.title}, ${chart.unit}, by epoch`);
+  holder.setAttribute("aria-valuemax", last);
+  go(last);
   new ResizeObserver(draw).observe(holder);
   return make("section", { class: "chart" },
     make("h2", {}, make("b", {}, chart.title), ` ${chart.unit}`),
@@ -101,9 +106,17 @@ function tableOf() {
     make("td", {}, row.epoch.toFixed(2)), make("td", {}, String(row.step)),
     row.scores.map((score, k) => make("td", {}, score === null ? "–" : text(score),
       row.best && k === row.scores.length - 1 ? make("span", { class: "mark" }, "best") : null))));
-  return make("section", { class: "table" }, make("h2", {}, make("b", {}, "Validations"), " the last one first"),
+  return make("section", { class: "table" }, make("h2", {}, make("b", {}, "Validations"), " newest first"),
     make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Validations" },
       make("table", {}, make("thead", {}, make("tr", {}, head)), make("tbody", {}, rows))));
+}
+
+/** Reload the page after some seconds, and later if somebody is reading values then. */
+function reloadAfter(seconds) {
+  setTimeout(() => {
+    if (document.querySelector(":is(.plot, .scroll):is(:focus, :hover)")) reloadAfter(seconds);
+    else location.reload();
+  }, 1000 * seconds);
 }
 
 function build() {
@@ -123,6 +136,7 @@ function build() {
     ...data.charts.map(chartOf),
     data.charts.length ? "" : make("p", { class: "note" }, "There are no numbers yet."),
     data.rows.length ? tableOf() : "");
+  if (data.reload !== null) reloadAfter(data.reload);
 }
 
 build();

@@ -30,7 +30,8 @@ def write_progress(path, records, name, step, steps, state, best=None):
     """Write the page `path` of the training `name`, which has done `step` of its `steps` minibatches.
 
     records: the lines of metrics.jsonl as dicts, see figures.curves_figure; state: "running", and the page reloads itself
-    every RELOAD seconds, or what ended the training; best: the step of the best validation so far, or None.
+    every RELOAD seconds unless somebody is reading its values, or what ended the training; best: the step of the best
+    validation so far, or None.
     """
     charts = []
     for title, (unit, lines) in CHARTS.items():
@@ -46,10 +47,10 @@ def write_progress(path, records, name, step, steps, state, best=None):
         for x in validations if _is_number(x.get("epoch"))
     ]  # fmt: skip
     data = {
-        "state": state, "step": step, "steps": steps, "written": round(time()), "charts": charts, "columns": list(columns),
-        "rows": rows,
+        "state": state, "reload": RELOAD if state == "running" else None, "step": step, "steps": steps,
+        "written": round(time()), "charts": charts, "columns": list(columns), "rows": rows,
     }  # fmt: skip
-    write_page(path, f"Training {name}", data, "progress.js", refresh=RELOAD if state == "running" else None)
+    write_page(path, f"Training {name}", data, "progress.js")
 
 
 def _points(records, kind, field):

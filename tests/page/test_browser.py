@@ -117,11 +117,63 @@ def test_arrow_keys_move_between_the_words_and_a_screen_reader_hears_them(browse
         assert focus == "solid"
 
 
-def test_a_tap_keeps_the_map(browser, hostile):
+def test_a_tap_keeps_the_map_and_a_second_tap_lets_go_of_it(browser, hostile):
     with opened(browser, hostile[0], has_touch=True) as page:
-        view = page.locator(".view").first
-        view.locator("button").nth(2).tap()
-        assert shown(view) == 1 and view.locator("[aria-current]").count() == 1
+        view, word = page.locator(".view").first, page.locator(".view").first.locator("button").nth(2)
+        for kept in (1, 0, 1):
+            word.tap()
+            assert shown(view) == kept and view.locator("[aria-current]").count() == kept
+        view.locator("button").nth(1).tap()
+        assert shown(view) == 1 and view.locator("[aria-current]").all_inner_texts() == [hostile[1][1]]
+
+
+def test_words_that_are_written_from_the_right_stand_in_their_order(browser, tmp_path):
+    model, words = a_model(), ["كلب", "بني"]
+    views = [view_entry(model, None, [looking(words, [(0, 0), (1, 1)])])]
+    photo = photo_entry("x.jpg", np.zeros((300, 500, 3), np.uint8), views)
+    write_captions(tmp_path / "p.html", [captioner_entry("x", model)], [photo], 1)
+    with opened(browser, tmp_path / "p.html") as page:
+        first, second = (page.locator(".words button").nth(k) for k in (0, 1))
+        assert first.bounding_box()["x"] > second.bounding_box()["x"]
+        first.focus()
+        page.keyboard.press("ArrowLeft")
+        assert page.evaluate("document.activeElement.textContent") == words[1]
+        page.keyboard.press("ArrowRight")
+        assert page.evaluate("document.activeElement.textContent") == words[0]
+
+
+@pytest.mark.parametrize("shape", [(2000, 200), (1600, 900), (900, 1600)])
+def test_a_tall_photo_fits_on_the_screen(browser, tmp_path, shape):
+    model = a_model()
+    views = [view_entry(model, None, [looking(["x"], [(0, 0)])])]
+    photo = photo_entry("x.jpg", np.zeros((*shape, 3), np.uint8), views)
+    write_captions(tmp_path / "p.html", [captioner_entry("x", model)], [photo], 1)
+    with opened(browser, tmp_path / "p.html") as page:
+        box = page.locator(".stage img").bounding_box()
+        assert box["height"] <= 0.8 * 800 + 1
+        assert box["width"] / box["height"] == pytest.approx(shape[1] / shape[0], rel=0.02)
+        assert page.locator(".map").bounding_box() == box
+
+
+def test_captioners_with_other_grids_and_a_caption_without_words_share_a_page(browser, tmp_path):
+    coarse, fine = a_model((2, 2)), a_model((14, 14), "show_attend_tell", gates=0.5)
+    empty = Caption([], -0.5, np.full((1, 14, 14), 1 / 196))
+    said = [looking(["a"], [(1, 0)], (2, 2))], [empty, looking(["b"], [(0, 13)], (14, 14))]
+    views = [view_entry(model, None, captions) for model, captions in zip((coarse, fine), said, strict=True)]
+    photo = photo_entry("x.jpg", np.zeros((300, 500, 3), np.uint8), views)
+    write_captions(tmp_path / "p.html", [captioner_entry(x.captioner, x) for x in (coarse, fine)], [photo], 2)
+    with opened(browser, tmp_path / "p.html") as page:
+        left, right = (page.locator(".view").nth(k) for k in (0, 1))
+        left.locator(".words button").hover()
+        assert left.locator(".map").evaluate(CLEAREST)[:2] == pytest.approx([0.1, 0.9], abs=0.16)
+        assert "(no words)" in right.inner_text() and "no attention" not in right.inner_text()
+        right.locator("summary").click()
+        right.locator(".words button").hover()
+        x, y, *_ = right.locator(".map").evaluate(CLEAREST)
+        assert x > 0.95 and y < 0.05 and right.locator(".bar .number").first.inner_text() == "50 %"
+        page.get_by_role("button", name="All words").click()
+        page.locator("figure canvas[width='320']").first.wait_for()
+        assert left.locator("figure").count() == 1 and right.locator("figure").count() == 0
 
 
 def test_a_pointer_that_leaves_goes_back_to_the_word_that_was_chosen(browser, hostile):
@@ -196,7 +248,7 @@ def test_the_true_boxes_of_a_scene_lie_on_its_objects_and_can_be_hidden(browser,
 def test_regions_have_boxes_in_place_of_a_map(browser, tmp_path):
     model = a_model((1, 3), "top_down", encoder="regions")
     boxes = np.array([[0, 0, 100, 100], [300, 100, 380, 200], [0, 0, 0, 0]], np.float32)
-    view = view_entry(model, None, [Caption(["dog"], -1.0, np.array([[[0.2, 0.8, 0.0]]]))], boxes)
+    view = view_entry(model, np.ones((1, 3, 2)), [Caption(["dog"], -1.0, np.array([[[0.2, 0.8, 0.0]]]))], boxes)
     photo = photo_entry("x.jpg", np.zeros((200, 400, 3), np.uint8), [view])
     write_captions(tmp_path / "p.html", [captioner_entry("x", model)], [photo], 1)
     with opened(browser, tmp_path / "p.html") as page:
@@ -285,10 +337,13 @@ def test_the_curves_of_a_training_tell_their_values(browser, progress):
         assert len(dots) == 4 and np.diff(dots) == pytest.approx(3 * [np.diff(dots)[0]], abs=0.1) and dots[0] > dots[1]
         page.locator("h1").hover()
         loss.locator(".plot").focus()
-        for key, epoch in (("ArrowLeft", 4), ("ArrowLeft", 3), ("Home", 1)):
-            page.keyboard.press(key)
-            said = f"Epoch {epoch}.00: training {5 - epoch / 10:.3f}, validation 4.000."
-            assert page.locator("#live").inner_text() == said
+        slider = page.get_by_role("slider", name="Loss, nats a word, by epoch")
+        for key, epoch in (("Left", 3), ("Left", 2), ("Right", 3), ("Up", 4), ("Right", 4)):
+            page.keyboard.press(f"Arrow{key}")
+            assert loss.locator(".at").inner_text() == f"epoch {epoch}.00"
+            said = f"epoch {epoch}.00: training {5 - epoch / 10:.3f}, validation 4.000"
+            assert slider.get_attribute("aria-valuetext") == said
+            assert slider.get_attribute("aria-valuenow") == str(epoch - 1)
         assert page.locator("tr.best td").nth(1).inner_text() == "20"
 
 
@@ -304,6 +359,10 @@ def test_the_page_of_a_running_training_reloads_itself_until_it_ends(browser, pr
     with opened(browser, progress("running")) as page:
         assert "Running. Step 40 of 80" in page.locator(".state").inner_text()
         progress("finished")
+        page.locator(".plot").first.focus()  # somebody reads the values
+        page.wait_for_timeout(2500)
+        assert "Running" in page.locator(".state").inner_text()
+        page.locator(".plot").first.blur()
         page.locator(".state", has_text="Finished").wait_for(timeout=10_000)
         loads = []
         page.on("load", lambda page: loads.append(page))

@@ -1,17 +1,19 @@
 """The page of captions: its maps and numbers, what it allows, and how large it is."""
 
 import io
+import os
 import re
 from base64 import b64decode, b64encode
 from hashlib import sha256
 from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from satnp.model import Caption
-from satnp.page.captions import LIMIT, SIDE, captioner_entry, photo_entry, view_entry, write_captions
+from satnp.page.captions import LIMIT, SIDE, captioner_entry, labels, photo_entry, view_entry, write_captions
 from tests.page.pages import a_model, looking, page_data, write_hostile
 
 
@@ -46,11 +48,23 @@ def test_the_strength_of_a_captioner_with_a_gate_is_its_beta():
     assert entry["strength"] == [0.25, 0.25]
 
 
-def test_regions_keep_their_boxes_and_only_those_that_exist_count_in_the_spread():
-    boxes = np.array([[0, 0, 10, 10], [5, 5, 30, 20], [0, 0, 0, 0]], np.float32)
+def test_regions_keep_their_boxes_and_only_those_with_features_count_in_the_spread():
+    boxes = np.array([[0, 0, 10, 10], [5, 5, 30, 20], [0, 0, 9, 9]], np.float32)
+    features = np.array([[[0.0, 1.0], [2.0, 0.0], [0.0, 0.0]]])
     caption = Caption(["dog"], -1.0, np.array([[[0.5, 0.5, 0.0]]]))
-    view = view_entry(a_model((1, 3), "top_down", encoder="regions"), None, [caption], boxes)
+    view = view_entry(a_model((1, 3), "top_down", encoder="regions"), features, [caption], boxes)
     assert view["boxes"] == boxes.tolist() and view["captions"][0]["spread"] == [1]
+
+
+def test_a_caption_without_words_has_no_maps_and_is_still_one_of_a_captioner_with_attention(alpha):
+    view = view_entry(a_model(sentinel=True), None, [Caption([], -0.5, alpha[:1])])
+    assert view["captions"] == [{"words": [], "log_prob": -0.5, "maps": "", "spread": [], "strength": []}]
+
+
+def test_checkpoints_are_named_by_their_folder_or_by_the_whole_path_where_that_does_not_tell_them_apart():
+    one, other, third = (Path(name) for name in ("/a/runs/soft/best.npz", "/a/runs/hard/best.npz", "/b/runs/soft/best.npz"))
+    assert labels([one, other]) == [os.path.join("soft", "best.npz"), os.path.join("hard", "best.npz")]
+    assert labels([one, third]) == [str(one), str(third)]
 
 
 def test_a_captioner_without_attention_has_words_without_maps():
@@ -94,24 +108,26 @@ def test_photos_keep_their_shape_and_small_ones_every_pixel(rng, shape):
     assert (entry["height"], entry["width"]) == shape and f"data:image/{image.format.lower()}" == kind
     assert max(image.size) == min(max(shape), SIDE)
     assert image.size[0] / image.size[1] == pytest.approx(shape[1] / shape[0], rel=0.01)
-    if max(shape) <= 256:
+    assert entry["pixels"] == (max(shape) <= 256)
+    if entry["pixels"]:
         np.testing.assert_array_equal(image, photo)
     else:
         assert image.format == "JPEG" and len(b64decode(coded)) <= LIMIT
 
 
-def test_forty_photos_of_noise_with_large_maps_stay_below_10_mb(rng, tmp_path):
-    """Noise is the hardest for JPEG: no photo is larger."""
+@pytest.mark.parametrize("side", [256, 640, 800])
+def test_forty_photos_of_noise_with_large_maps_stay_below_10_mb(rng, tmp_path, side):
+    """Noise is the hardest to compress: no photo is larger."""
     model, T = a_model((14, 14), sentinel=True), 14
     captions = [Caption(T * ["elephants"], -20.0, rng.random((T + 1, 14, 14)) / 300) for _ in range(5)]
-    entry = photo_entry("noise.jpg", rng.integers(0, 256, (800, 800, 3), np.uint8), [view_entry(model, None, captions)])
+    noise = rng.integers(0, 256, (side, side, 3), np.uint8)
+    entry = photo_entry("noise.jpg", noise, [view_entry(model, None, captions)])
     write_captions(tmp_path / "p.html", [captioner_entry("best.npz", model)], 40 * [entry], 5)
-    assert 4e6 < (tmp_path / "p.html").stat().st_size < 10e6
+    assert 2e6 < (tmp_path / "p.html").stat().st_size < 10e6
 
 
 def test_the_parts_of_the_pages_are_data_of_the_package():
     import tomllib
-    from pathlib import Path
 
     import satnp
 

@@ -264,7 +264,7 @@ def test_the_page_of_a_training_that_fails_does_not_wait_for_more(splits, tmp_pa
         t.run()
     data = page_data(tmp_path / "progress.html")
     assert (data["state"], data["step"], data["steps"]) == ("interrupted", 4, t.steps)
-    assert 'http-equiv="refresh"' not in (tmp_path / "progress.html").read_text()
+    assert data["reload"] is None
     again = trainer(splits, tmp_path)
     again.resume()
     assert again.run() and page_data(tmp_path / "progress.html")["state"] == "finished"
@@ -375,12 +375,15 @@ def test_the_best_score_of_an_older_version_is_understood(splits, tmp_path, sele
 def test_a_stopped_training_is_not_gone_on_with(splits, tmp_path):
     changes = {"epochs": 50, "learning_rate": 1e-12, "validate_every": 3, "patience": 2, "averaging": 0.0}
     assert trainer(splits, tmp_path, **changes).run()
-    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    def files():  # progress.html has the time
+        return {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.name != "progress.html"}
+
+    before = files()
     again = trainer(splits, tmp_path, **changes)
     again.resume()
     assert again.run() is True
     assert again.step == 9
-    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+    assert files() == before
 
 
 @pytest.mark.slow
