@@ -588,6 +588,7 @@ def test_photos_that_are_skipped_are_not_on_the_page_and_no_page_is_half_written
     ("--page {tmp}/a/../p.html --results {tmp}/p.html", "--results and --page both name {tmp}/p.html"),
     ("--page photo.jpg", "--page names photo.jpg; give a file whose name ends with .html"),
     ("--page {tmp}/p.html --with none.npz", "there is no checkpoint none.npz"),
+    ("--page {tmp}/p.html --with {tmp}/file", "{tmp}/file is not a complete checkpoint"),
     ("--with {best}", "--with {best} is for the page; add --page FILE.html, or leave out --with"),
 ])  # fmt: skip
 def test_a_page_that_cannot_be_gets_one_sentence_before_any_photo_is_read(world, tmp_path, capsys, options, words):

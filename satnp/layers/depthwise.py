@@ -87,7 +87,7 @@ def _correlate(x, W, b, stride, bounds=None):
 
 
 def whole_correlate(x, W, b, stride, bounds=None):
-    """The sum over the K * K weights of whole maps."""
+    """The sum over the K * K weights of whole maps: x (N, R, S, C), W (K, K, C), b (C,) -> out (N, P, Q, C)"""
     xp, (N, R, S, C), K = xp_of(x), x.shape, len(W)
     P, Q, top, left = sizes(R, S, K, stride)
     seen = region(x, slice(0, N), -top, -left, xp.empty((N, _reach(P, K, stride), _reach(Q, K, stride), C), dtype=x.dtype))
@@ -97,7 +97,7 @@ def whole_correlate(x, W, b, stride, bounds=None):
 
 
 def rows_correlate(x, W, b, stride, bounds=None):
-    """Like whole_correlate, but for a few rows at a time, with Runs."""
+    """Like whole_correlate, but for a few rows at a time, with Runs; the same shapes."""
     (N, R, S, C), K = x.shape, len(W)
     P, Q, top, left = sizes(R, S, K, stride)
     runs, out, finish = Runs(W, Q, stride), np.empty((N, P, Q, C), x.dtype), finishing(b, Q, bounds)

@@ -79,8 +79,9 @@ def inverted_residual_backward(dout, cache):
 
 
 def in_pieces(x, W1, b1, W2, b2, W3, b3, stride):
-    """The block for a few rows of the photos at a time, so that its wide maps stay in the cache; W1 None: separable_forward.
+    """The block for a few rows of the photos at a time, so that its wide maps stay in the cache.
 
+    The shapes are those of inverted_residual_forward; W1 and b1 are None for separable_forward.
     If all rows are one piece, the wide channels are cut in two instead, and the two parts of their sum are added.
     """
     (N, R, S, _), (K, _, E), F = x.shape, W2.shape, W3.shape[3]

@@ -210,7 +210,8 @@ def test_a_missing_tensor_is_named(tmp_path):
 
 
 def test_features_are_those_of_the_pytorch_port(shared_data):
-    torch, port = pytest.importorskip("torch"), pytest.importorskip("efficientnet_lite_pytorch")
+    reason = 'the PyTorch port is not installed: pip install -e ".[bench]"'
+    torch, port = (pytest.importorskip(name, reason=reason) for name in ("torch", "efficientnet_lite_pytorch"))
     from satnp.encoders.photos import read_photo
 
     photos = sorted((shared_data / "photos").glob("*.jpg"))[:4]
