@@ -79,4 +79,4 @@ def test_the_bounds_of_the_requirements_are_those_of_the_package():
     dev = [bound for bound in project["optional-dependencies"]["dev"] if bound.startswith("pytest")]
     listed = (ROOT.parent / "requirements.txt").read_text(encoding="utf-8").split("\n")
     assert listed == [*project["dependencies"], *dev, "-e .", ""]
-    assert all(re.fullmatch(r"[a-z0-9-]+>=[\d.]+", bound) for bound in listed[:-2])
+    assert all(re.fullmatch(r"[a-z0-9-]+[>=]=[\d.]+", bound) for bound in listed[:-2])
