@@ -5,6 +5,8 @@ from satnp.layers.activations import (
     relu6_forward,
     relu_backward,
     relu_forward,
+    scaled_tanh_backward,
+    scaled_tanh_forward,
     sigmoid,
     sigmoid_backward,
     sigmoid_forward,

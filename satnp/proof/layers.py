@@ -62,6 +62,7 @@ CASES = [
     _layer("dropout", ("mask",), x=(4, 5), mask=lambda rng: layers.dropout_mask(rng, (4, 5), 0.4, np.float64)),
     _layer("relu", x=(4, 5)),
     _layer("tanh", x=(4, 5)),
+    _layer("scaled_tanh", x=(4, 5)),
     _layer("sigmoid", x=(4, 5)),
     _layer("softmax", scores=(3, 5)),
     _layer(
@@ -158,6 +159,10 @@ BUGS = [
         "dout * (out > 0)", "dout", "layers/relu", {"mask"}),
     Bug("tanh derivative forgotten", activations.tanh_gradient,
         "dout * (1 - out * out)", "dout", "layers/tanh", {"term"}),
+    Bug("scale of the scaled tanh forgotten in its slope", activations.scaled_tanh_gradient,
+        "dout * 2 / 3", "dout", "layers/scaled_tanh", {"factor"}),
+    Bug("slope of the scaled tanh as if its largest value were 1", activations.scaled_tanh_gradient,
+        "(1.7159 - out * out / 1.7159)", "(1 - out * out)", "layers/scaled_tanh", {"term"}),
     Bug("nothing returned", layers.tanh_backward,
         "return tanh_gradient", "tanh_gradient", "layers/tanh", {"missing"}),
     Bug("sigmoid derivative without its second factor", activations.sigmoid_gradient,
