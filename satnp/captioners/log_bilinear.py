@@ -40,7 +40,7 @@ class Config(Validated):
 CHECKS = {
     "": Config(V=9, D=4, M=3, n=2, dropout=0.4),
     "gate": Config(V=8, D=3, M=5, n=3, image="gate", dropout=0.4),
-    "bare": Config(V=7, D=5, M=4, n=1, dropout=0.0),
+    "bare": Config(V=7, D=5, M=4, n=6, dropout=0.0),
 }
 
 
