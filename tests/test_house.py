@@ -14,7 +14,7 @@ import satnp
 ROOT = Path(satnp.__file__).parent
 # Each room imports from itself and from rooms before it.
 ROOMS = [
-    "terminal", "errors", "files", "arrays", "layers", "estimators", "encoders", "captioners", "reference", "data",
+    "terminal", "errors", "files", "arrays", "layers", "estimators", "encoders", "captioners", "early", "reference", "data",
     "decoding", "model", "checkpoint", "scores", "page", "training", "figures", "compare", "proof", "demo", "cli",
     "__init__", "__main__",
 ]  # fmt: skip

@@ -1,0 +1,57 @@
+"""Gradient checks of the systems in satnp/early, and the mistakes that they must catch."""
+
+import numpy as np
+
+from satnp.early import ranking
+from satnp.proof.cases import pack, random_weights, unpack
+from satnp.proof.gradcheck import Case
+from satnp.proof.planting import Bug
+
+N, T, L = 4, 5, 3
+
+
+def _ranking(option, config):
+    shapes = ranking.shapes(config)
+
+    def make(rng):
+        mask = np.ones((N, T))
+        mask[1, 3:], mask[2, 1:] = 0, 0
+        others = 1 - np.eye(N)
+        others[0, 2] = others[2, 0] = 0  # two sentences of the same photo
+        dropout = ranking.draw_dropout(config, T, N, rng)
+        batch = ranking.Batch(
+            rng.standard_normal((N, L, config.D)), rng.integers(0, config.V, (N, T)), mask, others,
+            np.ones((T, N, config.M)) if dropout is None else dropout.astype(float),
+        )  # fmt: skip
+        return random_weights(shapes, rng) | batch._asdict()
+
+    def forward(*inputs):
+        weights, batch = inputs[: len(shapes)], inputs[len(shapes) :]
+        return ranking.forward(pack(shapes, weights), config, ranking.Batch(*batch))
+
+    def backward(dloss, cache):
+        grads = cache.p.zeros_like()
+        dannotations = ranking.backward(cache, grads)
+        return *unpack(grads, dloss), dannotations * dloss
+
+    return Case(f"early/ranking {option}".strip(), make, forward, backward, ("mask", "others", "dropout"))
+
+
+CASES = [_ranking(option, config) for option, config in ranking.CHECKS.items()]
+
+LSTM, WORDS = "early/ranking", "early/ranking words"
+
+BUGS = [
+    Bug("gradient lost behind the last word", ranking.sentences_backward,
+        "dh = (1 - m) * dh + ", "dh = ", LSTM, {"block", "term"}),
+    Bug("gradient of padded steps counted", ranking.sentences_backward,
+        "(m * dh, m * dc)", "(dh, m * dc)", LSTM, {"mask", "term"}),
+    Bug("backward network's gradient not turned around", ranking.sentences_backward,
+        'dboth[::-1], back, grads)[::-1]', 'dboth[::-1], back, grads)', WORDS, {"term"}),
+    Bug("state's gradient not carried along the sentence", ranking._recurrent_backward,
+        "(df[t] + carried)", "df[t]", WORDS, {"term"}),
+    Bug("mask of the words forgotten on the way back", ranking._recurrent_backward,
+        "relu_backward(m * (df[t] + carried), relu)", "relu_backward(df[t] + carried, relu)", WORDS, {"scattered", "block"}),
+    Bug("photos' gradient without that of their norm", ranking.photos_backward,
+        "normalise_backward(dx, normalise)", "dx / normalise.norm", LSTM, {"term"}),
+]  # fmt: skip
