@@ -14,8 +14,8 @@ import satnp
 ROOT = Path(satnp.__file__).parent
 # Each room imports from itself and from rooms before it.
 ROOMS = [
-    "terminal", "errors", "files", "arrays", "layers", "estimators", "encoders", "captioners", "early", "reference", "data",
-    "decoding", "model", "checkpoint", "scores", "page", "training", "figures", "compare", "proof", "demo", "cli",
+    "terminal", "errors", "files", "arrays", "layers", "estimators", "encoders", "captioners", "reference", "data",
+    "decoding", "model", "checkpoint", "scores", "page", "training", "early", "figures", "compare", "proof", "demo", "cli",
     "__init__", "__main__",
 ]  # fmt: skip
 MODULES = sorted(ROOT.rglob("*.py"))
