@@ -2,7 +2,7 @@
 # # 02 Checking a gradient
 #
 # time: 70 minutes
-# cpu: 20 seconds
+# cpu: 30 seconds
 # before: 01
 # equations: none of the paper's; Squire & Trapp 1998 for the complex step
 # about: satnp.proof.gradcheck.check_gradients

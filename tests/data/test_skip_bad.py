@@ -223,13 +223,13 @@ def test_nothing_but_bad_photos_is_refused(world, tmp_path, capsys):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("encoders", ["tiny"], indirect=True)
-def test_one_bad_photo_among_ten_thousand(world, tmp_path, capsys):
-    photos = [tmp_path / f"{k:04}.jpg" for k in range(10_000)]
+def test_one_bad_photo_among_thousands(world, tmp_path, capsys):
+    photos = [tmp_path / f"{k:04}.jpg" for k in range(3000)]
     for photo in photos:
         os.link(world / "good/Flicker8k_Dataset/test-00000.jpg", photo)
-    photos[7654].unlink()
-    photos[7654].write_bytes((world / "good/Flicker8k_Dataset/test-00000.jpg").read_bytes()[:900])
+    photos[2345].unlink()
+    photos[2345].write_bytes((world / "good/Flicker8k_Dataset/test-00000.jpg").read_bytes()[:900])
     assert caption(world, [tmp_path / "*.jpg"], "--skip-bad") == 0
     out, err = capsys.readouterr()
-    assert out.count("\n") == 9999 and err.count("\n") == 2
-    assert err.startswith(f"satnp: skipped: {photos[7654]} cannot be read as a photo (") and " skipped 1 of 10000 " in err
+    assert out.count("\n") == 2999 and err.count("\n") == 2
+    assert err.startswith(f"satnp: skipped: {photos[2345]} cannot be read as a photo (") and " skipped 1 of 3000 " in err
