@@ -20,6 +20,7 @@ from satnp.captioners.initialise import standardise
 from satnp.captioners.recurrent import Recurrent
 from satnp.layers import mean_annotation_backward, mean_annotation_forward
 
+ORTHOGONAL = ()  # no state is multiplied at each step
 IMAGES = "bias", "gate"
 
 
