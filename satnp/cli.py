@@ -19,6 +19,7 @@ from satnp.captioners import CAPTIONERS
 from satnp.captioners.show_attend_tell import CHOICES
 from satnp.data.datasets import KINDS
 from satnp.decoding import LENGTH_SCORES
+from satnp.early import EARLY
 from satnp.encoders import ENCODERS
 from satnp.errors import InputError
 from satnp.terminal import LONGEST, any_text, complain, printable, sentence
@@ -130,7 +131,7 @@ def _trainings(command):
     _skipping_options(sub)
     _network_options(sub)
     _by_name_options(sub)
-    sub.add_argument("--captioner", choices=tuple(CAPTIONERS), help="default: show_attend_tell")
+    sub.add_argument("--captioner", choices=(*CAPTIONERS, *EARLY), help="default: show_attend_tell")
     sub.add_argument("--attention", choices=("soft", "hard"), help="for show_attend_tell; default: soft")
     sub.add_argument("--out", type=Path, required=True, metavar="DIR",
                      help="for last.npz, best.npz, metrics.jsonl, figures, and progress.html, a page to watch the training")
@@ -333,6 +334,8 @@ def train(args):
     from satnp.training.trainer import Photos, Trainer, read_log
 
     preset, last, folder = _preset(args), args.out / "last.npz", args.features or args.out / "features"
+    if preset.captioner in EARLY:
+        return _fit(args, preset, folder)
     recipe = preset.recipe
     if last.exists() and not args.resume:
         raise InputError(f"{args.out} holds a training already; add --resume to continue it, or give another --out")
@@ -373,6 +376,28 @@ def train(args):
     return 0
 
 
+def _fit(args, preset, folder):
+    """Let an early system learn from the features of a frozen encoder, and write it to OUT/best.npz."""
+    from satnp import load
+    from satnp.data.features import feature_store
+    from satnp.training.early import learn
+    from satnp.training.presets import new_model
+
+    best = args.out / "best.npz"
+    if best.exists():
+        raise InputError(f"{args.out} holds a training already, and {preset.captioner} does not resume; give another --out")
+    splits, skipped = _splits(args, ("train", "val"), preset.recipe.seed, folder)
+    encoder = load(args.init) if args.init else None
+    model = new_model(
+        preset, splits["train"], args.weights, args.preprocessing, args.finetune_from, encoder=encoder
+    )  # fmt: skip
+    stores = {which: feature_store(folder, model, splits[which]) for which in ("train", "val")}
+    model, scores = learn(model, splits, stores, best, preset.recipe)
+    print(printable(f"{best}: validation BLEU-4 {scores['Bleu_4']:.4f}, CIDEr {scores['CIDEr']:.4f}"))
+    _say_skipped(*skipped)
+    return 0
+
+
 def compare(args):
     """Train captioners on the features of one frozen encoder, and compare them."""
     from satnp import load
@@ -381,7 +406,7 @@ def compare(args):
 
     if args.init and (args.encoder or args.weights or args.preprocessing):
         raise InputError("--init gives the encoder and its weights; leave out --encoder, --weights and --preprocessing")
-    labels = args.captioners or [*CAPTIONERS, "show_attend_tell:hard"]
+    labels = args.captioners or [*EARLY, *CAPTIONERS, "show_attend_tell:hard"]
     if len(set(labels)) < len(labels):
         raise InputError(f"{max(labels, key=labels.count)} is named twice after --captioners; name each once")
     xp, presets = _device(args), {}
@@ -571,7 +596,8 @@ def caption(args):
         found = [captioner.look_and_say(n, photo, args.beam, every=bool(args.page)) for captioner in captioners]
         said = found[0][1][0]
         try:
-            print(printable(f"{path}: {str(said) or NO_WORDS}  (log p {said.log_prob:.2f})"), flush=True)
+            log_p = "" if said.log_prob is None else f"  (log p {said.log_prob:.2f})"
+            print(printable(f"{path}: {str(said) or NO_WORDS}{log_p}"), flush=True)
         except OSError as error:  # stdout takes no more lines; the files that were asked for are still written
             unheard = error
             if not (args.json or args.results or args.figures or args.page):

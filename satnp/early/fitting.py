@@ -4,8 +4,8 @@ from math import cos, pi
 
 from tqdm import tqdm
 
+from satnp.arrays import optim
 from satnp.arrays.backend import to_host
-from satnp.training import optim
 
 WARMUP = 100  # steps in which the rate rises
 CLIP = 2.0    # largest norm of the whole gradient

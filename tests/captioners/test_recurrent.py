@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from satnp import load
+from satnp.arrays import optim
 from satnp.arrays.backend import to_device, to_host
 from satnp.arrays.parameters import Parameters
 from satnp.captioners import (
@@ -35,7 +36,6 @@ from satnp.decoding import beam_search
 from satnp.errors import InputError
 from satnp.proof import checks
 from satnp.proof.gradcheck import check_gradients, relative_error
-from satnp.training import optim
 from satnp.training.presets import find_preset, new_model
 from tests import strict
 from tests.captioners import soft_attention, toy
