@@ -11,6 +11,6 @@ captioners/contract.py it has
                                               log_prob of a Decoded is None
 """
 
-from satnp.early import retrieval
+from satnp.early import ranking, retrieval
 
-EARLY = {"retrieval": retrieval}
+EARLY = {"retrieval": retrieval, "ranking": ranking}

@@ -11,7 +11,7 @@ WARMUP = 100  # steps in which the rate rises
 CLIP = 2.0    # largest norm of the whole gradient
 
 
-def fit(params, draw, work, steps, rate, rng, validate=None, every=0, what="steps"):
+def fit_parameters(params, draw, work, steps, rate, rng, validate=None, every=0, what="steps"):
     """Lower a loss by Adam -> [(step, score)], one for each validation; `params` end as they were at the best of them.
 
     draw(rng) -> a minibatch; work(minibatch, grads) -> its loss, and adds the gradient to `grads`. validate() -> a score, of

@@ -10,20 +10,27 @@
         S_kl = sum_t max_i v_i . s_t / T                                                               eq. 8
 
 The loss is the hinge loss of layers/ranking.py over all pairs of a minibatch: a photo must be more similar to its own
-sentence than to another photo's, by `margin`, and a sentence to its own photo.
+sentence than to another photo's, by `margin`, and a sentence to its own photo. A photo's caption is the most similar of the
+sentences of the k nearest training photos.
 
 Differs: Kiros et al. take a random few of the others for each pair, Karpathy and Fei-Fei all of them; `negatives` is
 "hardest" (Faghri et al. 2018) by default. The sum over words is divided by their number, so that margins mean the same for
 all lengths.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from satnp.arrays.backend import xp_of
+import numpy as np
+
+from satnp.arrays.backend import to_host, xp_of
+from satnp.arrays.parameters import Parameters
 from satnp.captioners.config import Validated, check_choices
 from satnp.captioners.deferred import Deferred
 from satnp.captioners.initialise import initialise, standardise
+from satnp.data.captions import END
+from satnp.decoding import Decoded
+from satnp.early.fitting import fit_parameters
 from satnp.layers import (
     alignment_backward,
     alignment_forward,
@@ -44,7 +51,9 @@ from satnp.layers import (
     relu_forward,
     rows,
 )
+from satnp.scores.ranking import ranks, recalls
 
+SIZES = "P", "S", "T"  # of Config, which fit() sets
 CHOICES = {"sentences": ("lstm", "words"), "negatives": ("hardest", "all")}
 ORTHOGONAL = "W_h", "W_f", "W_r"
 
@@ -59,6 +68,13 @@ class Config(Validated):
     negatives: str = "hardest"
     margin: float = 0.2
     dropout: float = 0.2     # of E[w_t]
+    epochs: int = 15
+    batch: int = 128
+    rate: float = 5e-4
+    k: int = 60              # training photos whose sentences may be a caption
+    P: int = 1               # training photos
+    S: int = 1               # their sentences
+    T: int = 1               # words of the longest one
 
     def __post_init__(self):
         super().__post_init__()
@@ -109,7 +125,8 @@ class Cache(NamedTuple):
     loss: object
 
 
-def shapes(config):
+def learned_shapes(config):
+    """{name: shape} of the parameters that have gradients."""
     V, D, M, K = config.V, config.D, config.M, config.K
     photo = {"E": (V, M), "W_v": (D, K), "b_v": (K,)}
     if config.sentences == "lstm":
@@ -119,8 +136,14 @@ def shapes(config):
     }  # fmt: skip
 
 
+def shapes(config):
+    """Those, the vectors of the training photos, and their sentences."""
+    kept = {"photos": (config.P, config.K), "of_sentences": (config.S, config.T), "photo_of": (config.S,)}
+    return learned_shapes(config) | kept
+
+
 def init(config, rng):
-    return initialise(shapes(config), rng, ORTHOGONAL)
+    return initialise(learned_shapes(config), rng, ORTHOGONAL)
 
 
 def prepare(p, config, annotations):
@@ -256,3 +279,97 @@ def backward(cache, grads):
     dx, dy = similarity_backward(config, ranking_loss_backward(1.0, ranking), similarity)
     sentences_backward(p, config, dy, sentences, grads)
     return photos_backward(p, config, dx, photos, grads)
+
+
+def fit(config, photos):
+    """Train on pairs of a photo and one of its sentences; the epoch with the largest sum of recalls on the validation photos
+    is kept."""
+    rng = np.random.default_rng([photos.seed, 6])
+    pairs = [(n, np.array(caption[1:-1])) for n, captions in enumerate(photos.captions) for caption in captions]
+    config = replace(config, P=len(photos.captions), S=len(pairs), T=max(len(ids) for _, ids in pairs))
+    seen, val = (_seen(config, x) for x in (photos.annotations, photos.val_annotations))
+    p, order = init(config, rng), []
+    prepare(p, config, seen[rng.permutation(len(seen))[:512]].astype(np.float32))
+
+    def draw(rng):
+        nonlocal order
+        order = order or np.split(rng.permutation(len(pairs)), range(config.batch, len(pairs), config.batch))
+        chosen = [pairs[i] for i in order.pop()]
+        of = np.array([n for n, _ in chosen])
+        sentences, mask = padded([ids for _, ids in chosen])
+        others = (of[:, None] != of).astype(np.float32)
+        dropout = draw_dropout(config, sentences.shape[1], len(of), rng)
+        return Batch(seen[of].astype(np.float32), sentences, mask, others, dropout)
+
+    def work(batch, grads):
+        loss, cache = forward(p, config, batch)
+        backward(cache, grads)
+        return loss
+
+    def validate():
+        sentences = [caption[1:-1] for captions in photos.val_captions for caption in captions]
+        of = np.repeat(np.arange(len(val)), [len(captions) for captions in photos.val_captions])
+        found = recalls(ranks(similarities(p, config, val, sentences), of))
+        return sum(share for way in found.values() for name, share in way.items() if name != "median")
+
+    steps = -(-len(pairs) // config.batch)
+    fit_parameters(p, draw, work, config.epochs * steps, config.rate, rng, validate, steps, "ranking")
+    whole = Parameters(shapes(config))
+    for name, x in p.items():
+        whole[name][...] = x
+    whole.photos[...] = photo_vectors(p, config, seen)
+    whole.of_sentences[...], whole.photo_of[...] = -1, [n for n, _ in pairs]
+    for row, (_, ids) in zip(whole.of_sentences, pairs, strict=True):
+        row[: len(ids)] = ids
+    return config, whole
+
+
+def _seen(config, annotations, chunk=500):
+    """What the photos' side reads: annotations (N, L, D), or, for "lstm", their mean (N, 1, D)"""
+    if config.sentences == "words":
+        return annotations
+    parts = (annotations[n : n + chunk] for n in range(0, len(annotations), chunk))
+    return np.concatenate([part.mean(axis=1, keepdims=True, dtype=np.float32) for part in parts])
+
+
+def padded(sentences):
+    """Lists of word ids -> (R, T) int, mask (R, T)"""
+    lengths = np.array([len(ids) for ids in sentences])
+    mask = np.arange(lengths.max()) < lengths[:, None]
+    ids = np.zeros(mask.shape, np.int64)
+    ids[mask] = np.concatenate(sentences)
+    return ids, mask.astype(np.float32)
+
+
+def photo_vectors(p, config, seen, chunk=250):
+    """One vector of length 1 for each photo, for "words" the mean over its locations: (N, K)"""
+    found = []
+    for n in range(0, len(seen), chunk):
+        x, _ = photos_forward(p, config, seen[n : n + chunk].astype(np.float32))
+        found.append(x if x.ndim == 2 else normalise_forward(x.mean(axis=1))[0])
+    return np.concatenate(found)
+
+
+def similarities(p, config, seen, sentences, chunk=256):
+    """S (N, R) of photos, as _seen gives them, and sentences, lists of word ids."""
+    S = np.empty((len(seen), len(sentences)), np.float32)
+    photos = [(n, photos_forward(p, config, seen[n : n + 64].astype(np.float32))[0]) for n in range(0, len(seen), 64)]
+    for r in range(0, len(sentences), chunk):
+        ids, mask = padded(sentences[r : r + chunk])
+        y, _ = sentences_forward(p, config, ids, mask)
+        for n, x in photos:
+            S[n : n + 64, r : r + chunk] = similarity_forward(config, x, y, mask)[0]
+    return S
+
+
+def describe(p, config, annotations):
+    """annotations (N, L, D) -> list of N Decoded, the sentence of the k nearest training photos that is most similar"""
+    p = p.on(to_host(p.flat))
+    seen, found = _seen(config, to_host(annotations)), []
+    near = np.argsort(-photo_vectors(p, config, seen) @ p.photos.T, axis=1, kind="stable")[:, : config.k]
+    for n, nearest in enumerate(near):
+        rows = np.flatnonzero(np.isin(p.photo_of, nearest))
+        sentences = [ids[ids >= 0].astype(int).tolist() for ids in p.of_sentences[rows]]
+        best = similarities(p, config, seen[n : n + 1], sentences)[0].argmax()
+        found.append(Decoded([*sentences[best], END], None, None))
+    return found

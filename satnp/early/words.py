@@ -19,7 +19,7 @@ import numpy as np
 from satnp.captioners.config import Validated
 from satnp.captioners.detector import attributes_forward
 from satnp.captioners.initialise import initialise
-from satnp.early.fitting import fit
+from satnp.early.fitting import fit_parameters
 from satnp.layers import affine_forward, noisy_or_loss_backward, noisy_or_loss_forward, rows, sigmoid
 from satnp.scores.precision import mean_average_precision
 
@@ -96,4 +96,4 @@ def train(config, annotations, y, val_annotations, val_y, seed=0):
         return mean_average_precision(np.concatenate(found), val_y)[0]
 
     steps = -(-len(y) // config.batch)
-    return p, fit(p, draw, work, config.epochs * steps, config.rate, rng, validate, steps, "word detectors")
+    return p, fit_parameters(p, draw, work, config.epochs * steps, config.rate, rng, validate, steps, "word detectors")

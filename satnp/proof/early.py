@@ -11,7 +11,7 @@ N, T, L = 4, 5, 3
 
 
 def _ranking(option, config):
-    shapes = ranking.shapes(config)
+    shapes = ranking.learned_shapes(config)
 
     def make(rng):
         mask = np.ones((N, T))

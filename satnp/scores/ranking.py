@@ -6,7 +6,8 @@ RECALLS = 1, 5, 10
 
 
 def ranks(S, photo_of):
-    """Ranks of the true answers, from 1 -> of the best own sentence of each photo (N,), of each sentence's photo (R,)
+    """Ranks of the true answers, from 1 -> {"photo to sentence": ranks of the best own sentence of each photo (N,),
+    "sentence to photo": ranks of each sentence's photo (R,)}
 
     S (N, R) is the similarity of photos and sentences, photo_of (R,) the photo of each sentence. An answer that is as
     similar as the true one counts as more similar, so equal similarities give the worst ranks.
@@ -16,9 +17,12 @@ def ranks(S, photo_of):
     of_photos = 1 + ((S >= best) & ~own).sum(axis=1)
     true = S[photo_of, np.arange(S.shape[1])]
     of_sentences = (S >= true).sum(axis=0)
-    return of_photos, of_sentences
+    return {"photo to sentence": of_photos, "sentence to photo": of_sentences}
 
 
 def recalls(found):
-    """Ranks (N,) -> {"R@1": share of the ranks up to 1, ..., "median": the median rank}"""
-    return {f"R@{k}": float(np.mean(found <= k)) for k in RECALLS} | {"median": float(np.median(found))}
+    """What `ranks` gives -> for both ways {"R@1": share of the ranks up to 1, ..., "median": the median rank}"""
+    return {
+        way: {f"R@{k}": float(np.mean(x <= k)) for k in RECALLS} | {"median": float(np.median(x))}
+        for way, x in found.items()
+    }
