@@ -206,6 +206,18 @@ def _uses(command):
     _device_options(sub)
 
     sub = command(
+        "rank", rank, "how well photos and sentences find each other, by a checkpoint of the captioner ranking",
+        "satnp rank runs/ranking/best.npz --data flickr8k --root Flickr8k --split val",
+    )  # fmt: skip
+    sub.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
+    _data_options(sub)
+    _skipping_options(sub)
+    sub.add_argument("--split", required=True, choices=("val", "test"))
+    sub.add_argument("--json", type=Path, metavar="FILE", help="write recalls and median ranks")
+    sub.add_argument("--figures", type=Path, metavar="DIR",
+                     help='for sentences = "words": where each word of the best sentence is, in the first photos')
+
+    sub = command(
         "release", release, "write the captioner of a checkpoint as a small file, for use but not for more training",
         "satnp release runs/soft/best.npz --out captioner.npz",
     )  # fmt: skip
@@ -799,6 +811,48 @@ def evaluate(args):
         print(f"  note: {note}")
     if visual is not None:
         _print_visual_words(visual)
+    _say_skipped(*skipped)
+
+
+ALIGNED = 5  # photos of `satnp rank --figures`
+
+
+def rank(args):
+    """Print recall and median rank of a ranking model, both ways."""
+    from satnp import load
+    from satnp.early import ranking
+    from satnp.encoders.photos import read_photo
+    from satnp.figures import attention_figure
+    from satnp.files import write_json
+    from satnp.scores.evaluation import annotation_chunks
+    from satnp.scores.ranking import ranks, recalls
+
+    model = load(args.checkpoint)
+    if model.captioner != "ranking":
+        raise InputError(
+            f"{args.checkpoint} has the captioner {model.captioner}, which does not rank; give one that "
+            "satnp train --captioner ranking wrote"
+        )
+    if args.figures and model.config.sentences != "words":
+        raise InputError('--figures shows words on locations, and this model has sentences = "lstm"; leave it out')
+    splits, skipped = _splits(args, (args.split,), 0)
+    split, p, config = splits[args.split], model.params.part("decoder"), model.config
+    sentences = [model.vocabulary.encode(words)[1:-1] for captions in split.captions for words in captions]
+    of = [n for n, captions in enumerate(split.captions) for _ in captions]
+    seen = [annotations for _, annotations in annotation_chunks(model, split)]
+    S = ranking.similarities(p, config, ranking.seen_of(config, np.concatenate(seen)), sentences)
+    found = recalls(ranks(S, np.array(of)))
+    if args.json:
+        write_json(args.json, found | {"photos": len(split.names), "sentences": len(sentences), "split": args.split})
+    print(f"{len(split.names)} photos and {len(sentences)} sentences of {args.data} {args.split}")
+    for way, scores in found.items():
+        print(f"  {way:18}" + "".join(f"  {name} {value:.3f}" for name, value in scores.items() if name != "median")
+              + f"  median rank {scores['median']:g}")  # fmt: skip
+    for n, (name, photo) in enumerate(zip(split.names[:ALIGNED], split.photos, strict=False)) if args.figures else ():
+        best = sentences[S[n].argmax()]
+        words, shares = [model.vocabulary.words[i] for i in best], ranking.alignment(p, config, model.look(photo), best)
+        path, title = args.figures / f"{Path(name).stem}.png", printable(" ".join(words))
+        attention_figure(read_photo(photo), words, shares, model.grid, path, title=title)
     _say_skipped(*skipped)
 
 

@@ -287,7 +287,7 @@ def fit(config, photos):
     rng = np.random.default_rng([photos.seed, 6])
     pairs = [(n, np.array(caption[1:-1])) for n, captions in enumerate(photos.captions) for caption in captions]
     config = replace(config, P=len(photos.captions), S=len(pairs), T=max(len(ids) for _, ids in pairs))
-    seen, val = (_seen(config, x) for x in (photos.annotations, photos.val_annotations))
+    seen, val = (seen_of(config, x) for x in (photos.annotations, photos.val_annotations))
     p, order = init(config, rng), []
     prepare(p, config, seen[rng.permutation(len(seen))[:512]].astype(np.float32))
 
@@ -324,7 +324,7 @@ def fit(config, photos):
     return config, whole
 
 
-def _seen(config, annotations, chunk=500):
+def seen_of(config, annotations, chunk=500):
     """What the photos' side reads: annotations (N, L, D), or, for "lstm", their mean (N, 1, D)"""
     if config.sentences == "words":
         return annotations
@@ -351,7 +351,7 @@ def photo_vectors(p, config, seen, chunk=250):
 
 
 def similarities(p, config, seen, sentences, chunk=256):
-    """S (N, R) of photos, as _seen gives them, and sentences, lists of word ids."""
+    """S (N, R) of photos, as seen_of gives them, and sentences, lists of word ids."""
     S = np.empty((len(seen), len(sentences)), np.float32)
     photos = [(n, photos_forward(p, config, seen[n : n + 64].astype(np.float32))[0]) for n in range(0, len(seen), 64)]
     for r in range(0, len(sentences), chunk):
@@ -362,10 +362,22 @@ def similarities(p, config, seen, sentences, chunk=256):
     return S
 
 
+def alignment(p, config, annotations, ids):
+    """Where each word of a sentence is, for "words": annotations (1, L, D), T word ids -> shares (T, L)
+
+    max(v_i . s_t, 0) over the locations i, divided by their sum; a word that fits nowhere has the same share everywhere.
+    """
+    v, _ = photos_forward(p, config, annotations)
+    s, _ = sentences_forward(p, config, *padded([ids]))
+    products = np.maximum(to_host(v)[0] @ to_host(s)[0].T, 0).T
+    total = products.sum(axis=1, keepdims=True)
+    return np.where(total > 0, products / np.maximum(total, 1e-12), 1 / products.shape[1])
+
+
 def describe(p, config, annotations):
     """annotations (N, L, D) -> list of N Decoded, the sentence of the k nearest training photos that is most similar"""
     p = p.on(to_host(p.flat))
-    seen, found = _seen(config, to_host(annotations)), []
+    seen, found = seen_of(config, to_host(annotations)), []
     near = np.argsort(-photo_vectors(p, config, seen) @ p.photos.T, axis=1, kind="stable")[:, : config.k]
     for n, nearest in enumerate(near):
         rows = np.flatnonzero(np.isin(p.photo_of, nearest))
