@@ -31,6 +31,7 @@ from satnp.captioners.initialise import initialise, standardise
 from satnp.data.captions import END
 from satnp.decoding import Decoded
 from satnp.early.fitting import fit_parameters
+from satnp.early.photos import sentences_of, store, stored
 from satnp.layers import (
     alignment_backward,
     alignment_forward,
@@ -138,7 +139,7 @@ def learned_shapes(config):
 
 def shapes(config):
     """Those, the vectors of the training photos, and their sentences."""
-    kept = {"photos": (config.P, config.K), "of_sentences": (config.S, config.T), "photo_of": (config.S,)}
+    kept = {"photos": (config.P, config.K), "sentences": (config.S, config.T), "photo_of": (config.S,)}
     return learned_shapes(config) | kept
 
 
@@ -285,8 +286,9 @@ def fit(config, photos):
     """Train on pairs of a photo and one of its sentences; the epoch with the largest sum of recalls on the validation photos
     is kept."""
     rng = np.random.default_rng([photos.seed, 6])
-    pairs = [(n, np.array(caption[1:-1])) for n, captions in enumerate(photos.captions) for caption in captions]
-    config = replace(config, P=len(photos.captions), S=len(pairs), T=max(len(ids) for _, ids in pairs))
+    ids, photo_of = sentences_of(photos.captions)
+    pairs = list(zip(photo_of.tolist(), ids, strict=True))
+    config = replace(config, P=len(photos.captions), S=len(pairs), T=max(map(len, ids)))
     seen, val = (seen_of(config, x) for x in (photos.annotations, photos.val_annotations))
     p, order = init(config, rng), []
     prepare(p, config, seen[rng.permutation(len(seen))[:512]].astype(np.float32))
@@ -307,8 +309,7 @@ def fit(config, photos):
         return loss
 
     def validate():
-        sentences = [caption[1:-1] for captions in photos.val_captions for caption in captions]
-        of = np.repeat(np.arange(len(val)), [len(captions) for captions in photos.val_captions])
+        sentences, of = sentences_of(photos.val_captions)
         found = recalls(ranks(similarities(p, config, val, sentences), of))
         return sum(share for way in found.values() for name, share in way.items() if name != "median")
 
@@ -318,9 +319,8 @@ def fit(config, photos):
     for name, x in p.items():
         whole[name][...] = x
     whole.photos[...] = photo_vectors(p, config, seen)
-    whole.of_sentences[...], whole.photo_of[...] = -1, [n for n, _ in pairs]
-    for row, (_, ids) in zip(whole.of_sentences, pairs, strict=True):
-        row[: len(ids)] = ids
+    whole.photo_of[...] = photo_of
+    store(ids, whole.sentences)
     return config, whole
 
 
@@ -381,7 +381,7 @@ def describe(p, config, annotations):
     near = np.argsort(-photo_vectors(p, config, seen) @ p.photos.T, axis=1, kind="stable")[:, : config.k]
     for n, nearest in enumerate(near):
         rows = np.flatnonzero(np.isin(p.photo_of, nearest))
-        sentences = [ids[ids >= 0].astype(int).tolist() for ids in p.of_sentences[rows]]
+        sentences = [stored(row) for row in p.sentences[rows]]
         best = similarities(p, config, seen[n : n + 1], sentences)[0].argmax()
         found.append(Decoded([*sentences[best], END], None, None))
     return found

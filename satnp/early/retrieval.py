@@ -23,10 +23,10 @@ from satnp.arrays.parameters import Parameters
 from satnp.captioners.config import Validated
 from satnp.data.captions import END
 from satnp.decoding import Decoded
+from satnp.early.photos import directions, means, sentences_of, standardise, store, stored
 
 SIZES = "P", "S", "T"  # of Config, which fit() sets
 N_GRAMS = 1, 2, 3, 4
-DEVIATION = 1e-3  # smallest standard deviation of a feature, as a share of the largest
 
 
 @dataclass(frozen=True)
@@ -50,17 +50,13 @@ def shapes(config):
 
 def fit(config, photos):
     """Keep the vectors of the training photos, their sentences, and the weights of the sentences' n-grams."""
-    ids = [caption[1:-1] for captions in photos.captions for caption in captions]  # without <start> and <end>
-    photo_of = np.repeat(np.arange(len(photos.captions)), [len(captions) for captions in photos.captions])
+    ids, photo_of = sentences_of(photos.captions)
     config = replace(config, P=len(photos.captions), S=len(ids), T=max(map(len, ids)))
     p = Parameters(shapes(config))
     v = means(photos.annotations)
-    deviation = v.std(axis=0)
-    p.mean[...], p.deviation[...] = v.mean(axis=0), np.maximum(deviation, DEVIATION * deviation.max() or 1)
-    p.v[...] = vectors(p, v)
-    p.sentences[...], p.photo_of[...] = -1, photo_of
-    for row, words in zip(p.sentences, ids, strict=True):
-        row[: len(words)] = words
+    standardise(p, v)
+    p.v[...], p.photo_of[...] = directions(p, v), photo_of
+    store(ids, p.sentences)
     for n, weights in zip(N_GRAMS, p.weights, strict=True):
         frequency = Counter()
         for captions in photos.captions:
@@ -75,28 +71,14 @@ def _grams(words, n):
     return [tuple(words[t : t + n]) for t in range(len(words) - n + 1)]
 
 
-def means(annotations, chunk=500):
-    """annotations (N, L, D) -> their mean (N, D), float32"""
-    parts = (annotations[n : n + chunk] for n in range(0, len(annotations), chunk))
-    return np.concatenate([to_host(part).mean(axis=1, dtype=np.float32) for part in parts])
-
-
-def vectors(p, v):
-    """v (N, D) -> standardised, and of length 1"""
-    v = (v - to_host(p.mean)) / to_host(p.deviation)
-    return v / np.maximum(np.linalg.norm(v, axis=1, keepdims=True), 1e-12)
-
-
 def describe(p, config, annotations):
     """annotations (N, L, D) -> list of N Decoded"""
-    similar = vectors(p, means(annotations)) @ to_host(p.v).T
-    found, photo_of, sentences = [], to_host(p.photo_of), to_host(p.sentences).astype(int)
-    for row in similar:
+    p, found = p.on(to_host(p.flat)), []
+    for row in directions(p, means(annotations)) @ p.v.T:
         nearest = np.argsort(-row, kind="stable")[: config.k]
-        rows = np.flatnonzero(np.isin(photo_of, nearest))
-        best = rows[consensus(sentences[rows], to_host(p.weights)[:, rows])]
-        words = sentences[best]
-        found.append(Decoded([*words[words >= 0].tolist(), END], None, None))
+        rows = np.flatnonzero(np.isin(p.photo_of, nearest))
+        best = rows[consensus(p.sentences[rows].astype(int), p.weights[:, rows])]
+        found.append(Decoded([*stored(p.sentences[best]), END], None, None))
     return found
 
 

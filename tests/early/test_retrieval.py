@@ -14,7 +14,7 @@ from tests.page.pages import page_data
 from tests.small_world import write_flickr8k
 
 L, D, V = 4, 6, 12
-TINY = {"ranking": "[config]\nM = 8\nK = 12\nbatch = 8\nepochs = 2\n"}
+TINY = {"ranking": "[config]\nM = 8\nK = 12\nbatch = 8\nepochs = 2\n", "every_picture": "[config]\nepochs = 2\n"}
 
 
 def learned(rng, sentences, k=1, P=None):
