@@ -14,8 +14,8 @@ sentence than to another photo's, by `margin`, and a sentence to its own photo. 
 sentences of the k nearest training photos.
 
 Differs: Kiros et al. take a random few of the others for each pair, Karpathy and Fei-Fei all of them; `negatives` is
-"hardest" (Faghri et al. 2018) by default. The sum over words is divided by their number, so that margins mean the same for
-all lengths.
+"hardest" (Faghri et al. 2018) by default, after `warm` epochs with all: from random weights the hardest others push all
+vectors to one point. The sum over words is divided by their number, so that margins mean the same for all lengths.
 """
 
 from dataclasses import dataclass, replace
@@ -70,6 +70,7 @@ class Config(Validated):
     margin: float = 0.2
     dropout: float = 0.2     # of E[w_t]
     epochs: int = 15
+    warm: int = 2            # of these, those with all negatives at the beginning
     batch: int = 128
     rate: float = 5e-4
     k: int = 60              # training photos whose sentences may be a caption
@@ -304,8 +305,10 @@ def fit(config, photos):
         return Batch(seen[of].astype(np.float32), sentences, mask, others, dropout)
 
     def work(batch, grads):
-        loss, cache = forward(p, config, batch)
+        nonlocal step
+        loss, cache = forward(p, first if step < config.warm * steps else config, batch)
         backward(cache, grads)
+        step += 1
         return loss
 
     def validate():
@@ -313,7 +316,7 @@ def fit(config, photos):
         found = recalls(ranks(similarities(p, config, val, sentences), of))
         return sum(share for way in found.values() for name, share in way.items() if name != "median")
 
-    steps = -(-len(pairs) // config.batch)
+    steps, step, first = -(-len(pairs) // config.batch), 0, replace(config, negatives="all")
     fit_parameters(p, draw, work, config.epochs * steps, config.rate, rng, validate, steps, "ranking")
     whole = Parameters(shapes(config))
     for name, x in p.items():
