@@ -39,6 +39,7 @@ import numpy as np
 from kit import near, save, show
 from matplotlib.figure import Figure
 
+from satnp.arrays.optim import adam, new_state
 from satnp.arrays.parameters import Parameters
 from satnp.data.scenes import SHAPES, SIDE, make_scenes
 from satnp.encoders import small
@@ -55,7 +56,6 @@ from satnp.layers import (
 )
 from satnp.proof import bugs
 from satnp.proof.gradcheck import Case, check_gradients, numeric_gradient
-from satnp.training.optim import adam, new_state
 
 cells = np.array([[3, 1, 4, 1, 5, 9], [2, 6, 5, 3, 5, 8], [9, 7, 9, 3, 2, 3], [8, 4, 6, 2, 6, 4.0]])
 x = cells[None, :, :, None]

@@ -26,6 +26,7 @@ from kit import near, save, show
 from matplotlib.figure import Figure
 from threadpoolctl import threadpool_limits
 
+from satnp.arrays import optim
 from satnp.arrays.parameters import Parameters
 from satnp.captioners import show_attend_tell as sat
 from satnp.captioners.contract import Batch
@@ -34,7 +35,6 @@ from satnp.data.scenes import make_scenes
 from satnp.encoders import small
 from satnp.proof import bugs
 from satnp.proof.gradcheck import numeric_gradient
-from satnp.training import optim
 
 np.set_printoptions(precision=4, suppress=True, linewidth=78)
 scenes = make_scenes(20, "train", seed=0)

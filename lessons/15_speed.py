@@ -28,13 +28,13 @@ from kit import near, save, show
 from matplotlib.figure import Figure
 from threadpoolctl import threadpool_limits
 
+from satnp.arrays import optim
 from satnp.arrays.threads import cores
 from satnp.captioners import show_attend_tell as sat
 from satnp.captioners.contract import Batch
 from satnp.layers import attention, conv, embedding_backward, embedding_forward, lstm, winograd
 from satnp.reference import conv as plain
 from satnp.reference import show_attend_tell as reference
-from satnp.training import optim
 
 threadpool_limits(1)  # with more, the times would say how busy the other cores are
 rng = np.random.default_rng(0)

@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 
 sys.path.insert(0, str(Path(kit.__file__).parents[1]))  # the clone: tests/ is no part of the package
 
-from satnp.arrays import elementwise, formulas, kernels
+from satnp.arrays import elementwise, formulas, kernels, optim
 from satnp.arrays.backend import find_device, to_device, to_host
 from satnp.arrays.elementwise import elementwise as one_kernel
 from satnp.captioners import show_attend_tell as sat
@@ -32,7 +32,6 @@ from satnp.layers import lstm, sigmoid
 from satnp.proof import bugs
 from satnp.proof.gradcheck import numeric_gradient
 from satnp.reference import show_attend_tell as reference
-from satnp.training import optim
 from tests import strict
 
 rng = np.random.default_rng(0)

@@ -14,6 +14,7 @@ import numpy as np
 
 from satnp.arrays.parameters import Parameters
 from satnp.arrays.quantised import dequantise, quantise
+from satnp.early import EARLY
 from satnp.encoders import ENCODERS
 from satnp.encoders.weights import CHECKPOINT, form_of
 from satnp.errors import InputError
@@ -41,9 +42,9 @@ def release(path, model, **notes):
     Returns True if the encoder's weights are not in it, but in an installed package.
 
     The decoder's matrices are quantised, except for the last one, whose columns are words: it is float16, because the scores
-    lose most where it is rounded. Vectors, and matrices of one row or column, stay as they are. Of a frozen encoder whose
-    weights are those of an installed package, only a hash is written: `load` reads the package. The weights of any other
-    encoder are written as they are.
+    lose most where it is rounded. Vectors, matrices of one row or column, and early systems stay as they are. Of a frozen
+    encoder whose weights are those of an installed package, only a hash is written: `load` reads the package. The weights of
+    any other encoder are written as they are.
     Raises: InputError when that package is missing.
     """
     header = {"satnp": 1, "model": model.header(), "training": None, "notes": notes}
@@ -53,7 +54,7 @@ def release(path, model, **notes):
         if _digest(encoder.load(None, model.encoder_config)) == _digest(weights):
             header["packaged encoder"] = _digest(weights)
             arrays = {f"params/decoder.{name}": x for name, x in model.params.part("decoder").items()}
-    for name, x in model.params.part("decoder").items():
+    for name, x in () if model.captioner in EARLY else model.params.part("decoder").items():
         name = f"decoder.{name}"
         if x.shape[-1] == model.config.V and x.squeeze().ndim > 1 and np.abs(x).max() <= HALF:
             arrays[f"params/{name}"] = x.astype(np.float16)

@@ -19,6 +19,7 @@ from satnp.captioners import CAPTIONERS
 from satnp.captioners.show_attend_tell import CHOICES
 from satnp.data.datasets import KINDS
 from satnp.decoding import LENGTH_SCORES
+from satnp.early import EARLY
 from satnp.encoders import ENCODERS
 from satnp.errors import InputError
 from satnp.terminal import LONGEST, any_text, complain, printable, sentence
@@ -130,7 +131,7 @@ def _trainings(command):
     _skipping_options(sub)
     _network_options(sub)
     _by_name_options(sub)
-    sub.add_argument("--captioner", choices=tuple(CAPTIONERS), help="default: show_attend_tell")
+    sub.add_argument("--captioner", choices=(*CAPTIONERS, *EARLY), help="default: show_attend_tell")
     sub.add_argument("--attention", choices=("soft", "hard"), help="for show_attend_tell; default: soft")
     sub.add_argument("--out", type=Path, required=True, metavar="DIR",
                      help="for last.npz, best.npz, metrics.jsonl, figures, and progress.html, a page to watch the training")
@@ -203,6 +204,18 @@ def _uses(command):
     sub.add_argument("--json", type=Path, metavar="FILE", help="write the scores")
     sub.add_argument("--results", type=Path, metavar="FILE", help="write the captions in coco-caption's format")
     _device_options(sub)
+
+    sub = command(
+        "rank", rank, "how well photos and sentences find each other, by a checkpoint of the captioner ranking",
+        "satnp rank runs/ranking/best.npz --data flickr8k --root Flickr8k --split val",
+    )  # fmt: skip
+    sub.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
+    _data_options(sub)
+    _skipping_options(sub)
+    sub.add_argument("--split", required=True, choices=("val", "test"))
+    sub.add_argument("--json", type=Path, metavar="FILE", help="write recalls and median ranks")
+    sub.add_argument("--figures", type=Path, metavar="DIR",
+                     help='for sentences = "words": where each word of the best sentence is, in the first photos')
 
     sub = command(
         "release", release, "write the captioner of a checkpoint as a small file, for use but not for more training",
@@ -333,6 +346,8 @@ def train(args):
     from satnp.training.trainer import Photos, Trainer, read_log
 
     preset, last, folder = _preset(args), args.out / "last.npz", args.features or args.out / "features"
+    if preset.captioner in EARLY:
+        return _fit(args, preset, folder)
     recipe = preset.recipe
     if last.exists() and not args.resume:
         raise InputError(f"{args.out} holds a training already; add --resume to continue it, or give another --out")
@@ -373,6 +388,28 @@ def train(args):
     return 0
 
 
+def _fit(args, preset, folder):
+    """Let an early system learn from the features of a frozen encoder, and write it to OUT/best.npz."""
+    from satnp import load
+    from satnp.data.features import feature_store
+    from satnp.training.early import learn
+    from satnp.training.presets import new_model
+
+    best = args.out / "best.npz"
+    if best.exists():
+        raise InputError(f"{args.out} holds a training already, and {preset.captioner} does not resume; give another --out")
+    splits, skipped = _splits(args, ("train", "val"), preset.recipe.seed, folder)
+    encoder = load(args.init) if args.init else None
+    model = new_model(
+        preset, splits["train"], args.weights, args.preprocessing, args.finetune_from, encoder=encoder
+    )  # fmt: skip
+    stores = {which: feature_store(folder, model, splits[which]) for which in ("train", "val")}
+    model, scores = learn(model, splits, stores, best, preset.recipe)
+    print(printable(f"{best}: validation BLEU-4 {scores['Bleu_4']:.4f}, CIDEr {scores['CIDEr']:.4f}"))
+    _say_skipped(*skipped)
+    return 0
+
+
 def compare(args):
     """Train captioners on the features of one frozen encoder, and compare them."""
     from satnp import load
@@ -381,7 +418,7 @@ def compare(args):
 
     if args.init and (args.encoder or args.weights or args.preprocessing):
         raise InputError("--init gives the encoder and its weights; leave out --encoder, --weights and --preprocessing")
-    labels = args.captioners or [*CAPTIONERS, "show_attend_tell:hard"]
+    labels = args.captioners or [*EARLY, *CAPTIONERS, "show_attend_tell:hard"]
     if len(set(labels)) < len(labels):
         raise InputError(f"{max(labels, key=labels.count)} is named twice after --captioners; name each once")
     xp, presets = _device(args), {}
@@ -571,7 +608,8 @@ def caption(args):
         found = [captioner.look_and_say(n, photo, args.beam, every=bool(args.page)) for captioner in captioners]
         said = found[0][1][0]
         try:
-            print(printable(f"{path}: {str(said) or NO_WORDS}  (log p {said.log_prob:.2f})"), flush=True)
+            log_p = "" if said.log_prob is None else f"  (log p {said.log_prob:.2f})"
+            print(printable(f"{path}: {str(said) or NO_WORDS}{log_p}"), flush=True)
         except OSError as error:  # stdout takes no more lines; the files that were asked for are still written
             unheard = error
             if not (args.json or args.results or args.figures or args.page):
@@ -773,6 +811,48 @@ def evaluate(args):
         print(f"  note: {note}")
     if visual is not None:
         _print_visual_words(visual)
+    _say_skipped(*skipped)
+
+
+ALIGNED = 5  # photos of `satnp rank --figures`
+
+
+def rank(args):
+    """Print recall and median rank of a ranking model, both ways."""
+    from satnp import load
+    from satnp.early import ranking
+    from satnp.encoders.photos import read_photo
+    from satnp.figures import attention_figure
+    from satnp.files import write_json
+    from satnp.scores.evaluation import annotation_chunks
+    from satnp.scores.ranking import ranks, recalls
+
+    model = load(args.checkpoint)
+    if model.captioner != "ranking":
+        raise InputError(
+            f"{args.checkpoint} has the captioner {model.captioner}, which does not rank; give one that "
+            "satnp train --captioner ranking wrote"
+        )
+    if args.figures and model.config.sentences != "words":
+        raise InputError('--figures shows words on locations, and this model has sentences = "lstm"; leave it out')
+    splits, skipped = _splits(args, (args.split,), 0)
+    split, p, config = splits[args.split], model.params.part("decoder"), model.config
+    sentences = [model.vocabulary.encode(words)[1:-1] for captions in split.captions for words in captions]
+    of = [n for n, captions in enumerate(split.captions) for _ in captions]
+    seen = [annotations for _, annotations in annotation_chunks(model, split)]
+    S = ranking.similarities(p, config, ranking.seen_of(config, np.concatenate(seen)), sentences)
+    found = recalls(ranks(S, np.array(of)))
+    if args.json:
+        write_json(args.json, found | {"photos": len(split.names), "sentences": len(sentences), "split": args.split})
+    print(f"{len(split.names)} photos and {len(sentences)} sentences of {args.data} {args.split}")
+    for way, scores in found.items():
+        print(f"  {way:18}" + "".join(f"  {name} {value:.3f}" for name, value in scores.items() if name != "median")
+              + f"  median rank {scores['median']:g}")  # fmt: skip
+    for n, (name, photo) in enumerate(zip(split.names[:ALIGNED], split.photos, strict=False)) if args.figures else ():
+        best = sentences[S[n].argmax()]
+        words, shares = [model.vocabulary.words[i] for i in best], ranking.alignment(p, config, model.look(photo), best)
+        path, title = args.figures / f"{Path(name).stem}.png", printable(" ".join(words))
+        attention_figure(read_photo(photo), words, shares, model.grid, path, title=title)
     _say_skipped(*skipped)
 
 

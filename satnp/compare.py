@@ -12,12 +12,14 @@ import numpy as np
 from satnp.arrays.backend import to_host, xp_of
 from satnp.checkpoint import load
 from satnp.data.features import feature_store, fingerprint
+from satnp.early import EARLY
 from satnp.encoders.photos import read_photo
 from satnp.errors import InputError
 from satnp.figures import comparison_figure
 from satnp.files import read_json, there, write_json
 from satnp.scores.evaluation import caveats, evaluate, meteor_or_reason, nats_per_word
 from satnp.terminal import printable
+from satnp.training.early import learn
 from satnp.training.resuming import differences
 from satnp.training.trainer import Trainer
 
@@ -109,6 +111,8 @@ def _network(model):
 
 def _row(out, model, recipe, splits, features, split, beam, budget):
     """Train one model in the folder `out`, and score its best epoch -> its row, or None if the training was interrupted"""
+    if model.captioner in EARLY:
+        return _row_of_early(out, model, recipe, splits, features, split)
     xp = xp_of(model.params.flat)
     stores = {
         which: feature_store(features, model, splits[which[0]], which[1])
@@ -140,6 +144,21 @@ def _row(out, model, recipe, splits, features, split, beam, budget):
         "parameters": model.trainable.flat.size, "seconds_a_step": pace["seconds_a_step"], "steps": t.steps,
         "nll": nats_per_word(model, splits[split], stores[split, False]), **scores, "METEOR": meteor,
         "captions": dict(zip(splits[split].names[:SHOWN], map(str, captions), strict=False)),
+    }  # fmt: skip
+
+
+def _row_of_early(out, model, recipe, splits, features, split):
+    """Let an early system learn, and score it -> its row; seconds_a_step are those of all its learning."""
+    stores = {which: feature_store(features, model, splits[which]) for which in {"train", "val", split}}
+    print(f"\n{out.name}")
+    started = perf_counter()
+    model, _ = learn(model, splits, stores, out / "best.npz", recipe)
+    seconds = perf_counter() - started
+    scores, captions = evaluate(model, splits[split], 1, stores[split])
+    meteor, _ = meteor_or_reason(splits[split], captions)
+    return {
+        "parameters": model.params.part("decoder").flat.size, "seconds_a_step": seconds, "steps": 1, "nll": None, **scores,
+        "METEOR": meteor, "captions": dict(zip(splits[split].names[:SHOWN], map(str, captions), strict=False)),
     }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from satnp.captioners import CAPTIONERS
 from satnp.captioners.contract import Batch
 from satnp.data.captions import Vocabulary, pad
 from satnp.decoding import MIN_LENGTH, LengthScore, beam_search
+from satnp.early import EARLY
 from satnp.encoders import ENCODERS
 from satnp.encoders.photos import Preprocessing, read_photo
 from satnp.errors import InputError
@@ -21,20 +22,25 @@ NO_WORDS = "(no words)"  # shown in place of an empty caption
 
 
 class Caption(NamedTuple):
-    """words (T,); their log-probability in nats, including <end>; alpha (T, rows, columns), the attention at each word, or
-    None for a captioner without attention."""
+    """words (T,); their log-probability in nats, including <end>, or None for a system that gives none; alpha (T, rows,
+    columns), the attention at each word, or None for a captioner without attention."""
 
     words: list
-    log_prob: float
+    log_prob: float | None
     alpha: object
 
     def __str__(self):
         return " ".join(self.words)
 
 
+def captioner_of(name):
+    """The captioner, or the early system, of this name. Raises: KeyError."""
+    return EARLY[name] if name in EARLY else CAPTIONERS[name]
+
+
 @dataclass
 class Model:
-    """An encoder and a captioner; the names in `params` are encoder.* and decoder.*
+    """An encoder and a captioner, or an early system; the names in `params` are encoder.* and decoder.*
 
     Training does not change a frozen encoder or, with `finetune_from`, the layers before that one.
     """
@@ -123,8 +129,11 @@ class Model:
     def decode(self, annotations, beam=3, max_length=40, rng=None, min_length=MIN_LENGTH, every=False):
         """annotations (N, L, D) -> list of N decoding.Decoded; rng (default: seed 0) draws the random numbers.
 
-        With `every`, of N lists: all captions that the beam finishes, best first.
+        With `every`, of N lists: all captions that the beam finishes, best first. An early system has one caption.
         """
+        if self.captioner in EARLY:
+            found = EARLY[self.captioner].describe(self.params.part("decoder"), self.config, annotations)
+            return [[decoded] for decoded in found] if every else found
         return beam_search(
             CAPTIONERS[self.captioner], self.params.part("decoder"), self.config, annotations, beam=beam,
             max_length=max_length, length_score=self.length_score, rng=rng or np.random.default_rng(0),
@@ -161,7 +170,7 @@ class Model:
         Host arrays: the weights of the channels, and the maps whose channels they weight; None for a captioner without
         channel attention.
         """
-        find = getattr(CAPTIONERS[self.captioner], "channels", None)
+        find = getattr(captioner_of(self.captioner), "channels", None)
         if find is None:
             return None
         batch = self._batch(self.look(photo), [words])
@@ -172,7 +181,7 @@ class Model:
 
         None for a captioner without such a gate, and for hard attention that draws its locations: beta depends on them.
         """
-        find = getattr(CAPTIONERS[self.captioner], "gates", None)
+        find = getattr(captioner_of(self.captioner), "gates", None)
         if find is None or getattr(self.config, "decoding", None) == "sampling":
             return None
         beta = to_host(find(self.params.part("decoder"), self.config, self._batch(annotations, captions)))
@@ -187,7 +196,8 @@ class Model:
     def describe(self, decoded):
         """decoding.Decoded -> Caption"""
         alpha = None if decoded.alphas is None else np.asarray(decoded.alphas).reshape(-1, *self.grid)
-        return Caption(self.vocabulary.decode(decoded.ids), float(decoded.log_prob), alpha)
+        log_prob = None if decoded.log_prob is None else float(decoded.log_prob)
+        return Caption(self.vocabulary.decode(decoded.ids), log_prob, alpha)
 
     def header(self):
         """The description of the model for a checkpoint, as JSON values."""
@@ -214,7 +224,7 @@ class Model:
                 length_score = LengthScore(power=header["length_power"])
             model = cls(
                 header["encoder"], ENCODERS[header["encoder"]].Config(**_tuples(encoder_config)),
-                header["captioner"], CAPTIONERS[header["captioner"]].Config(**header["config"]),
+                header["captioner"], captioner_of(header["captioner"]).Config(**header["config"]),
                 Vocabulary(header["vocabulary"]), Parameters({}), header["frozen"], length_score,
                 header.get("finetune_from"),
             )  # fmt: skip
@@ -254,7 +264,7 @@ class Model:
         """{name: shape} of the parameters, according to the configs."""
         parts = {
             "encoder": ENCODERS[self.encoder].shapes(self.encoder_config),
-            "decoder": CAPTIONERS[self.captioner].shapes(self.config),
+            "decoder": captioner_of(self.captioner).shapes(self.config),
         }
         return {f"{part}.{name}": tuple(shape) for part, names in parts.items() for name, shape in names.items()}
 

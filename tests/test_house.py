@@ -15,7 +15,7 @@ ROOT = Path(satnp.__file__).parent
 # Each room imports from itself and from rooms before it.
 ROOMS = [
     "terminal", "errors", "files", "arrays", "layers", "estimators", "encoders", "captioners", "reference", "data",
-    "decoding", "model", "checkpoint", "scores", "page", "training", "figures", "compare", "proof", "demo", "cli",
+    "decoding", "scores", "early", "model", "checkpoint", "page", "training", "figures", "compare", "proof", "demo", "cli",
     "__init__", "__main__",
 ]  # fmt: skip
 MODULES = sorted(ROOT.rglob("*.py"))

@@ -16,6 +16,7 @@ from lessons.assignments.whole import (
     word_backward,
     word_forward,
 )
+from satnp.arrays.optim import adam
 from satnp.layers.affine import affine_backward, affine_forward
 from satnp.layers.deep_output import DeepOutputCache, deep_output_backward, deep_output_forward
 from satnp.layers.embedding import EmbeddingCache, embedding_backward, embedding_forward
@@ -23,7 +24,6 @@ from satnp.layers.initial_state import InitialStateCache, initial_state_backward
 from satnp.layers.lstm import lstm_cell_backward, lstm_cell_forward
 from satnp.layers.penalty import doubly_stochastic_backward, doubly_stochastic_forward
 from satnp.layers.softmax import CrossEntropyCache, cross_entropy_backward, cross_entropy_forward
-from satnp.training.optim import adam
 
 
 def _normal(rng, **shapes):

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lessons.assignments.look import look_backward, look_forward
+from satnp.arrays.optim import adam
 from satnp.layers.affine import affine_backward, affine_forward
 from satnp.layers.deep_output import deep_output_backward, deep_output_forward
 from satnp.layers.embedding import embedding_backward, embedding_forward
@@ -12,7 +13,6 @@ from satnp.layers.initial_state import initial_state_backward, initial_state_for
 from satnp.layers.lstm import lstm_cell_backward, lstm_cell_forward
 from satnp.layers.penalty import doubly_stochastic_backward, doubly_stochastic_forward
 from satnp.layers.softmax import cross_entropy_backward, cross_entropy_forward
-from satnp.training.optim import adam
 
 
 class Weights(NamedTuple):

@@ -5,6 +5,8 @@ from satnp.layers.activations import (
     relu6_forward,
     relu_backward,
     relu_forward,
+    scaled_tanh_backward,
+    scaled_tanh_forward,
     sigmoid,
     sigmoid_backward,
     sigmoid_forward,
@@ -77,6 +79,14 @@ from satnp.layers.noisy_or import (
 )
 from satnp.layers.penalty import doubly_stochastic_backward, doubly_stochastic_forward
 from satnp.layers.pool import average_pool_backward, average_pool_forward, max_pool_backward, max_pool_forward
+from satnp.layers.ranking import (
+    alignment_backward,
+    alignment_forward,
+    normalise_backward,
+    normalise_forward,
+    ranking_loss_backward,
+    ranking_loss_forward,
+)
 from satnp.layers.softmax import (
     SoftmaxCache,
     cross_entropy_backward,

@@ -74,6 +74,33 @@ def tanh_gradient(dout, out):
     return dout * (1 - out * out)
 
 
+def scaled_tanh_forward(x):
+    """out = 1.7159 tanh(2x / 3), so that out(1) = 1 and out(-1) = -1
+
+    x (N, H) -> out (N, H)
+
+    Source: LeCun et al. 1998, Efficient BackProp, section 4.4.
+    """
+    out = scaled_tanh(x)
+    return out, OutputCache(out)
+
+
+@elementwise
+def scaled_tanh(x):
+    return 1.7159 * xp_of(x).tanh(2 / 3 * x)
+
+
+def scaled_tanh_backward(dout, cache):
+    """dout (N, H) -> dx (N, H)"""
+    (out,) = cache
+    return scaled_tanh_gradient(dout, out)
+
+
+@elementwise
+def scaled_tanh_gradient(dout, out):
+    return dout * 2 / 3 * (1.7159 - out * out / 1.7159)
+
+
 @elementwise
 def sigmoid(x):
     """1 / (1 + exp(-x)), computed from tanh, which does not overflow for any x."""

@@ -14,7 +14,7 @@ const COLOURS = Array.from({ length: 256 }, (_, k) => {
 });
 
 const share = (x) => `${Math.round(100 * x)} %`;
-const nats = (x) => `log p ${x.toFixed(2).replace("-", "−")}`;
+const nats = (x) => (x === null ? "" : `log p ${x.toFixed(2).replace("-", "−")}`);
 
 /** The bytes of a caption's maps -> one Uint8Array for each word. */
 function mapsOf(caption) {

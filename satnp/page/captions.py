@@ -50,7 +50,9 @@ def view_entry(model, annotations, captions, boxes=None):
     locations = np.prod(model.grid) if boxes is None else int(present_regions(annotations).sum())
     entries = []
     for k, caption in enumerate(captions):
-        entry = {"words": [printable(word) for word in caption.words], "log_prob": round(caption.log_prob, 6)}
+        entry = {"words": [printable(word) for word in caption.words], "log_prob": caption.log_prob}
+        if caption.log_prob is not None:
+            entry["log_prob"] = round(caption.log_prob, 6)
         if caption.alpha is not None:
             alpha = caption.alpha.reshape(len(caption.alpha), -1)[: len(caption.words)].astype(np.float64)
             entry["maps"] = b64encode(_bytes(alpha)).decode()

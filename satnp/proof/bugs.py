@@ -1,6 +1,6 @@
 """The bug zoo: mistakes that people make in backward passes. A gradient check must catch each and name its kind.
 
-BUGS joins the tables in layers.py, encoders.py, estimators.py and captioners.py beside this file.
+BUGS joins the tables in layers.py, encoders.py, estimators.py, captioners.py and early.py beside this file.
 """
 
 from dataclasses import replace

@@ -10,7 +10,9 @@ from satnp.captioners import (
     f_att,
     glstm,
     locations,
+    log_bilinear,
     lrcn,
+    m_rnn,
     neuraltalk,
     recurrent,
     sca_cnn,
@@ -218,7 +220,7 @@ REGIONS, GLSTM_FILE = "captioners/top_down regions", "captioners/glstm file"
 TOP_DOWN, ADAPTIVE, SHOW_AND_TELL = "captioners/top_down", "captioners/adaptive", "captioners/show_and_tell"
 NEURALTALK, LRCN, GLSTM = "captioners/neuraltalk", "captioners/lrcn", "captioners/glstm"
 SCA_CNN, TWO_LAYERS = "captioners/sca_cnn", "captioners/sca_cnn two layers"
-ATT_LSTM = "captioners/att_lstm"
+ATT_LSTM, M_RNN, LOG_BILINEAR = "captioners/att_lstm", "captioners/m_rnn", "captioners/log_bilinear"
 REINFORCE = "captioners/show_attend_tell hard additive scalar reinforce none none"  # no other gradient reaches f_att
 
 BUGS = [
@@ -377,6 +379,23 @@ BUGS = [
         "W_d=annotations.T @ dscores, b_d=dscores.sum(axis=0),", "", ATT_LSTM, {"zero"}),
     Bug("annotations' gradient from the detector lost", att_lstm.photo_backward,
         "dscores @ p.W_d.T", "0 * dscores @ p.W_d.T", ATT_LSTM, {"zero"}),
+    Bug("multimodal layer's photo of the last step only", m_rnn.output_backward,
+        "-1, cache.N, config.A).sum(axis=0)", "-1, cache.N, config.A)[-1]", M_RNN, {"term"}),
+    Bug("steps and photos exchanged in the multimodal layer", m_rnn.output_backward,
+        "dx.reshape(-1, cache.N, config.A).sum(axis=0)", "dx.reshape(cache.N, -1, config.A).sum(axis=1)",
+        M_RNN, {"term"}),
+    Bug("word's gradient from the multimodal layer lost", m_rnn.output_backward,
+        "return dx @ p.V_w.T", "return 0 * dx @ p.V_w.T", M_RNN, {"term"}),
+    Bug("r's gradient from the multimodal layer lost", m_rnn.output_backward,
+        "(dx @ p.V_r.T,)", "(0 * dx @ p.V_r.T,)", M_RNN, {"zero", "scattered"}),
+    Bug("older words of the window get no gradient", log_bilinear.cell_backward,
+        "before[:, M:] = dwindow[:, :-M]", "before[:, M:] = 0 * dwindow[:, :-M]", LOG_BILINEAR, {"block"}),
+    Bug("words of the window exchanged on the way back", log_bilinear.cell_backward,
+        "dwindow[:, -M:], (before,)", "dwindow[:, :M], (before,)", LOG_BILINEAR, {"block"}),
+    Bug("words before the first one get no gradient", log_bilinear.photo_backward,
+        ", b_0=dstate[0].reshape(-1, config.M).sum(axis=0)", "", LOG_BILINEAR, {"zero"}),
+    Bug("photo's factor forgotten on the way back", log_bilinear.cell_backward,
+        "deferred.product(dr * step.image,", "deferred.product(dr,", f"{LOG_BILINEAR} gate", {"term"}),
     Bug("embedding's gradient through the word gates lost", recurrent._words_backward,
         "return dword @ p.W_x.T", "return 0 * dword @ p.W_x.T", SHOW_AND_TELL, {"zero"}),
 ]  # fmt: skip

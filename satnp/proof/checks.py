@@ -1,14 +1,14 @@
 """All gradient checks of satnp, for the command `satnp gradcheck` and for the tests.
 
-The cases are in layers.py, encoders.py, estimators.py and captioners.py beside this file, together with the mistakes that
-they must catch. A case added there is checked without a change here.
+The cases are in layers.py, encoders.py, estimators.py, captioners.py and early.py beside this file, together with the
+mistakes that they must catch. A case added there is checked without a change here.
 """
 
 from satnp.errors import InputError
-from satnp.proof import captioners, encoders, estimators, layers
+from satnp.proof import captioners, early, encoders, estimators, layers
 from satnp.proof.gradcheck import CENTRAL_DIFFERENCE, COMPLEX_STEP, Draws, check_draws, check_gradients
 
-ROOMS = layers, estimators, encoders, captioners
+ROOMS = layers, estimators, encoders, captioners, early
 SECOND_OPINION = [name for room in ROOMS for name in getattr(room, "SECOND_OPINION", ())]
 
 

@@ -10,7 +10,18 @@ import numpy as np
 
 from satnp import layers
 from satnp.arrays import kernels
-from satnp.layers import activations, cbam, conv, initial_state, lstm, lstm_without_tanh, noisy_or, penalty, vocabulary
+from satnp.layers import (
+    activations,
+    cbam,
+    conv,
+    initial_state,
+    lstm,
+    lstm_without_tanh,
+    noisy_or,
+    penalty,
+    ranking,
+    vocabulary,
+)
 from satnp.proof.cases import inputs
 from satnp.proof.gradcheck import Case
 from satnp.proof.planting import Bug
@@ -53,6 +64,13 @@ def _several_labels(rng):
     return np.array([[1, 0, 0, 1], [0, 1, 1, 0.0]])
 
 
+def _others(rng):
+    """Which sentence (column) is not of the photo (row): sentences 1 and 3 are of the same photo."""
+    others = 1 - np.eye(5)
+    others[1, 3] = others[3, 1] = 0
+    return others
+
+
 CONVOLUTIONS = (1, 1, 0), (1, 2, 0), (2, 2, 1), (3, 1, 0), (3, 1, 1), (3, 2, 0), (3, 2, 1), (5, 3, 2)
 
 CASES = [
@@ -62,6 +80,7 @@ CASES = [
     _layer("dropout", ("mask",), x=(4, 5), mask=lambda rng: layers.dropout_mask(rng, (4, 5), 0.4, np.float64)),
     _layer("relu", x=(4, 5)),
     _layer("tanh", x=(4, 5)),
+    _layer("scaled_tanh", x=(4, 5)),
     _layer("sigmoid", x=(4, 5)),
     _layer("softmax", scores=(3, 5)),
     _layer(
@@ -119,6 +138,13 @@ CASES = [
         "masked_mean", ("present",),
         annotations=(2, 5, 4), present=lambda rng: np.array([[1, 0, 1, 1, 0], [1, 1, 1, 1, 0.0]]),
     ),
+    _layer("normalise", x=(3, 5)),
+    _layer(
+        "alignment", ("mask",),
+        v=(3, 5, 4), s=(2, 6, 4), mask=lambda rng: np.array([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0.0]]),
+    ),
+    _layer("ranking_loss", ("others",), S=(5, 5), others=_others),
+    _layer("ranking_loss hardest", ("others",), {"hardest": True}, S=(5, 5), others=_others),
     _layer("channel_gate", x=(2, 4, 5, 6), W_1=(6, 3), b_1=(3,), W_2=(3, 6), b_2=(6,)),
     _layer("location_gate", x=(2, 4, 5, 6), W=(3, 3, 2, 1), b=(1,)),
     _layer("cbam", x=(2, 4, 5, 6), W_1=(6, 3), b_1=(3,), W_2=(3, 6), b_2=(6,), W=(3, 3, 2, 1), b=(1,)),
@@ -158,6 +184,10 @@ BUGS = [
         "dout * (out > 0)", "dout", "layers/relu", {"mask"}),
     Bug("tanh derivative forgotten", activations.tanh_gradient,
         "dout * (1 - out * out)", "dout", "layers/tanh", {"term"}),
+    Bug("scale of the scaled tanh forgotten in its slope", activations.scaled_tanh_gradient,
+        "dout * 2 / 3", "dout", "layers/scaled_tanh", {"factor"}),
+    Bug("slope of the scaled tanh as if its largest value were 1", activations.scaled_tanh_gradient,
+        "(1.7159 - out * out / 1.7159)", "(1 - out * out)", "layers/scaled_tanh", {"term"}),
     Bug("nothing returned", layers.tanh_backward,
         "return tanh_gradient", "tanh_gradient", "layers/tanh", {"missing"}),
     Bug("sigmoid derivative without its second factor", activations.sigmoid_gradient,
@@ -288,4 +318,21 @@ BUGS = [
         "share[:, :, None]", "(0 * share + share.max(axis=1, keepdims=True))[:, :, None]", "layers/masked_mean", {"mask"}),
     Bug("penalty of padded steps", layers.doubly_stochastic_backward,
         "mask[:, :, None]", "(0 * mask[:, :, None] + 1)", "layers/doubly_stochastic", {"mask"}),
+    Bug("gradient along x kept behind its normalisation", ranking.normalise_backward,
+        "(dout - (dout * out).sum(axis=1, keepdims=True) * out)", "dout", "layers/normalise", {"term"}),
+    Bug("norm forgotten on the way back", ranking.normalise_backward,
+        " / norm", "", "layers/normalise", {"term"}),
+    Bug("every location gets the gradient of the best", ranking.alignment_backward,
+        "best[:, None] == xp.arange(L).reshape(1, L, 1, 1)", "best[:, None] + 0 * xp.arange(L).reshape(1, L, 1, 1) >= 0",
+        "layers/alignment", {"term", "mask"}),
+    Bug("padded words align too on the way back", ranking.alignment_backward,
+        "dS[:, :, None] * mask", "dS[:, :, None] + 0 * mask", "layers/alignment", {"mask", "scattered"}),
+    Bug("gradient of the true pair lost", ranking.ranking_loss_backward,
+        "xp.diag(of_photos.sum(axis=1) + of_sentences.sum(axis=0))", "0", "layers/ranking_loss", {"scattered"}),
+    Bug("true pair's gradient over the wrong axis", ranking.ranking_loss_backward,
+        "of_photos.sum(axis=1) + of_sentences.sum(axis=0)", "of_photos.sum(axis=0) + of_sentences.sum(axis=1)",
+        "layers/ranking_loss", {"scattered"}),
+    Bug("other sentences' loss only", ranking.ranking_loss_backward,
+        "of_photos + of_sentences - xp.diag(of_photos.sum(axis=1) + of_sentences.sum(axis=0))",
+        "of_photos - xp.diag(of_photos.sum(axis=1))", "layers/ranking_loss", {"scattered"}),
 ]  # fmt: skip

@@ -13,10 +13,11 @@ from satnp.arrays.parameters import Parameters
 from satnp.captioners import CAPTIONERS
 from satnp.data.captions import Vocabulary
 from satnp.decoding import LengthScore
+from satnp.early import EARLY
 from satnp.encoders import ENCODERS
 from satnp.errors import InputError
 from satnp.files import refusing
-from satnp.model import Model
+from satnp.model import Model, captioner_of
 from satnp.training.trainer import Recipe
 
 
@@ -91,6 +92,8 @@ PHOTOS = {"sca_cnn": ({"A": 128}, {})}
 
 WITH_WEIGHTS = "squeezenet1_1"  # the encoder of photos if a file with weights is given, but no encoder is named
 
+FROZEN = "give a checkpoint that has it with --init, or a pretrained one, without --finetune-from"
+
 GIVEN = "V", "D", "rows", "G"  # fields of a captioner's Config that follow from the data, the encoder and the guidance
 
 
@@ -105,15 +108,15 @@ def find_preset(kind, captioner=None, attention=None, path=None, own_recipe=True
     """
     said = {} if path is None else _read(path)
     preset, captioner = PRESETS[kind], captioner or said.get("captioner", PRESETS[kind].captioner)
-    if not isinstance(captioner, str) or captioner not in CAPTIONERS:
-        raise InputError(f"there is no captioner {captioner!r}; choose one of {', '.join(CAPTIONERS)}")
+    if not isinstance(captioner, str) or captioner not in CAPTIONERS | EARLY:
+        raise InputError(f"there is no captioner {captioner!r}; choose one of {', '.join(CAPTIONERS | EARLY)}")
     default = WITH_WEIGHTS if weights and kind != "scenes" else preset.encoder
     encoder = encoder or said.get("encoder", default)
     if not isinstance(encoder, str) or encoder not in ENCODERS:
         raise InputError(f"there is no encoder {encoder!r}; choose one of {', '.join(ENCODERS)}")
     _check_tables(said, captioner, encoder, path)
     config, recipe = said.get("config", {}), said.get("recipe", {})
-    known = {f.name for f in fields(CAPTIONERS[captioner].Config)}
+    known = {f.name for f in fields(captioner_of(captioner).Config)}
     if attention is not None:
         if "attention" not in known:
             raise InputError(f"--attention chooses soft or hard for show_attend_tell; leave it out for {captioner}")
@@ -139,7 +142,7 @@ def with_files(preset, regions=False, guidance=False):
     """The Preset of a training that reads regions or guidance from a file. Regions take the place of the encoder, and their
     photos are not mirrored."""
     for flag, option, owner in ((regions, "regions", "top_down"), (guidance, "guidance", "glstm")):
-        if flag and option not in {f.name for f in fields(CAPTIONERS[preset.captioner].Config)}:
+        if flag and option not in {f.name for f in fields(captioner_of(preset.captioner).Config)}:
             raise InputError(f"--{option} is for {owner}; leave it out for {preset.captioner}, or add --captioner {owner}")
     if regions:
         if preset.encoder_config:
@@ -162,8 +165,10 @@ def _check_tables(said, captioner, encoder, path):
     """Raise InputError for a key of the TOML file that does not exist, or a value of the wrong type."""
     of_encoder = {f.name: f.type for f in fields(ENCODERS[encoder].Config)}
     reads_photos = of_encoder.pop("preprocessing", None) is not None
+    of_captioner = captioner_of(captioner)
+    given = *GIVEN, *getattr(of_captioner, "SIZES", ())
     tables = {
-        "config": {f.name: f.type for f in fields(CAPTIONERS[captioner].Config) if f.name not in GIVEN},
+        "config": {f.name: f.type for f in fields(of_captioner.Config) if f.name not in given},
         "recipe": {f.name: f.type for f in fields(Recipe)},
         "encoder_config": {"size": int} | {name: x for name, x in of_encoder.items() if x in TYPES} if reads_photos else {},
     }
@@ -209,7 +214,7 @@ def new_model(
         raise InputError("the captioner reads regions from a file; give it with --regions FILE.npz")
     if guidance is None and preset.config.get("guidance") == "file":
         raise InputError("the captioner reads guidance from a file; give it with --guidance FILE.npz")
-    recipe, captioner = preset.recipe, CAPTIONERS[preset.captioner]
+    recipe, captioner = preset.recipe, captioner_of(preset.captioner)
     rng = np.random.default_rng([recipe.seed, 0])
     words = [caption for captions in train.captions for caption in captions]
     vocabulary = Vocabulary.build(words, recipe.min_count)
@@ -236,7 +241,13 @@ def new_model(
     known = {f.name for f in fields(captioner.Config)}
     given = {name: x for name, x in given.items() if name in known and x is not None}
     config: Any = captioner.Config(**given, **preset.config)
-    params = Parameters.join(encoder=encoder_params, decoder=captioner.init(config, rng))
+    if preset.captioner in EARLY:
+        if not frozen or finetune_from:
+            raise InputError(f"{preset.captioner} does not train the encoder {name}; {FROZEN}")
+        decoder = Parameters(captioner.shapes(config))  # fit() replaces it
+    else:
+        decoder = captioner.init(config, rng)
+    params = Parameters.join(encoder=encoder_params, decoder=decoder)
     return Model(
         name, encoder_config, preset.captioner, config, vocabulary, params,
         frozen=frozen, length_score=length_score, finetune_from=finetune_from,

@@ -16,6 +16,7 @@ from time import perf_counter
 import numpy as np
 from tqdm import tqdm
 
+from satnp.arrays import optim
 from satnp.arrays.backend import Uploads, to_device, to_host, xp_of
 from satnp.arrays.ranks import ALONE
 from satnp.captioners import CAPTIONERS
@@ -31,7 +32,6 @@ from satnp.files import refusing, remove_leftovers, replacing, there
 from satnp.page.progress import RELOAD, write_progress
 from satnp.scores.evaluation import cannot_tell, evaluate, nats_per_word
 from satnp.terminal import printable
-from satnp.training import optim
 from satnp.training.policies import scheduled_words
 from satnp.training.resuming import differences, digest
 from satnp.training.self_critical import Reward, draw_captions, policy

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from satnp import terminal
 from satnp.arrays.backend import xp_of
+from satnp.arrays.optim import OPTIMISERS
 from satnp.captioners import CAPTIONERS
 from satnp.captioners.glstm import guidance_rows
 from satnp.data.captions import END
@@ -23,7 +24,6 @@ from satnp.data.features import kept_shape
 from satnp.encoders import ENCODERS
 from satnp.model import NO_WORDS
 from satnp.scores.evaluation import ONE_PHOTO, unknown_share
-from satnp.training.optim import OPTIMISERS
 
 STILL = 0.01      # weights with a smaller total variation distance (0 to 1) count as the same
 UNKNOWN = 0.1     # largest share of unknown words without a warning

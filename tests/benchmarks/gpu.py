@@ -22,13 +22,13 @@ from time import perf_counter
 
 import numpy as np
 
+from satnp.arrays import optim
 from satnp.arrays.backend import Uploads, find_device, to_device, to_host
 from satnp.arrays.parameters import Parameters
 from satnp.captioners import show_attend_tell as sat
 from satnp.captioners.contract import Batch
 from satnp.errors import InputError
 from satnp.files import replacing
-from satnp.training import optim
 from tests.benchmarks.workloads import WORKLOADS
 from tests.captioners.test_device_step import training_step
 

@@ -21,6 +21,7 @@ from satnp.arrays.threads import ahead
 from satnp.data.datasets import load_split
 from satnp.encoders import efficientnet
 from satnp.encoders.photos import read_photo
+from satnp.scores.precision import mean_average_precision
 
 LAYERS = "block10", "block15", "head"
 SIZES = 224, 320, 448
@@ -42,12 +43,6 @@ def pooled(params, config, photo):
         x, _ = efficientnet.feature_map(params, config, x, start, stop)
         found.append(x.mean(axis=(0, 1, 2)))
     return found
-
-
-def average_precision(scores, truth):
-    """The mean, over the photos that have the word, of the share of such photos down to this one, from the highest score."""
-    hits = truth[np.argsort(-scores, kind="stable")]
-    return (np.cumsum(hits) / np.arange(1, len(hits) + 1))[hits].mean()
 
 
 def ridge(x, y, penalties):
@@ -72,7 +67,7 @@ def score(features, truth):
 
     def precision(W, part):
         scores = predict(x[part], W)
-        return np.mean([average_precision(scores[:, k], truth[part][:, k]) for k in range(truth.shape[1])])
+        return mean_average_precision(scores, truth[part])[0]
 
     fits = list(ridge(x[parts[0]], truth[parts[0]].astype(float), PENALTIES))
     return precision(max(fits, key=lambda W: precision(W, parts[1])), parts[2])

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from satnp.arrays import optim
 from satnp.arrays.parameters import Parameters
 from satnp.captioners import show_attend_tell as sat
 from satnp.captioners.contract import Batch
@@ -20,7 +21,6 @@ from satnp.decoding import beam_search
 from satnp.encoders import efficientnet, small, squeezenet, vgg
 from satnp.layers import conv2d_backward, conv2d_forward
 from satnp.scores.metrics import score
-from satnp.training import optim
 from tests.captioners import soft_attention
 
 RATE = 1e-4  # learning rate of the training step

@@ -6,6 +6,7 @@ from itertools import product
 import numpy as np
 import pytest
 
+from satnp.arrays import optim
 from satnp.arrays.backend import to_device, to_host
 from satnp.arrays.parameters import Parameters
 from satnp.captioners import f_att
@@ -18,7 +19,6 @@ from satnp.layers import softmax
 from satnp.proof.captioners import F_ATT, GATES, sizes
 from satnp.proof.gradcheck import relative_error
 from satnp.reference import show_attend_tell as reference
-from satnp.training import optim
 from tests import strict
 
 SOFT = [{"f_att": f_att, "gate": gate} for f_att, gate in product(F_ATT, GATES)]

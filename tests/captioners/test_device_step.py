@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from satnp import layers
+from satnp.arrays import optim
 from satnp.captioners import show_attend_tell as sat
 from satnp.captioners.contract import Batch
 from satnp.proof import bugs
-from satnp.training import optim
 from tests import strict
 
 LAUNCHES = 450

@@ -1,13 +1,14 @@
 """The frame and the captioners on it: what gradient checks cannot see."""
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from math import prod
 
 import numpy as np
 import pytest
 
 from satnp import load
+from satnp.arrays import optim
 from satnp.arrays.backend import to_device, to_host
 from satnp.arrays.parameters import Parameters
 from satnp.captioners import (
@@ -15,7 +16,9 @@ from satnp.captioners import (
     adaptive,
     att_lstm,
     glstm,
+    log_bilinear,
     lrcn,
+    m_rnn,
     neuraltalk,
     sca_cnn,
     show_and_tell,
@@ -33,7 +36,6 @@ from satnp.decoding import beam_search
 from satnp.errors import InputError
 from satnp.proof import checks
 from satnp.proof.gradcheck import check_gradients, relative_error
-from satnp.training import optim
 from satnp.training.presets import find_preset, new_model
 from tests import strict
 from tests.captioners import soft_attention, toy
@@ -41,7 +43,7 @@ from tests.small_world import write_flickr8k
 
 FAMILY = {
     "show_and_tell": show_and_tell, "neuraltalk": neuraltalk, "lrcn": lrcn, "glstm": glstm, "att_lstm": att_lstm,
-    "adaptive": adaptive, "top_down": top_down, "sca_cnn": sca_cnn,
+    "adaptive": adaptive, "top_down": top_down, "sca_cnn": sca_cnn, "m_rnn": m_rnn, "log_bilinear": log_bilinear,
 }  # fmt: skip
 MODULES = FAMILY | {"toy": toy, "soft": soft_attention}
 ATTEND = "adaptive", "top_down", "sca_cnn"
@@ -381,7 +383,7 @@ def steps_that_see_the_photo(name, forget):
         photo, state, _ = captioner.pairs.photo_forward(params, config, annotations)
         found.append([])
         for _ in range(T):
-            word = np.zeros((N, params.b.size))
+            word = np.zeros((N, params.b.size if "W_x" in params else config.M))
             out, state, _, _ = captioner.pairs.cell_forward(params, config, photo, word, state)
             found[-1].append(out[0])
     return [bool(np.abs(a - b).max() > 1e-9) for a, b in zip(*found, strict=True)]
@@ -405,6 +407,47 @@ def test_the_second_lstm_of_lrcn_and_the_gates_of_glstm_read_the_photo_at_each_s
     assert all(np.abs(g).max() > 1e-3 for g in each)
     _, found = gradients(captioner, params, config, batch, noise)
     np.testing.assert_allclose(sum(each), found[weights], rtol=1e-10, atol=1e-13)
+
+
+def test_the_recurrent_layer_of_m_rnn_reads_no_photo_and_its_multimodal_layer_reads_it_at_each_step():
+    assert steps_that_see_the_photo("m_rnn", []) == [False] * 4
+    captioner, config = CONFIGS["m_rnn"]
+    params, batch, _ = world(captioner, config)
+    words, r = np.zeros((2, T * N, config.M))
+    hidden = [
+        m_rnn.output_forward(params, config, m_rnn.photo_forward(params, config, a)[0], words, (r,))[0]
+        for a in (batch.annotations, batch.annotations[::-1])
+    ]
+    of_steps = [x.reshape(T, N, -1) for x in hidden]
+    np.testing.assert_allclose(of_steps[0], of_steps[1][:, ::-1], rtol=1e-12)  # of its own photo, at every step
+    assert np.abs(of_steps[0] - of_steps[1]).max(axis=(1, 2)).min() > 1e-3
+
+
+@pytest.mark.parametrize("name", ["log_bilinear", "log_bilinear gate"])
+def test_the_log_bilinear_models_read_the_last_n_words_and_the_photo(name):
+    captioner, config = CONFIGS[name]
+    params, batch, _ = world(captioner, config, steps=6)
+
+    def hidden(captions, annotations):
+        cache = captioner.forward(params, config, batch._replace(captions=captions, annotations=annotations), Noise())[1]
+        return cache.vocabulary.hidden.reshape(6, N, -1)
+
+    before = hidden(batch.captions, batch.annotations)
+    for k in range(6):
+        captions = batch.captions.copy()
+        captions[:, k] = (captions[:, k] + 1) % config.V
+        changed = np.abs(hidden(captions, batch.annotations) - before).max(axis=(1, 2)) > 1e-9
+        assert np.flatnonzero(changed).tolist() == [t for t in range(6) if k <= t < k + config.n]
+    assert steps_that_see_the_photo(name, []) == [True] * 4
+
+
+def test_mlbl_f_begins_as_a_language_model_that_the_photo_changes(rng):
+    captioner, config = CONFIGS["log_bilinear gate"]
+    params, annotations = captioner.init(config, rng), rng.uniform(3, 4, (50, L, config.D))
+    captioner.prepare(params, config, corpus(annotations, config))
+    photo, _, _ = log_bilinear.photo_forward(params, config, annotations)
+    np.testing.assert_allclose(photo.image.mean(axis=0), 1, atol=1e-4)
+    assert photo.image.std(axis=0).min() > 0.1
 
 
 REGIONS, WITH_REGIONS = top_down.captioner, top_down.CHECKS["regions"]
@@ -500,10 +543,13 @@ def corpus(annotations, config, counts=None, said=None, words=()):
     return Corpus(annotations, said, np.ones(config.V) if counts is None else counts, words or ["<pad>"] * config.V)
 
 
-@pytest.mark.parametrize("name", ["neuraltalk", "lrcn", "glstm"])
+@pytest.mark.parametrize("name", ["neuraltalk", "lrcn", "glstm", "m_rnn", "log_bilinear"])
 def test_the_photo_is_standardised_before_the_first_step(name, rng):
     captioner, config = CONFIGS[name]
-    W, b = {"neuraltalk": ("W_i", "b_i"), "lrcn": ("U_v", "b_2"), "glstm": ("W_q", "b_q")}[name]
+    W, b = {
+        "neuraltalk": ("W_i", "b_i"), "lrcn": ("U_v", "b_2"), "glstm": ("W_q", "b_q"), "m_rnn": ("V_i", "b_m"),
+        "log_bilinear": ("C_m", "b_m"),
+    }[name]  # fmt: skip
     params, annotations = captioner.init(config, rng), rng.uniform(3, 4, (50, L, config.D))
     before, v = params[W].astype(float), annotations.mean(axis=1)
     captioner.prepare(params, config, corpus(annotations, config))
@@ -632,12 +678,15 @@ def test_a_captioner_is_prepared_once(folder, monkeypatch):
 @pytest.mark.parametrize("name", FAMILY)
 def test_a_config_refuses_sizes_and_rates_that_make_no_sense(name):
     Config = CAPTIONERS[name].Config
-    for wrong, said in (({"H": 0}, "H is 0; choose 1 to"), ({"dropout": 1.0}, "dropout is 1.0; choose a rate")):
+    for wrong, said in (({"M": 0}, "M is 0; choose 1 to"), ({"dropout": 1.0}, "dropout is 1.0; choose a rate")):
         with pytest.raises(InputError, match=said):
             Config(V=5, **wrong)
     if name == "glstm":
         with pytest.raises(InputError, match="guidance is 'text'; choose image or file"):
             Config(V=5, guidance="text")
+    if name == "log_bilinear":
+        with pytest.raises(InputError, match="image is 'word'; choose bias or gate"):
+            Config(V=5, image="word")
     if name == "top_down":
         with pytest.raises(InputError, match="penalty is -1.0; choose 0 or more"):
             Config(V=5, penalty=-1.0)
@@ -670,6 +719,8 @@ NAMES = ["toy", *(pytest.param(name, marks=pytest.mark.slow) for name in FAMILY)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_captioner_is_trained_resumed_decoded_evaluated_and_drawn_by_its_name(folder, name, capsys):
     assert isinstance(CAPTIONERS[name], Recurrent)
+    if "H" not in {field.name for field in fields(CAPTIONERS[name].Config)}:
+        (folder / "tiny.toml").write_text((folder / "tiny.toml").read_text().replace("H = 12\n", ""))
     data = f"--data flickr8k --root {folder / 'data'}"
     train = f"train {data} --captioner {name} --config {folder / 'tiny.toml'} --out {folder / 'run'}".split()
     assert main(train) == 0

@@ -37,6 +37,30 @@ def neuraltalk(w, config, a, words):
     return torch.stack(out), None
 
 
+def log_bilinear(w, config, a, words):
+    v, out = a.mean(dim=1), []
+    before = [w["b_0"].expand(N, -1)] * (config.n - 1)
+    for t in range(T):
+        window = torch.cat([*before, *words][t : t + config.n], dim=1)
+        r = window @ w["C"] + w["b"]
+        image = v @ w["C_m" if config.image == "bias" else "U_v"] + w["b_m"]
+        out.append(r + image if config.image == "bias" else (r @ w["U_r"]) * image)
+    return torch.stack(out), None
+
+
+def m_rnn(w, config, a, words):
+    r, out = a.new_zeros(N, config.M), []
+    for x in words:
+        r = (x + r @ w["W_h"]).relu()
+        out.append(r)
+    return torch.stack(out), None
+
+
+def multimodal(w, a, words, r):
+    inputs = torch.cat([words, r, a.mean(dim=1).expand(T, N, -1)], dim=2)
+    return 1.7159 * torch.tanh(2 * (inputs @ torch.cat([w[n] for n in ("V_w", "V_r", "V_i")]) + w["b_m"]) / 3)
+
+
 def lrcn(w, config, a, words):
     h1 = c1 = h2 = c2 = a.new_zeros(N, config.H)
     v, out, W2 = a.mean(dim=1), [], torch.cat([w[n] for n in ("U_h1", "U_v", "U_h2")])
@@ -134,8 +158,9 @@ def sca_cnn(w, config, a, words):
 
 MODELS = {
     "show_and_tell": show_and_tell, "neuraltalk": neuraltalk, "lrcn": lrcn, "glstm": glstm, "top_down": top_down,
-    "adaptive": adaptive, "att_lstm": att_lstm, "sca_cnn": sca_cnn,
+    "adaptive": adaptive, "att_lstm": att_lstm, "sca_cnn": sca_cnn, "log_bilinear": log_bilinear, "m_rnn": m_rnn,
 }  # fmt: skip
+OUTPUTS = {"m_rnn": multimodal}
 
 
 @pytest.mark.parametrize("given", [False, True], ids=["", "own words"])
@@ -163,9 +188,13 @@ def test_loss_and_every_gradient_are_autograds(rng, name, option, given):
     w = {name: torch.tensor(x, requires_grad=True) for name, x in params.items()}
     a = torch.tensor(annotations, requires_grad=True)
     read = torch.tensor(captions[:, :-1] if batch.given is None else batch.given).T
-    masks = [1 if x is None else torch.tensor(x) for x in noise[:2]]
-    hidden, alphas = MODELS[name](w, config, a, w["E"][read] * masks[0])
-    logits = (hidden * masks[1]) @ w["W_p"] + w["b_p"]
+    masks = [1 if x is None else torch.tensor(x) for x in noise[:3]]
+    words = w["E"][read] * masks[0]
+    hidden, alphas = MODELS[name](w, config, a, words)
+    hidden = hidden * masks[1]
+    if name in OUTPUTS:
+        hidden = OUTPUTS[name](w, a, words, hidden) * masks[2]
+    logits = hidden @ w["W_p"] + w["b_p"]
     true, options = torch.tensor(captions[:, 1:]), {"reduction": "none", "label_smoothing": batch.smoothing}
     said = F.cross_entropy(logits.permute(1, 2, 0), true, **options)
     theirs = (torch.tensor(mask / N if batch.weights is None else batch.weights) * said).sum()

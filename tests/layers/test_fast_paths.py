@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 
 from satnp import layers
-from satnp.arrays import products, threads
+from satnp.arrays import optim, products, threads
 from satnp.arrays.backend import to_device, to_host
 from satnp.captioners import show_attend_tell as sat
 from satnp.captioners.contract import Batch
 from satnp.layers import attention, vocabulary
-from satnp.training import optim
 from tests import strict
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from satnp.arrays import optim
 from satnp.data.datasets import load_split
 from satnp.data.split import Split
-from satnp.training import optim, warning_signs
+from satnp.training import warning_signs
 from satnp.training.presets import PRESETS, new_model
 from satnp.training.trainer import Trainer, read_log
 from satnp.training.warning_signs import (

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from satnp.arrays import elementwise
+from satnp.arrays import elementwise, optim
 from satnp.arrays.backend import to_device, to_host
-from satnp.training import optim
 from tests import strict
 
 P, STEPS, LR = elementwise.LEAST + 17, 4, 0.01

@@ -1,0 +1,16 @@
+"""Systems that describe photos without a neural decoder: retrieval, templates, detectors, ranking. One file for each paper.
+
+Each system in EARLY is a module, and is named like a captioner wherever one is named. In place of the interface of
+captioners/contract.py it has
+
+    Config                            frozen dataclass of sizes and choices. V and D come from the vocabulary and the encoder
+    fit(config, photos) -> config, params     learns from Photos. Sizes of the config that follow from these have their names
+                                              in SIZES; fit sets them
+    shapes(config) -> {name: shape}           of the parameters, float32; word ids in them are exact up to 2^24
+    describe(params, config, annotations) -> list of N decoding.Decoded       annotations (N, L, D); without probability, the
+                                              log_prob of a Decoded is None
+"""
+
+from satnp.early import every_picture, ranking, retrieval
+
+EARLY = {"every_picture": every_picture, "retrieval": retrieval, "ranking": ranking}

@@ -1,0 +1,101 @@
+"""Gradient checks of the systems in satnp/early, and the mistakes that they must catch."""
+
+import numpy as np
+
+from satnp.early import every_picture, ranking, words
+from satnp.proof.cases import pack, random_weights, unpack
+from satnp.proof.gradcheck import Case
+from satnp.proof.planting import Bug
+
+N, T, L = 4, 5, 3
+
+
+def _ranking(option, config):
+    shapes = ranking.learned_shapes(config)
+
+    def make(rng):
+        mask = np.ones((N, T))
+        mask[1, 3:], mask[2, 1:] = 0, 0
+        others = 1 - np.eye(N)
+        others[0, 2] = others[2, 0] = 0  # two sentences of the same photo
+        dropout = ranking.draw_dropout(config, T, N, rng)
+        batch = ranking.Batch(
+            rng.standard_normal((N, L, config.D)), rng.integers(0, config.V, (N, T)), mask, others,
+            np.ones((T, N, config.M)) if dropout is None else dropout.astype(float),
+        )  # fmt: skip
+        return random_weights(shapes, rng) | batch._asdict()
+
+    def forward(*inputs):
+        weights, batch = inputs[: len(shapes)], inputs[len(shapes) :]
+        return ranking.forward(pack(shapes, weights), config, ranking.Batch(*batch))
+
+    def backward(dloss, cache):
+        grads = cache.p.zeros_like()
+        dannotations = ranking.backward(cache, grads)
+        return *unpack(grads, dloss), dannotations * dloss
+
+    return Case(f"early/ranking {option}".strip(), make, forward, backward, ("mask", "others", "dropout"))
+
+
+def _loss(name, shapes, forward, backward, **entries):
+    """The Case of a loss forward(p, *entries) -> loss, (p, ...) and backward(cache, grads) of linear detectors."""
+
+    def make(rng):
+        return random_weights(shapes, rng) | {n: entry(rng) for n, entry in entries.items()}
+
+    def of_weights(*inputs):
+        return forward(pack(shapes, inputs[: len(shapes)]), *inputs[len(shapes) :])
+
+    def gradients(dloss, cache):
+        grads = cache[0].zeros_like()
+        backward(cache, grads)
+        return unpack(grads, dloss)
+
+    return Case(f"early/{name}", make, of_weights, gradients, tuple(entries))
+
+
+def _words(option, **choices):
+    config = words.Config(K=3, D=4, decay=0.3, **choices)
+    return _loss(
+        f"words {option}".strip(), words.shapes(config), lambda p, a, y: words.forward(p, config, a, y),
+        lambda cache, grads: words.backward(cache, grads),
+        annotations=lambda rng: rng.standard_normal((N, L, 4)), y=lambda rng: rng.integers(0, 2, (N, 3)).astype(float),
+    )  # fmt: skip
+
+
+def _every_picture():
+    config = every_picture.Config(V=1, D=4, decay=0.3, objects=3, actions=4, scenes=2)
+    return _loss(
+        "every_picture", every_picture.learned_shapes(config),
+        lambda p, v, triples: every_picture.loss_forward(p, config, v, triples),
+        lambda cache, grads: every_picture.loss_backward(cache, grads),
+        v=lambda rng: rng.standard_normal((N, 4)),
+        triples=lambda rng: np.array([[0, 3, 1], [2, 1, 0], [1, 0, 1], [2, 2, 0]]),
+    )  # fmt: skip
+
+
+CASES = [
+    *(_ranking(option, config) for option, config in ranking.CHECKS.items()),
+    _words(""), _words("whole", whole=True), _every_picture(),
+]  # fmt: skip
+
+LSTM, WORDS = "early/ranking", "early/ranking words"
+
+BUGS = [
+    Bug("gradient lost behind the last word", ranking.sentences_backward,
+        "dh = (1 - m) * dh + ", "dh = ", LSTM, {"block", "term"}),
+    Bug("gradient of padded steps counted", ranking.sentences_backward,
+        "(m * dh, m * dc)", "(dh, m * dc)", LSTM, {"mask", "term"}),
+    Bug("backward network's gradient not turned around", ranking.sentences_backward,
+        'dboth[::-1], back, grads)[::-1]', 'dboth[::-1], back, grads)', WORDS, {"term"}),
+    Bug("state's gradient not carried along the sentence", ranking._recurrent_backward,
+        "(df[t] + carried)", "df[t]", WORDS, {"term"}),
+    Bug("mask of the words forgotten on the way back", ranking._recurrent_backward,
+        "relu_backward(m * (df[t] + carried), relu)", "relu_backward(df[t] + carried, relu)", WORDS, {"scattered", "block"}),
+    Bug("decay of the detectors forgotten on the way back", words.backward,
+        "affine.x.T @ dz + config.decay * p.W_d", "affine.x.T @ dz", "early/words", {"term"}),
+    Bug("decay twice as large on the way back", every_picture.loss_backward,
+        "dW + config.decay *", "dW + 2 * config.decay *", "early/every_picture", {"term"}),
+    Bug("photos' gradient without that of their norm", ranking.photos_backward,
+        "normalise_backward(dx, normalise)", "dx / normalise.norm", LSTM, {"term"}),
+]  # fmt: skip
