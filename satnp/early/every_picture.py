@@ -20,7 +20,7 @@ from itertools import combinations
 
 import numpy as np
 
-from satnp.arrays.backend import to_host
+from satnp.arrays.backend import to_host, xp_of
 from satnp.arrays.parameters import Parameters
 from satnp.captioners.config import Validated
 from satnp.data.captions import END
@@ -86,7 +86,7 @@ def meanings(photos):
 
 def loss_forward(p, config, v, triples):
     """The sum over the roles of the cross-entropy of v (N, D), triples (N, 3), + decay/2 |W|^2 -> loss (), cache"""
-    loss, caches, weights = 0, {}, np.full(len(v), 1 / len(v), v.real.dtype)
+    loss, caches, weights = 0, {}, xp_of(v).full(len(v), 1 / len(v), dtype=v.dtype)
     for r, role in enumerate(ROLES):
         logits, affine = affine_forward(v, p[f"W_{role}"], p[f"b_{role}"])
         of_role, cross_entropy = cross_entropy_forward(logits, triples[:, r], weights)
