@@ -584,11 +584,9 @@ def caption(args):
     from satnp.data.scenes import read_objects
     from satnp.data.split import Split
     from satnp.encoders.photos import read_photo
-    from satnp.figures import attention_figure, channels_figure, regions_figure, visual_figure
     from satnp.files import write_json
     from satnp.model import NO_WORDS
     from satnp.page.captions import captioner_entry, labels, photo_entry, view_entry, write_captions
-    from satnp.scores.visual import visual
 
     _check_outputs(args)
     args.checkpoint, args.photos = _checkpoint_and_photos([*filter(None, [args.checkpoint]), *args.photos])
@@ -619,16 +617,12 @@ def caption(args):
             rows.append({"photo": str(path), "caption": str(said), "log_prob": said.log_prob, "words": said.words,
                          "alpha": None if said.alpha is None else said.alpha.round(5).tolist()})  # fmt: skip
         if args.figures:
-            alphas = None if said.alpha is None else said.alpha.reshape(len(said.alpha), -1)
-            name, title = _new_name(path.stem, drawn), printable(str(said)) or NO_WORDS
-            if model.encoder == "regions":
-                regions_figure(photo, said.words, alphas, captioners[0].boxes(n), args.figures / f"{name}.png", title=title)
-            else:
-                attention_figure(photo, said.words, alphas, model.grid, args.figures / f"{name}.png", title=title)
-            if model.has_sentinel:
-                visual_figure(said.words, visual(said), args.figures / f"{name}.visual.png", title)
-            if channels := model.channels(photo, said.words):
-                channels_figure(photo, said.words, *channels, model.grid, args.figures / f"{name}.channels.png", title)
+            try:
+                _draw(args.figures, model, photo, path.stem, said, drawn, captioners[0].boxes(n))
+            except MemoryError:
+                if not args.skip_bad:
+                    raise
+                complain(f"there is no figure of {path}: drawing it needs more memory than there is")
         if args.page:
             views = [view_entry(x.model, *of, x.boxes(n)) for x, of in zip(captioners, found, strict=True)]
             shown.append(photo_entry(path.name, photo, views, read_objects(path)))
@@ -644,6 +638,24 @@ def caption(args):
     _say_skipped(len(photos) - len(results), len(photos))
     if unheard:
         raise unheard
+
+
+def _draw(folder, model, photo, stem, said, drawn, boxes):
+    """Write the figures of one photo: its Caption, its regions' boxes or None. `drawn` are the names that are taken."""
+    from satnp.figures import attention_figure, channels_figure, regions_figure, visual_figure
+    from satnp.model import NO_WORDS
+    from satnp.scores.visual import visual
+
+    alphas = None if said.alpha is None else said.alpha.reshape(len(said.alpha), -1)
+    name, title = _new_name(stem, drawn), printable(str(said)) or NO_WORDS
+    if model.encoder == "regions":
+        regions_figure(photo, said.words, alphas, boxes, folder / f"{name}.png", title=title)
+    else:
+        attention_figure(photo, said.words, alphas, model.grid, folder / f"{name}.png", title=title)
+    if model.has_sentinel:
+        visual_figure(said.words, visual(said), folder / f"{name}.visual.png", title)
+    if channels := model.channels(photo, said.words):
+        channels_figure(photo, said.words, *channels, model.grid, folder / f"{name}.channels.png", title)
 
 
 class _Captioner(NamedTuple):
@@ -718,7 +730,7 @@ def _is_checkpoint(name):
     from satnp.files import there
 
     form, ending = form_of(name) if there(name) else None, Path(name).suffix.lower()  # a pipe is no file, and not opened
-    return form == CHECKPOINT or ending == ".npz" or form is not None and ending in ENDINGS
+    return form == CHECKPOINT or ending == ".npz" or form is not None and ending in (*ENDINGS, "")
 
 
 RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}  # by Windows

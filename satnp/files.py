@@ -90,9 +90,11 @@ def replacing(path):
 
 
 def there(path, what=Path.is_file):
-    """what(path) of Path.is_file, is_dir and exists; False, and no error, for a name that is too long for a file."""
+    """what(path) of Path.is_file, is_dir and exists; False, and no error, for a name that no file can have."""
     try:
         return what(Path(path))
+    except ValueError:  # a zero byte
+        return False
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise

@@ -25,7 +25,18 @@ from pathlib import PurePath
 
 from satnp.data.captions import Words, tokenise
 from satnp.data.names import leads_out
-from satnp.data.tables import COUNTED, PHOTO, SPLIT_NAMES, Entry, captions_in, columns_of, read_table
+from satnp.data.tables import (
+    BETWEEN_CAPTIONS,
+    COUNTED,
+    MISSING,
+    PHOTO,
+    SPLIT_NAMES,
+    Entry,
+    captions_in,
+    columns_of,
+    of_cell,
+    read_table,
+)
 from satnp.errors import InputError
 from satnp.files import refusing
 from satnp.terminal import complain
@@ -187,13 +198,16 @@ def _from_json(data, lines, path):
 
 def _from_karpathy(data, path):
     """Karpathy's dataset_*.json"""
-    entries, ids = [], {}
+    entries, ids, owners = [], {}, {}
     for k, image in enumerate(data["images"], 1):
         name = "/".join(filter(None, (image.get("filepath"), image["filename"])))
         said = captions_in(image["sentences"])
         if any(isinstance(sentence, dict) for sentence in said):
             raise KeyError("raw")
         entries.append(Entry(f"image {k}", name, said, image.get("split")))
+        if "cocoid" in image and owners.setdefault(_number(image["cocoid"]), name) != name:
+            names = f"{owners[_number(image['cocoid'])]} and for {name}"
+            raise InputError(f"{path} has the id {image['cocoid']} for {names}: give each photo an id of its own")
         if "cocoid" in image and ids.setdefault(name, image["cocoid"]) != image["cocoid"]:
             raise InputError(f"{path} has {name} with the ids {ids[name]} and {image['cocoid']}: give each photo one id")
     return entries, _of_one_type(ids) if len(ids) == len({entry.name for entry in entries}) else None, None
@@ -204,6 +218,8 @@ def _from_coco(data, path):
     names, ids, entries = {}, {}, []
     for image in data["images"]:
         key, name = _number(image["id"]), image["file_name"]
+        if type(key) not in (int, str):
+            raise InputError(f"{path} has {name} with the id {key!r}: give a number or a text")
         if names.setdefault(key, name) != name:
             raise InputError(f"{path} has the id {key} for {names[key]} and for {name}: give each photo an id of its own")
         if _number(ids.setdefault(name, image["id"])) != key:
@@ -283,11 +299,12 @@ def _entries(data, path, split=None, where=None):
             if isinstance(value, dict) and not numbered:
                 yield _record(value, path, split, place, name)
             elif isinstance(value, str):
-                yield Entry(place, name, [_one(value, path, place)], split), "{name: caption}"
+                yield Entry(place, name, _several(value, path, place), split), "{name: caption}"
             elif numbered:
-                yield Entry(place, name, captions_in([*value.values()]), split), "{name: {number: caption}}"
+                said = _each(captions_in([*value.values()]), path, place)
+                yield Entry(place, name, said, split), "{name: {number: caption}}"
             else:
-                yield Entry(place, name, captions_in(value), split), NAMES if split else None
+                yield Entry(place, name, _each(captions_in(value), path, place), split), NAMES if split else None
     else:
         yield _record(data, path, split, where)
 
@@ -314,18 +331,28 @@ def _record(record, path, split, where, name=None):
     said = []
     for value in (values[i] for i in columns.captions):
         if isinstance(value, str) and not columns.words:
-            said += [_one(value, path, where)] if value.strip() or len(columns.captions) == 1 else []
+            said += _several(value, path, where) if not MISSING.fullmatch(value) or len(columns.captions) == 1 else []
         elif len(columns.captions) == 1 or value is not None and value == value:  # pandas writes null or NaN for none
-            said += captions_in(value, columns.words)
+            said += _each(captions_in(value, columns.words), path, where)
     split = split if columns.split is None else values[columns.split]
     form = f"records: {columns.told(tuple(record))}" if named else "{name: record}"
     return Entry(where, name, said, split), form
 
 
-def _one(text, path, where):
-    if "\n" in text.strip():
-        raise InputError(f"{where} of {path} has several lines in one caption: give a list of captions, or one line")
-    return text
+def _each(captions, path, where):
+    """The captions of a list, of which each string must be one caption; those that stand for none are left out."""
+    for text in captions:
+        if isinstance(text, str) and not isinstance(text, Words) and BETWEEN_CAPTIONS.search(text.strip()):
+            raise InputError(f"{where} of {path} may have several captions in {text[:40]!r}: give each as a text of its own")
+    return [text for text in captions if not (len(captions) > 1 and isinstance(text, str) and MISSING.fullmatch(text))]
+
+
+def _several(text, path, where):
+    """The captions in one string: one, or those of a list as JSON, Python and NumPy write it."""
+    try:
+        return _each(of_cell(text, False), path, where)
+    except ValueError as error:
+        raise InputError(f"{where} of {path} has {text[:40]!r}: {error}") from None
 
 
 def read_images(path):

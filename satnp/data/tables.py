@@ -26,7 +26,12 @@ LIST = re.compile(r"""\s*(?:\[\s*["'[{]|[({]\s*["'[].*[)}]\s*$)""", re.S)
 # Flickr30k's public file lacks the second bar once, after 2199200615.jpg| 4
 BAR_MISSING = re.compile(r"\s*(\d+)\s*(.*)")
 # what may be between two captions in one cell
-BETWEEN_CAPTIONS = re.compile(r"""\||\n|\\n|<br|\[SEP\]|##|(?<!:)//|^".*"\s*[,;]\s*".*"$|[.!?]\s*[;/]\s*\w.*[.!?]$""", re.I)
+BETWEEN_CAPTIONS = re.compile(
+    r"""\||[\n\t\v\f\x85\u2028\u2029]|\\[nt]|<br|</?s>|<sep|\[SEP\]|##|&#1[03];|(?<!:)//|\s~\s|"""
+    r"""^".*"\s*[,;]\s*".*"$|[.!?]\s*[;/]\s*\w.*[.!?]$""", re.I,
+)  # fmt: skip
+MISSING = re.compile(r"\s*(?:nan|null|none|n/?a|#n/a)?\s*", re.I)  # what spreadsheets and pandas write for an empty cell
+UNNAMED = re.compile(r"(?:unnamed\d*)?")  # the plain name of a column without a title
 
 SPLIT_NAMES = {
     "train": "train", "training": "train", "restval": "train", "val": "val", "valid": "val", "validation": "val",
@@ -38,7 +43,7 @@ KINDS = (
     "caption", "sentence", "text", "comment", "description", "desc", "raw", "token", "word", "title", "prompt", "label",
     "alt", "reference",
 )  # fmt: skip
-CAPTION = re.compile(rf"(?:image|img|photo)?({'|'.join(KINDS)})s?(?:text|str)?s?\d*")
+CAPTION = re.compile(rf"(?:image|img|photo)?({'|'.join(KINDS)})s?(?:text|str)?s?(?:\d*|one|two|three|four|five)")
 SPLIT = re.compile("(?:data)?(?:split|set|subset|partition)(?:name)?")
 
 
@@ -187,6 +192,7 @@ def read_table(text, path):
     header = None if any(map(PHOTO.fullmatch, keys)) else columns_of(keys)
     if header:
         del rows[0]
+        header = _with_unnamed(header, keys, rows)
         header = header.of(rows[0][1]) if rows else header
     layout = _layout([cells for _, cells in rows], mark, header, len(keys))
     if not header and len(keys) > 2 and len(rows) > 1 and not PHOTO.fullmatch(keys[layout.columns.name]) and all(
@@ -204,11 +210,12 @@ def read_table(text, path):
         if not _fits(cells, layout, open_end):
             raise InputError(f"{where}: it must be {layout.wanted()}")
         columns = layout.columns
-        said = [cell for i, cell in enumerate(cells) if (i in columns.captions or i >= layout.width) and cell.strip()]
+        said = [cell for i, cell in enumerate(cells)
+                if (i in columns.captions or i >= layout.width) and not MISSING.fullmatch(cell)]  # fmt: skip
         if doubt := _doubt(said, layout, lines[number - 1]):
             raise InputError(f"{where}: {doubt}")
         try:
-            said = [caption for cell in said for caption in _of_cell(cell, columns.words)]
+            said = [caption for cell in said for caption in of_cell(cell, columns.words)]
         except ValueError as error:
             raise InputError(f"{where}: {error}") from None
         if len(said) > 1 and not several:
@@ -221,6 +228,15 @@ def read_table(text, path):
     if several:
         told = (told or f"a table with {MARKS[mark][1]} between its cells") + several
     return entries, told
+
+
+def _with_unnamed(header, keys, rows):
+    """The Columns of a header, with the columns without a title behind its captions, if they have text: a spreadsheet may
+    have a title above the first caption only."""
+    plain = [re.sub(r"[\W_]", "", key).lower() for key in keys]
+    more = [i for i in range(header.captions[0] + 1, len(keys)) if i not in header.captions and UNNAMED.fullmatch(plain[i])]
+    used = [i for i in more if any(len(cells) > i and not MISSING.fullmatch(cells[i]) for _, cells in rows)]
+    return header._replace(captions=tuple(sorted((*header.captions, *used))))
 
 
 def _layout(rows, mark, header, width):
@@ -300,7 +316,7 @@ def _rows(lines, mark, path):
     return rows
 
 
-def _of_cell(cell, words):
+def of_cell(cell, words):
     """The captions in a cell: one, or those of a list as JSON, Python and NumPy write it.
 
     Raises: ValueError for what begins like a list and is none.

@@ -2,8 +2,6 @@
 
 from math import cos, pi
 
-from tqdm import tqdm
-
 from satnp.arrays import optim
 from satnp.arrays.backend import to_host
 
@@ -17,6 +15,8 @@ def fit_parameters(params, draw, work, steps, rate, rng, validate=None, every=0,
     draw(rng) -> a minibatch; work(minibatch, grads) -> its loss, and adds the gradient to `grads`. validate() -> a score, of
     which larger is better, is called after every `every` steps and after the last one.
     """
+    from tqdm import tqdm  # a command that only lists early systems does not wait for it
+
     grads, memory, best, found = params.zeros_like(), optim.new_state("adam", params.flat), None, []
     with tqdm(total=steps, ncols=79, unit="batch", desc=what) as bar:
         for step in range(steps):

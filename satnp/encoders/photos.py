@@ -37,10 +37,13 @@ _UPRIGHT = {  # by EXIF orientation; Pillow's exif_transpose does the same, but 
     8: Image.Transpose.ROTATE_90,
 }
 
-BRANDS = {  # of the forms in which telephones store photos, and that Pillow may not read: bytes 8 to 63 have one of them
-    "AVIF": ({b"avif", b"avis"}, "install a Pillow that reads AVIF"),
+# Forms in which telephones store photos, and that Pillow may not read: bytes 8 to 63 have one of these brands; the name of
+# Pillow's reader; what to do without it.
+BRANDS = {
+    "AVIF": ({b"avif", b"avis"}, "AVIF", "install a Pillow that reads AVIF"),
     "HEIC": (
-        {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}, "register pillow-heif"
+        {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}, "HEIF",
+        "register pillow-heif",
     ),
 }  # fmt: skip
 
@@ -187,9 +190,10 @@ def _open(photo):
         raise InputError(f"{path} is too large: {str(error).partition(' exceeds')[0]}; {TOO_LARGE}") from None
     except UnidentifiedImageError:
         start = _start(source)
-        for kind, (brands, todo) in BRANDS.items():
-            if start[4:8] == b"ftyp" and brands & {start[k : k + 4] for k in range(8, len(start), 4)}:
-                raise InputError(f"{path} is {kind}; convert it, or {todo}") from None
+        found = {start[k : k + 4] for k in range(8, len(start), 4)} if start[4:8] == b"ftyp" else set()
+        kind = next((kind for kind, (brands, *_) in BRANDS.items() if brands & found), None)
+        if kind and BRANDS[kind][1] not in Image.OPEN:
+            raise InputError(f"{path} is {kind}; convert it, or {BRANDS[kind][2]}") from None
         seen = f"it is {_kind(start)}" if start else "it is empty"
     except Exception as error:  # for a damaged file, Pillow's readers may raise any exception
         seen = reason(error)

@@ -13,6 +13,7 @@ from satnp.scores.metrics import matched, meteor, score
 CHUNK = 50
 MOSTLY_UNKNOWN = 0.5  # share of unknown words from which scores say more about the vocabulary than about the captioner
 ONE_PHOTO = "CIDEr of a single photo is 0 by definition, because it weights an n-gram by how few of the photos have it"
+ROUNDED = 1e-6  # a score that is not above it is 0 but for rounding
 FEW_PHOTOS = 20  # with fewer, a score of captions says too little to choose between two models
 
 
@@ -74,7 +75,7 @@ def cannot_tell(name, scores, split, captions):
         return f"fewer than {FEW_PHOTOS} photos"
     if name == "Bleu_4" and not matched(*_sentences(split, captions))[3]:
         return "no 4-gram matched"
-    return None if scores[name] else f"{name} is 0"
+    return None if scores[name] > ROUNDED else f"{name} is 0"
 
 
 def meteor_or_reason(split, captions):

@@ -352,9 +352,9 @@ REFUSED = {
     ),
     "a record without a photo": (JSON, '[{"caption": "A dog", "size": 3}]', "entry 1 of ", "call its photo's name image"),
     "a record of lines": (
-        JSON, '[{"image": "a.jpg", "caption": "A dog\\nA cat"}]', "entry 1 of ", "several lines in one caption",
+        JSON, '[{"image": "a.jpg", "caption": "A dog\\nA cat"}]', "entry 1 of ", "may have several captions in 'A dog",
     ),
-    "a string of lines": (JSON, '{"a.jpg": "A dog\\nA cat"}', "the entry 'a.jpg' of ", "several lines in one caption"),
+    "a string of lines": (JSON, '{"a.jpg": "A dog\\nA cat"}', "the entry 'a.jpg' of ", "may have several captions in"),
     "a name twice": (JSON, '{"a.jpg": "A dog", "b.jpg": "x", "a.jpg": "A cat"}', "has 'a.jpg' twice in one object"),
     "rows of several lengths": (
         JSON, '{"columns": ["image", "caption"], "data": [["a.jpg"]]}', "has rows of several lengths: give rows of one",
@@ -374,11 +374,57 @@ REFUSED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("between", ["<br>", "\\n", "|", " // ", " ### ", " [SEP] ", " / ", " ; "])
+BETWEEN = ["<br>", "\\n", "|", " // ", " ### ", " [SEP] ", " / ", " ; ", "\\t", "&#10;", "<sep>", " </s> ", " ~ ", "\u2028",
+           "\u2029", "\x85", "\v", "\f"]  # fmt: skip
+
+
+@pytest.mark.parametrize("between", BETWEEN)
 def test_captions_in_one_cell_are_not_taken_for_one(tmp_path, between):
-    (tmp_path / TSV).write_text(f"a.jpg\tA dog .{between}Two dogs .\n")
+    (tmp_path / TSV).write_text(f"a.jpg\tA dog .{between}Two dogs .\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"line 1 of .* several captions in one cell"):
         read_captions(tmp_path / TSV)
+
+
+@pytest.mark.parametrize("between", [*BETWEEN, "\t", "\n"])
+def test_captions_in_one_string_of_json_are_not_taken_for_one(tmp_path, between):
+    said = f"A dog .{between}Two dogs ."
+    for data in ({"a.jpg": said}, {"a.jpg": [said]}, [{"image": "a.jpg", "caption": said}],
+                 [{"image": "a.jpg", "captions": ["A cat .", said]}]):  # fmt: skip
+        (tmp_path / "c.json").write_text(json.dumps(data))
+        with pytest.raises(InputError, match=r" of .*c\.json may have several captions in 'A dog"):
+            read_captions(tmp_path / "c.json")
+
+
+@pytest.mark.parametrize("text", ["['A dog .', 'Two dogs .']", '["A dog .", "Two dogs ."]', "['A dog .' 'Two dogs .']"])
+def test_a_list_in_a_string_of_json_is_a_list(tmp_path, text):
+    for data in ({"a.jpg": text}, [{"image": "a.jpg", "captions": text}]):
+        (tmp_path / "c.json").write_text(json.dumps(data))
+        assert read_captions(tmp_path / "c.json")[0] == {"a.jpg": ["A dog .", "Two dogs ."]}
+
+
+@pytest.mark.parametrize("title", ["", "Unnamed: {}", " "])
+@pytest.mark.parametrize("mark", [",", "\t"])
+def test_captions_behind_the_last_title_of_a_spreadsheet_are_captions(tmp_path, title, mark):
+    header = ["image", "captions", *(title.format(k) for k in (2, 3, 4))]
+    lines = [header, ["a.jpg", "A dog", "Two dogs", "Three dogs", ""], ["b.jpg", "A cat", "", "", ""]]
+    (tmp_path / "captions.csv").write_text("".join(mark.join(line) + "\n" for line in lines))
+    assert read_captions(tmp_path / "captions.csv")[0] == {"a.jpg": ["A dog", "Two dogs", "Three dogs"], "b.jpg": ["A cat"]}
+
+
+def test_titles_with_a_number_in_words_are_of_captions(tmp_path):
+    (tmp_path / "captions.csv").write_text("image,Caption one,Caption two\na.jpg,A dog,Two dogs\n")
+    assert read_captions(tmp_path / "captions.csv")[0] == {"a.jpg": ["A dog", "Two dogs"]}
+
+
+@pytest.mark.parametrize("filler", ["nan", "NaN", "NULL", "None", "N/A", "#N/A", " "])
+def test_what_stands_for_an_empty_cell_is_no_caption(tmp_path, filler):
+    (tmp_path / "captions.csv").write_text(f"image,caption1,caption2\na.jpg,A dog,{filler}\nb.jpg,A cat,Two cats\n")
+    (tmp_path / "c.json").write_text(json.dumps([
+        {"image": "a.jpg", "caption1": "A dog", "caption2": filler},
+        {"image": "b.jpg", "caption1": "A cat", "caption2": "Two cats"},
+    ]))  # fmt: skip
+    for file in ("captions.csv", "c.json"):
+        assert read_captions(tmp_path / file)[0] == {"a.jpg": ["A dog"], "b.jpg": ["A cat", "Two cats"]}, file
 
 
 @pytest.mark.parametrize(
@@ -466,6 +512,20 @@ def test_an_image_of_karpathys_is_in_one_split(tmp_path, change, words):
     images = [image | {"cocoid": 7 + k} for k, image in enumerate(KARPATHY)]
     (tmp_path / "c.json").write_text(json.dumps({"images": [*images, images[0] | change]}))
     with pytest.raises(InputError, match=words):
+        read_captions(tmp_path / "c.json")
+
+
+def test_an_id_of_karpathys_is_of_one_photo(tmp_path):
+    (tmp_path / "c.json").write_text(json.dumps({"images": [image | {"cocoid": 7} for image in KARPATHY]}))
+    with pytest.raises(InputError, match="has the id 7 for a.jpg and for .*: give each photo an id of its own"):
+        read_captions(tmp_path / "c.json")
+
+
+@pytest.mark.parametrize("i", [True, None, 1.5, [3]])
+def test_an_id_of_cocos_is_a_number_or_a_text(tmp_path, i):
+    data = {"images": [{"id": i, "file_name": "a.jpg"}], "annotations": [{"image_id": i, "caption": "A dog"}]}
+    (tmp_path / "c.json").write_text(json.dumps(data))
+    with pytest.raises(InputError, match="has a.jpg with the id .*: give a number or a text|has the wrong type"):
         read_captions(tmp_path / "c.json")
 
 

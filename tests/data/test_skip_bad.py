@@ -206,6 +206,24 @@ def test_a_photo_that_needs_too_much_memory_is_left_out_like_any_other(world, fl
     assert capsys.readouterr().err == f"satnp: {too_long}\n"
 
 
+def test_a_figure_that_needs_too_much_memory_is_left_out_and_nothing_else(world, tmp_path, capsys, monkeypatch):
+    def drawn(photo, words, alphas, grid, path, title=None, boxes=None):
+        if path.stem == "test-00000":
+            raise MemoryError
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"figure")
+
+    monkeypatch.setattr("satnp.figures.attention_figure", drawn)
+    photos = [str(world / f"good/Flicker8k_Dataset/test-0000{k}.jpg") for k in (0, 1)]
+    line = ["caption", f"{world}/small.npz", *photos, "--figures", f"{tmp_path}/f", "--json", f"{tmp_path}/c.json"]
+    assert main([*line, "--skip-bad"]) == 0
+    told = f"satnp: there is no figure of {photos[0]}: drawing it needs more memory than there is\n"
+    assert capsys.readouterr().err == told
+    assert [path.name for path in (tmp_path / "f").iterdir()] == ["test-00001.png"]
+    assert [row["photo"] for row in json.loads((tmp_path / "c.json").read_text())] == photos
+    assert main(line) == 2
+
+
 def test_nothing_but_bad_photos_is_refused(world, tmp_path, capsys):
     bad = [world / "bad/Flicker8k_Dataset" / name for name in BAD["train"]]
     assert caption(world, bad, "--skip-bad", "--json", str(tmp_path / "out.json")) == 2

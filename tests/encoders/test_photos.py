@@ -504,6 +504,8 @@ def test_a_photo_of_a_telephone_is_named(tmp_path, monkeypatch, capsys, checkpoi
         raise UnidentifiedImageError("cannot identify")
 
     monkeypatch.setattr(Image, "open", no_avif)
+    Image.init()
+    monkeypatch.delitem(Image.OPEN, "AVIF", raising=False)
     blob = struct.pack(">I", 8 + len(brands)) + b"ftyp" + brands + bytes(40)
     (tmp_path / "x.heic").write_bytes(blob)
     for photo, name in ((tmp_path / "x.heic", tmp_path / "x.heic"), (blob, "the photo")):
@@ -512,6 +514,15 @@ def test_a_photo_of_a_telephone_is_named(tmp_path, monkeypatch, capsys, checkpoi
         assert str(caught.value) == f"{name} is {kind}; convert it, or {todo}"
     assert main(["caption", str(checkpoint), str(tmp_path / "x.heic")]) == 2
     assert capsys.readouterr().err == f"satnp: {tmp_path}/x.heic is {kind}; convert it, or {todo}\n"
+
+
+@pytest.mark.skipif("AVIF" not in Image.registered_extensions().values(), reason="this Pillow does not read AVIF")
+def test_half_of_a_photo_that_pillow_reads_is_damaged_and_not_of_an_unknown_kind():
+    file = io.BytesIO()
+    Image.fromarray(PICTURE).save(file, "AVIF")
+    half = file.getvalue()[: len(file.getvalue()) // 2]
+    with pytest.raises(InputError, match="the photo cannot be read as a photo .*; give a whole, readable JPEG or PNG file"):
+        read_photo(half)
 
 
 def test_a_list_of_photos_gets_the_captions_that_each_gets_alone(tmp_path, checkpoint):

@@ -1,6 +1,6 @@
 """Training on words that the captioner draws itself."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -21,8 +21,9 @@ HARD = show_attend_tell.Config(V=V, D=D, M=3, H=5, A=7, attention="hard", decodi
 def world(name, N, rng):
     """captioner, Config, parameters (N(0, 1/4)), annotations (N, L, D) of one photo, captions (N, T+1), noise"""
     captioner = CAPTIONERS[name.split()[0]]
-    more = {"A": 7} if "attend" in name or name in ("adaptive", "top_down") else {}
-    config = HARD if name.endswith("hard") else captioner.Config(V=V, D=D, M=3, H=5, dropout=0.0, **more)
+    sizes = {"M": 3, "H": 5, "A": 7}
+    sizes = {field.name: sizes[field.name] for field in fields(captioner.Config) if field.name in sizes}
+    config = HARD if name.endswith("hard") else captioner.Config(V=V, D=D, dropout=0.0, **sizes)
     params = captioner.init(config, rng)
     params.flat[...] = 0.5 * rng.standard_normal(params.flat.size)
     annotations = np.repeat(rng.standard_normal((1, L, D)).astype(np.float32), N, axis=0)
