@@ -754,6 +754,7 @@ def _new_name(stem, taken):
 def _photos(args):
     """The photos that the command line names -> their paths and their image ids; a .json file of COCO lists them."""
     from satnp.data.forms import image_id, read_images
+    from satnp.data.names import files_below, hint, some
     from satnp.files import there
 
     photos, listed = [], [name for name in args.photos if name.lower().endswith(".json")]
@@ -765,8 +766,11 @@ def _photos(args):
             found = read_images(Path(name))
             missing = [file for file in found if not there(args.root / file)]
             if missing and not args.skip_bad:
-                raise InputError(f"{len(missing)} of the {len(found)} photos of {name} (the first is {missing[0]}) are not "
-                                 f"in {args.root}; add them, or leave them out with --skip-bad")  # fmt: skip
+                near = hint(missing, list(found), files_below(args.root, args.root))
+                todo = f"{near}: write both alike" if near else "add them"
+                count = f"{len(missing)} of the {len(found)} photos of {name} (the first is "
+                todo = f"are not in {args.root}; {todo}, or leave them out with --skip-bad"
+                raise InputError(f"{count}{some(missing, count + todo)}) {todo}")
             photos += [(args.root / file, i) for file, i in found.items()]
         else:
             photos += [(path, image_id(path)) for path in _expand(name)]

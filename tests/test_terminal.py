@@ -276,6 +276,8 @@ def test_results_have_the_image_ids_of_coco(world, coco, tmp_path, capsys):
     [
         (None, None, "lists photos; give the folder that has them with --root DIR"),
         ([{"id": 1, "file_name": "a.jpg"}], "{t}", "1 of the 1 photos of {l} (the first is a.jpg) are not in {t}; add them"),
+        ([{"id": 1, "file_name": "X.JPG"}, {"id": 2, "file_name": "y.jpg"}], "{w}",
+         "is x.jpg, which differs from X.JPG in small and capital letters: write both alike"),
         ([{"id": 1, "file_name": "../a.jpg"}], "{t}", "(../a.jpg is not a name in a folder)"),
         ([{"id": 1, "file_name": "/etc/passwd"}], "{t}", "(/etc/passwd is not a name in a folder)"),
         ([{"id": 1, "file_name": "a"}, {"id": 1, "file_name": "b"}], "{t}", "(it lists no photos, or one of them twice)"),
@@ -288,11 +290,11 @@ def test_a_list_of_photos_that_cannot_be_used_gets_one_sentence(world, coco, tmp
     path = coco[1]
     if images is not None:
         path.write_text(json.dumps({"images": images}))
-    more = ["--root", root.format(t=tmp_path)] if root else []
+    more = ["--root", root.format(t=tmp_path, w=world)] if root else []
     assert main(["caption", f"{world}/emoji.npz", str(path), *more, "--results", f"{tmp_path}/r.json"]) == 2
     err = capsys.readouterr().err
-    if len(words.format(t=tmp_path, l=path)) < 150:
-        assert words.format(t=tmp_path, l=path) in err
+    if len(words := words.format(t=tmp_path, l=path)) < 150:
+        assert words in err
     assert err.startswith("satnp: ") and err.count("\n") == 1 and not (tmp_path / "r.json").exists()
 
 

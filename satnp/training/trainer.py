@@ -521,7 +521,7 @@ class Trainer:
     def _options(self, model, header):
         """What last.npz, with its Model and header, began with, and what this training has: two dicts for `differences`."""
         began, now = (
-            {"recipe": recipe, **of.header(), "vocabulary": f"{len(of.vocabulary)} words ({digest(of.vocabulary.words)})"}
+            {"recipe": recipe, **of.header(), "vocabulary": _named_vocabulary(of.vocabulary)}
             for of, recipe in ((model, header["recipe"]), (self.model, vars(self.recipe)))
         )
         # an older satnp wrote less about the data, and nothing about --init
@@ -572,6 +572,11 @@ class Trainer:
             error = failed
         self.watch.page(path, error)
         self.page_written = perf_counter()
+
+
+def _named_vocabulary(vocabulary):
+    """A short text that tells vocabularies apart."""
+    return f"{len(vocabulary)} words ({digest(vocabulary.words)[:8]})"
 
 
 BAR = "{percentage:3.0f}% {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}"
