@@ -425,7 +425,7 @@ def compare(args):
     for label in labels:
         name, colon, attention = label.partition(":")
         presets[label] = _preset(args, name, attention if colon else None, own_recipe=False)
-    preset = presets[labels[0]]
+    preset = presets[next((label for label in labels if label not in EARLY), labels[0])]  # early systems use no recipe
     if preset.recipe.objective != "cross_entropy":
         raise InputError("compare trains each captioner from the beginning; leave out objective = \"scst\"")
     encoder = load(args.init) if args.init else None

@@ -33,7 +33,7 @@ N_GRAMS = 1, 2, 3, 4
 class Config(Validated):
     V: int
     D: int = 512
-    k: int = 60   # neighbours
+    k: int = 30   # neighbours
     P: int = 1    # training photos
     S: int = 1    # their sentences
     T: int = 1    # words of the longest one

@@ -128,6 +128,8 @@ def find_preset(kind, captioner=None, attention=None, path=None, own_recipe=True
         more_recipe = more_recipe | SCST
     if not own_recipe:
         more_recipe = {}
+    if captioner in EARLY:
+        more_recipe = more_recipe | {"min_count": 1}  # a sentence that is taken whole keeps all of its words
     return replace(
         preset,
         encoder=encoder,
