@@ -554,12 +554,12 @@ def test_figures_have_their_own_style_and_leave_the_users_settings_as_they_are(t
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("place", ["the working folder", "MATPLOTLIBRC", "MPLBACKEND"])
+@pytest.mark.parametrize("place", ["the working folder", "MATPLOTLIBRC", "MPLBACKEND", "MPLCONFIGDIR"])
 def test_the_command_draws_whatever_the_matplotlibrc(tmp_path, place):
     (tmp_path / "settings").mkdir()
     path = tmp_path / "matplotlibrc" if place == "the working folder" else tmp_path / "settings/matplotlibrc"
     path.write_bytes(b"text.usetex: True\nbackend: nope\nnonsense: 3\n# caf\xe9\n")
-    more = {"MATPLOTLIBRC": str(path), "MPLBACKEND": "nope"}
+    more = {"MATPLOTLIBRC": str(path), "MPLBACKEND": "nope", "MPLCONFIGDIR": str(path / "no folder")}
     more = {place: more[place]} if place in more else {}
     code = (
         "import sys; sys.argv = ['satnp', '--version']; from satnp.__main__ import main\ntry: main()\nexcept SystemExit: "

@@ -1,6 +1,7 @@
 """Settings of the process that make satnp faster. `import satnp` makes none; the commands call tune() when they start."""
 
 import ctypes
+import logging
 import os
 from contextlib import chdir
 
@@ -45,7 +46,11 @@ def share_cores():
 
 
 def ignore_matplotlibrc():
-    """Make Matplotlib ignore the user's settings, which figures do not take, and of which some stop its import."""
+    """Make Matplotlib ignore the user's settings, which figures do not take, and of which some stop its import.
+
+    What it logs, such as a home that cannot be written to, does not reach stderr.
+    """
+    logging.getLogger("matplotlib").addHandler(logging.NullHandler())
     os.environ["MATPLOTLIBRC"] = os.devnull
     os.environ.pop("MPLBACKEND", None)
     if os.path.exists("matplotlibrc"):  # when it is imported, Matplotlib reads the one in the working folder first

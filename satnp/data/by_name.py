@@ -46,6 +46,11 @@ class Table(NamedTuple):
                 f"{self.path} has no row for {len(missing)} of the {len(names)} photos (the first is {some(missing)}); "
                 f"{f'{near}: write both alike' if near else 'add what is missing'}"
             )
+        owners = {}
+        for name, row in zip(names, found, strict=True):
+            if owners.setdefault(row, name) != name:
+                both = f"{owners[row]} and for {name}"
+                raise InputError(f"{self.path} has one row for {both}; give each a row with the photo's whole name")
         return np.array(found, int)
 
 

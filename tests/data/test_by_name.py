@@ -149,6 +149,8 @@ def test_rows_are_found_by_name_by_stem_and_by_coco_id(tmp_path, rng):
     assert read_regions(write_regions(tmp_path / "r.npz", [3, 1, 2], rng)).table.rows == {"3": 0, "1": 1, "2": 2}
     with pytest.raises(InputError, match=r"has no row for 2 of the 3 photos \(the first is x.jpg, then y.jpg\); add"):
         regions.of(["a.jpg", "x.jpg", "y.jpg"])
+    with pytest.raises(InputError, match="has one row for x/b.jpg and for y/b.jpg; give each a row with the photo's whole"):
+        regions.of(["x/b.jpg", "y/b.jpg"])
 
 
 @pytest.mark.parametrize("compressed", [False, True])
