@@ -50,7 +50,7 @@ def test_the_demo_learns_to_describe_and_to_look(whole, capsys):
     assert KEYS <= metrics.keys()
     assert metrics["true_captions"] >= 0.85 and metrics["pointing_accuracy"] >= 0.85
     assert metrics["pointing_accuracy"] > 2 * max(metrics["pointing_uniform"], metrics["pointing_centre"])
-    assert metrics["peak_memory_bytes"] < max(2**30, held_before + 1)
+    assert metrics["peak_memory_bytes"] < held_before + 2**29
     assert min(Image.open(folder / "attention.png").size) > 200
     scenes = sorted(folder.glob("test-*.png"))
     assert len(scenes) == 10

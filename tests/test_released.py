@@ -432,6 +432,6 @@ def test_the_released_captioner_is_the_one_of_its_card():
 def test_the_released_captioner_describes_photos(shared_data):
     """CIDEr of the first 100 validation photos; of all 1,000 it is .55, and that of one sentence for all photos below .1."""
     split = load_split("flickr8k", "val", shared_data / "flickr8k")
-    few = replace(split, names=split.names[:100], photos=split.photos[:100], captions=split.captions[:100])
+    few = split._replace(names=split.names[:100], photos=split.photos[:100], captions=split.captions[:100])
     scores, captions = evaluate(satnp.load(), few, 3)
     assert scores["CIDEr"] > 0.4 and len(set(map(str, captions))) > 50
