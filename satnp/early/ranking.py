@@ -26,7 +26,6 @@ import numpy as np
 from satnp.arrays.backend import to_host, xp_of
 from satnp.arrays.parameters import Parameters
 from satnp.captioners.config import Validated, check_choices
-from satnp.captioners.deferred import Deferred
 from satnp.captioners.initialise import initialise, standardise
 from satnp.data.captions import END
 from satnp.decoding import Decoded
@@ -108,11 +107,23 @@ class PhotosCache(NamedTuple):
     mean: object
 
 
+class Packed(NamedTuple):
+    """The R words of N sentences, step by step: in each step those of the sentences that are long enough, the longest first.
+
+    order (N,): the sentences from the longest to the shortest; words (R,): t*N + n of each word; steps: the T slices of R.
+    """
+
+    order: object
+    words: object
+    steps: list
+
+
 class SentencesCache(NamedTuple):
-    mask: object       # (T, N, 1)
+    packed: Packed
+    shape: tuple       # (N, T)
     embedding: object
     dropout: object
-    words: object      # (T*N, M)
+    words: object      # (R, M)
     steps: list
     normalise: object
     more: object = None
@@ -179,76 +190,89 @@ def photos_backward(p, config, dx, cache, grads):
     return dseen.reshape(shape) if mean is None else mean_annotation_backward(dseen, mean)
 
 
+def pack(mask):
+    """Which words a mask (N, T) leaves -> Packed. A step of a sentence's network then computes nothing for padding."""
+    lengths = to_host(mask).sum(axis=1).astype(int)
+    order = np.argsort(-lengths, kind="stable")
+    alive = (lengths[:, None] > np.arange(mask.shape[1])).sum(axis=0)
+    ends = np.cumsum(alive)
+    words = np.concatenate([t * len(mask) + order[:n] for t, n in enumerate(alive)])
+    return Packed(order, words, [slice(end - n, end) for n, end in zip(alive, ends, strict=True)])
+
+
 def sentences_forward(p, config, sentences, mask, dropout=None):
     """sentences (N, T), mask (N, T) -> y (N, K) of length 1, or s (N, T, K) for "words"; cache"""
-    xp, (N, T) = xp_of(p.E), sentences.shape
-    words, embedding = embedding_forward(sentences.T.ravel(), p.E)
-    words, drop = dropout_forward(words, None if dropout is None else rows(dropout))
-    fed, present = (words @ p.W_x + p.b).reshape(T, N, -1), mask.T[:, :, None]
-    cache = SentencesCache(present, embedding, drop, words, [], None)
+    xp, (N, T), packed = xp_of(p.E), sentences.shape, pack(mask)
+    words, embedding = embedding_forward(sentences.T.ravel()[packed.words], p.E)
+    words, drop = dropout_forward(words, None if dropout is None else rows(dropout)[packed.words])
+    fed, cache = words @ p.W_x + p.b, SentencesCache(packed, (N, T), embedding, drop, words, [], None)
     if config.sentences == "lstm":
-        h = c = xp.zeros((N, config.K), dtype=words.dtype)
-        for x, m in zip(fed, present, strict=True):
-            (h_new, c_new), cell = lstm_cell_forward(h @ p.W_h, c, x)
-            cache.steps.append((h, cell))
-            h, c = m * h_new + (1 - m) * h, m * c_new + (1 - m) * c  # behind the last word nothing changes
-        y, normalise = normalise_forward(h)
+        h = c = xp.zeros((N, config.K), dtype=fed.dtype)
+        last = xp.zeros_like(h)
+        for step in packed.steps:
+            n = step.stop - step.start
+            (h_new, c), cell = lstm_cell_forward(h[:n] @ p.W_h, c[:n], fed[step])
+            cache.steps.append((h[:n], cell))
+            last[packed.order[:n]], h = h_new, h_new
+        y, normalise = normalise_forward(last)
         return y, cache._replace(normalise=normalise)
-    e, relu_e = relu_forward(rows(fed))
-    e = e.reshape(fed.shape)
-    f, forth = _recurrent_forward(p, "f", e, present)
-    r, back = _recurrent_forward(p, "r", e[::-1], present[::-1])
-    both = rows(f + r[::-1])
-    s, relu_s = relu_forward(both @ p.W_d + p.b_d)
+    e, relu_e = relu_forward(fed)
+    f, forth = _recurrent_forward(p, "f", e, N, packed.steps)
+    r, back = _recurrent_forward(p, "r", e, N, packed.steps[::-1])
+    both = f + r
+    said, relu_s = relu_forward(both @ p.W_d + p.b_d)
+    s = xp.zeros((T * N, config.K), dtype=said.dtype)
+    s[packed.words] = said
     return s.reshape(T, N, -1).transpose(1, 0, 2), cache._replace(more=(relu_e, forth, back, both, relu_s))
 
 
 def sentences_backward(p, config, dy, cache, grads):
     """dy (N, K) or (N, T, K): adds to grads"""
-    deferred, (T, N, _) = Deferred(p, grads), cache.mask.shape
+    xp, packed = xp_of(dy), cache.packed
     if config.sentences == "lstm":
-        dh, dfed = normalise_backward(dy, cache.normalise), [None] * T
-        dc = xp_of(dh).zeros_like(dh)
-        for t in reversed(range(T)):
-            (h, cell), m = cache.steps[t], cache.mask[t]
-            dfed[t], dc_prev = lstm_cell_backward((m * dh, m * dc), cell)
-            dh = (1 - m) * dh + deferred.product(dfed[t], h, "W_h")
-            dc = (1 - m) * dc + dc_prev
-        deferred.finish()
-        dfed = rows(xp_of(dh).stack(dfed))
+        dh = normalise_backward(dy, cache.normalise)[packed.order]  # of a shorter sentence it waits for its last word
+        dc, dfed = xp.zeros_like(dh), xp.empty((len(packed.words), 4 * config.K), dtype=dh.dtype)
+        for step, (_, cell) in zip(reversed(packed.steps), reversed(cache.steps), strict=True):
+            n = step.stop - step.start
+            dfed[step], dc[:n] = lstm_cell_backward((dh[:n], dc[:n]), cell)
+            dh[:n] = dfed[step] @ p.W_h.T
+        grads.add(W_h=xp.concatenate([h for h, _ in cache.steps]).T @ dfed)
     else:
         relu_e, forth, back, both, relu_s = cache.more
-        ds = relu_backward(rows(dy.transpose(1, 0, 2)), relu_s)
+        ds = relu_backward(rows(dy.transpose(1, 0, 2))[packed.words], relu_s)
         grads.add(W_d=both.T @ ds, b_d=ds.sum(axis=0))
-        dboth = (ds @ p.W_d.T).reshape(T, N, -1)
-        de = _recurrent_backward(p, "f", dboth, forth, grads) + _recurrent_backward(p, "r", dboth[::-1], back, grads)[::-1]
-        dfed = relu_backward(rows(de), relu_e)
+        dboth, N = ds @ p.W_d.T, cache.shape[0]
+        de = _recurrent_backward(p, "f", dboth, N, forth, grads) + _recurrent_backward(p, "r", dboth, N, back, grads)
+        dfed = relu_backward(de, relu_e)
     grads.add(W_x=cache.words.T @ dfed, b=dfed.sum(axis=0))
     dwords = dropout_backward(dfed @ p.W_x.T, cache.dropout)
     grads.add(E=embedding_backward(dwords, cache.embedding))
 
 
-def _recurrent_forward(p, name, e, present):
-    """f_t = mask_t ReLU(e_t + f_{t-1} W + b), W and b of this name: e (T, N, K), present (T, N, 1) -> f (T, N, K), cache"""
+def _recurrent_forward(p, name, e, N, steps):
+    """f_t = ReLU(e_t + f_{t-1} W + b), W and b of this name: e (R, K), steps in the network's order -> f (R, K), cache"""
     xp, W, b = xp_of(e), p[f"W_{name}"], p[f"b_{name}"]
-    f, made, steps = xp.zeros_like(e[0]), [], []
-    for x, m in zip(e, present, strict=True):
-        new, relu = relu_forward(x + f @ W + b)
-        steps.append((f, relu, m))
-        f = m * new
-        made.append(f)
-    return xp.stack(made), steps
+    state, f, cache = xp.zeros((N, e.shape[1]), dtype=e.dtype), xp.empty_like(e), []
+    for step in steps:
+        n = step.stop - step.start
+        before = state[:n].copy()
+        f[step], relu = relu_forward(e[step] + before @ W + b)
+        state[:n] = f[step]
+        cache.append((step, before, relu))
+    return f, cache
 
 
-def _recurrent_backward(p, name, df, steps, grads):
-    """df (T, N, K) -> de (T, N, K); adds dW and db to grads"""
-    deferred, carried, de = Deferred(p, grads), 0, [None] * len(steps)
-    for t in reversed(range(len(steps))):
-        f_prev, relu, m = steps[t]
-        de[t] = relu_backward(m * (df[t] + carried), relu)
-        carried = deferred.product(de[t], f_prev, f"W_{name}", bias=f"b_{name}")
-    deferred.finish()
-    return xp_of(df).stack(de)
+def _recurrent_backward(p, name, df, N, cache, grads):
+    """df (R, K) -> de (R, K); adds dW and db to grads"""
+    xp, W = xp_of(df), p[f"W_{name}"]
+    carried, de, dW = xp.zeros((N, df.shape[1]), dtype=df.dtype), xp.empty_like(df), 0
+    for step, before, relu in reversed(cache):
+        n = step.stop - step.start
+        de[step] = relu_backward(df[step] + carried[:n], relu)
+        carried[:n] = de[step] @ W.T
+        dW += before.T @ de[step]
+    grads.add(**{f"W_{name}": dW, f"b_{name}": de.sum(axis=0)})
+    return de
 
 
 def similarity_forward(config, x, y, mask):

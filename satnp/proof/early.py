@@ -82,16 +82,14 @@ CASES = [
 LSTM, WORDS = "early/ranking", "early/ranking words"
 
 BUGS = [
-    Bug("gradient lost behind the last word", ranking.sentences_backward,
-        "dh = (1 - m) * dh + ", "dh = ", LSTM, {"block", "term"}),
-    Bug("gradient of padded steps counted", ranking.sentences_backward,
-        "(m * dh, m * dc)", "(dh, m * dc)", LSTM, {"mask", "term"}),
-    Bug("backward network's gradient not turned around", ranking.sentences_backward,
-        'dboth[::-1], back, grads)[::-1]', 'dboth[::-1], back, grads)', WORDS, {"term"}),
+    Bug("gradient of the last word's state lost", ranking.sentences_backward,
+        "dh[:n] = dfed[step] @ p.W_h.T", "dh[...] = 0; dh[:n] = dfed[step] @ p.W_h.T", LSTM, {"block", "term"}),
+    Bug("sentences in the order of their lengths on the way back", ranking.sentences_backward,
+        "cache.normalise)[packed.order]", "cache.normalise)", LSTM, {"term"}),
     Bug("state's gradient not carried along the sentence", ranking._recurrent_backward,
-        "(df[t] + carried)", "df[t]", WORDS, {"term"}),
-    Bug("mask of the words forgotten on the way back", ranking._recurrent_backward,
-        "relu_backward(m * (df[t] + carried), relu)", "relu_backward(df[t] + carried, relu)", WORDS, {"scattered", "block"}),
+        "(df[step] + carried[:n], relu)", "(df[step], relu)", WORDS, {"term"}),
+    Bug("gradient carried past the beginning of the sentence", ranking._recurrent_backward,
+        "carried[:n] = de[step] @ W.T", "carried[:n] += de[step] @ W.T", WORDS, {"term"}),
     Bug("decay of the detectors forgotten on the way back", words.backward,
         "affine.x.T @ dz + config.decay * p.W_d", "affine.x.T @ dz", "early/words", {"term"}),
     Bug("decay twice as large on the way back", every_picture.loss_backward,
