@@ -56,6 +56,7 @@ from satnp.scores.ranking import ranks, recalls
 SIZES = "P", "S", "T"  # of Config, which fit() sets
 CHOICES = {"sentences": ("lstm", "words"), "negatives": ("hardest", "all")}
 ORTHOGONAL = "W_h", "W_f", "W_r"
+CHUNK = 256  # sentences whose vectors are computed together
 
 
 @dataclass(frozen=True)
@@ -150,9 +151,10 @@ def learned_shapes(config):
 
 
 def shapes(config):
-    """Those, the vectors of the training photos, and their sentences."""
+    """Those, the vectors of the training photos, and their sentences, for "lstm" with their vectors."""
     kept = {"photos": (config.P, config.K), "sentences": (config.S, config.T), "photo_of": (config.S,)}
-    return learned_shapes(config) | kept
+    vectors = {"y": (config.S, config.K)} if config.sentences == "lstm" else {}
+    return learned_shapes(config) | kept | vectors
 
 
 def init(config, rng):
@@ -348,6 +350,10 @@ def fit(config, photos):
     whole.photos[...] = photo_vectors(p, config, seen)
     whole.photo_of[...] = photo_of
     store(ids, whole.sentences)
+    if config.sentences == "lstm":
+        parts = np.array_split(np.argsort(list(map(len, ids)), kind="stable"), -(-len(ids) // CHUNK))
+        for part in parts:
+            whole.y[part] = sentences_forward(p, config, *padded([ids[r] for r in part]))[0]
     return config, whole
 
 
@@ -377,7 +383,7 @@ def photo_vectors(p, config, seen, chunk=250):
     return np.concatenate(found)
 
 
-def similarities(p, config, seen, sentences, chunk=256):
+def similarities(p, config, seen, sentences, chunk=CHUNK):
     """S (N, R) of photos, as seen_of gives them, and sentences, lists of word ids."""
     S = np.empty((len(seen), len(sentences)), np.float32)
     photos = [(n, photos_forward(p, config, seen[n : n + 64].astype(np.float32))[0]) for n in range(0, len(seen), 64)]
@@ -408,7 +414,9 @@ def describe(p, config, annotations):
     near = np.argsort(-photo_vectors(p, config, seen) @ p.photos.T, axis=1, kind="stable")[:, : config.k]
     for n, nearest in enumerate(near):
         rows = np.flatnonzero(np.isin(p.photo_of, nearest))
-        sentences = [stored(row) for row in p.sentences[rows]]
-        best = similarities(p, config, seen[n : n + 1], sentences)[0].argmax()
-        found.append(Decoded([*sentences[best], END], None, None))
+        if config.sentences == "lstm":
+            S = photos_forward(p, config, seen[n : n + 1])[0] @ p.y[rows].T
+        else:
+            S = similarities(p, config, seen[n : n + 1], [stored(row) for row in p.sentences[rows]])
+        found.append(Decoded([*stored(p.sentences[rows[S[0].argmax()]]), END], None, None))
     return found
