@@ -51,8 +51,8 @@ WORDS = 300          # words that are detected in photos
 NOUN, ATTRIBUTE = 0.1, 0.4  # smallest share of the places of a word: in a triple; before a noun
 PREPOSITIONS_MOST = 16
 LINKS = PREPOSITIONS | {"the", "front", "top", "next"}  # a preposition may have several words
-ARTICLES = "", "a", "an", "the", "two", "three", "some", "his", "her"
-GROUP = 0.5          # IoU from which nouns of a photo are values of one node
+ARTICLES = "", "a", "an", "the", "two", "three", "some"
+GROUP = 0.7          # IoU from which nouns of a photo are values of one node
 STRENGTH = {"attribute": 10.0, "preposition": 30.0}  # counts that independent words add to those of captions
 MEMORY = 5.0         # counts that a word's frequency adds to those of the bigrams
 FILL = 3             # most function words between two content words
@@ -65,8 +65,8 @@ class Config(Validated):
     D: int = 512
     rows: int = 8                # of the grid of annotations
     sentences: str = "template"
-    most: int = 3                # objects in a photo
-    text: float = 0.3            # w, the weight of the text potentials
+    most: int = 4                # objects in a photo
+    text: float = 0.5            # w, the weight of the text potentials
     decay: float = 1e-4          # weight of |W_r|^2 / 2 in the loss of the prepositions
     epochs: int = 12             # of the detectors
     detector: str = "words"
@@ -144,6 +144,14 @@ def phrases(sentence, lexicon):
             of_noun = next((pair for pair in known if pair in lexicon.attributes), ())
             found.append(Phrase(lexicon.objects[word], lexicon.attributes.get(of_noun), first - len(of_noun), t + 1))
     return found
+
+
+def article_of(sentence, phrase, lexicon):
+    """The number of the word in ARTICLES that is before a phrase; there may be more attributes between them."""
+    t = phrase.start - 1
+    while t >= 0 and (sentence[t],) in lexicon.attributes:
+        t -= 1
+    return ARTICLES.index(sentence[t]) if t >= 0 and sentence[t] in ARTICLES else 0
 
 
 def preposition(between):
@@ -252,8 +260,7 @@ def fit(config, photos):
             if phrase.attribute is not None:
                 p.o_a[phrase.object, phrase.attribute] += 1
         for position, phrase in enumerate((a, b)):
-            before = spoken[phrase.start - 1] if phrase.start else ""
-            p.article[position, phrase.object, ARTICLES.index(before) if before in ARTICLES else 0] += 1
+            p.article[position, phrase.object, article_of(spoken, phrase, lexicon)] += 1
         boxes = [box_of(n, spoken, phrase) for phrase in (a, b)]
         if r in lexicon.prepositions:
             p.o_r_o[a.object, lexicon.prepositions[r], b.object] += 1
@@ -500,15 +507,12 @@ def sentence(p, config, about):
         return glue(p, parts)
     index = {int(i): k for k, i in enumerate(p.known)}
     for position, (part, noun) in enumerate(zip(parts[::2], about[::2], strict=True)):
-        chances = p.article[position, noun.object].astype(float)
-        for k, article in enumerate(p.articles):
-            if ARTICLES[k]:
-                fits = int(article) in index and part[0] in index
-                chances[k] += p.bigram[index[int(article)], index[part[0]]] if fits else -np.inf
-            else:
-                chances[k] += p.bigram[:, index[part[0]]].max() if part[0] in index else 0
-        article = int(p.articles[chances.argmax()])
-        part[:0] = [article] if article >= 0 else []
+        if part[0] in index:  # the article must fit the noun and the word after it: an orange ball
+            after = np.append(p.bigram[:, index[part[0]]], -np.inf).astype(float)
+            of_article = after[[index.get(int(article), -1) for article in p.articles]]
+            of_article[0] = np.log(np.exp(after).sum() / len(p.known))  # no article: after any word
+            article = int(p.articles[(p.article[position, noun.object] + of_article).argmax()])
+            part[:0] = [article] if article >= 0 else []
     return [i for part in parts for i in part]
 
 
