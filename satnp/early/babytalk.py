@@ -43,6 +43,7 @@ from satnp.early.factors import Graph, best_of
 from satnp.early.fitting import fit_parameters
 from satnp.early.photos import sentences_of, store, stored
 from satnp.early.triples import PREPOSITIONS, triple_of
+from satnp.errors import InputError
 from satnp.layers import affine_backward, affine_forward, cross_entropy_backward, cross_entropy_forward, log_softmax
 
 SIZES = "detector", "K", "objects", "attributes", "prepositions", "words"  # of Config, which fit() sets
@@ -232,15 +233,14 @@ def fit(config, photos):
 
     ids, photo_of = sentences_of(photos.captions)
     said = [[photos.words[i] for i in sentence] for sentence in ids]
-    found = [(n, spoken, *of) for n, spoken in zip(photo_of, said, strict=True) for of in mentions(spoken, lexicon)]
-    commonest = Counter(r for _, _, _, r, _ in found if r).most_common(PREPOSITIONS_MOST)
+    commonest = Counter(r for spoken in said for _, r, _ in mentions(spoken, lexicon) if r).most_common(PREPOSITIONS_MOST)
     lexicon = lexicon._replace(prepositions={r: k for k, (r, _) in enumerate(commonest)})
 
     id_of = {word: i for i, word in enumerate(photos.words)}
     content = {i for table in (tables["object_words"], *tables["attribute_words"]) for i in np.ravel(table) if i > UNK}
     content |= {id_of[word] for r in lexicon.prepositions for word in r}
-    fill = {i for word, i in id_of.items() if word in FUNCTION_WORDS - PREPOSITIONS} - content
-    known = [START, END, *sorted(content), *sorted(fill)]
+    fill = {i for word, i in id_of.items() if word in FUNCTION_WORDS - PREPOSITIONS}
+    known = [START, END, *sorted(content | fill)]
     config = replace(config, prepositions=max(1, len(commonest)), words=len(known))
 
     p = Parameters(shapes(config))
@@ -253,27 +253,35 @@ def fit(config, photos):
     p.articles[...] = [id_of.get(word, -1) for word in ARTICLES]
     p.known[...], p.fill[...] = known, [i in fill for i in known]
     p.bigram[...] = bigrams([[START, *sentence, END] for sentence in ids], known)
-
-    pairs, relations = [], []
-    for n, spoken, a, r, b in found:
-        for phrase in (a, b):
-            if phrase.attribute is not None:
-                p.o_a[phrase.object, phrase.attribute] += 1
-        for position, phrase in enumerate((a, b)):
-            p.article[position, phrase.object, article_of(spoken, phrase, lexicon)] += 1
-        boxes = [box_of(n, spoken, phrase) for phrase in (a, b)]
-        if r in lexicon.prepositions:
-            p.o_r_o[a.object, lexicon.prepositions[r], b.object] += 1
-            if all(box is not None for box in boxes):
-                pairs.append(boxes)
-                relations.append(lexicon.prepositions[r])
-    p.o_a[...], p.o_r_o[...] = association(p.o_a, STRENGTH["attribute"]), association(p.o_r_o, STRENGTH["preposition"])
-    p.article[...] = np.log((p.article + 0.1) / (p.article + 0.1).sum(axis=2, keepdims=True))
+    pairs, relations = _count(p, photo_of, said, lexicon, box_of)
     if pairs:
         a, b = np.array(pairs).transpose(1, 0, 2)
         x, none = np.concatenate([differences(a, b), differences(b, a)]), np.full(len(a), config.prepositions)
         _learn_prepositions(p, config, x.astype(np.float32), np.concatenate([relations, none]), rng)
     return config, p
+
+
+def _count(p, photo_of, said, lexicon, box_of):
+    """Set the text potentials and the articles' log p; photo_of (S,) and said are the photo and the words of each sentence
+
+    -> [(box, box)], prepositions of the pairs whose preposition and boxes are known
+    """
+    pairs, relations = [], []
+    for n, spoken in zip(photo_of, said, strict=True):
+        for k, phrase in enumerate(phrases(spoken, lexicon)):
+            p.article[min(k, 1), phrase.object, article_of(spoken, phrase, lexicon)] += 1
+            if phrase.attribute is not None:
+                p.o_a[phrase.object, phrase.attribute] += 1
+        for a, r, b in mentions(spoken, lexicon):
+            if r in lexicon.prepositions:
+                p.o_r_o[a.object, lexicon.prepositions[r], b.object] += 1
+                boxes = [box_of(n, spoken, phrase) for phrase in (a, b)]
+                if all(box is not None for box in boxes):
+                    pairs.append(boxes)
+                    relations.append(lexicon.prepositions[r])
+    p.o_a[...], p.o_r_o[...] = association(p.o_a, STRENGTH["attribute"]), association(p.o_r_o, STRENGTH["preposition"])
+    p.article[...] = np.log((p.article + 0.1) / (p.article + 0.1).sum(axis=2, keepdims=True))
+    return pairs, relations
 
 
 def _learn_prepositions(p, config, x, r, rng, steps=2000, batch=256):
@@ -314,7 +322,9 @@ def _from_scenes(config, photos):
 def _from_photos(config, photos):
     """Word detectors, and which of their words are nouns or attributes -> as _from_scenes"""
     attribute = attributes_of(photos.words, WORDS)
-    K = max(1, attribute.max() + 1)
+    K = attribute.max() + 1
+    if not K:
+        raise InputError("the captions have only function words, such as \"the\"; give captions that name objects")
     y, val_y = (_labels(captions, attribute, K) for captions in (photos.captions, photos.val_captions))
     config = replace(config, detector="words", K=int(K))
     detector, _ = words.train(config.of_detector, photos.annotations, y, photos.val_annotations, val_y, photos.seed)
@@ -470,7 +480,7 @@ class Noun(NamedTuple):
 def meanings(p, config, annotations):
     """annotations (N, L, D) -> for each photo a list of Noun, and what the sentence is about: (Noun, preposition, Noun), or
     (Noun,) if there is no pair, or ()"""
-    p, found = p.on(to_host(p.flat)), []
+    found = []
     for of_photo in regions(p, config, annotations):
         N = len(of_photo)
         graph = graph_of(p, config, of_photo)

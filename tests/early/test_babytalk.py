@@ -13,6 +13,7 @@ from satnp.early import babytalk
 from satnp.early.babytalk import Config, Lexicon, Region, association, bigrams, differences, extents, gaps, graph_of, infer
 from satnp.early.factors import Graph, exact, icm, loopy
 from satnp.early.photos import Photos
+from satnp.errors import InputError
 from tests.early.plain_scenes import annotations_of
 
 
@@ -219,3 +220,21 @@ def test_nothing_found_gives_no_words(scenes):
     p.b_o[0] = -20
     (found,) = babytalk.describe(p, config, annotations_of(scenes[1][:1]))
     assert found.ids == [END] and babytalk.found_in(p, config, annotations_of(scenes[1][:1])) == [[]]
+
+
+def test_captions_without_content_words_are_refused():
+    vocabulary = Vocabulary.build([["this", "is", "it"]], 1)
+    seen, captions = np.zeros((2, 4, 3), np.float32), [[vocabulary.encode(["this", "is", "it"])]] * 2
+    with pytest.raises(InputError, match="only function words"):
+        babytalk.fit(Config(V=len(vocabulary), D=3, rows=2), Photos(seen, captions, seen, captions, vocabulary.words))
+
+
+def test_captions_that_name_one_object_each_have_no_preposition(rng, capsys):
+    vocabulary = Vocabulary.build([["a", "dog"], ["a", "cat"]], 1)
+    captions = [[vocabulary.encode(["a", ("dog", "cat")[n % 2]])] for n in range(40)]
+    seen = rng.standard_normal((40, 4, 3)).astype(np.float32)
+    photos = Photos(seen, captions, seen, captions, vocabulary.words)
+    config, p = babytalk.fit(Config(V=len(vocabulary), D=3, rows=2, most=1, epochs=1), photos)
+    for sentences in ("template", "ngram"):
+        said = {" ".join(vocabulary.decode(x.ids)) for x in babytalk.describe(p, replace(config, sentences=sentences), seen)}
+        assert said <= {"a dog", "a cat"}
