@@ -9,6 +9,8 @@ captioners/contract.py it has
     shapes(config) -> {name: shape}           of the parameters, float32; word ids in them are exact up to 2^24
     describe(params, config, annotations) -> list of N decoding.Decoded       annotations (N, L, D); without probability, the
                                               log_prob of a Decoded is None
+    found_in(params, config, annotations)     optional: for each photo [(word ids, box)] of the objects that it found, with
+                                              boxes (x0, y0, x1, y1) in shares of the photo's sides
 """
 
 from satnp.early import babytalk, every_picture, ranking, retrieval
