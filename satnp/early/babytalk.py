@@ -203,12 +203,9 @@ def differences(a, b):
 
     The centre of b from that of a in eighths of the photo, the logarithms of the ratios of widths and heights, and IoU.
     """
-    a, b = np.asarray(a, float), np.asarray(b, float)
     size_a, size_b = (np.maximum(x[..., 2:] - x[..., :2], TINY) for x in (a, b))
-    shared = (np.minimum(a, b)[..., 2:] - np.maximum(a, b)[..., :2]).clip(0).prod(axis=-1)
-    iou = shared / (size_a.prod(axis=-1) + size_b.prod(axis=-1) - shared)
     centres = (b[..., :2] + b[..., 2:] - a[..., :2] - a[..., 2:]) / 2
-    return np.concatenate([8 * centres, np.log(size_b / size_a), iou[..., None]], axis=-1)
+    return np.concatenate([8 * centres, np.log(size_b / size_a), objects.iou(a, b)[..., None]], axis=-1)
 
 
 def loss_forward(p, config, x, r):
@@ -340,9 +337,8 @@ def _from_photos(config, photos):
         "of_objects": nouns, "of_attributes": [-1, *adjectives], "object_words": form[nouns],
         "attribute_words": [[], *([int(form[k])] for k in adjectives)],
     }  # fmt: skip
-    boxes = np.concatenate([
-        extents(words.where(detector, seen)[:, :, nouns], config.rows) for _, seen in _chunks(detector, photos.annotations)
-    ])  # fmt: skip
+    maps = (words.where(detector, seen)[:, :, nouns] for seen in _chunks(detector, photos.annotations))
+    boxes = np.concatenate([extents(x, config.rows) for x in maps])
     return config, detector, lexicon, tables, lambda n, sentence, phrase: boxes[n, phrase.object]
 
 
@@ -357,8 +353,8 @@ def _labels(captions, attribute, K):
 def _parts_of_speech(photos, attribute, K):
     """Which of the K words that are detected are nouns, and which are attributes: two lists of numbers
 
-    A noun is an object or a scene of the triples in a share of NOUN of its places, an attribute is before a noun in a share
-    of ATTRIBUTE of its places, and no noun.
+    A noun is an object or a scene of the triples in a share of NOUN of its places, and does not end in "ing" or "ed"; an
+    attribute is no noun, and is before a noun in a share of ATTRIBUTE of its places.
     """
     sentences, _ = sentences_of(photos.captions)
     number = {word: k for word, k in zip(photos.words, attribute, strict=True) if k >= 0}
@@ -390,15 +386,15 @@ def extents(maps, rows):
 
 
 def _chunks(p, annotations, chunk=100):
-    """Yield (first photo, annotations of some photos), on the host"""
+    """Yield the annotations of some photos at a time, on the host."""
     for n in range(0, len(annotations), chunk):
-        yield n, to_host(annotations[n : n + chunk]).astype(p.flat.dtype)
+        yield to_host(annotations[n : n + chunk]).astype(p.flat.dtype)
 
 
 def regions(p, config, annotations):
     """annotations (N, L, D) -> for each photo a list of Regions"""
     find = _regions_of_scenes if config.detector == "objects" else _regions_of_photos
-    return [found for _, seen in _chunks(p, annotations) for found in find(p, config, seen)]
+    return [found for seen in _chunks(p, annotations) for found in find(p, config, seen)]
 
 
 def _regions_of_scenes(p, config, annotations):

@@ -194,12 +194,17 @@ def _of_photo(config, o):
     return [Found(tuple(map(float, boxes[i])), float(score[i]), *of) for i, *of in zip(kept, *classes, strict=True)]
 
 
-def overlaps(a, b):
-    """Intersection over union of boxes: a (N, 4), b (M, 4) -> (N, M)"""
-    a, b = np.asarray(a, float).reshape(-1, 1, 4), np.asarray(b, float).reshape(1, -1, 4)
-    shared = (np.minimum(a, b)[..., 2:] - np.maximum(a, b)[..., :2]).clip(0).prod(axis=2)
-    areas = [(x[..., 2:] - x[..., :2]).clip(0).prod(axis=2) for x in (a, b)]
+def iou(a, b):
+    """Intersection over union of boxes: a (..., 4), b (..., 4) -> (...)"""
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    shared = (np.minimum(a, b)[..., 2:] - np.maximum(a, b)[..., :2]).clip(0).prod(axis=-1)
+    areas = [(x[..., 2:] - x[..., :2]).clip(0).prod(axis=-1) for x in (a, b)]
     return shared / np.maximum(areas[0] + areas[1] - shared, 1e-12)
+
+
+def overlaps(a, b):
+    """IoU of each of the boxes a (N, 4) with each of the boxes b (M, 4) -> (N, M)"""
+    return iou(np.asarray(a)[:, None], np.asarray(b)[None])
 
 
 def suppress(boxes, scores, overlap=OVERLAP):
@@ -214,21 +219,22 @@ def suppress(boxes, scores, overlap=OVERLAP):
     return kept
 
 
-def average_precision(found, scenes, iou=0.5, classes=True):
+def average_precision(found, scenes, overlap=0.5, classes=True):
     """Average precision of the boxes found on scenes: for each scene a list of Found -> 0 to 1
 
-    The boxes of all scenes are taken in falling order of their scores. Each is a hit if an object of its scene that no
-    better box has taken overlaps it by at least `iou`; it takes the one that it overlaps most. With `classes`, colour and
-    shape must be right, too. The score is the mean over all objects of the precision at which they are hit, 0 if never.
+    The boxes of all scenes are taken in falling order of their scores. Each takes the object of its scene with which it has
+    the largest IoU, of those that are still free; it is a hit if the IoU is at least `overlap`, else it takes none. With
+    `classes`, only objects of its colour and shape count. The score is the mean over all objects of the precision at which
+    they are hit, 0 if never.
     Source: Everingham et al. 2010, section 4.2, without its interpolation.
     """
     listed = [(box.score, n, box) for n, boxes in enumerate(found) for box in boxes]
     free, hits = [list(scene.objects) for scene in scenes], []
     for _, n, box in sorted(listed, key=lambda x: -x[0]):
-        shared = [(overlaps(box.box, thing.box)[0, 0], k) for k, thing in enumerate(free[n])
+        shared = [(iou(box.box, thing.box), k) for k, thing in enumerate(free[n])
                   if not classes or thing.kind == box.kind]  # fmt: skip
         best, k = max(shared, default=(0, None))
-        hits.append(best >= iou)
+        hits.append(best >= overlap)
         if hits[-1]:
             del free[n][k]
     order, total = -np.arange(len(hits)), sum(len(scene.objects) for scene in scenes)
