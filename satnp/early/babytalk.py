@@ -205,7 +205,7 @@ def differences(a, b):
     """
     size_a, size_b = (np.maximum(x[..., 2:] - x[..., :2], TINY) for x in (a, b))
     centres = (b[..., :2] + b[..., 2:] - a[..., :2] - a[..., 2:]) / 2
-    return np.concatenate([8 * centres, np.log(size_b / size_a), objects.iou(a, b)[..., None]], axis=-1)
+    return np.concatenate([8 * centres, np.log(size_b / size_a), objects.intersection_over_union(a, b)[..., None]], axis=-1)
 
 
 def loss_forward(p, config, x, r):
@@ -529,9 +529,9 @@ def glue(p, parts):
     length depend only on its two neighbours (`gaps`), so all combinations of lengths are compared.
     """
     index = {int(i): k for k, i in enumerate(p.known)}
-    parts = [[index[i] for i in part if i in index] for part in parts]
+    parts = [known for part in parts if (known := [index[i] for i in part if i in index])]
     start, end, fill = index[START], index[END], np.flatnonzero(p.fill)
-    whole = [start, *(i for part in parts for i in part), end]
+    length = 1 + sum(map(len, parts))
     neighbours, before = [], start
     for part in parts:
         neighbours.append((before, part[0]))
@@ -540,7 +540,7 @@ def glue(p, parts):
     filled = [gaps(p.bigram, fill, *pair) for pair in neighbours]
 
     def mean(chosen):
-        return (fixed + sum(score for score, _ in chosen)) / (len(whole) - 1 + sum(len(between) for _, between in chosen))
+        return (fixed + sum(score for score, _ in chosen)) / (length + sum(len(between) for _, between in chosen))
 
     chosen = max(product(*filled), key=mean)
     ids = [i for (_, between), part in zip(chosen, parts, strict=True) for i in (*between, *part)]

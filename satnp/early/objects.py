@@ -194,7 +194,7 @@ def _of_photo(config, o):
     return [Found(tuple(map(float, boxes[i])), float(score[i]), *of) for i, *of in zip(kept, *classes, strict=True)]
 
 
-def iou(a, b):
+def intersection_over_union(a, b):
     """Intersection over union of boxes: a (..., 4), b (..., 4) -> (...)"""
     a, b = np.asarray(a, float), np.asarray(b, float)
     shared = (np.minimum(a, b)[..., 2:] - np.maximum(a, b)[..., :2]).clip(0).prod(axis=-1)
@@ -204,7 +204,7 @@ def iou(a, b):
 
 def overlaps(a, b):
     """IoU of each of the boxes a (N, 4) with each of the boxes b (M, 4) -> (N, M)"""
-    return iou(np.asarray(a)[:, None], np.asarray(b)[None])
+    return intersection_over_union(np.asarray(a)[:, None], np.asarray(b)[None])
 
 
 def suppress(boxes, scores, overlap=OVERLAP):
@@ -219,11 +219,11 @@ def suppress(boxes, scores, overlap=OVERLAP):
     return kept
 
 
-def average_precision(found, scenes, overlap=0.5, classes=True):
+def average_precision(found, scenes, iou=0.5, classes=True):
     """Average precision of the boxes found on scenes: for each scene a list of Found -> 0 to 1
 
     The boxes of all scenes are taken in falling order of their scores. Each takes the object of its scene with which it has
-    the largest IoU, of those that are still free; it is a hit if the IoU is at least `overlap`, else it takes none. With
+    the largest IoU, of those that are still free; it is a hit if the IoU is at least `iou`, else it takes none. With
     `classes`, only objects of its colour and shape count. The score is the mean over all objects of the precision at which
     they are hit, 0 if never.
     Source: Everingham et al. 2010, section 4.2, without its interpolation.
@@ -231,10 +231,10 @@ def average_precision(found, scenes, overlap=0.5, classes=True):
     listed = [(box.score, n, box) for n, boxes in enumerate(found) for box in boxes]
     free, hits = [list(scene.objects) for scene in scenes], []
     for _, n, box in sorted(listed, key=lambda x: -x[0]):
-        shared = [(iou(box.box, thing.box), k) for k, thing in enumerate(free[n])
+        shared = [(intersection_over_union(box.box, thing.box), k) for k, thing in enumerate(free[n])
                   if not classes or thing.kind == box.kind]  # fmt: skip
         best, k = max(shared, default=(0, None))
-        hits.append(best >= overlap)
+        hits.append(best >= iou)
         if hits[-1]:
             del free[n][k]
     order, total = -np.arange(len(hits)), sum(len(scene.objects) for scene in scenes)

@@ -7,7 +7,17 @@ import pytest
 
 from satnp.data.scenes import Thing, make_scenes
 from satnp.early import objects
-from satnp.early.objects import CLASSES, PARTS, Config, Found, average_precision, iou, overlaps, suppress, targets
+from satnp.early.objects import (
+    CLASSES,
+    PARTS,
+    Config,
+    Found,
+    average_precision,
+    intersection_over_union,
+    overlaps,
+    suppress,
+    targets,
+)
 from satnp.layers import smooth_l1_forward
 from tests.early.plain_scenes import annotations_of
 
@@ -63,7 +73,7 @@ def test_suppression_keeps_the_best_of_boxes_that_overlap():
     assert suppress(boxes, np.array([0.9, 0.5, 0.8, 0.1])) == [0, 2, 3]
 
 
-def plain_average_precision(found, scenes, overlap, classes):
+def plain_average_precision(found, scenes, iou, classes):
     """Precision at each object that is hit, with no list shared between scenes: for each threshold, count anew."""
     def hits_above(threshold):
         hits = count = 0
@@ -73,10 +83,10 @@ def plain_average_precision(found, scenes, overlap, classes):
                 count += 1
                 fits = {}
                 for k, thing in enumerate(scene.objects):
-                    shared = iou(box.box, thing.box)
+                    shared = intersection_over_union(box.box, thing.box)
                     if k not in taken and (not classes or box.kind == thing.kind):
                         fits[k] = shared
-                if fits and max(fits.values()) >= overlap:
+                if fits and max(fits.values()) >= iou:
                     taken.add(max(fits, key=fits.get))
                     hits += 1
         return hits, count
