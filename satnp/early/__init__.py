@@ -9,8 +9,10 @@ captioners/contract.py it has
     shapes(config) -> {name: shape}           of the parameters, float32; word ids in them are exact up to 2^24
     describe(params, config, annotations) -> list of N decoding.Decoded       annotations (N, L, D); without probability, the
                                               log_prob of a Decoded is None
+    found_in(params, config, annotations)     optional: for each photo [(word ids, box)] of the objects that it found, with
+                                              boxes (x0, y0, x1, y1) in shares of the photo's sides
 """
 
-from satnp.early import every_picture, ranking, retrieval
+from satnp.early import babytalk, every_picture, ranking, retrieval
 
-EARLY = {"every_picture": every_picture, "retrieval": retrieval, "ranking": ranking}
+EARLY = {"babytalk": babytalk, "every_picture": every_picture, "retrieval": retrieval, "ranking": ranking}

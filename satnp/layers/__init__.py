@@ -87,6 +87,7 @@ from satnp.layers.ranking import (
     ranking_loss_backward,
     ranking_loss_forward,
 )
+from satnp.layers.smooth_l1 import smooth_l1_backward, smooth_l1_forward
 from satnp.layers.softmax import (
     SoftmaxCache,
     cross_entropy_backward,

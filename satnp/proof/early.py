@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from satnp.early import every_picture, ranking, words
+from satnp.early import babytalk, every_picture, objects, ranking, words
 from satnp.proof.cases import pack, random_weights, unpack
 from satnp.proof.gradcheck import Case
 from satnp.proof.planting import Bug
@@ -74,9 +74,33 @@ def _every_picture():
     )  # fmt: skip
 
 
+def _babytalk():
+    config = babytalk.Config(V=1, decay=0.3, prepositions=3)
+    return _loss(
+        "babytalk", babytalk.learned_shapes(config), lambda p, x, r: babytalk.loss_forward(p, config, x, r),
+        lambda cache, grads: babytalk.loss_backward(cache, grads),
+        x=lambda rng: rng.standard_normal((N, 5)), r=lambda rng: np.array([2, 0, 3, 2]),
+    )  # fmt: skip
+
+
+def _objects():
+    config = objects.Config(D=3, F=4, rows=3, box=0.7)
+
+    def wanted(high):
+        return lambda rng: rng.integers(0, high, (2, 6))
+
+    return _loss(
+        "objects", objects.shapes(config), lambda p, a, *wanted: objects.forward(p, config, a, objects.Targets(*wanted)),
+        lambda cache, grads: objects.backward(cache, grads),
+        annotations=lambda rng: rng.standard_normal((2, 6, 3)),
+        object=lambda rng: np.array([[1, 0, 0, 1, 1, 0], [0, 1, 0, 0, 0, 1.0]]),
+        colour=wanted(6), shape=wanted(4), size=wanted(2), box=lambda rng: 2 * rng.standard_normal((2, 6, 3)),
+    )  # fmt: skip
+
+
 CASES = [
     *(_ranking(option, config) for option, config in ranking.CHECKS.items()),
-    _words(""), _words("whole", whole=True), _every_picture(),
+    _words(""), _words("whole", whole=True), _every_picture(), _objects(), _babytalk(),
 ]  # fmt: skip
 
 LSTM, WORDS = "early/ranking", "early/ranking words"
@@ -94,6 +118,16 @@ BUGS = [
         "affine.x.T @ dz + config.decay * p.W_d", "affine.x.T @ dz", "early/words", {"term"}),
     Bug("decay twice as large on the way back", every_picture.loss_backward,
         "dW + config.decay *", "dW + 2 * config.decay *", "early/every_picture", {"term"}),
+    Bug("decay of the prepositions forgotten on the way back", babytalk.loss_backward,
+        "dW + config.decay * p.W_r", "dW", "early/babytalk", {"term"}),
+    Bug("ReLU of the detector forgotten on the way back", objects.outputs_backward,
+        "relu_backward(dh.reshape(shape), relu)", "dh.reshape(shape)", "early/objects", {"mask"}),
+    Bug("weight of the box loss forgotten on the way back", objects.backward,
+        "smooth_l1_backward(config.box", "smooth_l1_backward(1.0", "early/objects", {"block", "term"}),
+    Bug("classes of empty cells learnt", objects.backward,
+        "cross_entropy_backward(1.0, caches[name])",
+        "cross_entropy_backward(1.0, caches[name]._replace(weights=caches[name].weights * 0 + 0.5))",
+        "early/objects", {"block", "term"}),
     Bug("photos' gradient without that of their norm", ranking.photos_backward,
         "normalise_backward(dx, normalise)", "dx / normalise.norm", LSTM, {"term"}),
 ]  # fmt: skip

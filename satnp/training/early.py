@@ -19,7 +19,7 @@ def learn(model, splits, stores, path, recipe):
         (stores[which], [[model.vocabulary.encode(words) for words in said] for said in splits[which].captions])
         for which in ("train", "val")
     )
-    photos = Photos(*train, *val, model.vocabulary.words, recipe.seed)
+    photos = Photos(*train, *val, model.vocabulary.words, recipe.seed, splits["train"].scenes)
     config, decoder = EARLY[model.captioner].fit(model.config, photos)
     xp, encoder = xp_of(model.params.flat), model.params.part("encoder")
     params = Parameters.join(encoder=encoder.on(to_host(encoder.flat)), decoder=decoder)

@@ -106,6 +106,7 @@ def test_an_early_system_is_trained_evaluated_shown_compared_and_released_by_its
         assert main(f"caption {out / 'best.npz'} {photo} {files}".split()) == 0
         said, ((row,)) = capsys.readouterr().out, json.loads((out / "c.json").read_text())
         assert said == f"{photo}: {row['caption']}\n" and row["log_prob"] is None and row["alpha"] is None
+        assert (load(out / "best.npz").objects(photo) is not None) == (name == "babytalk")
         (caption,) = page_data(out / "p.html")["photos"][0]["views"][0]["captions"]
         assert caption == {"words": row["words"], "log_prob": None}
         assert main(f"release {out / 'best.npz'} --out {out / 'small.npz'}".split()) == 0
