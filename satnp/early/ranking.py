@@ -69,6 +69,7 @@ class Config(Validated):
     negatives: str = "hardest"
     margin: float = 0.2
     dropout: float = 0.2     # of E[w_t]
+    photo_dropout: float = 0.2  # of the D features of a photo, the same ones at all locations
     epochs: int = 15
     warm: int = 2            # of these, those with all negatives at the beginning
     batch: int = 128
@@ -328,7 +329,8 @@ def fit(config, photos):
         sentences, mask = padded([ids for _, ids in chosen])
         others = (of[:, None] != of).astype(np.float32)
         dropout = draw_dropout(config, sentences.shape[1], len(of), rng)
-        return Batch(seen[of].astype(np.float32), sentences, mask, others, dropout)
+        annotations = seen[of] * dropout_mask(rng, (len(of), 1, config.D), config.photo_dropout)
+        return Batch(annotations, sentences, mask, others, dropout)
 
     def work(batch, grads):
         nonlocal step
