@@ -89,6 +89,12 @@ def _samples(rng, count):
     return [tuple(pair) for pair in gumbel.argmax(axis=2).tolist()]
 
 
+def probable(annotations, config, rng):
+    """Let the last features of regions (N, k, D) be class probabilities, in place; absent regions stay 0."""
+    C = len(config.classes)
+    annotations[:, :, -C:] = rng.dirichlet(np.ones(C), annotations.shape[:2]) * annotations.any(axis=2)[:, :, None]
+
+
 def captioner_case(name, captioner, config, direction, own_words=False):
     """The Case of a captioner: the gradients of its parameters and of the annotations.
 
@@ -102,6 +108,8 @@ def captioner_case(name, captioner, config, direction, own_words=False):
         annotations = rng.standard_normal((N, places, config.D))
         if getattr(config, "regions", False):  # absent ones: two of the first photo and one of the second
             annotations[0, 5:], annotations[1, 2] = 0, 0
+        if getattr(config, "classes", ()):
+            probable(annotations, config, rng)
         return random_weights(shapes, rng) | {"annotations": annotations} | _words(captioner, config, rng, own_words)
 
     def forward(*inputs):

@@ -71,6 +71,7 @@ def _others(rng):
     return others
 
 
+SLOTS = ((8, 5), (10, -1)), ((7, 9),), ()  # the visual words of three classes: two, one and no fine-grained words
 CONVOLUTIONS = (1, 1, 0), (1, 2, 0), (2, 2, 1), (3, 1, 0), (3, 1, 1), (3, 2, 0), (3, 2, 1), (5, 3, 2)
 
 CASES = [
@@ -107,6 +108,19 @@ CASES = [
     _layer(
         "smooth_l1", ("y", "weights"),
         x=_wide(4, 3), y=(4, 3), weights=lambda rng: rng.random(4) * [1, 0, 1, 1],
+    ),
+    _layer(
+        "word_loss words never said", ("weights",), {"never": (0, 3), "late": (1, 2), "temperature": 0.7}, logits=(5, 6),
+        targets=lambda rng: np.r_[rng.choice([2, 4, 5], 2), 1, rng.choice([1, 2, 4, 5], 2)],
+        weights=lambda rng: rng.standard_normal(5) * [1, 0, 1, 1, 0],
+    ),
+    _layer(
+        "word_loss smoothing", ("weights",), {"smoothing": 0.2, "temperature": 0.6}, logits=(5, 4),
+        targets=lambda rng: rng.integers(0, 4, 5), weights=lambda rng: rng.standard_normal(5) * [1, 0, 1, 1, 0],
+    ),
+    _layer(
+        "slots", (), {"words": SLOTS, "unknown": 3},
+        text=(5, 11), pointer=(5, 5), classes=lambda rng: rng.dirichlet(np.ones(3), (5, 4)), fine=(5, 4, 3), plural=(5, 4),
     ),
     *(_conv(*sizes) for sizes in CONVOLUTIONS),
     _layer("conv2d_relu", (), {"padding": 1}, x=(2, 7, 6, 3), W=(3, 3, 3, 4), b=(4,)),
