@@ -1,18 +1,21 @@
 """Neural Baby Talk (Lu et al. 2018): at each word, a pointer decides between the vocabulary and a region, whose detected
 class gives the word.
 
-    v_i = ReLU(a_i W_a + b_a)                                     region i: its features, box and class probabilities P_i
+    v_i = ReLU(a_i W_a + b_a)                              region i: its features, its box, its class probabilities P_i
     h1_t = LSTM1([h2_{t-1} ; v ; E[y_{t-1}]]),    v = mean_i v_i
     alpha_t = softmax over i of w . tanh(v_i W_v + h1_t W_s),    z_t = sum_i alpha_ti v_i
     h2_t, c2_t = LSTM2([z_t ; h1_t])
-    s_t = sigmoid([z_t ; h1_t ; h2_{t-1}] U_s + b_s) * tanh(c2_t)                                  the sentinel, eq. 5
-    e_ti = u . tanh(v_i W_v + h2_t W_q),    e_ts = u . tanh(s_t W_t + h2_t W_q)                    eqs. 3, 6
-    [p(i) ; p(sentinel)] = softmax over the regions and the sentinel of [e_t ; e_ts]               the pointer, eq. 6
-    q(y) = softmax(h2_t W_p + b_p)                                                                 eq. 7
+
+    s_t = sigmoid([z_t ; h1_t ; h2_{t-1}] U_s + b_s) * tanh(c2_t)                   the sentinel
+    e_ti = u . tanh(v_i W_v + h2_t W_q),    e_ts = u . tanh(s_t W_t + h2_t W_q)
+    [p(i) ; p(sentinel)] = softmax over the regions and the sentinel of [e_t ; e_ts]            the pointer
+    q(y) = softmax(h2_t W_p + b_p)
+
     x_i = ReLU(v_i F_v + h2_t F_h + b_f)
-    p(plural | i) = sigmoid(x_i W_n + b_n),    p(fine-grained word | i) = softmax(x_i W_g + b_g)   eqs. 8-9
-    p(y_t) = p(sentinel) q(y_t)                                                                    a word of the text
-    p(y_t) = sum_i p(i) P_i(class of y_t) p(plural | i) p(fine-grained word | i)                   a visual word
+    p(plural | i) = sigmoid(x_i W_n + b_n),    p(fine-grained word | i) = softmax(x_i W_g + b_g)
+
+    p(y_t) = p(sentinel) q(y_t)                                                     a word of the text
+    p(y_t) = sum_i p(i) P_i(class of y_t) p(plural | i) p(fine-grained word | i)    a visual word
 
 The language model is that of Top-Down, and U_s are the last columns of LSTM2's matrices, as in adaptive.py. The attention
 alpha_t feeds LSTM2; the `alpha` that figures show is the pointer, which sums to 1 - p(sentinel).
@@ -85,13 +88,8 @@ class Config(Validated):
         ids = [y for pairs in words for pair in pairs for y in pair if y != -1]
         if not 0 < len(words) == len(self.classes) < self.D:
             raise InputError(f"regions with {self.D} features have {len(words)} classes; give 1 to {self.D - 1}")
-        if len(set(ids)) < len(ids) or not set(ids) < set(range(UNKNOWN + 1, self.V)):
+        if len(set(ids)) < len(ids) or not set(ids) <= set(range(UNKNOWN + 1, self.V)):
             raise InputError(f"the classes have the words {ids}; give different ids, from {UNKNOWN + 1} to {self.V - 1}")
-
-    @property
-    def G(self):
-        """Fine-grained words of all classes."""
-        return max(1, sum(map(len, self.words)))
 
 
 ORTHOGONAL = "W_h1", "U_h2"
@@ -142,7 +140,7 @@ class LogitsCache(NamedTuple):
 
 
 def shapes(config):
-    V, D, M, H, A, G = config.V, config.D, config.M, config.H, config.A, config.G
+    V, D, M, H, A, G = config.V, config.D, config.M, config.H, config.A, max(1, sum(map(len, config.words)))
     return {
         "E": (V, M), "W_a": (D, H), "b_a": (H,),
         "W_x": (M, 4 * H), "W_m": (H, 4 * H), "W_h1": (H, 4 * H), "W_h2": (H, 4 * H), "b": (4 * H,),

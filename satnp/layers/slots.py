@@ -38,7 +38,7 @@ def slots_forward(text, pointer, classes, fine, plural, words, unknown):
 
     The probabilities of all words sum to 1, and none is 0. A class without words is named by the word `unknown`.
 
-    Source: Lu et al. 2018, eqs. 4, 8 and 9. Units: nats.
+    Source: Lu et al. 2018, sections 3.1 and 3.2. Units: nats.
     """
     xp, k, g = xp_of(text), classes.shape[1], 0
     shown = _shown(classes)
