@@ -682,7 +682,7 @@ def caption(args):
 
 def _draw(folder, model, photo, stem, said, drawn, boxes):
     """Write the figures of one photo: its Caption, its regions' boxes or None. `drawn` are the names that are taken."""
-    from satnp.figures import attention_figure, channels_figure, regions_figure, visual_figure
+    from satnp.figures import attention_figure, channels_figure, objects_figure, regions_figure, visual_figure
     from satnp.model import NO_WORDS
     from satnp.scores.visual import visual
 
@@ -690,6 +690,10 @@ def _draw(folder, model, photo, stem, said, drawn, boxes):
     name, title = _new_name(stem, drawn), printable(str(said)) or NO_WORDS
     if model.encoder == "regions":
         regions_figure(photo, said.words, alphas, boxes, folder / f"{name}.png", title=title)
+    elif found := model.objects(photo):
+        height, width = photo.shape[:2]
+        found = [(" ".join(words), box * (width, height, width, height)) for words, box in found]
+        objects_figure(photo, found, folder / f"{name}.png", title=title)
     else:
         attention_figure(photo, said.words, alphas, model.grid, folder / f"{name}.png", title=title)
     if model.has_sentinel:

@@ -100,6 +100,16 @@ def regions_figure(photo, words, alphas, boxes, path, title=None):
     _draw(photo, [("", [("", drawn, []), *panels])], path, title, AREA)
 
 
+@_own_style
+def objects_figure(photo, found, path, title=None):
+    """Draw the photo, then one panel per object that was found: its words above the photo, its box as a red frame.
+
+    photo and title as in attention_figure; found [(text, box)], boxes (x0, y0, x1, y1) in pixels of the photo. Writes a PNG.
+    """
+    drawn = _resized(photo)
+    _draw(photo, [("", [("", drawn, []), *((text, drawn, [box]) for text, box in found)])], path, title, AREA)
+
+
 def _light(alpha, boxes, shape, drawn):
     """For each pixel of a photo of `shape` that is drawn in the shape `drawn`: the sum of the weights of its regions."""
     light = np.zeros(drawn[:2])

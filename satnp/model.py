@@ -176,6 +176,17 @@ class Model:
         batch = self._batch(self.look(photo), [words])
         return tuple(to_host(x)[: len(words), 0] for x in find(self.params.part("decoder"), self.config, batch))
 
+    def objects(self, photo):
+        """The objects that the captioner found in a photo as in `caption`: [(words, box)], or None if it looks for none.
+
+        Boxes are x0, y0, x1, y1 in shares of the photo's width and height.
+        """
+        find = getattr(captioner_of(self.captioner), "found_in", None)
+        if find is None:
+            return None
+        (found,) = find(self.params.part("decoder"), self.config, self.look(photo))
+        return [(self.vocabulary.decode(ids), box) for ids, box in found]
+
     def gates(self, annotations, captions):
         """The gate beta of each word of N captions of one photo: annotations (1, L, D), [words] -> [(T,)]
 

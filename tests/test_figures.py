@@ -22,6 +22,7 @@ from satnp.figures import (
     diagnostics_figure,
     learning_figure,
     nwgm_figure,
+    objects_figure,
     overlay,
     regions_figure,
     side_by_side_figure,
@@ -178,6 +179,17 @@ def test_alphas_that_do_not_fit_the_regions_are_refused(tmp_path):
     for shape in ((1, 3), (4, 2), (2, 2, 1)):
         with pytest.raises(InputError, match="for 2 words and 2 regions; pass one row of alpha per word"):
             regions_figure(np.zeros((6, 8, 3), np.uint8), ["a", "b"], np.ones(shape), np.zeros((2, 4)), tmp_path / "r.png")
+
+
+def test_each_object_has_a_panel_with_its_words_and_its_frame(tmp_path, drawn):
+    found = [("a dog", np.array([10, 20, 30, 40])), ("snow", np.array([0, 30, 80, 60]))]
+    objects_figure(np.zeros((60, 80, 3), np.uint8), found, tmp_path / "o.png", "a dog in snow")
+    first, *panels = drawn[0].axes
+    assert not first.patches and [ax.get_title() for ax in panels] == ["a dog", "snow"]
+    for ax, (_, box) in zip(panels, found, strict=True):
+        (frame,) = ax.patches
+        assert frame.get_bbox().extents.tolist() == box.tolist()
+    assert_nothing_is_cut_off(drawn[0])
 
 
 def test_captions_stand_below_each_other_on_the_same_photo(tmp_path, rng):
@@ -513,6 +525,7 @@ FIGURES = {
         PHOTO, words, np.ones((len(words), 3)), np.ones((len(words), 12, 3)), GRID, path, " ".join(words)
     ),
     "regions": lambda words, path: regions_figure(PHOTO, words, np.eye(len(words), 9), np.ones((9, 4)), path, words[0]),
+    "objects": lambda words, path: objects_figure(PHOTO, [(word, (1, 1, 5, 4)) for word in words], path, words[0]),
     "side by side": lambda words, path: side_by_side_figure(PHOTO, [(words[0], words, np.eye(len(words), 12))], GRID, path),
     "learning": lambda words, path: learning_figure(
         {word: [{"kind": "train", "step": k, "loss": 1 / k} for k in (1, 2)] for word in words}, path

@@ -11,6 +11,6 @@ captioners/contract.py it has
                                               log_prob of a Decoded is None
 """
 
-from satnp.early import every_picture, ranking, retrieval
+from satnp.early import babytalk, every_picture, ranking, retrieval
 
-EARLY = {"every_picture": every_picture, "retrieval": retrieval, "ranking": ranking}
+EARLY = {"babytalk": babytalk, "every_picture": every_picture, "retrieval": retrieval, "ranking": ranking}

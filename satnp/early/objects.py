@@ -55,7 +55,7 @@ class Config(Validated):
     rows: int = 8      # of the grid of annotations
     side: int = SIDE   # of the photo, in pixels
     box: float = 5.0   # weight of smooth L1 in the loss
-    epochs: int = 8
+    epochs: int = 16
     batch: int = 50
     rate: float = 3e-3
 

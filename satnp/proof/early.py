@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from satnp.early import every_picture, objects, ranking, words
+from satnp.early import babytalk, every_picture, objects, ranking, words
 from satnp.proof.cases import pack, random_weights, unpack
 from satnp.proof.gradcheck import Case
 from satnp.proof.planting import Bug
@@ -74,6 +74,15 @@ def _every_picture():
     )  # fmt: skip
 
 
+def _babytalk():
+    config = babytalk.Config(V=1, decay=0.3, prepositions=3)
+    return _loss(
+        "babytalk", babytalk.learned_shapes(config), lambda p, x, r: babytalk.loss_forward(p, config, x, r),
+        lambda cache, grads: babytalk.loss_backward(cache, grads),
+        x=lambda rng: rng.standard_normal((N, 5)), r=lambda rng: np.array([2, 0, 3, 2]),
+    )  # fmt: skip
+
+
 def _objects():
     config = objects.Config(D=3, F=4, rows=3, box=0.7)
 
@@ -91,7 +100,7 @@ def _objects():
 
 CASES = [
     *(_ranking(option, config) for option, config in ranking.CHECKS.items()),
-    _words(""), _words("whole", whole=True), _every_picture(), _objects(),
+    _words(""), _words("whole", whole=True), _every_picture(), _objects(), _babytalk(),
 ]  # fmt: skip
 
 LSTM, WORDS = "early/ranking", "early/ranking words"
@@ -111,6 +120,8 @@ BUGS = [
         "affine.x.T @ dz + config.decay * p.W_d", "affine.x.T @ dz", "early/words", {"term"}),
     Bug("decay twice as large on the way back", every_picture.loss_backward,
         "dW + config.decay *", "dW + 2 * config.decay *", "early/every_picture", {"term"}),
+    Bug("decay of the prepositions forgotten on the way back", babytalk.loss_backward,
+        "dW + config.decay * p.W_r", "dW", "early/babytalk", {"term"}),
     Bug("ReLU of the detector forgotten on the way back", objects.outputs_backward,
         "relu_backward(dh.reshape(shape), relu)", "dh.reshape(shape)", "early/objects", {"mask"}),
     Bug("weight of the box loss forgotten on the way back", objects.backward,

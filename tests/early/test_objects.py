@@ -9,22 +9,15 @@ from satnp.data.scenes import Thing, make_scenes
 from satnp.early import objects
 from satnp.early.objects import CLASSES, PARTS, Config, Found, average_precision, overlaps, suppress, targets
 from satnp.layers import smooth_l1_forward
+from tests.early.plain_scenes import annotations_of
 
-CONFIG = Config(D=20)
+CONFIG = Config(D=16)
 
 
 def found_as(thing, box=None, score=1.0):
     """The Found that is sure of what this Thing is."""
     sure = (np.eye(len(words))[words.index(getattr(thing, name))] for name, words in CLASSES.items())
     return Found(box or thing.box, score, *sure)
-
-
-def annotations_of(scenes):
-    """Annotations that say plainly, cell by cell, what the targets are."""
-    wanted = targets(CONFIG, [scene.objects for scene in scenes])
-    there = wanted.object[..., None]
-    one_hot = (there * np.eye(len(words))[getattr(wanted, name)] for name, words in CLASSES.items())
-    return np.concatenate([there, *one_hot, wanted.box, 0 * wanted.box, there], axis=2)
 
 
 def test_the_targets_hold_each_object_in_the_cell_of_its_centre():
@@ -131,7 +124,7 @@ def test_smooth_l1_by_hand():
 
 def test_it_learns_objects_from_annotations_that_show_them(rng, capsys):
     scenes = [make_scenes(300, split, seed=2) for split in ("train", "test")]
-    train, test = (annotations_of(x) + 0.05 * rng.standard_normal((len(x), 64, 20)) for x in scenes)
-    config = Config(D=20, F=48, epochs=25, batch=20, rate=0.01)
+    train, test = (annotations_of(x) + 0.05 * rng.standard_normal((len(x), 64, 16)) for x in scenes)
+    config = Config(D=16, F=48, epochs=25, batch=20, rate=0.01)
     p = objects.train(config, train, [scene.objects for scene in scenes[0]])
     assert average_precision(objects.detect(p, config, test), scenes[1]) > 0.9
