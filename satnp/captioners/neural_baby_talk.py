@@ -39,7 +39,7 @@ from typing import NamedTuple
 
 from satnp.arrays.backend import xp_of
 from satnp.captioners.attributes import IRREGULAR, root
-from satnp.captioners.config import Validated, check_choices
+from satnp.captioners.config import Validated
 from satnp.captioners.locations import Locations, attend_forward, locations, present_regions, scores_forward
 from satnp.captioners.recurrent import Recurrent
 from satnp.errors import InputError
@@ -81,7 +81,8 @@ class Config(Validated):
 
     def __post_init__(self):
         super().__post_init__()
-        check_choices(self, {"regions": (True,)})
+        if not self.regions:
+            raise InputError("regions is False, but this captioner always reads regions; leave it out")
         words = tuple(tuple(map(tuple, pairs)) for pairs in self.words)  # a checkpoint has lists
         object.__setattr__(self, "words", words)
         object.__setattr__(self, "classes", tuple(self.classes))

@@ -10,35 +10,30 @@ from satnp.data.scenes import SHAPES, SIDE
 from satnp.early.objects import Config, detect, train
 from satnp.files import replacing
 
-LIKELY = 0.5  # p(object) of a region
-
 
 def true_regions(scenes):
     """The objects of scenes -> for each scene boxes (n, 4) and probabilities of the shapes (n, 4), 1 for the true one"""
-    return [
-        (np.array([thing.box for thing in scene.objects], float), np.array([_one_hot(thing.shape) for thing in scene.objects]))
-        for scene in scenes
-    ]
+    return [_regions(scene.objects, [np.array(SHAPES) == thing.shape for thing in scene.objects]) for scene in scenes]
 
 
 def found_regions(learnt_on, annotations, scenes, seed=0):
     """Train a detector of objects, and let it find those of all scenes -> like true_regions
 
-    learnt_on: the number of scenes from the first on that it learns from; annotations (N, L, D). Objects with a p(object)
-    of LIKELY or more are regions. A scene without one has one region, the whole photo, with equal probabilities.
+    learnt_on: the number of scenes from the first on that it learns from; annotations (N, L, D). A scene in which it finds
+    nothing has one region, the whole photo, with equal probabilities.
     """
     config = Config(D=annotations.shape[2], rows=round(annotations.shape[1] ** 0.5))
     p = train(config, annotations[:learnt_on], [scene.objects for scene in scenes[:learnt_on]], seed)
     whole = np.array([[0.0, 0, SIDE, SIDE]]), np.full((1, len(SHAPES)), 1 / len(SHAPES))
     regions = []
     for found in detect(p, config, annotations):
-        likely = [x for x in found if x.score >= LIKELY and x.box[0] < x.box[2] and x.box[1] < x.box[3]]
-        regions.append((np.array([x.box for x in likely]), np.array([x.shape for x in likely])) if likely else whole)
+        found = [x for x in found if x.box[0] < x.box[2] and x.box[1] < x.box[3]]
+        regions.append(_regions(found, [x.shape for x in found]) if found else whole)
     return regions
 
 
-def _one_hot(shape):
-    return np.array(SHAPES) == shape
+def _regions(objects, probabilities):
+    return np.array([x.box for x in objects], float), np.array(probabilities, float)
 
 
 def pooled(annotations, grid, boxes):

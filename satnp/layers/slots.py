@@ -66,7 +66,7 @@ def slots_forward(text, pointer, classes, fine, plural, words, unknown):
 def slots_backward(dlog_p, cache):
     """dlog_p (N, V) -> dtext (N, V), dpointer (N, k+1), dclasses (N, k, C), dfine (N, k, G), dplural (N, k)"""
     classes, log_pointer, log_text, named, forms, log_p, G, words, unknown = cache
-    (N, k, C), xp, g = classes.shape, xp_of(classes), 0
+    (N, k), xp, g = classes.shape[:2], xp_of(classes), 0
     dtext = dlog_p * xp.exp(log_text - log_p)
     dregions, dplural = (xp.zeros((N, k), dtype=log_p.dtype) for _ in range(2))
     dclasses, dfine = xp.zeros_like(classes), xp.zeros((N, k, G), dtype=log_p.dtype)

@@ -35,8 +35,8 @@ def plain(text, pointer, classes, fine, plural, words, unknown):
         for i in range(classes.shape[1]):
             g = 0
             for c, pairs in enumerate(words):
-                forms = {y: np.exp(fine[n, i, g + k] + b * plural[n, i])
-                         for k, pair in enumerate(pairs) for b, y in enumerate(pair) if y >= 0} or {unknown: 1.0}  # fmt: skip
+                all_forms = [(y, g + m, b) for m, pair in enumerate(pairs) for b, y in enumerate(pair) if y >= 0]
+                forms = {y: np.exp(fine[n, i, m] + b * plural[n, i]) for y, m, b in all_forms} or {unknown: 1.0}
                 for y, form in forms.items():
                     p[n, y] += point[i] * classes[n, i, c] * form / sum(forms.values())
                 g += len(pairs)
@@ -107,8 +107,8 @@ def test_the_loss_of_words_is_that_of_the_vocabulary_layer(xp, rng, options):
     hidden, W, b, weights = (to_device(rng.standard_normal(s), xp) for s in ((9, 3), (3, 20), (20,), (9,)))
     targets = to_device(rng.integers(4, 20, 9), xp)
     loss, cache = layers.word_loss_forward(hidden @ W + b, targets, weights, **options)
-    wanted, affine = layers.vocabulary_forward(hidden, W, b, targets, weights, **options)
     dlogits = layers.word_loss_backward(1.0, cache)
-    grads = dlogits @ W.T, hidden.T @ dlogits, dlogits.sum(axis=0)
-    for x, y in zip((loss, cache.log_p, *grads), (wanted, affine.log_p, *layers.vocabulary_backward(1.0, affine)), strict=True):
+    found = loss, cache.log_p, dlogits @ W.T, hidden.T @ dlogits, dlogits.sum(axis=0)
+    loss, cache = layers.vocabulary_forward(hidden, W, b, targets, weights, **options)
+    for x, y in zip(found, (loss, cache.log_p, *layers.vocabulary_backward(1.0, cache)), strict=True):
         np.testing.assert_allclose(to_host(x), to_host(y), rtol=1e-11, atol=1e-12)
