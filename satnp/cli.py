@@ -167,7 +167,7 @@ def _trainings(command):
     _network_options(sub, finetune=False)
     sub.add_argument("--init", type=Path, metavar="CHECKPOINT", help="take the encoder of this training, with its weights")
     sub.add_argument("--captioners", nargs="+", metavar="NAME",
-                     help="default: all; show_attend_tell:hard has hard attention")
+                     help="default: all that read no regions; show_attend_tell:hard has hard attention")
     sub.add_argument("--budget", type=_minutes, metavar="MINUTES",
                      help="minutes of training for each captioner, without validation; default: the recipe's epochs")
     sub.add_argument("--epochs", type=int, metavar="N")

@@ -17,21 +17,22 @@ class gives the word.
     p(y_t) = p(sentinel) q(y_t)                                                     a word of the text
     p(y_t) = sum_i p(i) P_i(class of y_t) p(plural | i) p(fine-grained word | i)    a visual word
 
-The language model is that of Top-Down, and U_s are the last columns of LSTM2's matrices, as in adaptive.py. The attention
-alpha_t feeds LSTM2; the `alpha` that figures show is the pointer, which sums to 1 - p(sentinel).
+The language model is that of Top-Down, and U_s, b_s are the last columns of LSTM2's matrices and bias, as in adaptive.py.
+The attention alpha_t feeds LSTM2. What figures show is the pointer, whose weights of the regions sum to 1 - p(sentinel).
+layers/slots.py has p(y_t).
 
 Regions come from a file, which also names their classes; the last C features of a region are its class probabilities P_i.
-`classes_and_words` finds the words of each class in the vocabulary. layers/slots.py has the mixture.
+`visual_words` finds the words of each class in the vocabulary.
 
-The loss. The paper minimises -log of the mean of p(i) over the m regions that match the word. The sum over all regions is m
-times that mean if each P_i is 1 for one class, so the two losses differ by log m, and their gradients are equal. The sum is
-the likelihood, so it is what we minimise and what decoding maximises. With the softmax of a detector as P_i, the sum is over
-the classes that the regions may have. In a photo without a region of the class, the word is a word of the text, as in the
-paper: q leaves out the words whose class is the most probable one of a region there. So the probabilities of all words sum
-to 1. Label smoothing, self-critical training and temperatures are those of every captioner.
+The loss: the paper minimises -log of the mean of p(i) over the m regions that have the class of the word, times p(plural)
+and p(fine-grained word). If each region has one class, the sum over all regions is m times this mean: the losses differ by
+log m, and their gradients are the same. The sum is a probability, so we minimise -log of the sum, and decoding maximises the
+same p(y_t). As in the paper, a word is visual only in a photo with a region of its class, and elsewhere a word of the text:
+q leaves out the words whose class is the most probable one of a region, so the probabilities of all words sum to 1. Label
+smoothing, temperatures and self-critical training work as for every captioner.
 
-Differs: the paper also attends to a grid, embeds classes and fine-grained words with GloVe, and knows the forms of its
-classes. Here the forms that the vocabulary lacks have probability 0, and the attention has a bias c_a.
+Differs: the paper also attends to a grid, and embeds classes and fine-grained words with GloVe. Here a form that the
+vocabulary lacks has probability 0, and the others of its class are normalised without it. The attention has a bias c_a.
 """
 
 from dataclasses import dataclass
@@ -75,7 +76,7 @@ class Config(Validated):
     classes: tuple = ()   # the names of the C classes in the file of regions
     words: tuple = ()     # for each class its visual words, as pairs (singular, plural); -1 for none
     regions: bool = True
-    dropout: float = 0.5  # of E[y_{t-1}] and of h2_t on its way to the pointer's words
+    dropout: float = 0.5  # of E[y_{t-1}], and of h2_t in q and x_i
 
     sentinel = True  # alpha sums to 1 - beta, see contract.py
 
@@ -153,26 +154,23 @@ def shapes(config):
     }  # fmt: skip
 
 
-def classes_and_words(classes, words):
+def visual_words(classes, words):
     """The visual words of each class: names of the classes, words of a Vocabulary -> Config.words
 
     A class may name several fine-grained words, with commas between them: "dog, puppy". The plural form of one is a word of
     the vocabulary with the same root (attributes.py) that ends with s or is irregular. A word that two classes have belongs
     to the first.
     """
-    found, taken, place = [], set(), {word: y for y, word in enumerate(words)}
-    of_root = {}
-    for word in words:
+    place, of_root = {word: y for y, word in enumerate(words) if y > UNKNOWN}, {}
+    for word in place:
         of_root.setdefault(root(word), []).append(word)
+    found = []
     for name in classes:
         pairs = []
         for one in (x.strip().lower() for x in name.split(",")):
-            several = [x for x in of_root.get(root(one), []) if x != one and (x.endswith("s") or x in IRREGULAR)]
-            pair = tuple(place[x] if x in place and x not in taken else -1 for x in (one, *several[:1]))
-            taken |= {one, *several[:1]}
-            if max(pair) >= 0:
-                pairs.append((*pair, -1)[:2])
-        found.append(tuple(pairs))
+            plurals = [x for x in of_root.get(root(one), []) if x != one and (x.endswith("s") or x in IRREGULAR)]
+            pairs.append(tuple(place.pop(x, -1) for x in (one, *plurals, "")[:2]))
+        found.append(tuple(pair for pair in pairs if max(pair) >= 0))
     return tuple(found)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from satnp.arrays.parameters import Parameters
 from satnp.captioners import CAPTIONERS
-from satnp.captioners.neural_baby_talk import classes_and_words
+from satnp.captioners.neural_baby_talk import visual_words
 from satnp.data.captions import Vocabulary
 from satnp.decoding import LengthScore
 from satnp.early import EARLY
@@ -249,7 +249,7 @@ def new_model(
             "--encoder efficientnet_lite0, without --finetune-from"
         )
     given = {"V": len(vocabulary), "D": encoder_config.D, "rows": encoder_config.grid[0], "G": guidance}
-    given |= {"classes": classes, "words": None if classes is None else classes_and_words(classes, vocabulary.words)}
+    given |= {"classes": classes, "words": None if classes is None else visual_words(classes, vocabulary.words)}
     known = {f.name for f in fields(captioner.Config)}
     given = {name: x for name, x in given.items() if name in known and x is not None}
     config: Any = captioner.Config(**given, **preset.config)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from satnp import load
-from satnp.captioners.neural_baby_talk import Config, captioner, classes_and_words
+from satnp.captioners.neural_baby_talk import Config, captioner, visual_words
 from satnp.captioners.recurrent import Noise
 from satnp.checkpoint import save
 from satnp.cli import main
@@ -30,7 +30,7 @@ WORDS = "<pad> <start> <end> <unk> a dog dogs men man puppies run runs buses cat
     (("cat", "dog, cat"), [["cat -"], ["dog dogs"]]),  # a word of two classes belongs to the first
 ])  # fmt: skip
 def test_the_words_of_a_class_are_its_forms_in_the_vocabulary(classes, wanted):
-    found = classes_and_words(classes, WORDS)
+    found = visual_words(classes, WORDS)
     said = [[" ".join("-" if y < 0 else WORDS[y] for y in pair) for pair in pairs] for pairs in found]
     assert said == wanted
 
@@ -141,3 +141,9 @@ def test_regions_are_written_and_a_captioner_of_them_is_used_by_its_name(
     ):
         assert main(line.split()) == 2
         assert sentence in capsys.readouterr().err
+
+
+def test_a_comparison_of_all_captioners_leaves_it_out(tmp_path, capsys):
+    assert main(f"compare --data scenes --out {tmp_path / 'x'}".split()) == 2  # no encoder is named
+    out, err = capsys.readouterr()
+    assert out == "without neural_baby_talk: compare reads no regions from a file\n" and "the encoder small" in err
