@@ -1,4 +1,5 @@
-"""The command line: satnp demo | gradcheck | estimators | features | train | compare | caption | evaluate | release."""
+"""The command line: satnp demo | gradcheck | estimators | features | regions | train | compare | caption | evaluate | rank |
+release."""
 
 import argparse
 import os
@@ -111,7 +112,7 @@ def _proofs(command):
 
 
 def _trainings(command):
-    """The options of features, train and compare."""
+    """The options of features, regions, train and compare."""
     sub = command(
         "features", features, "compute the features of frozen layers, for a later training with the same options",
         "satnp features --data flickr8k --root Flickr8k --features features --ranks 4",
@@ -122,6 +123,17 @@ def _trainings(command):
     sub.add_argument("--features", type=Path, required=True, metavar="DIR", help="folder of the features")
     _device_options(sub)
     _several_options(sub)
+
+    sub = command(
+        "regions", regions, "write the regions of rendered scenes, for captioners that read regions from a file",
+        "satnp regions --data scenes --init satnp-demo/best.npz --out scenes.npz",
+    )  # fmt: skip
+    sub.add_argument("--data", required=True, choices=("scenes",))
+    sub.add_argument("--init", type=Path, required=True, metavar="CHECKPOINT", help="take the encoder of this training")
+    sub.add_argument("--truth", action="store_true",
+                     help="write the true objects; default: those that a detector finds, which is trained first")
+    sub.add_argument("--out", type=Path, required=True, dest="file", metavar="FILE.npz")
+    sub.add_argument("--seed", type=_at_least(0), default=0, metavar="N", help="of the scenes and the detector; default: 0")
 
     sub = command(
         "train", train, "train a captioner",
@@ -155,7 +167,7 @@ def _trainings(command):
     _network_options(sub, finetune=False)
     sub.add_argument("--init", type=Path, metavar="CHECKPOINT", help="take the encoder of this training, with its weights")
     sub.add_argument("--captioners", nargs="+", metavar="NAME",
-                     help="default: all; show_attend_tell:hard has hard attention")
+                     help="default: all that read no regions; show_attend_tell:hard has hard attention")
     sub.add_argument("--budget", type=_minutes, metavar="MINUTES",
                      help="minutes of training for each captioner, without validation; default: the recipe's epochs")
     sub.add_argument("--epochs", type=int, metavar="N")
@@ -267,7 +279,8 @@ def _skipping_options(sub):
 
 
 def _by_name_options(sub):
-    sub.add_argument("--regions", type=Path, metavar="FILE.npz", help="regions of the photos, for top_down")
+    sub.add_argument("--regions", type=Path, metavar="FILE.npz",
+                     help="regions of the photos, for top_down and neural_baby_talk")
     sub.add_argument("--guidance", type=Path, metavar="FILE.npz", help="guidance vectors of the photos, for glstm")
 
 
@@ -338,6 +351,26 @@ def features(args):
             if store is not None:
                 print(printable(f"{len(store)} photos: {store.filename}"))
         _say_skipped(*skipped)
+
+
+def regions(args):
+    """Write a file of regions for all scenes."""
+    from satnp import load
+    from satnp.data.datasets import load_splits
+    from satnp.data.scenes import SPLITS
+    from satnp.early.regions import found_regions, true_regions, write_regions
+    from satnp.scores.evaluation import annotation_chunks
+
+    model = load(args.init)
+    if model.encoder == "regions":
+        raise InputError(f"{args.init} reads regions from a file and has no encoder of photos; give one that has")
+    splits = load_splits(args.data, SPLITS, seed=args.seed).values()
+    names, scenes = ([x for split in splits for x in getattr(split, part)] for part in ("names", "scenes"))
+    annotations = np.concatenate([seen for split in splits for _, seen in annotation_chunks(model, split)])
+    learnt_on = len(next(iter(splits)).names)
+    found = true_regions(scenes) if args.truth else found_regions(learnt_on, annotations, scenes, args.seed)
+    count = write_regions(args.file, names, annotations, model.grid, found)
+    print(printable(f"{args.file}: {count} regions of {len(names)} scenes"))
 
 
 def train(args):
@@ -418,7 +451,12 @@ def compare(args):
 
     if args.init and (args.encoder or args.weights or args.preprocessing):
         raise InputError("--init gives the encoder and its weights; leave out --encoder, --weights and --preprocessing")
-    labels = args.captioners or [*EARLY, *CAPTIONERS, "show_attend_tell:hard"]
+    reading = [name for name, captioner in CAPTIONERS.items() if getattr(captioner.Config, "regions", False)]
+    labels = args.captioners or [*EARLY, *(name for name in CAPTIONERS if name not in reading), "show_attend_tell:hard"]
+    if named := [label for label in labels if label in reading]:
+        raise InputError(f"{named[0]} reads regions from a file, which compare does not; leave it out")
+    if not args.captioners:
+        print(f"without {', '.join(reading)}: compare reads no regions from a file")
     if len(set(labels)) < len(labels):
         raise InputError(f"{max(labels, key=labels.count)} is named twice after --captioners; name each once")
     xp, presets = _device(args), {}
@@ -487,7 +525,7 @@ def _from_files(model, files, split, features=None):
         regions, (k, D), config = files["regions"], files["regions"].sizes, model.encoder_config
         if (k, D) != (config.k, config.D):
             raise InputError(f"{regions.table.path} has {k} regions of each photo with {D} features, but {model.reads}")
-        return regions.of(split.names, split.ids)
+        return regions.of(split.names, split.ids, getattr(model.config, "classes", ()))
     if reads["guidance"]:
         guidance = files["guidance"]
         if guidance.size != model.guidance:
@@ -502,6 +540,8 @@ def _untrained(args, preset, folder, files):
 
     splits, skipped = args.world.once(lambda: _splits(args, ("train", "val"), preset.recipe.seed, folder))
     sizes = {"regions": files["regions"].sizes} if "regions" in files else {}
+    if sizes and hasattr(CAPTIONERS[preset.captioner].Config, "classes"):
+        sizes["classes"] = files["regions"].classes
     sizes |= {"guidance": files["guidance"].size} if "guidance" in files else {}
     model = new_model(preset, splits["train"], args.weights, args.preprocessing, args.finetune_from, **sizes)
     return model, splits, skipped

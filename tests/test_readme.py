@@ -34,7 +34,7 @@ def test_the_commands_are_those_of_the_command_line():
 
     commands = re.findall(r"^ *satnp (.+)$", README, re.MULTILINE)
     runs = [_parser().parse_args(command.split()).run.__name__ for command in commands]
-    assert set(runs) == {"train", "evaluate", "caption", "compare", "rank", "release"}
+    assert set(runs) == {"train", "evaluate", "caption", "compare", "rank", "regions", "release"}
 
 
 def test_the_cell_of_write_your_own_is_the_toys():

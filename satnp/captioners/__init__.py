@@ -7,6 +7,7 @@ from satnp.captioners import (
     log_bilinear,
     lrcn,
     m_rnn,
+    neural_baby_talk,
     neuraltalk,
     sca_cnn,
     show_and_tell,
@@ -26,4 +27,5 @@ CAPTIONERS = {
     "adaptive": adaptive.captioner,
     "top_down": top_down.captioner,
     "sca_cnn": sca_cnn.captioner,
+    "neural_baby_talk": neural_baby_talk.captioner,
 }

@@ -11,6 +11,7 @@ steps, after the loop: finish() for the weights, keys() and vectors() for the Lo
     hz @ p.stacked("W_h", "W_z")                        product(dout, hz, "W_h", "W_z")           finish()
     attend_forward(locations, query, v, c)              attend(dcontext, dalpha, cache)           keys("v", "c"), vectors()
     scores_forward(locations, query, v, c)              scores(dscores, cache)                    keys("v", "c")
+      second attention to the same keys                 scores(dscores, cache, "name")            keys("v", "c", "name")
     context_of(locations, alpha)                        context(dcontext, alpha, vectors)         vectors()
     x + photo.gates                                     sum(gates=dgates)                         sums["gates"]
 """
@@ -47,12 +48,12 @@ class Deferred:
         """attend_forward: dcontext (N, D), dalpha (N, L) from elsewhere (the penalty) or None -> dquery (N, A)"""
         dalpha = self.context(dcontext, cache.alpha, cache.vectors, dalpha)
         dscores, dquery = additive_look_backward(dalpha, cache.alpha, cache.scores)
-        self._keep_scores(dscores, cache.scores)
+        self._keep_scores("scores", dscores, cache.scores)
         return dquery
 
-    def scores(self, dscores, cache):
+    def scores(self, dscores, cache, name="scores"):
         """scores_forward: dscores (N, L) -> dquery (N, A)"""
-        self._keep_scores(dscores, cache)
+        self._keep_scores(name, dscores, cache)
         return additive_query_backward(dscores, cache)
 
     def context(self, dcontext, alpha, vectors, dalpha=None):
@@ -77,9 +78,9 @@ class Deferred:
             if bias:
                 self.g.add(**{bias: dout.sum(axis=0)})
 
-    def keys(self, v, c):
+    def keys(self, v, c, name="scores"):
         """Add dv and dc to the gradients of these names -> dkeys (N, L, A), summed over the steps"""
-        dkeys, dv, dc = additive_keys_backward(*self._stacked("scores"), self._scores_cache)
+        dkeys, dv, dc = additive_keys_backward(*self._stacked(name), self._scores_cache[name])
         self.g.add(**{v: dv, c: dc})
         return dkeys
 
@@ -88,9 +89,9 @@ class Deferred:
         alphas, dcontexts = self._stacked("vectors")
         return alphas.transpose(1, 2, 0) @ dcontexts.transpose(1, 0, 2)
 
-    def _keep_scores(self, dscores, cache):
-        self._scores_cache = cache
-        self._keep("scores", dscores, cache.query)
+    def _keep_scores(self, name, dscores, cache):
+        self._scores_cache[name] = cache
+        self._keep(name, dscores, cache.query)
 
     def _keep(self, name, *arrays):
         self._steps.setdefault(name, []).append(arrays)

@@ -14,6 +14,10 @@
         Optional: words (T*N, M) and the cells' out, each (T*N, ...), to the vector that the vocabulary layer reads. Without
         this pair the vocabulary layer reads out[0].
     output_backward(p, config, dhidden, deferred, cache) -> dwords, dout
+    logits_forward(p, config, photo, out) -> logits (T*N, V), cache
+        Optional, in place of the vocabulary layer and of an output pair: the cells' out, each (T*N, ...), out[0] after
+        dropout, to numbers whose softmax is p(y). The pair uses W_p and b_p itself.
+    logits_backward(p, config, dlogits, deferred, cache) -> dout
 
 `p` are the parameters. `deferred` (deferred.py) collects the gradients of weights, keys and vectors over the steps; the
 frame calls its finish() before photo_backward. `deferred.g.add(W=dW)` adds a gradient that is complete. Attention is in
@@ -61,6 +65,8 @@ from satnp.layers import (
     rows,
     vocabulary_backward,
     vocabulary_forward,
+    word_loss_backward,
+    word_loss_forward,
 )
 
 
@@ -95,8 +101,8 @@ class Cache(NamedTuple):
     words: object       # (T*N, M), after dropout
     steps: list         # T caches of cell_forward
     state: tuple        # after the last step
-    output: object      # of output_forward
-    vocabulary: object
+    output: object      # of output_forward or logits_forward
+    vocabulary: object  # of vocabulary_forward or word_loss_forward
     doubly: object
     dropouts: tuple
     baseline: object
@@ -138,6 +144,10 @@ class Recurrent:
     @property
     def has_output(self):
         return hasattr(self.pairs, "output_forward")
+
+    @property
+    def has_logits(self):
+        return hasattr(self.pairs, "logits_forward")
 
     def shapes(self, config):
         return self.pairs.shapes(config)
@@ -188,10 +198,13 @@ class Recurrent:
             hidden, output = pairs.output_forward(p, config, photo, words, (hidden, *others))
             hidden, hidden_dropout = dropout_forward(hidden, rows(noise.hidden))
         weights = mask.ravel() / N if batch.weights is None else batch.weights.T.ravel()
-        loss, vocabulary = vocabulary_forward(
-            hidden, p.W_p, p.b_p, y.ravel(), weights, batch.smoothing, batch.never, batch.temperature,
-            (batch.late[0], batch.late[1] * N),
-        )
+        late = batch.late[0], batch.late[1] * N
+        said = y.ravel(), weights, batch.smoothing, batch.never, batch.temperature, late
+        if self.has_logits:
+            logits, output = pairs.logits_forward(p, config, photo, (hidden, *others))
+            loss, vocabulary = word_loss_forward(logits, *said)
+        else:
+            loss, vocabulary = vocabulary_forward(hidden, p.W_p, p.b_p, *said)
         is_loss = batch.weights is None and not batch.smoothing
         nll = loss if is_loss else -xp.dot(mask.ravel() / N, vocabulary.log_p)
         if getattr(config, "penalty", 0):
@@ -213,12 +226,16 @@ class Recurrent:
 
         # after the loop, backwards
         dalphas = [None] * T if cache.doubly is None else doubly_stochastic_backward(config.penalty, cache.doubly)
-        dhidden, dW_p, db_p = vocabulary_backward(1.0, cache.vocabulary)
-        g.add(W_p=dW_p, b_p=db_p)
-        del dW_p  # as large as the vocabulary's weights
-        dwords, dout, others = 0, dhidden, ()
+        dwords, others = 0, ()
+        if self.has_logits:
+            dlogits = word_loss_backward(1.0, cache.vocabulary)
+            dout, *others = pairs.logits_backward(p, config, dlogits, deferred, cache.output)
+        else:
+            dout, dW_p, db_p = vocabulary_backward(1.0, cache.vocabulary)
+            g.add(W_p=dW_p, b_p=db_p)
+            del dW_p  # as large as the vocabulary's weights
         if self.has_output:
-            dhidden = dropout_backward(dhidden, hidden_dropout)
+            dhidden = dropout_backward(dout, hidden_dropout)
             dwords, (dout, *others) = pairs.output_backward(p, config, dhidden, deferred, cache.output)
         dout = dropout_backward(dout, out_dropout)
         douts = [x.reshape(T, N, -1) for x in (dout, *others)]
@@ -274,8 +291,11 @@ class Recurrent:
         words, _ = embedding_forward(said, p.E)  # once for captions with the same word
         photo, word = _of_captions(state.photo, photos), _words_forward(p, words)[which]
         out, captions, alpha, _ = pairs.cell_forward(p, config, photo, word, tuple(x[parent] for x in state.captions))
-        hidden = pairs.output_forward(p, config, photo, words[which], out)[0] if self.has_output else out[0]
-        logits, _ = affine_forward(hidden, p.W_p, p.b_p)
+        if self.has_logits:
+            logits, _ = pairs.logits_forward(p, config, photo, out)
+        else:
+            hidden = pairs.output_forward(p, config, photo, words[which], out)[0] if self.has_output else out[0]
+            logits, _ = affine_forward(hidden, p.W_p, p.b_p)
         return log_softmax(logits), State(state.photo, captions, photos), alpha
 
 

@@ -1,7 +1,8 @@
 """Files of other programs with a row for each photo: region features, and guidance vectors. Both are .npz files.
 
     regions     names (n,), features (n, k, D), boxes (n, k, 4): x1, y1, x2, y2 in pixels of the photo, mask (n, k): 1 for a
-                region and 0 for none, because photos may have fewer than k regions
+                region and 0 for none, because photos may have fewer than k regions; for neural_baby_talk also classes (C,),
+                the words of each class with commas between them, and the last C features are the class probabilities
     guidance    names (n,), vectors (n, G)
 
 The row of a photo has the photo's name as in the captions file, or this name without folder and ending, or COCO's image id.
@@ -22,7 +23,8 @@ from satnp.files import Pickled, map_npz, refusing, there
 
 CHUNK = 256  # photos that are checked at a time
 NUMBERS, NAMES = "fiu", "USiu"  # kinds of dtypes
-TEXT = "names of a text type, for example np.array(names, dtype=str)"
+TEXTS = {name: f"{name} of a text type, for example np.array({name}, dtype=str)" for name in ("names", "classes")}
+ROUNDING = 0.01  # of a sum of probabilities, which may be float16
 NOT_FINITE = "has {} of {{}} that are not finite numbers; make this row again"
 
 
@@ -64,12 +66,23 @@ class Regions(NamedTuple):
         """(k, D)"""
         return self.table.arrays["features"].shape[1:]
 
-    def of(self, names, ids=None):
+    @property
+    def classes(self):
+        """The words of each class: C texts. Raises: InputError when the file has no classes."""
+        return tuple(_read(self.table.path, {"classes": ("C",)}).arrays["classes"])
+
+    def of(self, names, ids=None, classes=()):
         """The features of photos (N, k, D), 0 where there is no region: names, and COCO ids if known -> RegionFeatures
 
-        Raises: InputError when a photo has no row or no region, a mask is not 0 or 1, a number is not finite, or the box of
-        a region is empty.
+        classes: those whose probabilities are the last features.
+        Raises: InputError when a photo has no row or no region, a mask is not 0 or 1, a number is not finite, the box of a
+        region is empty, the file has other classes, or the probabilities of classes do not sum to 1.
         """
+        if classes and self.classes != classes:
+            raise InputError(
+                f"{self.table.path} has the classes {some(self.classes)}, but the model reads {some(classes)}; give a file "
+                "with the same classes in the same order"
+            )
         found = RegionFeatures(self.table.arrays["features"], self.table.arrays["mask"], self.table.rows_of(names, ids))
         for start in tqdm(range(0, len(names), CHUNK), desc="checking regions", leave=False, disable=None):
             x, rows = found[start : start + CHUNK], found.rows[start : start + CHUNK]
@@ -83,6 +96,10 @@ class Regions(NamedTuple):
             for a, b, low, high in ((0, 2, "x1", "x2"), (1, 3, "y1", "y2")):
                 empty = there & (boxes[..., b] <= boxes[..., a])
                 _refuse(empty, f"has boxes of {{}} with {high} <= {low}; give x1, y1, x2, y2 in pixels of the photo", *of)
+            if classes:
+                P = x[..., -len(classes) :].astype(np.float32)
+                odd = there & ((P < 0).any(axis=2) | (abs(P.sum(axis=2) - 1) > ROUNDING))
+                _refuse(odd, "has last features of {} that are not class probabilities; let them sum to 1", *of)
         return found
 
     def boxes(self, rows):
@@ -161,16 +178,16 @@ def _read(path, shapes):
         try:
             arrays = map_npz(path, wanted)
         except Pickled as error:
-            give = TEXT if error.name == "names" else "numbers"
+            give = TEXTS.get(error.name, "numbers")
             raise InputError(f"{path} has Python objects in {error.name}; give {give}") from None
     for name, axes in wanted.items():
         said = f"give {name} with shape ({', '.join(map(str, axes))})"
         if name not in arrays:
             raise InputError(f"{path} has no array {name!r}; {said}")
         x = arrays[name]
-        kinds = NAMES if name == "names" else NUMBERS + "b" * (name == "mask")
+        kinds = NAMES if name in TEXTS else NUMBERS + "b" * (name == "mask")
         if x.dtype.kind not in kinds or x.dtype.hasobject:
-            raise InputError(f"{path} has {name} of type {x.dtype}; give {TEXT if name == 'names' else 'numbers'}")
+            raise InputError(f"{path} has {name} of type {x.dtype}; give {TEXTS.get(name, 'numbers')}")
         fits = x.ndim == len(axes) and all(
             size == axis if isinstance(axis, int) else size == sizes.setdefault(axis, size)
             for size, axis in zip(x.shape, axes, strict=True)
@@ -178,10 +195,12 @@ def _read(path, shapes):
         if not fits or 0 in x.shape:
             known = "".join(f", {axis} = {sizes[axis]}" for axis in axes if axis in sizes)
             raise InputError(f"{path} has {name} with shape {x.shape}; {said}{known}")
-    try:
-        names = [x.decode() if isinstance(x, bytes) else str(x) for x in arrays.pop("names")]
-    except (UnicodeDecodeError, SystemError):  # NumPy raises SystemError for a number that is no character
-        raise InputError(f"{path} has names that are not text; give {TEXT}") from None
+    for name in TEXTS.keys() & arrays.keys():
+        try:
+            arrays[name] = [x.decode() if isinstance(x, bytes) else str(x) for x in arrays[name]]
+        except (UnicodeDecodeError, SystemError):  # NumPy raises SystemError for a number that is no character
+            raise InputError(f"{path} has {name} that are not text; give {TEXTS[name]}") from None
+    names = arrays.pop("names")
     rows = {name: row for row, name in enumerate(names)}
     if len(rows) < len(names):
         twice = next(name for row, name in enumerate(names) if rows[name] != row)

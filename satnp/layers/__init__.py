@@ -87,6 +87,7 @@ from satnp.layers.ranking import (
     ranking_loss_backward,
     ranking_loss_forward,
 )
+from satnp.layers.slots import slots_backward, slots_forward
 from satnp.layers.smooth_l1 import smooth_l1_backward, smooth_l1_forward
 from satnp.layers.softmax import (
     SoftmaxCache,
@@ -97,4 +98,9 @@ from satnp.layers.softmax import (
     softmax_backward,
     softmax_forward,
 )
-from satnp.layers.vocabulary import vocabulary_backward, vocabulary_forward
+from satnp.layers.vocabulary import (
+    vocabulary_backward,
+    vocabulary_forward,
+    word_loss_backward,
+    word_loss_forward,
+)

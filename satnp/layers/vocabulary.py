@@ -11,6 +11,13 @@ from satnp.arrays.threads import parallel, shares
 BLOCK = 1 << 17  # logits at a time: 512 KiB of float32
 
 
+class WordLossCache(NamedTuple):
+    error: object    # (N, V), p - onehot(targets), or p - the smoothed targets
+    weights: object
+    log_p: object    # (N,), log p of the targets
+    temperature: float
+
+
 class VocabularyCache(NamedTuple):
     hidden: object   # divided by the temperature
     W: object
@@ -42,23 +49,54 @@ def vocabulary_forward(hidden, W, b, targets, weights, smoothing=0.0, never=(), 
     logits = hidden @ W
     if late[1]:
         logits[: late[1], late[0]] = -np.inf
-    if xp_of(logits) is np and logits.dtype.kind == "f":  # a few rows at a time, in place
-        error, log_p = logits, np.empty(len(targets), logits.dtype)
-        step = max(1, BLOCK // W.shape[1])
-
-        def share(part):
-            for start in range(part.start, part.stop, step):
-                rows = slice(start, min(start + step, part.stop))
-                error[rows], log_p[rows] = word_errors(logits[rows], b, targets[rows])
-
-        parallel(share, shares(len(targets), 4 * step))
-    else:
-        error, log_p = word_errors(logits, b, targets)
+    error, log_p = _errors(logits, b, targets)
     loss = -xp_of(logits).dot(weights, log_p)
     if smoothing:
         loss = loss + smoothing * xp_of(logits).dot(weights, _margin(hidden, W, b, targets))
         _smooth(error, targets, smoothing)
     return loss, VocabularyCache(hidden, W, error, weights, log_p, temperature)
+
+
+def word_loss_forward(logits, targets, weights, smoothing=0.0, never=(), temperature=1.0, late=(0, 0)):
+    """loss = sum_n weights_n * -log p_n[targets_n],  p = softmax(logits / temperature)
+
+    logits (N, V), targets (N,), weights (N,) -> loss ()
+
+    This is vocabulary_forward for logits that another layer has computed; the options are the same.
+    """
+    logits, xp = logits / temperature, xp_of(logits)
+    for word in never:
+        logits[:, word] = -xp.inf
+    if late[1]:
+        logits[: late[1], late[0]] = -xp.inf
+    margin = logits[xp.arange(len(targets)), targets] - logits.mean(axis=1) if smoothing else 0
+    error, log_p = _errors(logits, xp.zeros(logits.shape[1], dtype=logits.dtype), targets)
+    loss = -xp.dot(weights, log_p)
+    if smoothing:
+        loss = loss + smoothing * xp.dot(weights, margin)
+        _smooth(error, targets, smoothing)
+    return loss, WordLossCache(error, weights, log_p, temperature)
+
+
+def word_loss_backward(dloss, cache):
+    """dloss () -> dlogits (N, V)"""
+    return (dloss * cache.weights / cache.temperature)[:, None] * cache.error
+
+
+def _errors(logits, b, targets):
+    """word_errors; on the host a few rows at a time, in place of the logits."""
+    if xp_of(logits) is not np or logits.dtype.kind != "f":
+        return word_errors(logits, b, targets)
+    error, log_p = logits, np.empty(len(targets), logits.dtype)
+    step = max(1, BLOCK // len(b))
+
+    def share(part):
+        for start in range(part.start, part.stop, step):
+            rows = slice(start, min(start + step, part.stop))
+            error[rows], log_p[rows] = word_errors(logits[rows], b, targets[rows])
+
+    parallel(share, shares(len(targets), 4 * step))
+    return error, log_p
 
 
 def _margin(hidden, W, b, targets):

@@ -13,6 +13,7 @@ from satnp.captioners import (
     log_bilinear,
     lrcn,
     m_rnn,
+    neural_baby_talk,
     neuraltalk,
     recurrent,
     sca_cnn,
@@ -89,6 +90,12 @@ def _samples(rng, count):
     return [tuple(pair) for pair in gumbel.argmax(axis=2).tolist()]
 
 
+def probable(annotations, config, rng):
+    """Let the last features of regions (N, k, D) be class probabilities, in place; absent regions stay 0."""
+    C = len(config.classes)
+    annotations[:, :, -C:] = rng.dirichlet(np.ones(C), annotations.shape[:2]) * annotations.any(axis=2)[:, :, None]
+
+
 def captioner_case(name, captioner, config, direction, own_words=False):
     """The Case of a captioner: the gradients of its parameters and of the annotations.
 
@@ -102,6 +109,8 @@ def captioner_case(name, captioner, config, direction, own_words=False):
         annotations = rng.standard_normal((N, places, config.D))
         if getattr(config, "regions", False):  # absent ones: two of the first photo and one of the second
             annotations[0, 5:], annotations[1, 2] = 0, 0
+        if getattr(config, "classes", ()):
+            probable(annotations, config, rng)
         return random_weights(shapes, rng) | {"annotations": annotations} | _words(captioner, config, rng, own_words)
 
     def forward(*inputs):
@@ -220,6 +229,7 @@ REGIONS, GLSTM_FILE = "captioners/top_down regions", "captioners/glstm file"
 TOP_DOWN, ADAPTIVE, SHOW_AND_TELL = "captioners/top_down", "captioners/adaptive", "captioners/show_and_tell"
 NEURALTALK, LRCN, GLSTM = "captioners/neuraltalk", "captioners/lrcn", "captioners/glstm"
 SCA_CNN, TWO_LAYERS = "captioners/sca_cnn", "captioners/sca_cnn two layers"
+NEURAL_BABY_TALK = "captioners/neural_baby_talk"
 ATT_LSTM, M_RNN, LOG_BILINEAR = "captioners/att_lstm", "captioners/m_rnn", "captioners/log_bilinear"
 REINFORCE = "captioners/show_attend_tell hard additive scalar reinforce none none"  # no other gradient reaches f_att
 
@@ -398,4 +408,28 @@ BUGS = [
         "deferred.product(dr * step.image,", "deferred.product(dr,", f"{LOG_BILINEAR} gate", {"term"}),
     Bug("embedding's gradient through the word gates lost", recurrent._words_backward,
         "return dword @ p.W_x.T", "return 0 * dword @ p.W_x.T", SHOW_AND_TELL, {"zero"}),
+    Bug("regions' scores of the pointer get no gradient", neural_baby_talk.cell_backward,
+        'deferred.scores(dpointer[:, :-1], step.scores, "pointer")',
+        'deferred.scores(0 * dpointer[:, :-1], step.scores, "pointer")', NEURAL_BABY_TALK, {"block", "term"}),
+    Bug("keys' gradient from the pointer lost", neural_baby_talk.photo_backward,
+        'deferred.keys("u", "c_u", "pointer")', '0 * deferred.keys("u", "c_u", "pointer")', NEURAL_BABY_TALK, {"term"}),
+    Bug("query's gradient from the sentinel lost", neural_baby_talk.cell_backward,
+        "dquery = dquery + deferred", "dquery = deferred", NEURAL_BABY_TALK, {"block", "term"}),
+    Bug("memory's gradient from the pointer's sentinel lost", neural_baby_talk.cell_backward,
+        "dc2 + ds * step.gate.out * (1 - tanh_c * tanh_c)", "dc2", NEURAL_BABY_TALK, {"block", "term"}),
+    Bug("h2's gradient from the pointer lost", neural_baby_talk.cell_backward,
+        'dh_out + deferred.product(dquery, step.h2, "W_q")', 'dh_out + 0 * deferred.product(dquery, step.h2, "W_q")',
+        NEURAL_BABY_TALK, {"block", "term"}),
+    Bug("forms of the first word only", neural_baby_talk.logits_backward,
+        "forms=dx.sum(axis=0)", "forms=dx[0]", NEURAL_BABY_TALK, {"block", "term"}),
+    Bug("h2's gradient from the forms lost", neural_baby_talk.logits_backward,
+        "dh + dh_forms @ p.F_h.T", "dh", NEURAL_BABY_TALK, {"block", "term"}),
+    Bug("plural's gradient not sent into the forms", neural_baby_talk.logits_backward,
+        "dx_fine + dx_plural", "dx_fine", NEURAL_BABY_TALK, {"block", "term"}),
+    Bug("class probabilities get no gradient of the words", neural_baby_talk.photo_backward,
+        'deferred.sums["classes"]', '0 * deferred.sums["classes"]', NEURAL_BABY_TALK, {"block"}),
+    Bug("regions' gradient from the forms lost", neural_baby_talk.photo_backward,
+        "p.W_v.T + dv_forms", "p.W_v.T", NEURAL_BABY_TALK, {"block", "term"}),
+    Bug("regions' gradient from the attention and the mean lost", neural_baby_talk.photo_backward,
+        "dv + dkeys", "0 * dv + dkeys", NEURAL_BABY_TALK, {"term"}),
 ]  # fmt: skip

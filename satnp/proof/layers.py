@@ -20,6 +20,7 @@ from satnp.layers import (
     noisy_or,
     penalty,
     ranking,
+    slots,
     vocabulary,
 )
 from satnp.proof.cases import inputs
@@ -71,6 +72,7 @@ def _others(rng):
     return others
 
 
+SLOTS = ((8, 5), (10, -1)), ((7, 9),), ()  # the visual words of three classes: two, one and no fine-grained words
 CONVOLUTIONS = (1, 1, 0), (1, 2, 0), (2, 2, 1), (3, 1, 0), (3, 1, 1), (3, 2, 0), (3, 2, 1), (5, 3, 2)
 
 CASES = [
@@ -107,6 +109,19 @@ CASES = [
     _layer(
         "smooth_l1", ("y", "weights"),
         x=_wide(4, 3), y=(4, 3), weights=lambda rng: rng.random(4) * [1, 0, 1, 1],
+    ),
+    _layer(
+        "word_loss words never said", ("weights",), {"never": (0, 3), "late": (1, 2), "temperature": 0.7}, logits=(5, 6),
+        targets=lambda rng: np.r_[rng.choice([2, 4, 5], 2), 1, rng.choice([1, 2, 4, 5], 2)],
+        weights=lambda rng: rng.standard_normal(5) * [1, 0, 1, 1, 0],
+    ),
+    _layer(
+        "word_loss smoothing", ("weights",), {"smoothing": 0.2, "temperature": 0.6}, logits=(5, 4),
+        targets=lambda rng: rng.integers(0, 4, 5), weights=lambda rng: rng.standard_normal(5) * [1, 0, 1, 1, 0],
+    ),
+    _layer(
+        "slots", (), {"words": SLOTS, "unknown": 3},
+        text=(5, 11), pointer=(5, 5), classes=lambda rng: rng.dirichlet(np.ones(3), (5, 4)), fine=(5, 4, 3), plural=(5, 4),
     ),
     *(_conv(*sizes) for sizes in CONVOLUTIONS),
     _layer("conv2d_relu", (), {"padding": 1}, x=(2, 7, 6, 3), W=(3, 3, 3, 4), b=(4,)),
@@ -343,4 +358,23 @@ BUGS = [
     Bug("other sentences' loss only", ranking.ranking_loss_backward,
         "of_photos + of_sentences - xp.diag(of_photos.sum(axis=1) + of_sentences.sum(axis=0))",
         "of_photos - xp.diag(of_photos.sum(axis=1))", "layers/ranking_loss", {"scattered"}),
+    Bug("temperature forgotten on the way back of the words' loss", vocabulary.word_loss_backward,
+        "cache.weights / cache.temperature", "cache.weights", "layers/word_loss smoothing", {"factor"}),
+    Bug("region named without its probability", slots.slots_backward,
+        "xp.exp(named[c][:, :, j] - log_p[:, y, None])", "xp.exp(named[c][:, :, j])", "layers/slots", {"term"}),
+    Bug("sentinel's share of the words forgotten", slots.slots_backward,
+        "[dregions, dtext.sum(axis=1, keepdims=True)]", "[dregions, 0 * dtext[:, :1]]", "layers/slots", {"term"}),
+    Bug("only the diagonal of the pointer's Jacobian", slots.slots_backward,
+        "xp.exp(log_pointer) * dlog_pointer.sum(axis=1, keepdims=True)", "xp.exp(log_pointer) * dlog_pointer",
+        "layers/slots", {"term"}),
+    Bug("class probability not divided", slots.slots_backward,
+        "total / xp.maximum(classes[:, :, c], LEAST)", "total", "layers/slots", {"term"}),
+    Bug("forms of a class independent on the way back", slots.slots_backward,
+        "dnamed - forms[c] * total[:, :, None]", "dnamed", "layers/slots", {"mask", "term"}),
+    Bug("plural's gradient from the singular forms too", slots.slots_backward,
+        "            if b:\n", "            if b >= 0:\n", "layers/slots", {"term"}),
+    Bug("words of the text learn from the visual words", slots.slots_backward,
+        "dtext - q * dlog_pointer[:, k:]", "dtext - q * dlog_p.sum(axis=1, keepdims=True)", "layers/slots", {"term"}),
+    Bug("regions of the same word: the last one only", slots.slots_backward,
+        "dregions += total", "dregions = total", "layers/slots", {"term"}),
 ]  # fmt: skip

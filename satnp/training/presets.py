@@ -11,6 +11,7 @@ import numpy as np
 
 from satnp.arrays.parameters import Parameters
 from satnp.captioners import CAPTIONERS
+from satnp.captioners.neural_baby_talk import visual_words
 from satnp.data.captions import Vocabulary
 from satnp.decoding import LengthScore
 from satnp.early import EARLY
@@ -94,7 +95,8 @@ WITH_WEIGHTS = "squeezenet1_1"  # the encoder of photos if a file with weights i
 
 FROZEN = "give a checkpoint that has it with --init, or a pretrained one, without --finetune-from"
 
-GIVEN = "V", "D", "rows", "G"  # fields of a captioner's Config that follow from the data, the encoder and the guidance
+# fields of a captioner's Config that follow from the data, the encoder, the regions and the guidance
+GIVEN = "V", "D", "rows", "G", "classes", "words"
 
 
 def find_preset(kind, captioner=None, attention=None, path=None, own_recipe=True, encoder=None, weights=None):
@@ -143,9 +145,13 @@ def find_preset(kind, captioner=None, attention=None, path=None, own_recipe=True
 def with_files(preset, regions=False, guidance=False):
     """The Preset of a training that reads regions or guidance from a file. Regions take the place of the encoder, and their
     photos are not mirrored."""
-    for flag, option, owner in ((regions, "regions", "top_down"), (guidance, "guidance", "glstm")):
-        if flag and option not in {f.name for f in fields(captioner_of(preset.captioner).Config)}:
-            raise InputError(f"--{option} is for {owner}; leave it out for {preset.captioner}, or add --captioner {owner}")
+    for flag, option in ((regions, "regions"), (guidance, "guidance")):
+        if flag and not hasattr(captioner_of(preset.captioner).Config, option):
+            owners = [name for name, captioner in CAPTIONERS.items() if hasattr(captioner.Config, option)]
+            raise InputError(
+                f"--{option} is for {' and '.join(owners)}; leave it out for {preset.captioner}, "
+                f"or add --captioner {owners[0]}"
+            )
     if regions:
         if preset.encoder_config:
             raise InputError("--regions takes the place of an encoder; leave out [encoder_config]")
@@ -203,16 +209,19 @@ def _check(said, types, path, where=""):
 
 
 def new_model(
-    preset, train, weights=None, preprocessing=None, finetune_from=None, regions=None, guidance=None, encoder=None
+    preset, train, weights=None, preprocessing=None, finetune_from=None, regions=None, guidance=None, encoder=None,
+    classes=None,
 ):  # fmt: skip
     """Make an untrained Model for the captions of the split `train`. regions (k, D) and guidance G are the sizes in the
-    files that the captioner reads, if any. encoder: a Model, whose encoder it takes, frozen.
+    files that the captioner reads, if any, and classes are those of the regions. encoder: a Model, whose encoder it takes,
+    frozen.
 
     Without `encoder`, a pretrained encoder is read from the file `weights` (None: from its installed package, if it has
     one), which was trained with the `preprocessing` of that name (None: the first of the encoder). It is frozen, except for
     the layers from `finetune_from` on (None: the encoder's NEW_LAYER, if it has one).
     """
-    if regions is None and (preset.encoder == "regions" or preset.config.get("regions")):
+    reads_regions = getattr(captioner_of(preset.captioner).Config, "regions", False)
+    if regions is None and (preset.encoder == "regions" or preset.config.get("regions", reads_regions)):
         raise InputError("the captioner reads regions from a file; give it with --regions FILE.npz")
     if guidance is None and preset.config.get("guidance") == "file":
         raise InputError("the captioner reads guidance from a file; give it with --guidance FILE.npz")
@@ -240,6 +249,7 @@ def new_model(
             "--encoder efficientnet_lite0, without --finetune-from"
         )
     given = {"V": len(vocabulary), "D": encoder_config.D, "rows": encoder_config.grid[0], "G": guidance}
+    given |= {"classes": classes, "words": None if classes is None else visual_words(classes, vocabulary.words)}
     known = {f.name for f in fields(captioner.Config)}
     given = {name: x for name, x in given.items() if name in known and x is not None}
     config: Any = captioner.Config(**given, **preset.config)

@@ -19,6 +19,7 @@ from satnp.captioners import (
     log_bilinear,
     lrcn,
     m_rnn,
+    neural_baby_talk,
     neuraltalk,
     sca_cnn,
     show_and_tell,
@@ -35,6 +36,7 @@ from satnp.data.datasets import load_split
 from satnp.decoding import beam_search
 from satnp.errors import InputError
 from satnp.proof import checks
+from satnp.proof.captioners import probable
 from satnp.proof.gradcheck import check_gradients, relative_error
 from satnp.training.presets import find_preset, new_model
 from tests import strict
@@ -45,7 +47,7 @@ FAMILY = {
     "show_and_tell": show_and_tell, "neuraltalk": neuraltalk, "lrcn": lrcn, "glstm": glstm, "att_lstm": att_lstm,
     "adaptive": adaptive, "top_down": top_down, "sca_cnn": sca_cnn, "m_rnn": m_rnn, "log_bilinear": log_bilinear,
 }  # fmt: skip
-MODULES = FAMILY | {"toy": toy, "soft": soft_attention}
+MODULES = FAMILY | {"neural_baby_talk": neural_baby_talk, "toy": toy, "soft": soft_attention}
 ATTEND = "adaptive", "top_down", "sca_cnn"
 CONFIGS = {f"{name} {option}".strip(): (m.captioner, c) for name, m in MODULES.items() for option, c in m.CHECKS.items()}
 N, T, L = 3, 4, 6
@@ -65,6 +67,8 @@ def world(captioner, config, xp=np, dtype=np.float64, padding=0, steps=T):
     annotations = rng.standard_normal((N, L, config.D))
     if getattr(config, "regions", False):  # some are absent
         annotations[0, 4:], annotations[1, 2] = 0, 0
+    if getattr(config, "classes", ()):
+        probable(annotations, config, rng)
     captions = np.concatenate([rng.integers(0, config.V, (N, steps + 1)), np.zeros((N, padding), int)], axis=1)
     mask = (np.arange(steps + padding) < np.array([steps, steps - 1, steps - 2])[:, None]).astype(dtype)
     noise = captioner.draw_noise(config, steps + padding, N, L, rng)
@@ -153,8 +157,8 @@ def test_captions_of_a_photo_do_not_depend_on_each_other_and_copy_no_annotations
         for mine, shared in zip(photo, start.photo, strict=True):
             if isinstance(shared, Locations):
                 assert all(getattr(mine, name) is getattr(shared, name) for name in ("keys", "F", "vectors"))
-            else:  # SCA-CNN weighs the whole map of each caption
-                assert shared.ndim < 3 or captioner is sca_cnn.captioner
+            else:  # SCA-CNN weighs the whole map of each caption; Neural Baby Talk has a few numbers of each region
+                assert shared.ndim < 3 or captioner in (sca_cnn.captioner, neural_baby_talk.captioner)
     for r in range(6):
         alone = captioner.start(params, config, batch.annotations[parents[r] : parents[r] + 1])
         _, alone, _ = captioner.step(params, config, alone, words[r : r + 1], np.zeros(1, int))

@@ -6,6 +6,7 @@ import pytest
 from satnp.arrays.parameters import Parameters
 from satnp.captioners import CAPTIONERS
 from satnp.captioners.contract import Batch
+from satnp.proof.captioners import probable
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional
@@ -156,9 +157,51 @@ def sca_cnn(w, config, a, words):
     return torch.stack(out), torch.stack(alphas)
 
 
+def neural_baby_talk(w, config, a, words):
+    """-> h2 (T, N, H), and the parts of the mixture that do not depend on its dropout"""
+    h1 = c1 = h2 = c2 = a.new_zeros(N, config.H)
+    absent, H = (a == 0).all(dim=2), config.H
+    v = (a @ w["W_a"] + w["b_a"]).relu()
+    v_mean, out, pointers = v.masked_fill(absent[..., None], 0).sum(dim=1) / (~absent).sum(dim=1, keepdim=True), [], []
+    W1, W2 = (torch.cat([w[n] for n in names]) for names in (("W_h2", "W_m", "W_x", "W_h1"), ("U_z", "U_h1", "U_h2")))
+    for x in words:
+        h1, c1 = lstm(torch.cat([h2, v_mean, x, h1], dim=1) @ W1 + w["b"], c1)
+        e = torch.tanh(v @ w["W_v"] + (h1 @ w["W_s"])[:, None]) @ w["w"] + w["c_a"]
+        z = torch.einsum("nl,nld->nd", e.masked_fill(absent, -torch.inf).softmax(dim=1), v)
+        gates = torch.cat([z, h1, h2], dim=1) @ W2 + w["b_2"]
+        h2, c2 = lstm(gates[:, : 4 * H], c2)
+        s = gates[:, 4 * H :].sigmoid() * c2.tanh()
+        keys = torch.cat([v @ w["W_v"], (s @ w["W_t"])[:, None]], dim=1)
+        e = torch.tanh(keys + (h2 @ w["W_q"])[:, None]) @ w["u"] + w["c_u"]
+        out.append(h2)
+        pointers.append(e.masked_fill(F.pad(absent, (0, 1)), -torch.inf).softmax(dim=1))
+    return torch.stack(out), torch.stack(pointers)
+
+
+def mixture(w, config, a, h, pointers):
+    """The logarithm of the probabilities of all words: h (T, N, H), pointers (T, N, k+1) -> (T, N, V)"""
+    v, P = (a @ w["W_a"] + w["b_a"]).relu(), a[:, :, -len(config.classes) :]
+    x = (v @ w["F_v"] + w["b_f"] + (h @ w["F_h"])[:, :, None]).relu()
+    fine, plural = x @ w["W_g"] + w["b_g"], (x @ w["W_n"] + w["b_n"])[..., 0]
+    text, named, g = h @ w["W_p"] + w["b_p"], {}, 0
+    for c, pairs in enumerate(config.words):
+        shown = ((P.argmax(dim=2) == c) & (P.amax(dim=2) > 0)).any(dim=1)
+        forms = {y: fine[..., g + n] + b * plural for n, pair in enumerate(pairs) for b, y in enumerate(pair) if y >= 0}
+        total = sum(score.exp() for score in forms.values())
+        for y, score in forms.items():
+            named[y] = (pointers[..., :-1] * P[..., c] * score.exp() / total).sum(dim=2)
+            text = torch.where(shown[:, None] & (torch.arange(config.V) == y), -torch.inf, text)
+        if not forms:
+            named[3] = (pointers[..., :-1] * P[..., c]).sum(dim=2)
+        g += len(pairs)
+    p = pointers[..., -1:] * text.softmax(dim=2)
+    return torch.stack([p[..., y] + named.get(y, 0) for y in range(config.V)], dim=2).log()
+
+
 MODELS = {
     "show_and_tell": show_and_tell, "neuraltalk": neuraltalk, "lrcn": lrcn, "glstm": glstm, "top_down": top_down,
     "adaptive": adaptive, "att_lstm": att_lstm, "sca_cnn": sca_cnn, "log_bilinear": log_bilinear, "m_rnn": m_rnn,
+    "neural_baby_talk": neural_baby_talk,
 }  # fmt: skip
 OUTPUTS = {"m_rnn": multimodal}
 
@@ -174,6 +217,8 @@ def test_loss_and_every_gradient_are_autograds(rng, name, option, given):
     if getattr(config, "regions", False):
         present[0, 4:], present[1, 2] = 0, 0
         annotations *= present[..., None]
+    if getattr(config, "classes", ()):
+        probable(annotations, config, rng)
     mask = np.ones((N, T))
     mask[1, 3:] = mask[2, 2:] = 0
     batch = Batch(annotations, captions, mask)
@@ -194,7 +239,7 @@ def test_loss_and_every_gradient_are_autograds(rng, name, option, given):
     hidden = hidden * masks[1]
     if name in OUTPUTS:
         hidden = OUTPUTS[name](w, a, words, hidden) * masks[2]
-    logits = hidden @ w["W_p"] + w["b_p"]
+    logits = mixture(w, config, a, hidden, alphas) if name == "neural_baby_talk" else hidden @ w["W_p"] + w["b_p"]
     true, options = torch.tensor(captions[:, 1:]), {"reduction": "none", "label_smoothing": batch.smoothing}
     said = F.cross_entropy(logits.permute(1, 2, 0), true, **options)
     theirs = (torch.tensor(mask / N if batch.weights is None else batch.weights) * said).sum()

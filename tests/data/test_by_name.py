@@ -12,7 +12,7 @@ from PIL import Image
 from satnp import load
 from satnp.cli import main
 from satnp.data import datasets
-from satnp.data.by_name import TEXT, Guided, read_guidance, read_regions
+from satnp.data.by_name import TEXTS, Guided, read_guidance, read_regions
 from satnp.data.datasets import load_split
 from satnp.encoders import squeezenet
 from satnp.errors import InputError
@@ -175,15 +175,15 @@ SENTENCES = {
     "has features with shape (3, 30); give features with shape (n, k, D)": {"features": np.ones((3, 30))},
     "has boxes with shape (3, 4, 4); give boxes with shape (n, k, 4), n = 3, k = 5": {"boxes": np.ones((3, 4, 4))},
     "has mask with shape (2, 5); give mask with shape (n, k), n = 3, k = 5": {"mask": np.ones((2, 5))},
-    f"has names of type float64; give {TEXT}": {"names": np.ones(3)},
-    f"has names that are not text; give {TEXT}": {"names": np.array([97, 98, 2**30], "<u4").view("<U1")},
+    f"has names of type float64; give {TEXTS['names']}": {"names": np.ones(3)},
+    f"has names that are not text; give {TEXTS['names']}": {"names": np.array([97, 98, 2**30], "<u4").view("<U1")},
     "has features of type complex128; give numbers": {"features": np.ones((3, K, D), complex)},
     "has two rows for a; give one row for each photo": {"names": np.array(["a", "b", "a"])},
     "has features of b that are not finite numbers": {"features": np.full((3, K, D), [[[1]], [[np.nan]], [[1]]])},
     "has boxes of a that are not finite numbers": {"boxes": np.full((3, K, 4), np.inf)},
     "has no region of c with features; give at least one": {"mask": [[1] * K, [1] * K, [0] * K]},
     "has Python objects in boxes; give numbers": {"boxes": np.array([[None] * K] * 3)},
-    f"has Python objects in names; give {TEXT}": {"names": np.array(["a", "b", "c"], object)},
+    f"has Python objects in names; give {TEXTS['names']}": {"names": np.array(["a", "b", "c"], object)},
     "has a mask of b with other values than 0 and 1; give 1 for a region": {"mask": [[1] * K, [0.5] * K, [1] * K]},
     "has a mask of c with other values": {"mask": [[1] * K, [1] * K, [np.nan] * K]},
     "has boxes of a with x2 <= x1; give x1, y1, x2, y2 in pixels of the photo": {"boxes": np.full((3, K, 4), [9, 0, 5, 5])},
@@ -335,7 +335,7 @@ def test_arrays_are_mapped_as_they_are_read(tmp_path, rng):
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
-        ("--regions {f}/regions.npz", "--regions is for top_down; leave it out for show_attend_tell, or add --cap"),
+        ("--regions {f}/regions.npz", "--regions is for top_down and neural_baby_talk; leave it out for show_attend_"),
         ("--captioner top_down --guidance {f}/guidance.npz", "--guidance is for glstm; leave it out for top_down"),
         ("--captioner top_down --regions {f}/regions.npz --encoder small", "takes the place of an encoder; leave out --enc"),
         ("--captioner top_down --regions {f}/regions.npz --weights {f}/w.npz", "regions have no encoder; leave out --we"),

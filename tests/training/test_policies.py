@@ -21,7 +21,7 @@ HARD = show_attend_tell.Config(V=V, D=D, M=3, H=5, A=7, attention="hard", decodi
 def world(name, N, rng):
     """captioner, Config, parameters (N(0, 1/4)), annotations (N, L, D) of one photo, captions (N, T+1), noise"""
     captioner = CAPTIONERS[name.split()[0]]
-    sizes = {"M": 3, "H": 5, "A": 7}
+    sizes = {"M": 3, "H": 5, "A": 7, "classes": ("a", "b"), "words": (((4, 5),), ((6, -1),))}
     sizes = {field.name: sizes[field.name] for field in fields(captioner.Config) if field.name in sizes}
     config = HARD if name.endswith("hard") else captioner.Config(V=V, D=D, dropout=0.0, **sizes)
     params = captioner.init(config, rng)

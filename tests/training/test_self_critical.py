@@ -34,11 +34,12 @@ def all_captions(min_length):
 
 PATHS = np.array(list(product(range(L), repeat=STEPS)))  # of hard attention
 
+GIVEN = {"rows": L, "G": D, "classes": ("a", "b", "c"), "words": (((4, 5),), ((6, -1),), ())}
 MODULES = {**CAPTIONERS, "toy": toy.captioner}
 CONFIGS = {
     **{
         f"{name} {option}".strip(): (
-            captioner, replace(config, V=V, D=D, **{n: x for n, x in {"rows": L, "G": D}.items() if hasattr(config, n)})
+            captioner, replace(config, V=V, D=D, **{n: x for n, x in GIVEN.items() if hasattr(config, n)})
         )
         for name, captioner in MODULES.items() for option, config in getattr(captioner, "CHECKS", {}).items()
     },
