@@ -31,7 +31,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from satnp.arrays.backend import to_host
+from satnp.arrays.backend import to_host, xp_of
 from satnp.arrays.parameters import Parameters
 from satnp.captioners.attributes import FUNCTION_WORDS, attributes_of, labels, root
 from satnp.captioners.config import Validated, check_choices
@@ -211,7 +211,7 @@ def differences(a, b):
 def loss_forward(p, config, x, r):
     """Cross-entropy of the prepositions r (N,) of differences x (N, 5), + decay/2 |W_r|^2 -> loss (), cache"""
     logits, affine = affine_forward(x, p.W_r, p.b_r)
-    loss, cross_entropy = cross_entropy_forward(logits, r, np.full(len(r), 1 / len(r), x.dtype))
+    loss, cross_entropy = cross_entropy_forward(logits, r, xp_of(x).full(len(r), 1 / len(r), x.dtype))
     return loss + 0.5 * config.decay * (p.W_r * p.W_r).sum(), (p, config, affine, cross_entropy)
 
 

@@ -15,10 +15,12 @@ cross-entropies, trains the whole network, and its boxes are not square.
 """
 
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
 
+from satnp.arrays.backend import xp_of
 from satnp.captioners.config import Validated
 from satnp.data.scenes import COLOURS, SHAPES, SIDE, SIZES
 from satnp.early.fitting import fit_parameters
@@ -43,7 +45,7 @@ from satnp.scores.precision import average_precision as average_precision_of_lis
 
 CLASSES = {"colour": tuple(COLOURS), "shape": SHAPES, "size": tuple(SIZES)}
 OUTPUTS = {"object": 1, "colour": len(COLOURS), "shape": len(SHAPES), "size": len(SIZES), "box": 3}
-PARTS = dict(zip(OUTPUTS, np.split(np.arange(sum(OUTPUTS.values())), np.cumsum([*OUTPUTS.values()])[:-1]), strict=True))
+PARTS = {name: slice(end - n, end) for (name, n), end in zip(OUTPUTS.items(), accumulate(OUTPUTS.values()), strict=True)}
 OVERLAP = 0.3    # IoU from which two boxes are of one object
 FAINTEST = 0.05  # p(object) of the faintest box that is found
 
@@ -148,7 +150,7 @@ def backward(cache, grads):
     parts = [noisy_or_loss_backward(1.0, of_object).reshape(-1, 1)]
     parts += [cross_entropy_backward(1.0, caches[name]) for name in CLASSES]
     parts.append(smooth_l1_backward(config.box, caches["box"]))
-    outputs_backward(np.concatenate(parts, axis=1), outputs, grads)
+    outputs_backward(xp_of(parts[0]).concatenate(parts, axis=1), outputs, grads)
 
 
 def train(config, annotations, objects, seed=0):
@@ -186,8 +188,9 @@ def detect(p, config, annotations, chunk=250):
 def _of_photo(config, o):
     """o (L, all of OUTPUTS) -> list of Found, after non-maximum suppression"""
     score = sigmoid(o[:, 0])
-    centre = np.stack(np.divmod(np.arange(len(o)), config.rows)[::-1], axis=1) + o[:, PARTS["box"][:2]]
-    half = np.exp(o[:, PARTS["box"][2:]]) / 2
+    box = o[:, PARTS["box"]]
+    centre = np.stack(np.divmod(np.arange(len(o)), config.rows)[::-1], axis=1) + box[:, :2]
+    half = np.exp(box[:, 2:]) / 2
     boxes = np.clip(config.cell * np.concatenate([centre - half, centre + half], axis=1), 0, config.side)
     kept = [i for i in suppress(boxes, score) if score[i] >= FAINTEST]
     classes = [softmax(o[kept][:, PARTS[name]]) for name in CLASSES]

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from satnp.arrays.backend import to_host, xp_of
+from satnp.arrays.backend import to_device, to_host, xp_of
 from satnp.arrays.parameters import Parameters
 from satnp.captioners.config import Validated, check_choices
 from satnp.captioners.initialise import initialise, standardise
@@ -200,6 +200,7 @@ def pack(mask):
     alive = (lengths[:, None] > np.arange(mask.shape[1])).sum(axis=0)
     ends = np.cumsum(alive)
     words = np.concatenate([t * len(mask) + order[:n] for t, n in enumerate(alive)])
+    order, words = (to_device(x, xp_of(mask)) for x in (order, words))
     return Packed(order, words, [slice(end - n, end) for n, end in zip(alive, ends, strict=True)])
 
 

@@ -50,7 +50,7 @@ def test_outputs_equal_to_the_targets_give_the_objects_back():
         o[:, 0] = 20 * wanted.object[0] - 10
         o[:, PARTS["box"]] = wanted.box[0]
         for name in CLASSES:
-            o[np.arange(64), PARTS[name][getattr(wanted, name)[0]]] = 9
+            o[np.arange(64), PARTS[name].start + getattr(wanted, name)[0]] = 9
         found = sorted(objects._of_photo(CONFIG, o), key=lambda found: found.box[0] + found.box[2])
         assert [x.kind for x in found] == [thing.kind for thing in scene.objects]
         assert [CLASSES["size"][x.size.argmax()] for x in found] == [thing.size for thing in scene.objects]
