@@ -8,6 +8,7 @@ from satnp.captioners import (
     lrcn,
     m_rnn,
     neuraltalk,
+    s2vt,
     sca_cnn,
     show_and_tell,
     show_attend_tell,
@@ -26,4 +27,5 @@ CAPTIONERS = {
     "adaptive": adaptive.captioner,
     "top_down": top_down.captioner,
     "sca_cnn": sca_cnn.captioner,
+    "s2vt": s2vt.captioner,
 }

@@ -81,6 +81,7 @@ function paint(canvas, map, captioner, view, photo) {
 /** Where a map is largest, in words. */
 function place(map, captioner, view, photo) {
   const k = map.indexOf(Math.max(...map));
+  if (captioner.clips) return `frame ${k + 1} of ${map.length}`;
   let [x, y] = [0, 0];
   if (view.boxes) {
     const [x0, y0, x1, y1] = view.boxes[k];
