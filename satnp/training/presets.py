@@ -48,9 +48,9 @@ PRESETS = {
     ),
 }  # fmt: skip
 PRESETS["moving_scenes"] = Preset(
-    "small_frames", "s2vt",
+    "small_frames", "show_attend_tell",
     {"M": 64, "H": 128, "A": 64, "penalty": 0.0, "dropout": 0.2},
-    Recipe(epochs=10, batch_size=64, learning_rate=2e-3, warmup=100, clip=1.0, averaging=0.99, min_count=1),
+    Recipe(epochs=5, batch_size=64, learning_rate=2e-3, warmup=100, clip=1.0, averaging=0.99, min_count=1),
 )  # fmt: skip
 PRESETS |= {kind: PRESETS["flickr8k"] for kind in ("flickr30k", "coco", "karpathy")}
 # A folder may have only a hundred photos: small minibatches give enough steps. With more photos, patience ends a training.
@@ -96,7 +96,8 @@ SCENES = {
 # The same on photos. SCA-CNN computes the keys of all locations at each word; a smaller A makes its steps shorter.
 PHOTOS = {"sca_cnn": ({"A": 128}, {})}
 
-OTHERS = {"scenes": SCENES, "moving_scenes": {}}  # what other captioners do differently; PHOTOS for other data
+# The tables for rendered data; PHOTOS is for other data.
+OTHERS = {"scenes": SCENES, "moving_scenes": {"s2vt": ({}, {"epochs": 10})}}
 
 WITH_WEIGHTS = "squeezenet1_1"  # the encoder of photos if a file with weights is given, but no encoder is named
 

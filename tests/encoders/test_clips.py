@@ -123,9 +123,10 @@ def train(folder, *more):
     return main(["train", "--data", "moving_scenes", *how])
 
 
-def test_training_and_captioning_of_clips(tiny, capsys):
+@pytest.mark.parametrize("captioner", ["show_attend_tell", "s2vt"])
+def test_training_and_captioning_of_clips(tiny, capsys, captioner):
     init = str(tiny / "photos.npz")
-    assert train(tiny, "--init", init) == 0
+    assert train(tiny, "--init", init, "--captioner", captioner) == 0
     losses = [record["loss"] for record in read_log(tiny / "out" / "metrics.jsonl") if record["kind"] == "train"]
     assert losses[-1] < 1 < 2 < losses[0]  # nats a word
     model, photos = load(tiny / "out" / "best.npz"), load(init)
