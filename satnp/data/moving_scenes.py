@@ -11,7 +11,7 @@ caption is true of a clip and of the same clip backwards. So a captioner that do
 most one true caption of the two. Here half of all clips are played backwards, and a combination is held out in both orders.
 
 Training clips have no held-out (kind of the mover, direction) or (kind of the mover, relation); in validation and test clips
-both are held out, so no sentence of theirs is in the training captions but for what stands still.
+both are held out, so none of their sentences is in the training captions.
 """
 
 import re
@@ -143,20 +143,22 @@ def _layout(count, direction, relation, rng):
         for side in sides[2:]:
             along.append(rng.integers(0, SIDE - side, endpoint=True))
             across.append(rng.integers(0, SIDE - side, endpoint=True))
-        apart = all(
-            max(across[2] - across[k] - sides[k], across[k] - across[2] - sides[2]) > ASIDE for k in range(2 * (count > 2))
-        )
+        apart = count < 3 or all(
+            max(across[2] - across[k] - sides[k], across[k] - across[2] - sides[2]) > ASIDE for k in (0, 1)
+        )  # fmt: skip
         if apart and 0 <= across[1] <= SIDE - sides[1]:
             break
     faces = direction if forwards else BACKWARDS[direction]
-    placed = []
-    for u, v, side in zip(along, across, sides, strict=True):
-        u = SIDE - side - u if faces in ("left", "up") else u
-        x, y = np.broadcast_arrays(*((u, v) if faces in ("left", "right") else (v, u)))
-        boxes = np.stack([x, y, x + side, y + side], axis=-1).reshape(-1, 4)
-        placed.append([tuple(box) for box in boxes.tolist()])
-    path, *still = placed
-    return sizes, tuple(path if forwards else path[::-1]), *(box for (box,) in still)
+    path, *still = (_boxes(u, v, side, faces) for u, v, side in zip(along, across, sides, strict=True))
+    return sizes, path if forwards else path[::-1], *(box for (box,) in still)
+
+
+def _boxes(along, across, side, direction):
+    """The boxes of a square at one place or more along a path in this direction, and at a place across it, in a tuple."""
+    if direction in ("left", "up"):
+        along = SIDE - side - along
+    x, y = np.broadcast_arrays(*((along, across) if direction in ("left", "right") else (across, along)))
+    return tuple(map(tuple, np.stack([x, y, x + side, y + side], axis=-1).reshape(-1, 4).tolist()))
 
 
 def direction_of(clip):

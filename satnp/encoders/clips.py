@@ -4,9 +4,9 @@
 
 F_k (L, C) is the map that the encoder `small` computes of frame k, and F_0 = F_1. x_i and y_i, the place of location i, and
 t_k, the time, go from -1 to 1. The mean says what is in the frame, the next two parts say where, and the change since the
-frame before says what moves. Attention does not depend on the order of the frames: only t_k tells it the time, as the
-coordinate planes of small.py tell it the place. The mean over the frames does not know the order at all: it is the same for
-the clip played backwards.
+frame before says what moves. Attention does not depend on the order of the frames: t_k tells it the time, as the coordinate
+planes of small.py tell it the place; the change tells some of it too, because the first frame has none. The mean over the
+frames does not know the order at all: it is the same for the clip played backwards.
 
 The weights are those of `small`: with --init, the encoder of a captioner of photos reads the frames, and is not trained.
 
