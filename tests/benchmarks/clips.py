@@ -32,8 +32,8 @@ RUNS = [  # captioner, epochs, parts that are left out
 
 
 def relations(model, split, features):
-    """Of the best sentence of a beam of 12 that names a second object: shares that are true, have the right relation, and
-    name the right second object."""
+    """The share of the clips with a sentence in a beam of 12 that names a second object, and the shares of the best of these
+    that are true, have the right relation, and name the right second object."""
     found = []
     for clip, captions in zip(split.scenes, model.decode(features.astype(np.float32), 12, every=True), strict=True):
         said = [" ".join(model.vocabulary.decode(decoded.ids)) for decoded in captions]
@@ -43,7 +43,7 @@ def relations(model, split, features):
                 holds = parsed.motion == relation_of(clip, second)
                 found.append((is_true(sentence, clip), holds, parsed.kinds[1] == second.kind))
                 break
-    return np.mean(found, axis=0).round(3).tolist()
+    return np.round([len(found) / len(split.names), *np.mean(found or [(0, 0, 0)], axis=0)], 3).tolist()
 
 
 def main():
@@ -66,8 +66,8 @@ def main():
         seconds, best = process_time() - started, load(out / "best.npz")
         scores, _ = evaluate(best, splits["test"], 1, stores["test"])
         print(f"{name}, {epochs} epochs, {seconds:.0f} s of the processor, without {', '.join(without) or 'nothing'}: "
-              f"true {scores['true_captions']:.3f}, backwards {scores['true_backwards']:.3f}; with a second object: true, "
-              f"relation, object {relations(best, splits['test'], stores['test'])}", flush=True)  # fmt: skip
+              f"true {scores['true_captions']:.3f}, backwards {scores['true_backwards']:.3f}; with a second object: share, "
+              f"true, relation, object {relations(best, splits['test'], stores['test'])}", flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":
