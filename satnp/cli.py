@@ -149,7 +149,8 @@ def _trainings(command):
                      help="for last.npz, best.npz, metrics.jsonl, figures, and progress.html, a page to watch the training")
     sub.add_argument("--features", type=Path, metavar="DIR", help="folder of the frozen features; default: OUT/features")
     sub.add_argument("--init", type=Path, metavar="CHECKPOINT",
-                     help="start from the parameters of another training; from another captioner, take the encoder")
+                     help="start from the parameters of another training; from another captioner, take the encoder; for "
+                          "moving_scenes, the encoder of photos in it reads the frames, and is not trained")
     sub.add_argument("--resume", action="store_true", help="continue from OUT/last.npz")
     sub.add_argument("--epochs", type=int, metavar="N")
     sub.add_argument("--batch-size", type=int, metavar="N")
@@ -254,7 +255,8 @@ def _data_options(sub):
 
 def _network_options(sub, finetune=True):
     sub.add_argument("--encoder", choices=[name for name in ENCODERS if name != "regions"],
-                     help="default: small for scenes, else efficientnet_lite0, or squeezenet1_1 with --weights")
+                     help="default: small for scenes, small_frames for moving_scenes, else efficientnet_lite0, or "
+                          "squeezenet1_1 with --weights")
     sub.add_argument("--weights", type=Path, metavar="FILE",
                      help="pretrained encoder: .pth, .safetensors or .npz file; efficientnet_lite0 needs none")
     sub.add_argument("--preprocessing", choices=("caffe", "torchvision", "tensorflow"),
@@ -375,6 +377,7 @@ def regions(args):
 
 def train(args):
     """Train, or resume a training."""
+    from satnp import load
     from satnp.figures import curves_figure, diagnostics_figure
     from satnp.training.trainer import Photos, Trainer, read_log
 
@@ -385,9 +388,12 @@ def train(args):
     if last.exists() and not args.resume:
         raise InputError(f"{args.out} holds a training already; add --resume to continue it, or give another --out")
     xp, files = _device(args), _files(args)
-    model, splits, skipped = _untrained(args, preset, folder, files)
+    encoder = load(args.init) if args.init and hasattr(ENCODERS[preset.encoder], "BASE") else None
+    model, splits, skipped = _untrained(args, preset, folder, files, encoder)
     trained, init = False, None
-    if args.init:
+    if encoder and model.encoder != encoder.encoder:  # an encoder of photos reads the frames of clips, and is not trained
+        init = _hash(encoder)
+    elif args.init:
         trained, init = _start_from(model, args.init, recipe.objective == "scst", splits["train"].captions)
     model = model.on(xp)
     trainer = Trainer(
@@ -534,8 +540,9 @@ def _from_files(model, files, split, features=None):
     return features
 
 
-def _untrained(args, preset, folder, files):
-    """(model on the host, {name: Split}, (number of photos that were left out, number of all photos))"""
+def _untrained(args, preset, folder, files, encoder=None):
+    """(model on the host, {name: Split}, (number of photos that were left out, number of all photos)); encoder as in
+    new_model"""
     from satnp.training.presets import new_model
 
     splits, skipped = args.world.once(lambda: _splits(args, ("train", "val"), preset.recipe.seed, folder))
@@ -543,7 +550,9 @@ def _untrained(args, preset, folder, files):
     if sizes and hasattr(CAPTIONERS[preset.captioner].Config, "classes"):
         sizes["classes"] = files["regions"].classes
     sizes |= {"guidance": files["guidance"].size} if "guidance" in files else {}
-    model = new_model(preset, splits["train"], args.weights, args.preprocessing, args.finetune_from, **sizes)
+    model = new_model(
+        preset, splits["train"], args.weights, args.preprocessing, args.finetune_from, encoder=encoder, **sizes
+    )  # fmt: skip
     return model, splits, skipped
 
 
@@ -614,7 +623,11 @@ def _start_from(model, path, whole_only=False, captions=()):
         model.params.flat[...] = other.params.flat
     else:
         model.params.part("encoder").flat[...] = other.params.part("encoder").flat
-    return whole, sha256(other.params.flat.tobytes()).hexdigest()[:16]
+    return whole, _hash(other)
+
+
+def _hash(model):
+    return sha256(model.params.flat.tobytes()).hexdigest()[:16]
 
 
 def caption(args):
@@ -623,7 +636,7 @@ def caption(args):
     from satnp.arrays.backend import xp_of
     from satnp.data.scenes import read_objects
     from satnp.data.split import Split
-    from satnp.encoders.photos import read_photo
+    from satnp.encoders.clips import picture, read_input
     from satnp.files import write_json
     from satnp.model import NO_WORDS
     from satnp.page.captions import captioner_entry, labels, photo_entry, view_entry, write_captions
@@ -634,10 +647,12 @@ def caption(args):
     (photos, ids), files = _photos(args), _files(args)
     rows, results, drawn, shown, unheard = [], [], set(RESERVED), [], None
     models = [model, *(load(path).on(xp_of(model.params.flat)) for path in args.others)]
+    if len({hasattr(ENCODERS[x.encoder], "BASE") for x in models}) > 1:
+        raise InputError("some of these checkpoints caption clips and others photos; give checkpoints of one kind")
     captioners = _captioners(models, files, Split([path.name for path in photos], None, photos, ids=ids), args.seed)
     for n, path in enumerate(photos):
         try:
-            photo = read_photo(path)
+            photo = read_input(model.encoder_config, path, resize=False)
         except InputError as error:
             if not args.skip_bad:
                 raise
@@ -665,7 +680,7 @@ def caption(args):
                 complain(f"there is no figure of {path}: drawing it needs more memory than there is")
         if args.page:
             views = [view_entry(x.model, *of, x.boxes(n)) for x, of in zip(captioners, found, strict=True)]
-            shown.append(photo_entry(path.name, photo, views, read_objects(path)))
+            shown.append(photo_entry(path.name, picture(photo), views, read_objects(path)))
     if not results:
         raise InputError(f"none of the {len(photos)} photos can be read (the first is {photos[0]}); give undamaged photos")
     if args.json:
@@ -682,6 +697,7 @@ def caption(args):
 
 def _draw(folder, model, photo, stem, said, drawn, boxes):
     """Write the figures of one photo: its Caption, its regions' boxes or None. `drawn` are the names that are taken."""
+    from satnp.encoders.clips import picture
     from satnp.figures import attention_figure, channels_figure, objects_figure, regions_figure, visual_figure
     from satnp.model import NO_WORDS
     from satnp.scores.visual import visual
@@ -695,11 +711,11 @@ def _draw(folder, model, photo, stem, said, drawn, boxes):
         found = [(" ".join(words), box * (width, height, width, height)) for words, box in found]
         objects_figure(photo, found, folder / f"{name}.png", title=title)
     else:
-        attention_figure(photo, said.words, alphas, model.grid, folder / f"{name}.png", title=title)
+        attention_figure(picture(photo), said.words, alphas, model.grid, folder / f"{name}.png", title=title)
     if model.has_sentinel:
         visual_figure(said.words, visual(said), folder / f"{name}.visual.png", title)
     if channels := model.channels(photo, said.words):
-        channels_figure(photo, said.words, *channels, model.grid, folder / f"{name}.channels.png", title)
+        channels_figure(picture(photo), said.words, *channels, model.grid, folder / f"{name}.channels.png", title)
 
 
 class _Captioner(NamedTuple):
@@ -881,7 +897,7 @@ def rank(args):
     """Print recall and median rank of a ranking model, both ways."""
     from satnp import load
     from satnp.early import ranking
-    from satnp.encoders.photos import read_photo
+    from satnp.encoders.clips import picture, read_input
     from satnp.figures import attention_figure
     from satnp.files import write_json
     from satnp.scores.evaluation import annotation_chunks
@@ -912,7 +928,8 @@ def rank(args):
         best = sentences[S[n].argmax()]
         words, shares = [model.vocabulary.words[i] for i in best], ranking.alignment(p, config, model.look(photo), best)
         path, title = args.figures / f"{Path(name).stem}.png", printable(" ".join(words))
-        attention_figure(read_photo(photo), words, shares, model.grid, path, title=title)
+        seen = picture(read_input(model.encoder_config, photo, resize=False))
+        attention_figure(seen, words, shares, model.grid, path, title=title)
     _say_skipped(*skipped)
 
 

@@ -7,13 +7,11 @@ from pathlib import Path
 from statistics import mean
 from time import perf_counter
 
-import numpy as np
-
 from satnp.arrays.backend import to_host, xp_of
 from satnp.checkpoint import load
 from satnp.data.features import feature_store, fingerprint
 from satnp.early import EARLY
-from satnp.encoders.photos import read_photo
+from satnp.encoders.clips import picture, read_input
 from satnp.errors import InputError
 from satnp.figures import comparison_figure
 from satnp.files import read_json, there, write_json
@@ -67,7 +65,11 @@ def run(out, models, recipe, splits, features, split="val", beam=3, budget=None)
     print("\n".join(table(rows)))
     for note in caveats(next(iter(models.values())), splits[split]):
         print(f"note: {note}")
-    photos = [(name, _pixels(photo)) for name, photo in zip(splits[split].names, splits[split].photos[:SHOWN], strict=False)]
+    config = next(iter(models.values())).encoder_config
+    photos = [
+        (name, picture(read_input(config, photo, resize=False)))
+        for name, photo in zip(splits[split].names, splits[split].photos[:SHOWN], strict=False)
+    ]
     comparison_figure(rows, photos, out / "compare.png")
     print(printable(f"{out / 'compare.json'}, {out / 'compare.png'}"))
     return 0
@@ -178,10 +180,6 @@ def _seconds_a_step(trainer, steps=10):
         to_host(trainer._train_step()[1])
         times.append(perf_counter() - started)
     return mean(times[2:])
-
-
-def _pixels(photo):
-    return photo if isinstance(photo, np.ndarray) else read_photo(photo)
 
 
 def table(rows):

@@ -72,7 +72,7 @@ def attention_figure(photo, words, alphas, grid, path, title=None, boxes=None):
     grid (rows, columns) with rows * columns = L; boxes (x0, y0, x1, y1), in pixels of the photo, are outlined.
     The encoder gets the whole frame resized to a square, so each map is stretched over the whole photo. Each panel has its
     own scale, black at zero and white at its largest attention: concentrated attention is a spot, and uniform attention is
-    white everywhere. Writes a PNG.
+    white everywhere. A grid of one row is the frames of a clip, which the photo shows beside each other. Writes a PNG.
     Raises InputError when alphas do not fit the words or the grid.
     """
     _draw_attention(photo, [("", words, alphas)], grid, path, title, boxes, AREA)
@@ -221,7 +221,14 @@ def _maps(drawn, words, alphas, grid):
             f"grid of {grid[0]} x {grid[1]}; pass one row of alpha per word"
         )
     shape = drawn.shape[:2]
-    return [(word, overlay(drawn, upsample(alpha.reshape(grid), shape))) for word, alpha in zip(words, alphas, strict=False)]
+    light = upsample if grid[0] > 1 else _of_frames
+    return [(word, overlay(drawn, light(alpha.reshape(grid), shape))) for word, alpha in zip(words, alphas, strict=False)]
+
+
+def _of_frames(alpha, shape):
+    """The weights of the frames of a clip, which are beside each other: alpha (1, K) -> (height, width)"""
+    height, width = shape
+    return np.tile(alpha[:, np.arange(width) * alpha.shape[1] // width], (height, 1))
 
 
 def upsample(alpha, shape):

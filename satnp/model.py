@@ -15,7 +15,8 @@ from satnp.data.captions import Vocabulary, pad
 from satnp.decoding import MIN_LENGTH, LengthScore, beam_search
 from satnp.early import EARLY
 from satnp.encoders import ENCODERS
-from satnp.encoders.photos import Preprocessing, read_photo
+from satnp.encoders.clips import read_input
+from satnp.encoders.photos import Preprocessing
 from satnp.errors import InputError
 
 NO_WORDS = "(no words)"  # shown in place of an empty caption
@@ -148,6 +149,8 @@ class Model:
     def caption(self, photo, beam=3, rng=None, min_length=MIN_LENGTH):
         """Caption one photo, as `encoders.photos.read_photo` takes it: a path, a PIL image, an RGB array, ... -> Caption
 
+        A model of clips captions one clip, as `encoders.clips.read_clip` takes it.
+
         A list or a tuple of photos gives a list of Captions; they are captioned one after the other, so that each gets the
         caption that it gets alone. rng and min_length as in `decode`.
         Raises: InputError when a photo cannot be read, or when the model reads something of each photo from a file.
@@ -161,7 +164,7 @@ class Model:
 
     def look(self, photo):
         """A photo as in `caption` -> its annotations (1, L, D)"""
-        image = read_photo(photo, self.encoder_config.preprocessing.size)
+        image = read_input(self.encoder_config, photo)
         return self.annotate(to_device(image[None], xp_of(self.params.flat)))
 
     def channels(self, photo, words):

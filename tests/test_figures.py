@@ -91,6 +91,12 @@ def test_upsample_is_smooth(rng):
     assert max(np.abs(np.diff(fine, axis=axis)).max() for axis in (0, 1)) < 0.02
 
 
+def test_the_frames_of_a_clip_have_their_own_weights_and_no_more():
+    (_, panel), = figures._maps(np.zeros((6, 40, 3), np.uint8), ["x"], [[0.0, 1, 0.5, 0]], (1, 4))  # fmt: skip
+    light = panel[:, :, 0].reshape(6, 4, 10)
+    assert (light == light[:1, :, :1]).all() and light[0, :, 0].tolist() == [0, 184, 92, 0]
+
+
 def test_overlay_is_white_at_the_largest_attention_of_any_scale():
     photo = np.full((2, 3, 3), 100, np.uint8)
     attention = np.array([[0, 1, 2], [3, 4, 5]])

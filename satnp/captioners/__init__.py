@@ -9,6 +9,7 @@ from satnp.captioners import (
     m_rnn,
     neural_baby_talk,
     neuraltalk,
+    s2vt,
     sca_cnn,
     show_and_tell,
     show_attend_tell,
@@ -28,4 +29,5 @@ CAPTIONERS = {
     "top_down": top_down.captioner,
     "sca_cnn": sca_cnn.captioner,
     "neural_baby_talk": neural_baby_talk.captioner,
+    "s2vt": s2vt.captioner,
 }

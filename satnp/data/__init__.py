@@ -1,1 +1,1 @@
-"""Captions, vocabulary, splits, batches of one length, rendered scenes, and features kept on disk."""
+"""Captions, vocabulary, splits, batches of one length, rendered scenes and clips, and features kept on disk."""

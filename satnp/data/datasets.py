@@ -1,6 +1,7 @@
 """The kinds of data that --data can name, and where each kind has its files in the folder --root.
 
     scenes      no files: the scenes are rendered
+    moving_scenes  the same with clips, in which something moves
     flickr8k    Flickr8k_text/Flickr8k.token.txt, Flickr8k_text/Flickr_8k.{trainImages,devImages,testImages}.txt,
                 Flicker8k_Dataset/; or Kaggle's copy: captions.txt, Images/
     flickr30k   results_20130124.token or results.csv, flickr30k-images/ (or flickr30k_images/)
@@ -25,7 +26,7 @@ from pathlib import Path
 from posixpath import normpath
 from typing import NamedTuple
 
-from satnp.data import scenes
+from satnp.data import moving_scenes, scenes
 from satnp.data.captions import MAX_WORDS, tokenise
 from satnp.data.forms import SPLITS, read_captions, read_names, say_once
 from satnp.data.names import files_below, hint, leads_out, some
@@ -36,6 +37,7 @@ from satnp.files import there
 from satnp.terminal import complain
 
 SCENES = {"train": 5500, "val": 500, "test": 500}
+CLIPS = {"train": 4000, "val": 500, "test": 500}
 HELD_OUT = 5000  # largest number of photos in val or test, where _deal chooses them
 
 
@@ -71,10 +73,10 @@ def load_splits(kind, which, root=None, seed=0, captions=None, skip_bad=False, n
     for split in which:
         if split not in SPLITS:
             raise InputError(f"there is no split {split!r} of {kind}: choose one of {', '.join(SPLITS)}")
-    if kind == "scenes":
+    if kind in RENDERED:
         if root is not None or captions is not None:
-            raise InputError("--data scenes draws its photos and reads no files; leave out --root and --captions")
-        return {split: _scenes(split, seed) for split in which}
+            raise InputError(f"--data {kind} draws its photos and reads no files; leave out --root and --captions")
+        return {split: RENDERED[kind](split, seed) for split in which}
     if root is None:
         raise InputError(f"--data {kind} needs its folder; give it with --root DIR")
     root = Path(root)
@@ -113,6 +115,16 @@ def _scenes(split, seed):
         tuple(scene.name for scene in drawn),
         tuple([tokenise(caption) for caption in scene.captions] for scene in drawn),
         tuple(scene.image for scene in drawn),
+        tuple(drawn),
+    )
+
+
+def _clips(split, seed):
+    drawn = moving_scenes.make_clips(CLIPS[split], split, seed)
+    return Split(
+        tuple(clip.name for clip in drawn),
+        tuple([tokenise(caption) for caption in clip.captions] for clip in drawn),
+        tuple(clip.frames for clip in drawn),
         tuple(drawn),
     )
 
@@ -307,4 +319,5 @@ FOLDER = (
     "captions.tsv", "captions.json", "captions.jsonl", "captions.csv", "captions.txt", "metadata.jsonl", "metadata.csv"
 )  # fmt: skip
 LAYOUTS = {"flickr8k": _flickr8k, "flickr30k": _flickr30k, "coco": _coco, "karpathy": _karpathy, "folder": _folder}
-KINDS = ("scenes", *LAYOUTS)
+RENDERED = {"scenes": _scenes, "moving_scenes": _clips}
+KINDS = (*RENDERED, *LAYOUTS)

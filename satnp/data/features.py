@@ -15,7 +15,7 @@ from tqdm import tqdm
 from satnp.arrays.backend import to_device, to_host, xp_of
 from satnp.arrays.ranks import ALONE
 from satnp.arrays.threads import ahead
-from satnp.encoders.photos import read_photo
+from satnp.encoders.clips import input_shape, read_input
 from satnp.files import naming, read_json, write_json
 
 CHUNK = 100  # photos between two updates of the note that counts the finished rows
@@ -112,13 +112,13 @@ def _size(shape, rows):
 
 
 def read_image(model, photo, mirrored=False):
-    """Read a photo at the size that the model's encoder needs -> (1, S, S, 3) uint8"""
-    image = read_photo(photo, model.encoder_config.preprocessing.size)[None]
-    return np.ascontiguousarray(image[:, :, ::-1]) if mirrored else image
+    """Read a photo at the size that the model's encoder needs -> (1, S, S, 3) uint8, or a clip -> (1, K, S, S, 3)"""
+    image = read_input(model.encoder_config, photo)[None]
+    return np.ascontiguousarray(image[..., ::-1, :]) if mirrored else image
 
 
 def read_images(model, photos):
-    """Read all photos -> (N, S, S, 3) uint8"""
+    """Read all photos -> (N, S, S, 3) uint8, or clips -> (N, K, S, S, 3)"""
     return np.concatenate(list(ahead(lambda photo: read_image(model, photo), photos)))
 
 
@@ -126,8 +126,7 @@ def kept_shape(model):
     """Shape of the features of one photo."""
     if model.encoder == "regions":
         return model.encoder_config.k, model.encoder_config.D
-    size = model.encoder_config.preprocessing.size
-    black = to_device(np.zeros((1, size, size, 3), np.uint8), xp_of(model.params.flat))
+    black = to_device(np.zeros((1, *input_shape(model.encoder_config)), np.uint8), xp_of(model.params.flat))
     return model.keepable(black).shape[1:]
 
 

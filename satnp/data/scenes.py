@@ -39,6 +39,7 @@ COLOURS = {
 }
 SHAPES = ("circle", "square", "triangle", "cross")
 SIZES = {"small": (10, 12), "big": (17, 20)}  # smallest and largest side in pixels
+GREY = 70, 190  # of the background, 0-255
 KINDS = tuple(product(COLOURS, SHAPES))
 RELATIONS = ("left of", "above", "below")
 SPLITS = ("train", "val", "test")
@@ -108,7 +109,7 @@ def _make_scene(name, allowed, rng):
     things = tuple(Thing(*kind, size, box) for kind, size, box in zip(kinds, sizes, boxes, strict=True))
     truths = _true_captions(*things[:2])
     captions = tuple(truths[i] for i in rng.choice(len(truths), 5, replace=False))
-    return Scene(name, _render(things, rng), things, captions)
+    return Scene(name, render(things, rng.uniform(*GREY), rng), things, captions)
 
 
 def _layout(rng):
@@ -148,8 +149,9 @@ def _relation(first, second):
     return "above" if dy > 0 else "below"
 
 
-def _render(things, rng):
-    canvas = np.full((SIDE, SIDE, 3), rng.uniform(70, 190), dtype=np.float32)
+def render(things, grey, rng):
+    """Draw the things on a background of this grey, with noise -> (64, 64, 3) uint8"""
+    canvas = np.full((SIDE, SIDE, 3), grey, dtype=np.float32)
     for thing in things:
         x0, y0, x1, y1 = thing.box
         patch = canvas[y0:y1, x0:x1]
@@ -181,24 +183,27 @@ def _true_captions(first, second):
     """All sentences of the grammar that are true of the two objects and name `first` first."""
     relation = _relation(first.box, second.box)
     phrases = [phrase for phrase, meaning in PHRASES.items() if meaning == relation]
-    nouns = [[f"a {thing.colour} {thing.shape}", f"a {thing.size} {thing.colour} {thing.shape}"]
-             for thing in (first, second)]
     return [template.format(first=a, phrase=phrase, second=b)
-            for template, phrase, a, b in product(TEMPLATES, phrases, *nouns)]
+            for template, phrase, a, b in product(TEMPLATES, phrases, names_of(first), names_of(second))]
 
 
-def _patterns():
-    def noun(name):
-        words = {"size": SIZES, "colour": COLOURS, "shape": SHAPES}
-        size, colour, shape = (f"(?P<{name}_{part}>{'|'.join(choices)})" for part, choices in words.items())
-        return f"a (?:{size} )?{colour} {shape}"
-
-    phrase = f"(?P<phrase>{'|'.join(PHRASES)})"
-    return [re.compile(template.format(first=noun("first"), phrase=phrase, second=noun("second")))
-            for template in TEMPLATES]
+def names_of(thing):
+    """The two nouns of a thing: without its size, and with it."""
+    return [f"a {thing.colour} {thing.shape}", f"a {thing.size} {thing.colour} {thing.shape}"]
 
 
-_PATTERNS = _patterns()
+def noun_pattern(name):
+    """A regular expression of all nouns, with the groups NAME_size, NAME_colour and NAME_shape."""
+    words = {"size": SIZES, "colour": COLOURS, "shape": SHAPES}
+    size, colour, shape = (f"(?P<{name}_{part}>{'|'.join(choices)})" for part, choices in words.items())
+    return f"a (?:{size} )?{colour} {shape}"
+
+
+_PHRASE = f"(?P<phrase>{'|'.join(PHRASES)})"
+_PATTERNS = [
+    re.compile(template.format(first=noun_pattern("first"), phrase=_PHRASE, second=noun_pattern("second")))
+    for template in TEMPLATES
+]
 
 
 def write_scene(path, scene):

@@ -9,6 +9,8 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import NamedTuple
 
+import numpy as np
+
 from satnp.encoders.photos import read_photo
 from satnp.errors import InputError
 from satnp.files import lock, read_json, write_json
@@ -16,10 +18,12 @@ from satnp.terminal import complain
 
 
 class Split(NamedTuple):
-    """Photos in a fixed order: names, captions of each photo (lists of words), and the photos as `read_photo` takes them.
+    """Photos in a fixed order: names, captions of each photo (lists of words), and the photos as `read_photo` takes them, or
+    clips as `encoders.clips.read_clip` does.
 
-    `scenes` has the data.scenes.Scene of each photo, for the scores of attention, or is None. `ids` has COCO's image ids,
-    or is None if the captions file has none. `skipped` is the number of photos that were left out.
+    `scenes` has the data.scenes.Scene of each photo or the data.moving_scenes.Clip of each clip, for their scores, or is
+    None. `ids` has COCO's image ids, or is None if the captions file has none. `skipped` is the number of photos that were
+    left out.
     """
 
     names: tuple
@@ -39,8 +43,10 @@ class Split(NamedTuple):
         """Hash of `digest` and of the size of each photo's file, or of the pixels if the photo is not a path."""
         digest = sha256(self.digest.encode())
         for photo in self.photos:
-            path = isinstance(photo, str | PathLike)
-            digest.update(b"%d " % Path(photo).stat().st_size if path else read_photo(photo).tobytes())
+            if isinstance(photo, str | PathLike):
+                digest.update(b"%d " % Path(photo).stat().st_size)
+            else:  # pixels, of a photo or of a clip, or a photo in another form
+                digest.update((photo if isinstance(photo, np.ndarray) else read_photo(photo)).tobytes())
         return digest.hexdigest()[:8]
 
 

@@ -174,16 +174,16 @@ def _missing(name):
 
 def _open(photo):
     """Open a photo as an upright RGB image."""
+    return with_image(photo, upright)
+
+
+def with_image(photo, read):
+    """Return read(path, image) of the opened file or PIL image `photo`. What Pillow raises becomes an InputError."""
     path, source = _source(photo)
     try:
         # ignored are warnings about odd metadata and large sizes
         with warnings.catch_warnings(action="ignore"), _opened(source) as image:
-            _check_size(path, *image.size)
-            with _silent() if image.format == "TIFF" else nullcontext():
-                image.load()  # the orientation may be at the end of the file
-            upright = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation))
-            image = _rgb(image)
-            return image if upright is None else image.transpose(upright)
+            return read(path, image)
     except (InputError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
@@ -198,6 +198,16 @@ def _open(photo):
     except Exception as error:  # for a damaged file, Pillow's readers may raise any exception
         seen = reason(error)
     raise InputError(f"{path} cannot be read as a photo ({seen}); give a whole, readable JPEG or PNG file")
+
+
+def upright(path, image):
+    """The current frame of an opened image as an upright RGB image."""
+    _check_size(path, *image.size)
+    with _silent() if image.format == "TIFF" else nullcontext():
+        image.load()  # the orientation may be at the end of the file
+    turn = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation))
+    image = _rgb(image)
+    return image if turn is None else image.transpose(turn)
 
 
 def _opened(source):

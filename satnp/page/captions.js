@@ -50,6 +50,11 @@ function interpolate(map, [rows, columns], height, width) {
   return light;
 }
 
+/** For each pixel the weight of its frame; the frames of a clip are beside each other. */
+function frameWeights(map, height, width) {
+  return Float32Array.from({ length: height * width }, (_, k) => map[Math.floor(((k % width) * map.length) / width)]);
+}
+
 /** For each pixel the sum of the weights of the regions that cover it. */
 function cover(map, boxes, photo, height, width) {
   const light = new Float32Array(height * width);
@@ -69,7 +74,8 @@ function paint(canvas, map, captioner, view, photo) {
   const longer = captioner.regions ? 2 * MAP : MAP;
   const scale = longer / Math.max(photo.width, photo.height);
   const [width, height] = [photo.width, photo.height].map((side) => Math.max(1, Math.round(side * scale)));
-  const light = view.boxes ? cover(map, view.boxes, photo, height, width) : interpolate(map, captioner.grid, height, width);
+  const light = view.boxes ? cover(map, view.boxes, photo, height, width)
+    : captioner.clips ? frameWeights(map, height, width) : interpolate(map, captioner.grid, height, width);
   const largest = light.reduce((a, b) => Math.max(a, b), 0) || 1;
   Object.assign(canvas, { width, height });
   const context = canvas.getContext("2d");
@@ -81,6 +87,7 @@ function paint(canvas, map, captioner, view, photo) {
 /** Where a map is largest, in words. */
 function place(map, captioner, view, photo) {
   const k = map.indexOf(Math.max(...map));
+  if (captioner.clips) return `frame ${k + 1} of ${map.length}`;
   let [x, y] = [0, 0];
   if (view.boxes) {
     const [x0, y0, x1, y1] = view.boxes[k];

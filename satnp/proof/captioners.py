@@ -16,6 +16,7 @@ from satnp.captioners import (
     neural_baby_talk,
     neuraltalk,
     recurrent,
+    s2vt,
     sca_cnn,
     show_and_tell,
     top_down,
@@ -230,6 +231,7 @@ TOP_DOWN, ADAPTIVE, SHOW_AND_TELL = "captioners/top_down", "captioners/adaptive"
 NEURALTALK, LRCN, GLSTM = "captioners/neuraltalk", "captioners/lrcn", "captioners/glstm"
 SCA_CNN, TWO_LAYERS = "captioners/sca_cnn", "captioners/sca_cnn two layers"
 NEURAL_BABY_TALK = "captioners/neural_baby_talk"
+S2VT = "captioners/s2vt"
 ATT_LSTM, M_RNN, LOG_BILINEAR = "captioners/att_lstm", "captioners/m_rnn", "captioners/log_bilinear"
 REINFORCE = "captioners/show_attend_tell hard additive scalar reinforce none none"  # no other gradient reaches f_att
 
@@ -406,6 +408,16 @@ BUGS = [
         ", b_0=dstate[0].reshape(-1, config.M).sum(axis=0)", "", LOG_BILINEAR, {"zero"}),
     Bug("photo's factor forgotten on the way back", log_bilinear.cell_backward,
         "deferred.product(dr * step.image,", "deferred.product(dr,", f"{LOG_BILINEAR} gate", {"term"}),
+    Bug("frames' memory not carried to the frame before", s2vt.photo_backward,
+        "((dh, dc), step.cell)", "((dh, 0 * dc), step.cell)", S2VT, {"term"}),
+    Bug("frames' h not carried to the frame before", s2vt.photo_backward,
+        "dh = dgates_k @ p.U_h.T", "dh = 0 * dgates_k @ p.U_h.T", S2VT, {"term", "block"}),
+    Bug("gates of the frames in the order of the loop", s2vt.photo_backward,
+        "dgates[::-1]", "dgates", S2VT, {"term"}),
+    Bug("difference's gradient into the frame before lost", s2vt.frames_backward,
+        "da[:-1] -= dstep[1:]", "pass", S2VT, {"block"}),
+    Bug("difference's gradient into its frame lost", s2vt.frames_backward,
+        "da[1:] += dstep[1:]", "da[1:] += 0 * dstep[1:]", S2VT, {"block"}),
     Bug("embedding's gradient through the word gates lost", recurrent._words_backward,
         "return dword @ p.W_x.T", "return 0 * dword @ p.W_x.T", SHOW_AND_TELL, {"zero"}),
     Bug("regions' scores of the pointer get no gradient", neural_baby_talk.cell_backward,

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from satnp.arrays.parameters import Parameters
-from satnp.encoders import ENCODERS, efficientnet, small, squeezenet, vgg
+from satnp.encoders import ENCODERS, clips, efficientnet, small, squeezenet, vgg
 from satnp.encoders.photos import Preprocessing
 from satnp.layers import cbam
 from satnp.proof.cases import pack, random_weights, unpack
@@ -20,7 +20,8 @@ def encoder_case(name, encoder, config, direction, start=None):
         shapes = {name: shape for name, shape in shapes.items() if name not in below}
 
     def make(rng):
-        images = rng.uniform(0, 255, (2, size, size, 3))
+        frames = (config.frames,) if hasattr(config, "frames") else ()
+        images = rng.uniform(0, 255, (2, *frames, size, size, 3))
         if taken_up:
             params = pack(below, random_weights(below, rng).values())
             images, _ = encoder.feature_map(params, config, images, stop=start)
@@ -42,6 +43,7 @@ def encoder_case(name, encoder, config, direction, start=None):
 
 
 SMALL = small.Config((2, 3, 5), Preprocessing(12))
+CLIPS = clips.Config(SMALL.channels, SMALL.preprocessing, frames=4)
 SQUEEZENET = squeezenet.Config(replace(squeezenet.PREPROCESSING["caffe"], size=39))
 VGG = vgg.Config(replace(vgg.PREPROCESSING["torchvision"], size=32), (2, 3, 4, 5, 6))
 EFFICIENTNET = efficientnet.Config(replace(efficientnet.PREPROCESSING["tensorflow"], size=40))
@@ -51,6 +53,7 @@ SQUEEZENET_CBAM, VGG_CBAM = ENCODERS["squeezenet1_1_cbam"], ENCODERS["vgg19_cbam
 CASES = [
     encoder_case("small", small, SMALL, direction=False),
     encoder_case("small direction", small, small.Config(preprocessing=Preprocessing(24)), direction=True),
+    encoder_case("small_frames", clips, CLIPS, direction=False),
     encoder_case("small_cbam", ENCODERS["small_cbam"], SMALL, direction=False),
     encoder_case("squeezenet1_1 direction", squeezenet, SQUEEZENET, direction=True),
     encoder_case("squeezenet1_1 from fire8 direction", squeezenet, SQUEEZENET, direction=True, start="fire8"),
@@ -69,6 +72,12 @@ CASES = [
 BUGS = [
     Bug("encoder's coordinate planes not cut off", small.backward,
         "dx[..., :-2]", "dx[..., 2:]", "encoders/small", {"term"}),
+    Bug("change's gradient into the frame before lost", clips.backward,
+        "dF[:, :-1] -= dstep", "pass", "encoders/small_frames", {"term"}),
+    Bug("sign of the change forgotten", clips.backward,
+        "sign * dchange", "dchange", "encoders/small_frames", {"block", "term"}),
+    Bug("first moments' gradients in the wrong order", clips.backward,
+        "zip(dparts, cache.places,", "zip(dparts, cache.places[[0, 2, 1]],", "encoders/small_frames", {"block", "term"}),
     Bug("pretrained encoder cut off behind the block", cbam.cbam_backward,
         "channel_gate_backward(dx, cache.channels)", "channel_gate_backward(0 * dx, cache.channels)",
         "encoders/vgg19_cbam from conv5_4", {"zero"}),

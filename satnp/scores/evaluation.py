@@ -4,7 +4,7 @@ import numpy as np
 
 from satnp.arrays.backend import to_device, to_host, xp_of
 from satnp.captioners import CAPTIONERS
-from satnp.data import scenes
+from satnp.data import moving_scenes, scenes
 from satnp.data.captions import UNK, pad
 from satnp.data.features import annotate
 from satnp.errors import InputError
@@ -34,15 +34,17 @@ def annotation_chunks(model, split, features=None):
 def evaluate(model, split, beam, features=None, seed=0):
     """Caption the photos of a split, free-running, and score the captions -> ({score: value}, [model.Caption])
 
-    The scores are coco-caption's and, for rendered scenes, also data.scenes.score. `seed` is the seed of the random choices
-    in decoding.
+    The scores are coco-caption's and, for rendered scenes and clips, also those of data.scenes or data.moving_scenes. `seed`
+    is the seed of the random choices in decoding.
     """
     captions, rng = [], np.random.default_rng(seed)
     for _, annotations in annotation_chunks(model, split, features):
         captions += [model.describe(decoded) for decoded in model.decode(annotations, beam, rng=rng)]
     candidates, references = (dict(zip(split.names, said, strict=True)) for said in _sentences(split, captions))
     scores = dict(score(candidates, references).corpus)
-    if split.scenes is not None:
+    if split.scenes is not None and isinstance(split.scenes[0], moving_scenes.Clip):
+        scores |= moving_scenes.score(split.scenes, list(candidates.values()))
+    elif split.scenes is not None:
         looks = model.encoder != "regions" and all(caption.alpha is not None for caption in captions)
         alphas = [caption.alpha.reshape(len(caption.alpha), -1) for caption in captions] if looks else None
         scores |= scenes.score(split.scenes, list(candidates.values()), alphas, model.grid)

@@ -48,6 +48,11 @@ PRESETS = {
         Recipe(epochs=15, learning_rate=1e-3, averaging=0.9995, mirror=True, patience=4, length_power=0.7),
     ),
 }  # fmt: skip
+PRESETS["moving_scenes"] = Preset(
+    "small_frames", "show_attend_tell",
+    {"M": 64, "H": 128, "A": 64, "penalty": 0.0, "dropout": 0.2},
+    Recipe(epochs=5, batch_size=64, learning_rate=2e-3, warmup=100, clip=1.0, averaging=0.99, min_count=1),
+)  # fmt: skip
 PRESETS |= {kind: PRESETS["flickr8k"] for kind in ("flickr30k", "coco", "karpathy")}
 # A folder may have only a hundred photos: small minibatches give enough steps. With more photos, patience ends a training.
 PRESETS["folder"] = replace(
@@ -69,6 +74,7 @@ HARD = {
         {"estimator": "reward_to_go", "reward": "mean", "entropy_weight": 0.002, "penalty": 0.0, "coin_chance": 0.9}, {},
     ),
 }  # fmt: skip
+HARD["moving_scenes"] = HARD["scenes"]
 HARD |= {kind: HARD["flickr8k"] for kind in PRESETS if kind not in HARD}
 
 # Self-critical training starts from a trained captioner, so its steps are small; an epoch uses each photo once. The
@@ -91,6 +97,9 @@ SCENES = {
 # The same on photos. SCA-CNN computes the keys of all locations at each word; a smaller A makes its steps shorter.
 PHOTOS = {"sca_cnn": ({"A": 128}, {})}
 
+# The tables for rendered data; PHOTOS is for other data.
+OTHERS = {"scenes": SCENES, "moving_scenes": {"s2vt": ({}, {"epochs": 10})}}
+
 WITH_WEIGHTS = "squeezenet1_1"  # the encoder of photos if a file with weights is given, but no encoder is named
 
 FROZEN = "give a checkpoint that has it with --init, or a pretrained one, without --finetune-from"
@@ -112,10 +121,13 @@ def find_preset(kind, captioner=None, attention=None, path=None, own_recipe=True
     preset, captioner = PRESETS[kind], captioner or said.get("captioner", PRESETS[kind].captioner)
     if not isinstance(captioner, str) or captioner not in CAPTIONERS | EARLY:
         raise InputError(f"there is no captioner {captioner!r}; choose one of {', '.join(CAPTIONERS | EARLY)}")
-    default = WITH_WEIGHTS if weights and kind != "scenes" else preset.encoder
+    default = WITH_WEIGHTS if weights and kind not in OTHERS else preset.encoder
     encoder = encoder or said.get("encoder", default)
     if not isinstance(encoder, str) or encoder not in ENCODERS:
         raise InputError(f"there is no encoder {encoder!r}; choose one of {', '.join(ENCODERS)}")
+    if (kind == "moving_scenes") != hasattr(ENCODERS[encoder], "BASE"):
+        what = "clips" if kind == "moving_scenes" else "photos"
+        raise InputError(f"{kind} are {what}, which the encoder {encoder} does not read; choose another, or leave it out")
     _check_tables(said, captioner, encoder, path)
     config, recipe = said.get("config", {}), said.get("recipe", {})
     known = {f.name for f in fields(captioner_of(captioner).Config)}
@@ -123,7 +135,7 @@ def find_preset(kind, captioner=None, attention=None, path=None, own_recipe=True
         if "attention" not in known:
             raise InputError(f"--attention chooses soft or hard for show_attend_tell; leave it out for {captioner}")
         config = config | {"attention": attention}
-    more_config, more_recipe = (SCENES if kind == "scenes" else PHOTOS).get(captioner, ({}, {}))
+    more_config, more_recipe = OTHERS.get(kind, PHOTOS).get(captioner, ({}, {}))
     if config.get("attention") == "hard":
         more_config, more_recipe = HARD[kind]
     if recipe.get("objective") == "scst":
@@ -243,6 +255,13 @@ def new_model(
             raise InputError("--init gives the encoder and its config; leave out [encoder_config]")
         name, encoder_config, encoder_params = encoder.encoder, encoder.encoder_config, encoder.params.part("encoder")
         frozen = True
+        wanted = ENCODERS[preset.encoder]
+        if getattr(wanted, "BASE", None) == name:  # an encoder of photos, for the frames of clips
+            name, encoder_config = preset.encoder, wanted.of_photos(encoder_config)
+        clips = hasattr(wanted, "BASE")
+        if clips != hasattr(ENCODERS[name], "BASE"):
+            what = f"clips; give a checkpoint with {wanted.BASE}" if clips else "photos; give a checkpoint of these"
+            raise InputError(f"--init has the encoder {name}, and the data are {what}")
     if guidance is not None and not frozen:
         raise InputError(
             "guidance from a file needs an encoder that is not trained; give a pretrained one, such as "

@@ -112,7 +112,7 @@ class Photos:
         self.plain, self.mirrored = features, mirrored
         if not model.keeps_features:
             self.plain = read_images(model, split.photos)
-            self.mirrored = self.plain[:, :, ::-1] if recipe.mirror else None
+            self.mirrored = self.plain[..., ::-1, :] if recipe.mirror else None
 
     def batch(self, rows, rng, mine=slice(None)):
         """Host array of the photos `rows` (N,), each mirrored with probability one half if the recipe says so.

@@ -22,6 +22,7 @@ from satnp.captioners.glstm import guidance_rows
 from satnp.data.captions import END
 from satnp.data.features import kept_shape
 from satnp.encoders import ENCODERS
+from satnp.encoders.clips import input_shape
 from satnp.model import NO_WORDS
 from satnp.scores.evaluation import ONE_PHOTO, unknown_share
 
@@ -168,8 +169,7 @@ def _peak(model, N, T):
     if model.keeps_features:
         photos = np.zeros((N, *kept_shape(model)), np.float16)
     else:
-        size = model.encoder_config.preprocessing.size
-        photos = np.zeros((N, size, size, 3), np.uint8)
+        photos = np.zeros((N, *input_shape(model.encoder_config)), np.uint8)
     if model.guidance is not None:
         photos = np.concatenate([photos, guidance_rows(np.zeros((N, model.guidance)), model.config.D)], axis=1)
     tracing = tracemalloc.is_tracing()

@@ -21,6 +21,7 @@ from satnp.captioners import (
     m_rnn,
     neural_baby_talk,
     neuraltalk,
+    s2vt,
     sca_cnn,
     show_and_tell,
     show_attend_tell,
@@ -46,6 +47,7 @@ from tests.small_world import write_flickr8k
 FAMILY = {
     "show_and_tell": show_and_tell, "neuraltalk": neuraltalk, "lrcn": lrcn, "glstm": glstm, "att_lstm": att_lstm,
     "adaptive": adaptive, "top_down": top_down, "sca_cnn": sca_cnn, "m_rnn": m_rnn, "log_bilinear": log_bilinear,
+    "s2vt": s2vt,
 }  # fmt: skip
 MODULES = FAMILY | {"neural_baby_talk": neural_baby_talk, "toy": toy, "soft": soft_attention}
 ATTEND = "adaptive", "top_down", "sca_cnn"

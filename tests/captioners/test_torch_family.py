@@ -198,10 +198,23 @@ def mixture(w, config, a, h, pointers):
     return torch.stack([p[..., y] + named.get(y, 0) for y in range(config.V)], dim=2).log()
 
 
+def s2vt(w, config, a, words):
+    h = c = a.new_zeros(N, config.H)
+    before, out = a[:, 0], []
+    for frame in a.unbind(dim=1):
+        h, c = lstm(torch.cat([frame, frame - before, h], dim=1) @ torch.cat([w["U_a"], w["U_h"]]) + w["b_a"], c)
+        before = frame
+    for x in words:
+        h, c = lstm(x @ w["W_x"] + h @ w["W_h"] + w["b"], c)
+        out.append(h)
+    return torch.stack(out), None
+
+
 MODELS = {
     "show_and_tell": show_and_tell, "neuraltalk": neuraltalk, "lrcn": lrcn, "glstm": glstm, "top_down": top_down,
     "adaptive": adaptive, "att_lstm": att_lstm, "sca_cnn": sca_cnn, "log_bilinear": log_bilinear, "m_rnn": m_rnn,
     "neural_baby_talk": neural_baby_talk,
+    "s2vt": s2vt,
 }  # fmt: skip
 OUTPUTS = {"m_rnn": multimodal}
 

@@ -142,6 +142,22 @@ def test_words_that_are_written_from_the_right_stand_in_their_order(browser, tmp
         assert page.evaluate("document.activeElement.textContent") == words[0]
 
 
+def test_a_word_shows_the_frames_of_a_clip_that_it_looks_at(browser, tmp_path):
+    model = a_model((1, 4), encoder="small_frames")
+    views = [view_entry(model, None, [looking(["left"], [(0, 2)], (1, 4))])]
+    photo = photo_entry("x.gif", np.zeros((50, 200, 3), np.uint8), views)
+    write_captions(tmp_path / "p.html", [captioner_entry("x", model)], [photo], 1)
+    with opened(browser, tmp_path / "p.html") as page:
+        page.locator(".words button").focus()
+        assert "left: looks most at frame 3 of 4" in page.locator("body").text_content()
+        opacity = page.evaluate(
+            "(() => { const map = document.querySelector('canvas.map'); const { width, height } = map;"
+            "const { data } = map.getContext('2d').getImageData(0, height >> 1, width, 1);"
+            "return [0, 1, 2, 3].map((k) => data[4 * Math.floor(width * (k + 0.5) / 4) + 3]); })()"
+        )
+        assert opacity[0] == opacity[1] == opacity[3] > 2 * opacity[2]
+
+
 @pytest.mark.parametrize("shape", [(2000, 200), (1600, 900), (900, 1600)])
 def test_a_tall_photo_fits_on_the_screen(browser, tmp_path, shape):
     model = a_model()
