@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from satnp.early import every_picture, ranking, words
+from satnp.early import every_picture, fang, ranking, words
 from satnp.proof.cases import pack, random_weights, unpack
 from satnp.proof.gradcheck import Case
 from satnp.proof.planting import Bug
@@ -74,9 +74,31 @@ def _every_picture():
     )  # fmt: skip
 
 
+def _fang():
+    config = fang.Config(V=6, decay=0.3, F=4)
+    places = {"rows": [[0, 1, 1, 4], [2, 4, 4]], "said": [[3, 0, 5, 2], [1, 2, 3]], "features": [[0, 1, 2, 1], [3, 0, 3]]}
+
+    def remaining(rng):
+        found = rng.integers(0, 2, (5, 6)).astype(float)
+        found[1], found[3] = 0, 1
+        return found
+
+    def forward(p, targets, weights, remaining, log_p, *grams):
+        grams = list(zip(*(grams[k : k + 2] for k in range(0, 6, 2)), strict=True))
+        return fang.forward(p, config, fang.Batch(targets, weights, remaining, log_p, grams))
+
+    return _loss(
+        "fang", fang.learned_shapes(config), forward, lambda cache, grads: fang.backward(cache, grads),
+        targets=lambda rng: np.array([3, 5, 2, 1, 2]), weights=lambda rng: rng.random(5), remaining=remaining,
+        log_p=lambda rng: rng.standard_normal((5, 6)),
+        **{f"{name} {k}": lambda rng, x=x: np.array(x) for name, of in places.items() for k, x in enumerate(of)},
+    )  # fmt: skip
+
+
 CASES = [
     *(_ranking(option, config) for option, config in ranking.CHECKS.items()),
-    _words(""), _words("whole", whole=True), _every_picture(),
+    _words(""), _words("whole", whole=True), _words("hidden", hidden=True, H=5), _every_picture(),
+    _fang(),
 ]  # fmt: skip
 
 LSTM, WORDS = "early/ranking", "early/ranking words"

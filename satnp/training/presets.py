@@ -128,7 +128,7 @@ def find_preset(kind, captioner=None, attention=None, path=None, own_recipe=True
         more_recipe = more_recipe | SCST
     if not own_recipe:
         more_recipe = {}
-    if captioner in EARLY:
+    if captioner in EARLY and not hasattr(EARLY[captioner], "SAYS_WORDS"):
         more_recipe = more_recipe | {"min_count": 1}  # a sentence that is taken whole keeps all of its words
     return replace(
         preset,
