@@ -48,19 +48,21 @@ FLOOR = 1e-6      # smallest p_w
 class Config(Validated):
     V: int
     D: int = 512
-    detected: int = 500     # words that have a detector
-    hidden: bool = False    # as in words.Config, and so is H
+    detected: int = 500     # words that may have a detector
+    whole: bool = False     # as in words.Config, and so are hidden and H
+    hidden: bool = False
     H: int = 256
-    detecting: int = 6      # epochs of the detectors
+    detecting: int = 12     # epochs of the detectors
     likely: float = 12.0    # likely words of a photo, on average
-    epochs: int = 6         # of the language model
+    epochs: int = 4         # of the language model
     batch: int = 64
     rate: float = 0.02
     decay: float = 1e-6     # weight of |theta|^2 / 2 and |phi|^2 / 2 in the loss
     beam: int = 20
     best: int = 30          # captions in the list of a photo
+    cover: int = 5          # likely words that they have to say to come first in it
     longest: int = 20       # words of a caption
-    K: int = 1              # words that have a detector: the ids from len(SPECIALS) on
+    K: int = 1              # words that have a detector
     F: int = 1              # n-grams
 
 
@@ -78,7 +80,7 @@ class Batch(NamedTuple):
 
 def detectors(config):
     """The Config of the word detectors."""
-    return words.Config(config.K, config.D, hidden=config.hidden, H=config.H, epochs=config.detecting)
+    return words.Config(config.K, config.D, config.whole, config.hidden, config.H, epochs=config.detecting)
 
 
 def learned_shapes(config):
@@ -90,6 +92,7 @@ def learned_shapes(config):
 def shapes(config):
     return words.shapes(detectors(config)) | learned_shapes(config) | {
         "grams": (config.F, len(ORDERS) + 1),  # word ids, -1 before the first one, in rising order
+        "detected": (config.K,),               # the words that have a detector
         "root": (config.V,),                   # words with the same number have the same root
         "threshold": (1,), "w": (4,),
     }  # fmt: skip
@@ -180,18 +183,16 @@ def count(captions):
     return np.concatenate(found)
 
 
-def log_probabilities(config, p_w):
-    """p_w (N, K) -> log p_w (N, V), 0 for words without detector"""
-    log_p = np.zeros((len(p_w), config.V), p_w.dtype)
-    log_p[:, len(SPECIALS) : len(SPECIALS) + config.K] = np.log(np.maximum(p_w, FLOOR))
+def log_probabilities(p, p_w):
+    """p_w (N, K) -> log p_w (N, V), log FLOOR for words without detector"""
+    log_p = np.full((len(p_w), len(p.root)), np.log(FLOOR), p_w.dtype)
+    log_p[:, p.detected.astype(int)] = np.log(np.maximum(p_w, FLOOR))
     return log_p
 
 
-def likely_words(p, config, log_p):
+def likely_words(p, log_p):
     """log p_w (N, V) -> which words are likely (N, V) bool"""
-    likely = np.exp(log_p) >= p.threshold
-    likely[:, : len(SPECIALS)] = likely[:, len(SPECIALS) + config.K :] = False
-    return likely
+    return np.exp(log_p) >= p.threshold
 
 
 def batch_of(p, config, table, captions, log_p, likely):
@@ -212,18 +213,18 @@ def batch_of(p, config, table, captions, log_p, likely):
 def fit(config, photos):
     """Train the detectors, then the language model on what they say of the training photos, then the weights of the choice."""
     rng = np.random.default_rng([photos.seed, 8])
-    config = replace(config, K=min(config.detected, config.V - len(SPECIALS)))
+    detected = words.seen_words(photos.words, config.detected)
     flat, of = [ids for said in photos.captions for ids in said], np.repeat(
         np.arange(len(photos.captions)), [len(said) for said in photos.captions])
     grams = count(flat)
-    config = replace(config, F=len(grams))
+    config = replace(config, K=len(detected), F=len(grams))
     p = Parameters(shapes(config))
-    p.grams[...] = grams
+    p.grams[...], p.detected[...] = grams, detected
     roots = {}
     p.root[...] = [roots.setdefault(word if word in SPECIALS else root(word), len(roots)) for word in photos.words]
     p_w, val_p_w = detect_unseen(p, config, photos)
-    log_p, val_log_p = log_probabilities(config, p_w), log_probabilities(config, val_p_w)
-    p.threshold[...] = np.quantile(val_p_w, 1 - min(1, config.likely / config.K))
+    log_p, val_log_p = log_probabilities(p, p_w), log_probabilities(p, val_p_w)
+    p.threshold[...] = max(2 * FLOOR, np.quantile(val_p_w, 1 - min(1, config.likely / config.K)))
     order(p, config, flat, of, log_p, photos, val_log_p, rng)
     lists = search(p, config, val_log_p)
     p.w[...] = choose_weights(lists, photos.val_captions, rng)
@@ -236,7 +237,7 @@ def detect_unseen(p, config, photos):
     p gets the detectors that saw all training photos, with which the validation photos are described.
     """
     of = detectors(config)
-    y, val_y = (words.said(captions, config.V, config.K) for captions in (photos.captions, photos.val_captions))
+    y, val_y = (words.said(captions, p.detected) for captions in (photos.captions, photos.val_captions))
     N, p_w = len(y), np.zeros(y.shape, np.float32)
     fold = np.arange(N) % FOLDS
     for k in range(FOLDS if N >= FOLDS else 0):
@@ -254,7 +255,7 @@ def order(p, config, captions, of, log_p, photos, val_log_p, rng):
     model, table, left = Parameters(learned_shapes(config)), orders(config, p.grams), []
     frequency = np.bincount(np.concatenate(captions), minlength=config.V) + 0.1
     model.b[...] = np.log(frequency / frequency.sum())
-    likely, val_likely = likely_words(p, config, log_p), likely_words(p, config, val_log_p)
+    likely, val_likely = likely_words(p, log_p), likely_words(p, val_log_p)
     val = [(ids, n) for n, said in enumerate(photos.val_captions) for ids in said]
 
     def draw(rng):
@@ -291,7 +292,7 @@ class Said(NamedTuple):
 
 
 def search(p, config, log_p, chunk=50):
-    """Beam search: log p_w (N, V) -> of N photos the list of `best` Said, most probable first
+    """Beam search: log p_w (N, V) -> of N photos the list of `best` Said, as best_of orders them
 
     A caption goes on until it has `longest` words; each of the beam also ends here, and what ended is kept.
     """
@@ -303,7 +304,7 @@ def search(p, config, log_p, chunk=50):
 
 def _search(p, config, table, log_p):
     N = len(log_p)
-    remaining = likely_words(p, config, log_p)
+    remaining = likely_words(p, log_p)
     history, ids, photo = np.full((N, 3), START), np.zeros((N, 0), int), np.arange(N)
     total, covered, ended = np.zeros(N), np.zeros(N, int), [[] for _ in range(N)]
     for t in range(config.longest + 1):
@@ -324,8 +325,9 @@ def _search(p, config, table, log_p):
 
 
 def best_of(config, ended):
-    """The `best` of a list of Said"""
-    return sorted(ended, key=lambda said: -said.log_prob)[: config.best]
+    """The `best` of a list of Said: the most probable of those that say `cover` likely words or more, then of those that say
+    one word less, and so on"""
+    return sorted(ended, key=lambda said: (-min(said.covered, config.cover), -said.log_prob))[: config.best]
 
 
 def features(said):
@@ -348,7 +350,7 @@ def choose_weights(lists, captions, rng):
 def describe(p, config, annotations):
     """annotations (N, L, D) -> list of N Decoded"""
     p = p.on(to_host(p.flat))
-    log_p = log_probabilities(config, words.detect_all(p, detectors(config), to_host(annotations)))
+    log_p = log_probabilities(p, words.detect_all(p, detectors(config), to_host(annotations)))
     found = []
     for said in search(p, config, log_p):
         best = said[int((features(said) @ p.w).argmax())]

@@ -4,9 +4,9 @@ only.
 
     sentence: that of retrieval.py
     phrases that may be cut: a preposition with the words up to the next preposition or verb; a word of DESCRIBING before a noun
-    gain(w) = log p_w / (1 - p_w) - log tau / (1 - tau)        p_w by a word detector (words.py); gain is 0 without one
+    gain(w) = log p_w / (1 - p_w) - log tau / (1 - tau)        p_w by a detector (words.py); 0 for words without one
     junction(a, b) = log p(b | a) - log p(b)                   of two words that a cut puts side by side
-    score(cut) = sum of gain over the content words that stay + g * sum of junction over the new pairs
+    score(cut) = sum of gain over the words that stay + g * sum of junction over the new pairs
 
 The best cut is found by enumeration of all subsets of the phrases. tau and g are those with the best BLEU-4 on the validation
 photos.
@@ -24,7 +24,7 @@ from satnp.arrays.backend import to_host
 from satnp.arrays.parameters import Parameters
 from satnp.captioners.attributes import FUNCTION_WORDS
 from satnp.captioners.config import Validated
-from satnp.data.captions import END, SPECIALS, START
+from satnp.data.captions import END, START
 from satnp.decoding import Decoded
 from satnp.early import retrieval, words
 from satnp.early.photos import sentences_of, stored
@@ -50,14 +50,15 @@ class Config(Validated):
     V: int
     D: int = 512
     k: int = 30           # neighbours
-    detected: int = 500   # words that have a detector
-    hidden: bool = False  # as in words.Config, and so is H
+    detected: int = 500   # words that may have a detector
+    whole: bool = False   # as in words.Config, and so are hidden and H
+    hidden: bool = False
     H: int = 256
-    detecting: int = 6    # epochs of the detectors
+    detecting: int = 12   # epochs of the detectors
     P: int = 1            # as in retrieval.Config, and so are S and T
     S: int = 1
     T: int = 1
-    K: int = 1            # words that have a detector: the ids from len(SPECIALS) on
+    K: int = 1            # words that have a detector
     B: int = 1            # pairs of words that follow each other
 
 
@@ -68,13 +69,13 @@ def of_retrieval(config):
 
 def detectors(config):
     """The Config of the word detectors."""
-    return words.Config(config.K, config.D, hidden=config.hidden, H=config.H, epochs=config.detecting)
+    return words.Config(config.K, config.D, config.whole, config.hidden, config.H, epochs=config.detecting)
 
 
 def shapes(config):
     return retrieval.shapes(of_retrieval(config)) | words.shapes(detectors(config)) | {
+        "detected": (config.K,),         # the words that have a detector
         "phrases": (config.S, MOST, 2),  # start and stop, then -1
-        "content": (config.V,),          # 1.0 for words that say something about a photo
         "frequency": (config.V,),        # p(b)
         "pairs": (config.B, 3),          # a, b, how often b follows a, as a share of a; in rising order
         "choice": (2,),                  # tau and g
@@ -118,19 +119,19 @@ def fit(config, photos):
     ids, _ = sentences_of(photos.captions)
     with_ends = np.concatenate([[START, *said, END] for said in ids])
     pairs, counts = np.unique(np.stack([with_ends[:-1], with_ends[1:]], axis=1), axis=0, return_counts=True)
-    known = min(config.detected, config.V - len(SPECIALS))
+    detected = words.seen_words(photos.words, config.detected)
     of, found = retrieval.fit(of_retrieval(config), photos)
-    config = replace(config, P=of.P, S=of.S, T=of.T, K=known, B=len(pairs))
+    config = replace(config, P=of.P, S=of.S, T=of.T, K=len(detected), B=len(pairs))
     p = Parameters(shapes(config))
-    y, val_y = (words.said(captions, config.V, config.K) for captions in (photos.captions, photos.val_captions))
+    y, val_y = (words.said(captions, detected) for captions in (photos.captions, photos.val_captions))
     trained, _ = words.train(detectors(config), photos.annotations, y, photos.val_annotations, val_y, photos.seed)
     for name, x in (*found.items(), *trained.items()):
         p[name][...] = x
+    p.detected[...] = detected
     for row, said in zip(p.phrases, ids, strict=True):
         spans = phrases([photos.words[i] for i in said])
         row[...] = -1
         row[: len(spans)] = np.reshape(spans, (-1, 2))
-    p.content[...] = [word not in FUNCTION_WORDS and word not in PREPOSITIONS for word in photos.words]
     frequency = np.bincount(with_ends, minlength=config.V) + SMOOTHING
     p.frequency[...] = frequency / frequency.sum()
     p.pairs[...] = np.column_stack([pairs, counts / np.bincount(with_ends, minlength=config.V)[pairs[:, 0]]])
@@ -154,7 +155,7 @@ def choose(p, config, photos):
 
 
 class Option(NamedTuple):
-    """A sentence after a cut: ids; the sum of log p_w / (1 - p_w) over its content words, and their number; the sum of junction
+    """A sentence after a cut: ids; the sum of log p_w / (1 - p_w) over its words with a detector, and their number; the sum of junction
     over its new pairs."""
 
     ids: list
@@ -174,8 +175,8 @@ def options_of(p, config, annotations):
     p_w, found = words.detect_all(p, detectors(config), annotations), []
     p_w = np.clip(p_w, FLOOR, 1 - FLOOR)
     table = p.pairs[:, 0].astype(np.int64) * config.V + p.pairs[:, 1].astype(np.int64)
-    odds = np.zeros((len(p_w), config.V), np.float32)
-    odds[:, len(SPECIALS) : len(SPECIALS) + config.K] = np.log(p_w / (1 - p_w))
+    odds = np.full((len(p_w), config.V), np.nan)
+    odds[:, p.detected.astype(int)] = np.log(p_w / (1 - p_w))
     for row, odd in zip(retrieval.retrieve(p, config, annotations), odds, strict=True):
         ids = stored(p.sentences[row])
         spans = [tuple(span) for span in p.phrases[row].astype(int) if span[0] >= 0]
@@ -184,7 +185,7 @@ def options_of(p, config, annotations):
 
 
 def _option(p, config, table, ids, stay, odds):
-    content = [ids[t] for t in stay if p.content[ids[t]] and len(SPECIALS) <= ids[t] < len(SPECIALS) + config.K]
+    content = [ids[t] for t in stay if not np.isnan(odds[ids[t]])]
     around = [(START, -1), *((ids[t], t) for t in stay), (END, len(ids))]
     new = [(a, b) for (a, s), (b, t) in pairwise(around) if t > s + 1]
     return Option([ids[t] for t in stay], sum(float(odds[i]) for i in content), len(content),

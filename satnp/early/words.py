@@ -17,11 +17,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from satnp.captioners.attributes import FUNCTION_WORDS
 from satnp.captioners.config import Validated
 from satnp.captioners.detector import attributes_forward
 from satnp.captioners.initialise import initialise
 from satnp.data.captions import SPECIALS
 from satnp.early.fitting import fit_parameters
+from satnp.early.photos import means
+from satnp.early.triples import PLACES
 from satnp.layers import (
     affine_forward,
     noisy_or_loss_backward,
@@ -32,6 +35,7 @@ from satnp.layers import (
     sigmoid,
 )
 
+UNSEEN = FUNCTION_WORDS - PLACES
 FLOOR = 1e-6  # smallest p_w, and smallest 1 - p_w, of a validation photo
 
 
@@ -48,12 +52,15 @@ class Config(Validated):
     epochs: int = 12
 
 
-def said(captions, V, K):
-    """Which of the K commonest words (ids from len(SPECIALS) on) the captions of each photo, lists of ids, have: (N, K) bool"""
-    y = np.zeros((len(captions), V), bool)
-    for row, sentences in zip(y, captions, strict=True):
-        row[[i for ids in sentences for i in ids]] = True
-    return y[:, len(SPECIALS) : len(SPECIALS) + K]
+def seen_words(words, count):
+    """The words that get a detector: the ids of the `count` commonest of the words of a vocabulary, without the function words
+    that are no preposition of place"""
+    return np.array([i for i, word in enumerate(words) if i >= len(SPECIALS) and word not in UNSEEN][:count])
+
+
+def said(captions, ids):
+    """Which of the words `ids` (K,) the captions of each photo, lists of ids, have: (N, K) bool"""
+    return np.array([np.isin(ids, np.concatenate(of_photo)) for of_photo in captions])
 
 
 def shapes(config):
@@ -124,6 +131,8 @@ def train(config, annotations, y, val_annotations, val_y, seed=0, photos=None):
     rng = np.random.default_rng([seed, 5])
     p = initialise(shapes(config), rng)
     p.W_d *= 0.1
+    if config.whole:
+        annotations, val_annotations = means(annotations)[:, None], means(val_annotations)[:, None]
     L, share = 1 if config.whole else annotations.shape[1], (y[photos].sum(axis=0) + 0.5) / (len(photos) + 1)
     p.b_d[...] = np.log(np.expm1(-np.log1p(-share) / L))  # each word is as probable as it is frequent
     order = []

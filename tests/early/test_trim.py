@@ -75,12 +75,13 @@ def test_the_choice_is_the_best_of_all_cuts_computed_plainly(learned):
     """On sentences of other photos, so that there is something to cut; the score is computed here with dictionaries."""
     config, p, annotations, _ = learned
     p_w = np.clip(trim.words.detect_all(p, trim.detectors(config), annotations), 1e-6, 1 - 1e-6).astype(float)
+    detected = p.detected.astype(int).tolist()
     pairs = {(int(a), int(b)): float(x) for a, b, x in p.pairs}
     for n, options in enumerate(trim.options_of(p, config, annotations)):
         for option in options:
-            content = [i for i in option.ids if p.content[i]]
+            content = [i for i in option.ids if i in detected]
             assert option.number == len(content)
-            assert option.seen == pytest.approx(sum(np.log(p_w[n, i - 4] / (1 - p_w[n, i - 4])) for i in content), rel=1e-3)
+            assert option.seen == pytest.approx(sum(np.log(p_w[n, k] / (1 - p_w[n, k])) for k in map(detected.index, content)), rel=1e-3)
         assert options[0].joined == 0 and trim.best(options, 1e-6, 0) == options[0].ids
         shortest = min(options, key=lambda x: len(x.ids))
         assert trim.best(options, 1 - 1e-6, 0) == shortest.ids
