@@ -16,7 +16,7 @@ from satnp.captioners.contract import Batch
 from satnp.data.captions import END, START, pad, tokenise
 from satnp.data.scenes import make_scenes
 from satnp.data.split import Split
-from satnp.decoding import LENGTH_SCORES, NEVER, SHARE, LengthScore, best_words, beam_search, may_say, sample, unsaid
+from satnp.decoding import LENGTH_SCORES, NEVER, SHARE, LengthScore, beam_search, best_words, may_say, sample, unsaid
 from satnp.errors import InputError
 from satnp.model import Model
 from satnp.training.presets import PRESETS, new_model

@@ -8,9 +8,9 @@ captioners/contract.py it has
                                               in SIZES; fit sets them
     shapes(config) -> {name: shape}           of the parameters, float32; word ids in them are exact up to 2^24
     describe(params, config, annotations) -> list of N decoding.Decoded       annotations (N, L, D); without probability, the
-                                              log_prob of a Decoded is None
-    SAYS_WORDS                                optional, True for a system that makes sentences of single words: its vocabulary
-                                              leaves out rare words, as that of a captioner; the others keep all words
+                                              log_prob of a Decoded is None, and so are the alphas if it knows no places
+    SAYS_WORDS                                optional, True for a system that makes sentences of single words, so that its
+                                              vocabulary leaves out rare words like a captioner's; the others keep all words
 """
 
 from satnp.early import every_picture, fang, ranking, retrieval, trim

@@ -1,22 +1,23 @@
 """From Captions to Visual Concepts and Back (Fang et al. 2015): detect words, put them in order, and choose a sentence.
 
-1. Detect: p_w of the K commonest words, by noisy-OR over the locations (words.py). The likely words of a photo are those with
-   p_w above a threshold, `likely` words a photo on average.
-2. Order: a maximum entropy language model over the whole vocabulary, that knows the likely words that are not yet said,
+1. Detect: p_w of the commonest words, by noisy-OR over the locations or, with `whole`, from the mean annotation (words.py). The
+   likely words of a photo are those with p_w above a threshold: `likely` words a photo on average.
+2. Order: a maximum entropy language model over the whole vocabulary, which knows the likely words that are left,
 
        log p(w_t) = logit_w - log sum_v exp(logit_v)
        logit_w = b_w + sum_{n=2..4} theta[w_{t-n+1} ... w_{t-1} w]                                        n-gram-
                + r_w (u_w + s log p_w + sum_{n=2..4} phi[w_{t-n+1} ... w_{t-1} w])          attribute, score, n-gram+
                + 1(no word is left) e_w                                                                   end
 
-   with r_w = 1 if w is likely and no word of its root is said yet, else 0; n-grams that the training captions have.
-3. Choose: a beam search makes a list of captions; the one with the largest w . (log p, T, likely words said, log p / T) is
-   taken, T its words. mert.py finds w for the best BLEU-4 on the validation photos.
+   r_w is 1 if w is likely and no word with its root is said yet, else 0. The n-grams are those that the training captions have
+   LEAST times or more.
+3. Choose: a beam search makes a list of captions, and the one with the largest w . (log p, T, likely words said, log p / T) is
+   taken; T is its length. mert.py finds the w with the best BLEU-4 on the validation photos.
 
-Differs: in the paper theta is for the words with r_w = 0 only; here phi adds to theta, so that words that are seldom likely
-share what is known of the others. There, detectors are the last layers of a network that is trained with them, a word counts
-as said only in the same form, and a score of how well a sentence and a photo fit (DMSM) is another number for the choice. Here
-photos get the p_w of training from detectors that did not see them (`FOLDS`), because test photos are not seen either.
+Differs: in the paper theta belongs to the words with r_w = 0 only; here phi adds to theta, so that a word that is seldom likely
+shares what is known of the others. There, the detectors are the last layers of a network that is trained with them, only the
+same form of a word counts as said, and another number for the choice is how well the whole sentence fits the photo (DMSM).
+Here the language model is trained on p_w of detectors that did not see the photo (FOLDS), because they do not see a test photo.
 """
 
 from dataclasses import dataclass, replace
@@ -28,11 +29,12 @@ from satnp.arrays.backend import to_host, xp_of
 from satnp.arrays.parameters import Parameters
 from satnp.captioners.attributes import root
 from satnp.captioners.config import Validated
-from satnp.data.captions import END, PAD, SPECIALS, START, pad
+from satnp.data.captions import END, SPECIALS, START, pad
 from satnp.decoding import Decoded, best_words, may_say
 from satnp.early import words
 from satnp.early.fitting import fit_parameters
 from satnp.early.mert import mert
+from satnp.early.photos import sentence
 from satnp.layers import cross_entropy_backward, cross_entropy_forward, log_softmax
 from satnp.scores.metrics import bleu_counts
 
@@ -67,9 +69,9 @@ class Config(Validated):
 
 
 class Batch(NamedTuple):
-    """R words to predict: targets (R,); weights (R,) of their -log p; remaining (R, V), 1.0 for the likely words that are not
-    yet said; log_p (R, V), log p_w; grams [(rows, words, features)], for each order the n-grams of the model that end in
-    any word, three int arrays (G,) with no place (row, word) twice."""
+    """R words to predict: targets (R,); weights (R,) of their -log p; remaining (R, V), 1.0 for the likely words that are left;
+    log_p (R, V), log p_w; grams [(rows, words, features)], for each order all n-grams of the model that may end here: three
+    int arrays (G,), in which no pair of row and word occurs twice."""
 
     targets: object
     weights: object
@@ -211,12 +213,12 @@ def batch_of(p, config, table, captions, log_p, likely):
 
 
 def fit(config, photos):
-    """Train the detectors, then the language model on what they say of the training photos, then the weights of the choice."""
+    """Train the detectors, the language model on what they say of the training photos, and the weights of the choice."""
     rng = np.random.default_rng([photos.seed, 8])
     detected = words.seen_words(photos.words, config.detected)
-    flat, of = [ids for said in photos.captions for ids in said], np.repeat(
-        np.arange(len(photos.captions)), [len(said) for said in photos.captions])
-    grams = count(flat)
+    captions = [ids for of_photo in photos.captions for ids in of_photo]
+    photo_of = np.repeat(np.arange(len(photos.captions)), [len(of_photo) for of_photo in photos.captions])
+    grams = count(captions)
     config = replace(config, K=len(detected), F=len(grams))
     p = Parameters(shapes(config))
     p.grams[...], p.detected[...] = grams, detected
@@ -225,7 +227,7 @@ def fit(config, photos):
     p_w, val_p_w = detect_unseen(p, config, photos)
     log_p, val_log_p = log_probabilities(p, p_w), log_probabilities(p, val_p_w)
     p.threshold[...] = max(2 * FLOOR, np.quantile(val_p_w, 1 - min(1, config.likely / config.K)))
-    order(p, config, flat, of, log_p, photos, val_log_p, rng)
+    order(p, config, captions, log_p[photo_of], photos.val_captions, val_log_p, rng)
     lists = search(p, config, val_log_p)
     p.w[...] = choose_weights(lists, photos.val_captions, rng)
     return config, p
@@ -250,19 +252,20 @@ def detect_unseen(p, config, photos):
     return p_w, words.detect_all(found, of, photos.val_annotations)
 
 
-def order(p, config, captions, of, log_p, photos, val_log_p, rng):
-    """Train the language model on captions (lists of ids) of the photos `of`, of which it keeps the best epoch."""
+def order(p, config, captions, log_p, val_captions, val_log_p, rng):
+    """Train the language model on captions, S lists of ids, whose photos have log_p (S, V); the epoch with the largest
+    likelihood of val_captions, of each photo a list, with val_log_p (N, V), is kept."""
     model, table, left = Parameters(learned_shapes(config)), orders(config, p.grams), []
     frequency = np.bincount(np.concatenate(captions), minlength=config.V) + 0.1
     model.b[...] = np.log(frequency / frequency.sum())
     likely, val_likely = likely_words(p, log_p), likely_words(p, val_log_p)
-    val = [(ids, n) for n, said in enumerate(photos.val_captions) for ids in said]
+    val = [(ids, n) for n, said in enumerate(val_captions) for ids in said]
 
     def draw(rng):
         nonlocal left
         left = left or np.split(rng.permutation(len(captions)), range(config.batch, len(captions), config.batch))
         rows = left.pop()
-        return batch_of(p, config, table, [captions[r] for r in rows], log_p[of[rows]], likely[of[rows]])
+        return batch_of(p, config, table, [captions[r] for r in rows], log_p[rows], likely[rows])
 
     def work(batch, grads):
         loss, cache = forward(model, config, batch)
@@ -337,22 +340,27 @@ def features(said):
 
 def choose_weights(lists, captions, rng):
     """The weights (4,) by mert.py for lists of Said of photos with these captions (lists of ids)."""
-    def sentence(ids):
-        return " ".join(map(str, ids))
-
     references = [[sentence(ids[1:-1]) for ids in said] for said in captions]
-    flat = [(sentence(x.ids[:-1]), of) for said, of in zip(lists, references, strict=True) for x in said]
-    counts = np.column_stack(bleu_counts(*map(list, zip(*flat, strict=True))))
+    pairs = [(sentence(x.ids[:-1]), of) for said, of in zip(lists, references, strict=True) for x in said]
+    counts = np.column_stack(bleu_counts(*map(list, zip(*pairs, strict=True))))
     parts = np.split(counts, np.cumsum([len(said) for said in lists])[:-1])
     return mert(np.array([1.0, 0, 0, 0]), [features(said) for said in lists], parts, rng)[0]
 
 
 def describe(p, config, annotations):
-    """annotations (N, L, D) -> list of N Decoded"""
-    p = p.on(to_host(p.flat))
-    log_p = log_probabilities(p, words.detect_all(p, detectors(config), to_host(annotations)))
-    found = []
-    for said in search(p, config, log_p):
-        best = said[int((features(said) @ p.w).argmax())]
-        found.append(Decoded(best.ids, best.log_prob, None))
-    return found
+    """annotations (N, L, D) -> list of N Decoded; the alphas show where each word is, as `places` gives them"""
+    p, annotations = p.on(to_host(p.flat)), to_host(annotations)
+    lists = search(p, config, log_probabilities(p, words.detect_all(p, detectors(config), annotations)))
+    best = [said[int((features(said) @ p.w).argmax())] for said in lists]
+    return [Decoded(x.ids, x.log_prob, places(p, config, a, x.ids)) for x, a in zip(best, annotations, strict=True)]
+
+
+def places(p, config, annotations, ids):
+    """Where each word is: annotations (L, D), T ids -> shares (T, L)
+
+    The probabilities of the word at the locations, divided by their sum; the same everywhere for a word without detector.
+    """
+    at = words.where(p, detectors(config), annotations[None].astype(p.flat.dtype))[0].T
+    shares = np.full((config.V, at.shape[1]), 1 / at.shape[1])
+    shares[p.detected.astype(int)] = at / at.sum(axis=1, keepdims=True)
+    return shares[ids]

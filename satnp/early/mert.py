@@ -2,9 +2,9 @@
 
     caption of photo n: argmax_m w . h_nm        h_nm: the features of the m-th caption of its list
 
-BLEU-4 of all chosen captions is constant between the few w at which a photo changes its caption. Along a line w + gamma d each
-caption of a photo is a line in gamma, and the chosen one is their upper envelope. So the search along a line is exact: it
-visits all places where some photo changes its caption, and adds up the n-gram counts on the way.
+Along a line w + gamma d, the score of each caption of a photo is a line in gamma, and the chosen caption is the upper envelope
+of these. So BLEU-4 is constant between the few gammas at which some photo changes its caption, and the search is exact: it
+visits all of them in order, and adds up the n-gram counts on the way.
 """
 
 import numpy as np
@@ -76,8 +76,8 @@ def line_search(w, d, lists, counts):
 def mert(w, lists, counts, rng, starts=5):
     """Weights (J,) whose captions have the best BLEU-4 found -> weights, BLEU-4; never a lower one than that of w (J,)
 
-    lists: of each photo h (M_n, J); counts: of each photo (M_n, 10). The search goes along the coordinates and as many random
-    directions until a round gains nothing, from w and from `starts` random weights near it.
+    lists: of each photo h (M_n, J); counts: of each photo (M_n, 10). The search goes along the coordinates and as many
+    random directions until a round gains nothing, from w and from `starts` random weights near it.
     """
     best = w / np.linalg.norm(w), bleu4(chosen(w, lists), counts)
     for start in [best[0], *(best[0] + 0.5 * rng.standard_normal((starts, len(w))))]:

@@ -1,15 +1,15 @@
-"""Retrieve and trim: take a sentence of similar photos, and cut the phrases that do not fit the photo. Xu et al. 2015 describe
-systems like that of Kuznetsova et al. 2012 so: a caption of a similar photo is changed, to remove what is true of that photo
-only.
+"""Retrieve and trim: take a sentence of similar photos, and cut the phrases that do not fit the photo. So Xu et al. 2015
+describe systems like that of Kuznetsova et al. 2012: a step removes what is true of the retrieved photo only.
 
     sentence: that of retrieval.py
-    phrases that may be cut: a preposition with the words up to the next preposition or verb; a word of DESCRIBING before a noun
+    phrases that may be cut: a preposition and the words up to the next preposition or verb; a word of DESCRIBING before a
+        noun
     gain(w) = log p_w / (1 - p_w) - log tau / (1 - tau)        p_w by a detector (words.py); 0 for words without one
     junction(a, b) = log p(b | a) - log p(b)                   of two words that a cut puts side by side
     score(cut) = sum of gain over the words that stay + g * sum of junction over the new pairs
 
-The best cut is found by enumeration of all subsets of the phrases. tau and g are those with the best BLEU-4 on the validation
-photos.
+The best cut is found by enumeration of all subsets of the phrases. tau and g are those with the best BLEU-4 on the
+validation photos.
 
 Differs: Kuznetsova et al. put a caption together from phrases of several sentences, by integer linear programming.
 """
@@ -27,7 +27,7 @@ from satnp.captioners.config import Validated
 from satnp.data.captions import END, START
 from satnp.decoding import Decoded
 from satnp.early import retrieval, words
-from satnp.early.photos import sentences_of, stored
+from satnp.early.photos import sentence, sentences_of, stored
 from satnp.early.triples import BE, COLOURS, PREPOSITIONS, is_action
 from satnp.scores.metrics import bleu
 
@@ -142,9 +142,6 @@ def fit(config, photos):
 
 def choose(p, config, photos):
     """The tau and g with the best BLEU-4 on the validation photos"""
-    def sentence(ids):
-        return " ".join(map(str, ids))
-
     options = options_of(p, config, photos.val_annotations)
     references = [[sentence(ids[1:-1]) for ids in said] for said in photos.val_captions]
     found = {}
@@ -155,8 +152,8 @@ def choose(p, config, photos):
 
 
 class Option(NamedTuple):
-    """A sentence after a cut: ids; the sum of log p_w / (1 - p_w) over its words with a detector, and their number; the sum of junction
-    over its new pairs."""
+    """A sentence after a cut: ids; the sum of log p_w / (1 - p_w) over its words with a detector, and their number; the sum
+    of junction over its new pairs."""
 
     ids: list
     seen: float

@@ -53,8 +53,8 @@ class Config(Validated):
 
 
 def seen_words(words, count):
-    """The words that get a detector: the ids of the `count` commonest of the words of a vocabulary, without the function words
-    that are no preposition of place"""
+    """The ids of the words that get a detector: the `count` commonest of a vocabulary, without function words other than
+    prepositions of place"""
     return np.array([i for i, word in enumerate(words) if i >= len(SPECIALS) and word not in UNSEEN][:count])
 
 

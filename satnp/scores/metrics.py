@@ -76,8 +76,8 @@ def matched(candidates, references):
 
 
 def bleu_counts(candidates, references):
-    """What BLEU adds up: N candidates, N lists of references -> right n-grams (N, 4), n-grams (N, 4), lengths (N,), lengths of
-    the closest reference (N,)"""
+    """What BLEU adds up: N candidates, N lists of references -> right n-grams (N, 4), n-grams (N, 4), lengths (N,), and
+    those of the closest references (N,)"""
     _check(candidates, references)
     correct, guessed, lengths, closest = [], [], [], []
     for candidate, sentences in zip(candidates, references, strict=True):

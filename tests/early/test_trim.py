@@ -81,7 +81,8 @@ def test_the_choice_is_the_best_of_all_cuts_computed_plainly(learned):
         for option in options:
             content = [i for i in option.ids if i in detected]
             assert option.number == len(content)
-            assert option.seen == pytest.approx(sum(np.log(p_w[n, k] / (1 - p_w[n, k])) for k in map(detected.index, content)), rel=1e-3)
+            wanted = sum(np.log(p_w[n, k] / (1 - p_w[n, k])) for k in map(detected.index, content))
+            assert option.seen == pytest.approx(wanted, rel=1e-3)
         assert options[0].joined == 0 and trim.best(options, 1e-6, 0) == options[0].ids
         shortest = min(options, key=lambda x: len(x.ids))
         assert trim.best(options, 1 - 1e-6, 0) == shortest.ids
