@@ -1,23 +1,24 @@
 """From Captions to Visual Concepts and Back (Fang et al. 2015): detect words, put them in order, and choose a sentence.
 
-1. Detect: p_w of the commonest words, by noisy-OR over the locations or, with `whole`, from the mean annotation (words.py). The
-   likely words of a photo are those with p_w above a threshold: `likely` words a photo on average.
+1. Detect: p_w of the commonest words, by noisy-OR over the locations or, with `whole`, from the mean annotation (words.py).
+   The likely words of a photo are those with p_w above a threshold: `likely` words a photo on average.
 2. Order: a maximum entropy language model over the whole vocabulary, which knows the likely words that are left,
 
        log p(w_t) = logit_w - log sum_v exp(logit_v)
-       logit_w = b_w + sum_{n=2..4} theta[w_{t-n+1} ... w_{t-1} w]                                        n-gram-
-               + r_w (u_w + s log p_w + sum_{n=2..4} phi[w_{t-n+1} ... w_{t-1} w])          attribute, score, n-gram+
-               + 1(no word is left) e_w                                                                   end
+       logit_w = b_w + sum_{n=2..4} theta[w_{t-n+1} ... w_{t-1} w]                                      n-gram-
+               + r_w (u_w + s log p_w + sum_{n=2..4} phi[w_{t-n+1} ... w_{t-1} w])                      attribute, score, n-gram+
+               + 1(no word is left) e_w                                                                 end
 
-   r_w is 1 if w is likely and no word with its root is said yet, else 0. The n-grams are those that the training captions have
-   LEAST times or more.
-3. Choose: a beam search makes a list of captions, and the one with the largest w . (log p, T, likely words said, log p / T) is
+   r_w is 1 if w is likely and no word with its root is said yet, else 0. The n-grams are those that the training captions
+   have LEAST times or more.
+3. Choose: a beam search makes a list of captions. The one with the largest w . (log p, T, likely words said, log p / T) is
    taken; T is its length. mert.py finds the w with the best BLEU-4 on the validation photos.
 
-Differs: in the paper theta belongs to the words with r_w = 0 only; here phi adds to theta, so that a word that is seldom likely
-shares what is known of the others. There, the detectors are the last layers of a network that is trained with them, only the
-same form of a word counts as said, and another number for the choice is how well the whole sentence fits the photo (DMSM).
-Here the language model is trained on p_w of detectors that did not see the photo (FOLDS), because they do not see a test photo.
+Differs: in the paper theta belongs to the words with r_w = 0 only; here phi adds to theta, so that a word that is seldom
+likely shares what is known of the others. There, the detectors are the last layers of a network that is trained with them,
+only the same form of a word counts as said, and another number for the choice is how well the whole sentence fits the photo
+(DMSM). Here the language model is trained on p_w of detectors that did not see the photo (FOLDS), because they do not see a
+test photo.
 """
 
 from dataclasses import dataclass, replace
@@ -69,9 +70,9 @@ class Config(Validated):
 
 
 class Batch(NamedTuple):
-    """R words to predict: targets (R,); weights (R,) of their -log p; remaining (R, V), 1.0 for the likely words that are left;
-    log_p (R, V), log p_w; grams [(rows, words, features)], for each order all n-grams of the model that may end here: three
-    int arrays (G,), in which no pair of row and word occurs twice."""
+    """R words to predict: targets (R,); weights (R,) of their -log p; remaining (R, V), 1.0 for the likely words that are
+    left; log_p (R, V), log p_w; grams [(rows, words, features)], for each order all n-grams of the model that may end here:
+    three int arrays (G,), in which no pair of row and word occurs twice."""
 
     targets: object
     weights: object
@@ -227,7 +228,7 @@ def fit(config, photos):
     p_w, val_p_w = detect_unseen(p, config, photos)
     log_p, val_log_p = log_probabilities(p, p_w), log_probabilities(p, val_p_w)
     p.threshold[...] = max(2 * FLOOR, np.quantile(val_p_w, 1 - min(1, config.likely / config.K)))
-    order(p, config, captions, log_p[photo_of], photos.val_captions, val_log_p, rng)
+    order(p, config, captions, photo_of, log_p, photos.val_captions, val_log_p, rng)
     lists = search(p, config, val_log_p)
     p.w[...] = choose_weights(lists, photos.val_captions, rng)
     return config, p
@@ -252,9 +253,9 @@ def detect_unseen(p, config, photos):
     return p_w, words.detect_all(found, of, photos.val_annotations)
 
 
-def order(p, config, captions, log_p, val_captions, val_log_p, rng):
-    """Train the language model on captions, S lists of ids, whose photos have log_p (S, V); the epoch with the largest
-    likelihood of val_captions, of each photo a list, with val_log_p (N, V), is kept."""
+def order(p, config, captions, photo_of, log_p, val_captions, val_log_p, rng):
+    """Train the language model on captions, S lists of ids of the photos photo_of (S,), whose words have log_p (P, V). The
+    epoch with the largest likelihood of val_captions, of each photo a list, with val_log_p (N, V), is kept."""
     model, table, left = Parameters(learned_shapes(config)), orders(config, p.grams), []
     frequency = np.bincount(np.concatenate(captions), minlength=config.V) + 0.1
     model.b[...] = np.log(frequency / frequency.sum())
@@ -265,7 +266,8 @@ def order(p, config, captions, log_p, val_captions, val_log_p, rng):
         nonlocal left
         left = left or np.split(rng.permutation(len(captions)), range(config.batch, len(captions), config.batch))
         rows = left.pop()
-        return batch_of(p, config, table, [captions[r] for r in rows], log_p[rows], likely[rows])
+        return batch_of(p, config, table, [captions[r] for r in rows], log_p[photo_of[rows]],
+                        likely[photo_of[rows]])  # fmt: skip
 
     def work(batch, grads):
         loss, cache = forward(model, config, batch)

@@ -2,8 +2,8 @@
 
     caption of photo n: argmax_m w . h_nm        h_nm: the features of the m-th caption of its list
 
-Along a line w + gamma d, the score of each caption of a photo is a line in gamma, and the chosen caption is the upper envelope
-of these. So BLEU-4 is constant between the few gammas at which some photo changes its caption, and the search is exact: it
+Along a line w + gamma d, the score of each caption of a photo is a line in gamma, and the chosen caption is their upper
+envelope. So BLEU-4 is constant between the few gammas at which some photo changes its caption, and the search is exact: it
 visits all of them in order, and adds up the n-gram counts on the way.
 """
 
