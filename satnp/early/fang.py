@@ -5,9 +5,9 @@
 2. Order: a maximum entropy language model over the whole vocabulary, which knows the likely words that are left,
 
        log p(w_t) = logit_w - log sum_v exp(logit_v)
-       logit_w = b_w + sum_{n=2..4} theta[w_{t-n+1} ... w_{t-1} w]                                      n-gram-
-               + r_w (u_w + s log p_w + sum_{n=2..4} phi[w_{t-n+1} ... w_{t-1} w])                      attribute, score, n-gram+
-               + 1(no word is left) e_w                                                                 end
+       logit_w = b_w + sum_{n=2..4} theta[w_{t-n+1} ... w_{t-1} w]                                 n-gram-
+               + r_w (u_w + s log p_w + sum_{n=2..4} phi[w_{t-n+1} ... w_{t-1} w])                 attribute, score, n-gram+
+               + 1(no word is left) e_w                                                            end
 
    r_w is 1 if w is likely and no word with its root is said yet, else 0. The n-grams are those that the training captions
    have LEAST times or more.
@@ -36,6 +36,7 @@ from satnp.early import words
 from satnp.early.fitting import fit_parameters
 from satnp.early.mert import mert
 from satnp.early.photos import sentence
+from satnp.errors import InputError
 from satnp.layers import cross_entropy_backward, cross_entropy_forward, log_softmax
 from satnp.scores.metrics import bleu_counts
 
@@ -220,6 +221,8 @@ def fit(config, photos):
     captions = [ids for of_photo in photos.captions for ids in of_photo]
     photo_of = np.repeat(np.arange(len(photos.captions)), [len(of_photo) for of_photo in photos.captions])
     grams = count(captions)
+    if not len(grams):
+        raise InputError(f"no two of the {len(captions)} captions have a pair of words in common; give more captions")
     config = replace(config, K=len(detected), F=len(grams))
     p = Parameters(shapes(config))
     p.grams[...], p.detected[...] = grams, detected

@@ -25,6 +25,7 @@ from satnp.data.captions import SPECIALS
 from satnp.early.fitting import fit_parameters
 from satnp.early.photos import means
 from satnp.early.triples import PLACES
+from satnp.errors import InputError
 from satnp.layers import (
     affine_forward,
     noisy_or_loss_backward,
@@ -54,8 +55,14 @@ class Config(Validated):
 
 def seen_words(words, count):
     """The ids of the words that get a detector: the `count` commonest of a vocabulary, without function words other than
-    prepositions of place"""
-    return np.array([i for i, word in enumerate(words) if i >= len(SPECIALS) and word not in UNSEEN][:count])
+    prepositions of place. Raises InputError if there are none"""
+    found = [i for i, word in enumerate(words) if i >= len(SPECIALS) and word not in UNSEEN][:count]
+    if not found:
+        raise InputError(
+            f"the vocabulary of {len(words)} words has none that a photo could show; give more captions, or a smaller "
+            "min_count"
+        )
+    return np.array(found)
 
 
 def said(captions, ids):

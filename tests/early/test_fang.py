@@ -10,6 +10,7 @@ from satnp.data.captions import END, START
 from satnp.decoding import NEVER, may_say
 from satnp.early import fang, words
 from satnp.early.photos import Photos
+from satnp.errors import InputError
 from satnp.layers import log_softmax
 
 V = 8  # four specials and four words
@@ -141,6 +142,15 @@ def test_likely_words_are_said_and_counted_once(learned):
             assert said.covered == len({p.root[i] for i in said.ids if likely[n, i]})
         best = of[0]
         assert best.covered == likely[n].sum()
+
+
+def test_captions_without_anything_to_learn_are_refused(rng):
+    annotations = rng.standard_normal((2, 2, 5)).astype(np.float32)
+    one, two = [[[1, 4, 2]]] * 2, [[[1, 4, 2]], [[1, 6, 2]]]
+    for captions, why in ((two, "no two of the 2 captions"), (one, "of 6 words has none")):
+        photos = Photos(annotations, captions, annotations, captions, WORDS if "two" in why else WORDS[:6])
+        with pytest.raises(InputError, match=why):
+            fang.fit(fang.Config(V=len(photos.words), D=5, detecting=1), photos)
 
 
 def test_training_photos_are_described_by_detectors_that_did_not_see_them(rng, monkeypatch):
