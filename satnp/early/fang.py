@@ -64,7 +64,7 @@ class Config(Validated):
     decay: float = 1e-6     # weight of |theta|^2 / 2 and |phi|^2 / 2 in the loss
     beam: int = 20
     best: int = 30          # captions in the list of a photo
-    cover: int = 5          # likely words that they have to say to come first in it
+    cover: int = 4          # likely words that they have to say to come first in it
     longest: int = 20       # words of a caption
     K: int = 1              # words that have a detector
     F: int = 1              # n-grams

@@ -85,8 +85,8 @@ SCENES = {
     "show_and_tell": ({"M": 256, "H": 256, "dropout": 0.3}, {"epochs": 8, "averaging": 0.999}),
     "top_down": ({"H": 24}, {}),
     "att_lstm": ({"K": 13}, {}),
-    "fang": ({"hidden": True, "detecting": 20, "likely": 7.0}, {}),
-    "trim": ({"hidden": True, "detecting": 20}, {}),
+    "fang": ({"hidden": True, "H": 256, "detecting": 20, "likely": 7.0}, {}),
+    "trim": ({"hidden": True, "H": 256, "detecting": 20}, {}),
 }  # fmt: skip
 
 # The same on photos. SCA-CNN computes the keys of all locations at each word; a smaller A makes its steps shorter. Word
