@@ -82,22 +82,24 @@ def shapes(config):
     }  # fmt: skip
 
 
-def phrases(words):
-    """The spans [(start, stop)] of a tokenised sentence that may be cut, the first MOST. The first word begins none of those
-    with a preposition, and none with "and" behind it may be cut."""
-    found, adjective = [], 0
-    for t, word in enumerate(words):
+def phrases(said):
+    """The spans [(start, stop)] of a tokenised sentence that may be cut, the first MOST
+
+    A preposition at the beginning, or a phrase with "and" behind it, is not cut: what stays would not be a sentence.
+    """
+    found, noun = [], 0
+    for t, word in enumerate(said):
         if word in BEGINNINGS and t:
-            stop = next((k for k in range(t + 1, len(words)) if words[k] in ENDS or is_action(words[k])), len(words))
-            if stop > t + 1 and words[stop : stop + 1] != ["and"]:
+            stop = next((k for k in range(t + 1, len(said)) if said[k] in ENDS or is_action(said[k])), len(said))
+            if stop > t + 1 and said[stop : stop + 1] != ["and"]:
                 found.append((t, stop))
-        elif word in DESCRIBING and t >= adjective:
-            adjective = t + 1
-            while len(words) > adjective + 1 and (words[adjective] in DESCRIBING or words[adjective] == "and"
-                                                  and words[adjective + 1] in DESCRIBING):
-                adjective += 1
-            if words[adjective : adjective + 1] and words[adjective] not in FUNCTION_WORDS | DESCRIBING:
-                found.append((t, adjective))
+        elif word in DESCRIBING and t >= noun:  # with those that follow it, as in "black and white dog"
+            noun = t + 1
+            while said[noun : noun + 1] and (said[noun] in DESCRIBING or said[noun] == "and" and
+                                             said[noun + 1 : noun + 2] and said[noun + 1] in DESCRIBING):  # fmt: skip
+                noun += 1
+            if said[noun : noun + 1] and said[noun] not in FUNCTION_WORDS:
+                found.append((t, noun))
     return found[:MOST]
 
 
@@ -132,11 +134,10 @@ def fit(config, photos):
         spans = phrases([photos.words[i] for i in said])
         row[...] = -1
         row[: len(spans)] = np.reshape(spans, (-1, 2))
-    frequency = np.bincount(with_ends, minlength=config.V) + SMOOTHING
-    p.frequency[...] = frequency / frequency.sum()
-    p.pairs[...] = np.column_stack([pairs, counts / np.bincount(with_ends, minlength=config.V)[pairs[:, 0]]])
-    if len(photos.val_captions):
-        p.choice[...] = choose(p, config, photos)
+    frequency = np.bincount(with_ends, minlength=config.V)
+    p.frequency[...] = frequency / len(with_ends)
+    p.pairs[...] = np.column_stack([pairs, counts / frequency[pairs[:, 0]]])
+    p.choice[...] = choose(p, config, photos)
     return config, p
 
 
@@ -190,7 +191,7 @@ def _option(p, config, table, ids, stay, odds):
 
 
 def junction(p, config, table, a, b):
-    """log p(b | a) - log p(b); table: the pairs as rising numbers a V + b"""
+    """log p(b | a) - log p(b), SMOOTHING of p(b | a) being p(b); table: the pairs as rising numbers a V + b"""
     at = np.searchsorted(table, a * config.V + b)
     share = float(p.pairs[at, 2]) if at < len(table) and table[at] == a * config.V + b else 0.0
     return float(np.log((1 - SMOOTHING) * share / float(p.frequency[b]) + SMOOTHING))
