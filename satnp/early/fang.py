@@ -12,7 +12,7 @@
    r_w is 1 if w is likely and no word with its root is said yet, else 0. The n-grams are those that the training captions
    have LEAST times or more.
 3. Choose: a beam search makes a list of captions. The one with the largest w . (log p, T, likely words said, log p / T) is
-   taken; T is its length. mert.py finds the w with the best BLEU-4 on the validation photos.
+   taken; T is its length, with <end>. mert.py finds the w with the best BLEU-4 on the validation photos.
 
 Differs: in the paper theta belongs to the words with r_w = 0 only; here phi adds to theta, so that a word that is seldom
 likely shares what is known of the others. There, the detectors are the last layers of a network that is trained with them,
@@ -46,6 +46,7 @@ ORDERS = 1, 2, 3  # words before the last one of an n-gram
 FOLDS = 2
 LEAST = 2         # times that the training captions have an n-gram of the model
 FLOOR = 1e-6      # smallest p_w
+NOWHERE = 1e-12   # smallest probability of a word at a location
 
 
 @dataclass(frozen=True)
@@ -363,9 +364,10 @@ def describe(p, config, annotations):
 def places(p, config, annotations, ids):
     """Where each word is: annotations (L, D), T ids -> shares (T, L)
 
-    The probabilities of the word at the locations, divided by their sum; the same everywhere for a word without detector.
+    The probabilities of the word at the locations, divided by their sum; the same everywhere for a word without detector, or far
+    from every location.
     """
-    at = words.where(p, detectors(config), annotations[None].astype(p.flat.dtype))[0].T
+    at = np.maximum(words.where(p, detectors(config), annotations[None].astype(p.flat.dtype))[0].T, NOWHERE)
     shares = np.full((config.V, at.shape[1]), 1 / at.shape[1])
     shares[p.detected.astype(int)] = at / at.sum(axis=1, keepdims=True)
     return shares[ids]
