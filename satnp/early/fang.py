@@ -364,8 +364,8 @@ def describe(p, config, annotations):
 def places(p, config, annotations, ids):
     """Where each word is: annotations (L, D), T ids -> shares (T, L)
 
-    The probabilities of the word at the locations, divided by their sum; the same everywhere for a word without detector, or far
-    from every location.
+    The probabilities of the word at the locations, divided by their sum; the same everywhere for a word without
+    detector, or far from every location.
     """
     at = np.maximum(words.where(p, detectors(config), annotations[None].astype(p.flat.dtype))[0].T, NOWHERE)
     shares = np.full((config.V, at.shape[1]), 1 / at.shape[1])
