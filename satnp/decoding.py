@@ -115,7 +115,7 @@ def _search(captioner, params, config, state, beam, max_length, length_score, mi
         log_p, state, look = captioner.step(params, config, state, words, parents)
         steps.append((words, parents, None if look is None else to_host(look)))
         log_p = may_say(to_host(log_p), t - 1, min_length)
-        parents, words, total = _best(log_p, total, state.photos, places)
+        parents, words, total = best_words(log_p, total, state.photos, places)
         photos = state.photos[parents]
         ends = (words == END) | (t == max_length)
         for k in np.flatnonzero(ends):
@@ -139,7 +139,7 @@ def _search(captioner, params, config, state, beam, max_length, length_score, mi
     return found if every else [best for (best,) in found]
 
 
-def _best(log_p, total, photos, places):
+def best_words(log_p, total, photos, places):
     """Add one word to the captions and keep the places[n] best ones of each photo n, photo by photo, best first.
 
     log_p (R, V), total (R,), photos (R,) -> rows, words and totals of the captions kept

@@ -16,7 +16,7 @@ from satnp.captioners.contract import Batch
 from satnp.data.captions import END, START, pad, tokenise
 from satnp.data.scenes import make_scenes
 from satnp.data.split import Split
-from satnp.decoding import LENGTH_SCORES, NEVER, SHARE, LengthScore, _best, beam_search, may_say, sample, unsaid
+from satnp.decoding import LENGTH_SCORES, NEVER, SHARE, LengthScore, beam_search, best_words, may_say, sample, unsaid
 from satnp.errors import InputError
 from satnp.model import Model
 from satnp.training.presets import PRESETS, new_model
@@ -261,7 +261,7 @@ def test_the_best_words_are_those_of_a_sort(rng, k):
     log_p = rng.integers(-40, 0, (5, 250)).astype(np.float32)  # with words of the same probability: the first goes first
     log_p[1, 7:] = log_p[2] = -np.inf
     photos, total, places = np.array([0, 0, 1, 2, 2]), rng.integers(-9, 0, 5) / 4, np.array([k, k, max(1, k - 2)])
-    rows, words, scores = _best(log_p, total, photos, places)
+    rows, words, scores = best_words(log_p, total, photos, places)
     scored = total[:, None] + log_p
     wanted = []
     for n in range(3):

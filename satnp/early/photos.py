@@ -41,6 +41,11 @@ def stored(row):
     return row[row >= 0].astype(int).tolist()
 
 
+def sentence(ids):
+    """Word ids as a text, which the scores can compare with others"""
+    return " ".join(map(str, ids))
+
+
 def means(annotations, chunk=500):
     """annotations (N, L, D) -> their mean (N, D), float32, on the host"""
     parts = (annotations[n : n + chunk] for n in range(0, len(annotations), chunk))

@@ -73,12 +73,17 @@ def _grams(words, n):
 
 def describe(p, config, annotations):
     """annotations (N, L, D) -> list of N Decoded"""
-    p, found = p.on(to_host(p.flat)), []
+    p = p.on(to_host(p.flat))
+    return [Decoded([*stored(p.sentences[row]), END], None, None) for row in retrieve(p, config, annotations)]
+
+
+def retrieve(p, config, annotations):
+    """annotations (N, L, D), p on the host -> of N photos the row of the chosen sentence"""
+    found = []
     for row in directions(p, means(annotations)) @ p.v.T:
         nearest = np.argsort(-row, kind="stable")[: config.k]
         rows = np.flatnonzero(np.isin(p.photo_of, nearest))
-        best = rows[consensus(p.sentences[rows].astype(int), p.weights[:, rows])]
-        found.append(Decoded([*stored(p.sentences[best]), END], None, None))
+        found.append(int(rows[consensus(p.sentences[rows].astype(int), p.weights[:, rows])]))
     return found
 
 

@@ -35,25 +35,27 @@ def triple_of(words):
     what follows a preposition; the scene is the last content word of the last phrase that begins with a word of PLACES.
     """
     words = [word for word in words if word.isalpha()]
-    at = next((t for t, word in enumerate(words) if t and _is_action(word)), None)
+    at = next((t for t, word in enumerate(words) if t and is_action(word)), None)
     before = words if at is None else words[:at]
     cut = next((t for t, word in enumerate(before) if t and (word in PREPOSITIONS or word in BE)), len(before))
-    nouns = [word for word in before[:cut] if _is_content(word)]
+    nouns = [word for word in before[:cut] if is_content(word)]
     scene = None
     for t, word in enumerate(words):
         if word in PLACES and t > 0:
             phrase = words[t + 1 :]
-            end = next((k for k, x in enumerate(phrase) if x in PREPOSITIONS or x in BE or _is_action(x)), len(phrase))
-            found = [x for x in phrase[:end] if _is_content(x)]
+            end = next((k for k, x in enumerate(phrase) if x in PREPOSITIONS or x in BE or is_action(x)), len(phrase))
+            found = [x for x in phrase[:end] if is_content(x)]
             scene = found[-1] if found else scene
     return Triple(*(x and root(x) for x in (nouns[-1] if nouns else None, None if at is None else words[at], scene)))
 
 
-def _is_action(word):
+def is_action(word):
+    """True for a word in -ing, and for a form of one of VERBS."""
     return word not in FUNCTION_WORDS and (len(word) > 5 and word.endswith("ing") or root(word) in VERB_ROOTS)
 
 
-def _is_content(word):
+def is_content(word):
+    """True for a word that may be an object, an action or a scene."""
     return word not in FUNCTION_WORDS and word not in PREPOSITIONS and word not in NUMBERS and word not in COLOURS
 
 

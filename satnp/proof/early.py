@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from satnp.early import babytalk, every_picture, objects, ranking, words
+from satnp.early import babytalk, every_picture, fang, objects, ranking, words
 from satnp.proof.cases import pack, random_weights, unpack
 from satnp.proof.gradcheck import Case
 from satnp.proof.planting import Bug
@@ -98,9 +98,31 @@ def _objects():
     )  # fmt: skip
 
 
+def _fang():
+    config = fang.Config(V=6, decay=0.3, F=4)
+    places = {"rows": [[0, 1, 1, 4], [2, 4, 4]], "said": [[3, 0, 5, 2], [1, 2, 3]], "features": [[0, 1, 2, 1], [3, 0, 3]]}
+
+    def remaining(rng):
+        found = rng.integers(0, 2, (5, 6)).astype(float)
+        found[1], found[3] = 0, 1
+        return found
+
+    def forward(p, targets, weights, remaining, log_p, *grams):
+        grams = list(zip(*(grams[k : k + 2] for k in range(0, 6, 2)), strict=True))
+        return fang.forward(p, config, fang.Batch(targets, weights, remaining, log_p, grams))
+
+    return _loss(
+        "fang", fang.learned_shapes(config), forward, lambda cache, grads: fang.backward(cache, grads),
+        targets=lambda rng: np.array([3, 5, 2, 1, 2]), weights=lambda rng: rng.random(5), remaining=remaining,
+        log_p=lambda rng: rng.standard_normal((5, 6)),
+        **{f"{name} {k}": lambda rng, x=x: np.array(x) for name, of in places.items() for k, x in enumerate(of)},
+    )  # fmt: skip
+
+
 CASES = [
     *(_ranking(option, config) for option, config in ranking.CHECKS.items()),
-    _words(""), _words("whole", whole=True), _every_picture(), _objects(), _babytalk(),
+    _words(""), _words("whole", whole=True), _words("hidden", hidden=True, H=5), _every_picture(), _objects(), _babytalk(),
+    _fang(),
 ]  # fmt: skip
 
 LSTM, WORDS = "early/ranking", "early/ranking words"
@@ -116,6 +138,17 @@ BUGS = [
         "carried[:n] = de[step] @ W.T", "carried[:n] += de[step] @ W.T", WORDS, {"term"}),
     Bug("decay of the detectors forgotten on the way back", words.backward,
         "affine.x.T @ dz + config.decay * p.W_d", "affine.x.T @ dz", "early/words", {"term"}),
+    Bug("ReLU of the hidden layer forgotten on the way back", words.backward,
+        "relu_backward(dz @ p.W_d.T, relu)", "dz @ p.W_d.T", "early/words hidden", {"term"}),
+    Bug("words that are said treated as words that are left", fang.backward,
+        "batch.remaining[rows, said] * d)", "d)", "early/fang", {"block"}),
+    Bug("n-grams that occur twice counted once", fang.backward,
+        "bincount(features, x,", "bincount(features, x * xp.isin(xp.arange(len(x)), xp.unique(features, 1)[1]),",
+        "early/fang", {"block"}),
+    Bug("score's gradient without log p_w", fang.backward,
+        "(left * dlogits).sum()", "(batch.remaining * dlogits).sum()", "early/fang", {"term"}),
+    Bug("end counted for all words", fang.backward,
+        "(ended * dlogits).sum(axis=0), theta", "dlogits.sum(axis=0), theta", "early/fang", {"term"}),
     Bug("decay twice as large on the way back", every_picture.loss_backward,
         "dW + config.decay *", "dW + 2 * config.decay *", "early/every_picture", {"term"}),
     Bug("decay of the prepositions forgotten on the way back", babytalk.loss_backward,

@@ -66,17 +66,18 @@ def bleu(candidates, references):
     Source: Papineni et al. (2002).
     Pitfall: where no n-gram matched, the value is not 0 but that of coco-caption's two rounding constants (`matched`).
     """
-    counts = _bleu_counts(candidates, references)
-    return _bleu(*(x.sum(0) for x in counts)), _bleu(*counts)
+    counts = bleu_counts(candidates, references)
+    return bleu_of_counts(*(x.sum(0) for x in counts)), bleu_of_counts(*counts)
 
 
 def matched(candidates, references):
     """The numbers of right n-grams, n = 1..4, as BLEU counts them: N candidates, N lists of references -> (4,)"""
-    return _bleu_counts(candidates, references)[0].sum(0)
+    return bleu_counts(candidates, references)[0].sum(0)
 
 
-def _bleu_counts(candidates, references):
-    """-> right n-grams (N, 4), n-grams (N, 4), lengths (N,), lengths of the closest reference (N,)"""
+def bleu_counts(candidates, references):
+    """What BLEU adds up: N candidates, N lists of references -> right n-grams (N, 4), n-grams (N, 4), lengths (N,), and
+    those of the closest references (N,)"""
     _check(candidates, references)
     correct, guessed, lengths, closest = [], [], [], []
     for candidate, sentences in zip(candidates, references, strict=True):
@@ -95,7 +96,8 @@ def _bleu_counts(candidates, references):
     return [np.array(x, float) for x in (correct, guessed, lengths, closest)]
 
 
-def _bleu(correct, guessed, length, reference_length):
+def bleu_of_counts(correct, guessed, length, reference_length):
+    """The sums of what bleu_counts gives: correct (..., 4), guessed (..., 4), lengths (...) -> BLEU-1 to BLEU-4 (..., 4)"""
     # coco-caption's two constants: they avoid a division by zero and exact zeros
     precision = np.cumprod((correct + 1e-15) / (guessed + 1e-9), axis=-1) ** (1 / np.arange(1, 5))
     ratio = (length + 1e-15) / (reference_length + 1e-9)

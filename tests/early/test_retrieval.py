@@ -14,7 +14,11 @@ from tests.page.pages import page_data
 from tests.small_world import write_flickr8k
 
 L, D, V = 4, 6, 12
-TINY = {"ranking": "[config]\nM = 8\nK = 12\nbatch = 8\nepochs = 2\n", "every_picture": "[config]\nepochs = 2\n"}
+TINY = {
+    "ranking": "[config]\nM = 8\nK = 12\nbatch = 8\nepochs = 2\n", "every_picture": "[config]\nepochs = 2\n",
+    "trim": "[config]\ndetecting = 2\n", "fang": "[config]\ndetecting = 2\nepochs = 2\nbeam = 4\nbest = 4\n",
+}  # fmt: skip
+LOOKS = {"fang"}  # says where its words are, and how probable its sentence is
 
 
 def learned(rng, sentences, k=1, P=None):
@@ -105,10 +109,12 @@ def test_an_early_system_is_trained_evaluated_shown_compared_and_released_by_its
         capsys.readouterr()
         assert main(f"caption {out / 'best.npz'} {photo} {files}".split()) == 0
         said, ((row,)) = capsys.readouterr().out, json.loads((out / "c.json").read_text())
-        assert said == f"{photo}: {row['caption']}\n" and row["log_prob"] is None and row["alpha"] is None
+        log_p = "" if row["log_prob"] is None else f"  (log p {row['log_prob']:.2f})"
+        assert said == f"{photo}: {row['caption']}{log_p}\n"
+        assert (row["log_prob"] is None) == (row["alpha"] is None) == (name not in LOOKS)
         assert (load(out / "best.npz").objects(photo) is not None) == (name == "babytalk")
         (caption,) = page_data(out / "p.html")["photos"][0]["views"][0]["captions"]
-        assert caption == {"words": row["words"], "log_prob": None}
+        assert caption["words"] == row["words"] and ("maps" in caption) == (name in LOOKS)
         assert main(f"release {out / 'best.npz'} --out {out / 'small.npz'}".split()) == 0
         assert str(load(out / "small.npz").caption(photo)) == str(load(out / "best.npz").caption(photo)) == row["caption"]
     line = f"compare {data} {start.format('retrieval')} --captioners retrieval show_and_tell --out {folder / 'both'}"
