@@ -333,6 +333,6 @@ if scenes:
 # %% [markdown]
 # ## Next
 #
-# This was the last lesson. Your own photos with sentences train as `--data folder` does (README), and six assignments ask
-# you to write the parts yourself: `lessons/assignments`. Whoever can derive, write and check them can do it for the next
-# model.
+# Your own photos with sentences train as `--data folder` does (README), and six assignments ask you to write the parts
+# yourself: `lessons/assignments`. Whoever can derive, write and check them can do it for the next model. Lesson 18 looks back:
+# how were photos described before, and what came beside attention?

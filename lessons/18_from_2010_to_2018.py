@@ -88,6 +88,9 @@ for sentence in (
     print(sentence, "->", *triple_of(sentence.split()))
 
 # %% [markdown]
+# Rules make mistakes: the scene of the last one should be "rock", and it is "shirt", the last word behind "in". ("gras" is
+# the root of "grass" and "grasses".)
+#
 # For a photo, three classifiers score the words of each role: the node scores. They do not know each other, so they may
 # say <dog, ride, water>. Edge scores say how often two words occur in one sentence. The best triple is the one with the
 # largest sum of all six:
@@ -130,8 +133,8 @@ print("true:", count_true(retrieved), "of", len(test))
 
 # %% [markdown]
 # None is true, and none can be: each test scene has a combination that no training sentence states. Retrieval cannot say
-# anything new. On real photos this is not so visible, because many photos look alike: there its CIDEr is .43, where Show,
-# Attend and Tell has .46 (the table at the end).
+# anything new. On real photos this is less visible, because many photos look alike: there it has CIDEr .432 (the second
+# figure).
 #
 # ### 2011: find the objects, then write the sentence
 #
@@ -147,7 +150,7 @@ for scene, caption in list(zip(test, written, strict=True))[:3]:
 print("true:", count_true(written), "of", len(test))
 
 # %% [markdown]
-# With the same training scenes. The detector knows "cyan" and "square" apart from each other, and so a new combination is
+# The training scenes are the same. The detector knows "cyan" and "square" apart from each other, and so a new combination is
 # no difficulty. The price: all its sentences have the same form, and somebody must name the classes and draw the boxes.
 #
 # With more objects, enumeration gets expensive: N objects of 24 kinds have 24^N combinations. Loopy belief propagation
@@ -168,7 +171,8 @@ for _ in range(200):
         factors.icm(graph), factors.loopy(graph), factors.best_of(graph, limit=0)
     ), strict=True):  # fmt: skip
         found[name] += score > best - 1e-9
-print("best values found, of 200 graphs:", found)
+for name, count in found.items():
+    print(f"best values found by {name}: {count} of 200")
 
 # %% [markdown]
 # ### 2012: retrieve and trim
@@ -182,7 +186,8 @@ for start, stop in trim.phrases(sentence):
 print("ways to cut:", len(trim.cuts(len(sentence), trim.phrases(sentence))))
 
 # %% [markdown]
-# Word detectors say how probable each word is in the photo. A word that stays adds log p/(1-p), so improbable words are
+# "a" must stay, and so must "dog runs", because no phrase of the list has them. Word detectors say how probable each word is in
+# the photo. A word that stays adds log p/(1-p), so improbable words are
 # better cut. A sentence can only get shorter, and it says less, but less that is false.
 #
 # ### 2015: words from photos, without boxes
@@ -213,7 +218,7 @@ names = [*COLOURS]
 y = np.array([[any(name in caption for caption in captions) for name in names] for captions in said])
 truth = np.array([[any(name in tokenise(caption) for caption in scene.captions) for name in names] for scene in test])
 of = words.Config(K=len(names), D=seen.shape[2], epochs=12)
-detector, _ = words.train(of, seen, y, unseen, truth)
+detector, _ = words.train(of, seen, y, unseen, truth)  # prints the mean log-likelihood of unseen scenes after each epoch
 found, maps = words.detect(detector, of, unseen), words.where(detector, of, unseen)
 hits = total = 0
 for scene, map_ in zip(test, maps, strict=True):
@@ -245,6 +250,9 @@ for ax in axes:
 save(figure, "18_words", "p_j of six colours, above each the p of the whole photo: " + "; ".join(scene.captions[:1]))
 
 # %% [markdown]
+# Yellow is at its place, too, but faint. The triangle is the third object, which captions of scenes never name: "yellow" was
+# often wrong where a yellow thing stood on the right, and the detector has learned to doubt it.
+#
 # In the next step Fang et al. put the likely words in order: a language model prefers the words that are not yet said, and a
 # beam search goes on until all of them are said (`satnp/early/fang.py`).
 #
@@ -274,7 +282,8 @@ for pointer in ([0.0, 0.0, 3.0], [3.0, 0.0, 0.0], [0.0, 3.0, 0.0]):
           "square", round(p[7], 3), "sum", round(p.sum(), 12))  # fmt: skip
 
 # %% [markdown]
-# So the language model writes the sentence, and the detector gives the nouns: also a noun that few captions have.
+# So the language model writes the sentence, and the detector gives the nouns: also a noun that few captions have. The second
+# region is a circle with probability .2, so "circle" stays possible there.
 
 # %% [markdown]
 # ## Look
@@ -343,13 +352,13 @@ assert np.isinf(naive)
 # ## Exercises
 #
 # 1. Give the small graph of 2010 the edges 0. Which triple is the best one now? (dog, ride, water)
-# 2. Take one neighbour in place of 30 in `retrieval.Config(k=1)`. How many of the 200 sentences name both colours and both
-#    shapes of the first two objects rightly, whatever the relation? And with 30?
-# 3. Train `words` with `whole=True`, one score for the mean of all locations. Compare p of the right colours. Why can it not
-#    say where a word is?
+# 2. Take one neighbour in place of 30: `retrieval.Config(..., k=1)`. How many of the 200 sentences name the colours and shapes
+#    of the first two objects rightly, whatever the relation? And with 30? (9; 21. `data.scenes.parse` gives the kinds.)
+# 3. Train `words` with `whole=True`, one score for the mean of all locations. In what share of the 200 * 6 cases is p > .5 if
+#    and only if the captions have the colour? (.703, and .922 with the locations.) Why can it not say where a word is?
 # 4. Prove that the gradient of -log p by z_j is -(1 - p)/p sigmoid(z_j). (Use dS/dz_j = sigmoid(z_j) and p = 1 - exp(-S).)
-# 5. In `slots_forward`, give both regions the class probabilities (0.5, 0.5). Which pointer now makes "square" the most
-#    probable word? (None: both classes get the same.)
+# 5. Give both regions the class probabilities (0.5, 0.5) in `slots_forward`. Which word is now the most probable one when the
+#    pointer chooses a region? (square: "circle" and "circles" share the half of their class.)
 #
 # ## Next
 #

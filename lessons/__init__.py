@@ -1,1 +1,1 @@
-"""Eighteen lessons: `python -m lessons` is their map."""
+"""Nineteen lessons: `python -m lessons` is their map."""

@@ -95,8 +95,8 @@ def on_terminal(folder, arguments, *dialogue, **more):
         os.close(ours)
 
 
-def test_there_are_eighteen_lessons():
-    assert [path.name[:2] for path in PATHS] == [f"{k:02}" for k in range(18)]
+def test_there_are_nineteen_lessons():
+    assert [path.name[:2] for path in PATHS] == [f"{k:02}" for k in range(19)]
     assert list(runner.find_lessons()) == [path.name[:2] for path in PATHS]  # no number twice
 
 
