@@ -334,5 +334,5 @@ if scenes:
 # ## Next
 #
 # Your own photos with sentences train as `--data folder` does (README), and six assignments ask you to write the parts
-# yourself: `lessons/assignments`. Whoever can derive, write and check them can do it for the next model. Lesson 18 looks back:
-# how were photos described before, and what came beside attention?
+# yourself: `lessons/assignments`. If you can derive, write and check them, you can do it for the next model. Lesson 18 looks
+# back: how were photos described before attention, and what came beside it?

@@ -4,7 +4,7 @@
 # time: 75 minutes
 # cpu: 50 seconds
 # before: 02, 09, 14
-# equations: Farhadi et al. 2010, section 3; Kulkarni et al. 2011, section 4; Fang et al. 2015, section 3; Lu et al. 2018, eqs. 3-9
+# equations: Farhadi et al. 2010; Kulkarni et al. 2011; Fang et al. 2015, section 3; Lu et al. 2018, eqs. 3-9
 # about: satnp.early.factors.exact
 #
 # Show, Attend and Tell is one answer of many. Every captioner answers three questions: what is in the photo, which words
@@ -186,9 +186,9 @@ for start, stop in trim.phrases(sentence):
 print("ways to cut:", len(trim.cuts(len(sentence), trim.phrases(sentence))))
 
 # %% [markdown]
-# "a" must stay, and so must "dog runs", because no phrase of the list has them. Word detectors say how probable each word is in
-# the photo. A word that stays adds log p/(1-p), so improbable words are
-# better cut. A sentence can only get shorter, and it says less, but less that is false.
+# "a" must stay, and so must "dog runs", because no phrase of the list has them. Word detectors say how probable each word
+# is in the photo. A word that stays adds log p/(1-p), so it is better to cut improbable words. A sentence can only get
+# shorter. It says less, but also less that is false.
 #
 # ### 2015: words from photos, without boxes
 #
@@ -352,13 +352,14 @@ assert np.isinf(naive)
 # ## Exercises
 #
 # 1. Give the small graph of 2010 the edges 0. Which triple is the best one now? (dog, ride, water)
-# 2. Take one neighbour in place of 30: `retrieval.Config(..., k=1)`. How many of the 200 sentences name the colours and shapes
-#    of the first two objects rightly, whatever the relation? And with 30? (9; 21. `data.scenes.parse` gives the kinds.)
-# 3. Train `words` with `whole=True`, one score for the mean of all locations. In what share of the 200 * 6 cases is p > .5 if
-#    and only if the captions have the colour? (.703, and .922 with the locations.) Why can it not say where a word is?
+# 2. Take one neighbour in place of 30: `retrieval.Config(..., k=1)`. How many of the 200 sentences name the colours and
+#    shapes of the first two objects correctly, whatever the relation? And with 30? (9; 21. `data.scenes.parse` gives the
+#    kinds.)
+# 3. Train `words` with `whole=True`, one score for the mean of all locations. In what share of the 200 * 6 cases is p > .5
+#    if and only if the captions have the colour? (.703, and .922 with the locations.) Why can it not say where a word is?
 # 4. Prove that the gradient of -log p by z_j is -(1 - p)/p sigmoid(z_j). (Use dS/dz_j = sigmoid(z_j) and p = 1 - exp(-S).)
-# 5. Give both regions the class probabilities (0.5, 0.5) in `slots_forward`. Which word is now the most probable one when the
-#    pointer chooses a region? (square: "circle" and "circles" share the half of their class.)
+# 5. Give both regions the class probabilities (0.5, 0.5) in `slots_forward`. Which word is now the most probable one when
+#    the pointer chooses a region? (square: "circle" and "circles" share the half of their class.)
 #
 # ## Next
 #

@@ -337,7 +337,7 @@ def _from_photos(config, photos):
         "of_objects": nouns, "of_attributes": [-1, *adjectives], "object_words": form[nouns],
         "attribute_words": [[], *([int(form[k])] for k in adjectives)],
     }  # fmt: skip
-    maps = (words.where(detector, seen)[:, :, nouns] for seen in _chunks(detector, photos.annotations))
+    maps = (words.where(detector, config.of_detector, seen)[:, :, nouns] for seen in _chunks(detector, photos.annotations))
     boxes = np.concatenate([extents(x, config.rows) for x in maps])
     return config, detector, lexicon, tables, lambda n, sentence, phrase: boxes[n, phrase.object]
 
@@ -408,7 +408,7 @@ def _regions_of_scenes(p, config, annotations):
 
 
 def _regions_of_photos(p, config, annotations):
-    maps = words.where(p, annotations)
+    maps = words.where(p, config.of_detector, annotations)
     nouns, adjectives = p.of_objects.astype(int), p.of_attributes[1:].astype(int)
     boxes, rows = extents(maps[:, :, nouns], config.rows), config.rows
     for box, of_photo in zip(boxes, maps, strict=True):
