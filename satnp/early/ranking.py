@@ -64,13 +64,12 @@ class Config(Validated):
     V: int
     D: int = 512
     M: int = 300             # of a word
-    K: int = 1024            # of the space
+    K: int = 512             # of the space
     sentences: str = "lstm"
     negatives: str = "hardest"
     margin: float = 0.2
     dropout: float = 0.2     # of E[w_t]
-    photo_dropout: float = 0.2  # of the D features of a photo, the same ones at all locations
-    epochs: int = 15
+    epochs: int = 12
     warm: int = 2            # of these, those with all negatives at the beginning
     batch: int = 128
     rate: float = 5e-4
@@ -330,8 +329,7 @@ def fit(config, photos):
         sentences, mask = padded([ids for _, ids in chosen])
         others = (of[:, None] != of).astype(np.float32)
         dropout = draw_dropout(config, sentences.shape[1], len(of), rng)
-        annotations = seen[of] * dropout_mask(rng, (len(of), 1, config.D), config.photo_dropout)
-        return Batch(annotations, sentences, mask, others, dropout)
+        return Batch(seen[of].astype(np.float32), sentences, mask, others, dropout)
 
     def work(batch, grads):
         nonlocal step
