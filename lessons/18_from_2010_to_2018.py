@@ -290,8 +290,9 @@ for pointer in ([0.0, 0.0, 3.0], [3.0, 0.0, 0.0], [0.0, 3.0, 0.0]):
 #
 # All systems on the same rendered scenes, and those that were measured with the same features of real photos. Left: the
 # share of true captions of 500 unseen scenes. Right: CIDEr on the 1,000 validation photos of Flickr8k with
-# EfficientNet-Lite0, after short trainings. The numbers are those of `tests/benchmarks/results/early.md`, `family_scenes.md` and
-# `flickr8k_released.md`, which say how each was computed; `flickr8k_compare.md` has the others with another encoder.
+# EfficientNet-Lite0, after short trainings. The numbers are those of `tests/benchmarks/results/early.md`,
+# `family_scenes.md` and `flickr8k_released.md`, which say how each was computed; `flickr8k_compare.md` has the others with
+# another encoder.
 
 # %%
 # year, system, true captions of scenes, CIDEr on Flickr8k; None where it was not measured
