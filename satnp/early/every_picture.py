@@ -26,7 +26,7 @@ from satnp.captioners.config import Validated
 from satnp.data.captions import END
 from satnp.decoding import Decoded
 from satnp.early.factors import Graph, exact
-from satnp.early.fitting import fit_parameters
+from satnp.early.fitting import fit_parameters, minibatches
 from satnp.early.photos import directions, means, sentences_of, standardise, standardised, store, stored
 from satnp.early.triples import triple_of
 from satnp.layers import affine_backward, affine_forward, cross_entropy_backward, cross_entropy_forward
@@ -124,13 +124,11 @@ def fit(config, photos):
         joint = (edge + SMOOTHING) / (edge + SMOOTHING).sum()
         edge[...] = np.log(joint / joint.sum(axis=1, keepdims=True) / joint.sum(axis=0))
 
-    learned, order = Parameters(learned_shapes(config)), []
+    learned, batches = Parameters(learned_shapes(config)), minibatches(config.S, config.batch, rng)
     inputs = standardised(p, v)
 
     def draw(rng):
-        nonlocal order
-        order = order or np.split(rng.permutation(config.S), range(config.batch, config.S, config.batch))
-        chosen = order.pop()
+        chosen = next(batches)
         return inputs[photo_of[chosen]], triples[chosen]
 
     def work(batch, grads):

@@ -33,7 +33,7 @@ from satnp.captioners.config import Validated
 from satnp.data.captions import END, SPECIALS, START, pad
 from satnp.decoding import Decoded, best_words, may_say
 from satnp.early import words
-from satnp.early.fitting import fit_parameters
+from satnp.early.fitting import fit_parameters, minibatches
 from satnp.early.mert import mert
 from satnp.early.photos import sentence
 from satnp.errors import InputError
@@ -45,7 +45,6 @@ SAYS_WORDS = True
 ORDERS = 1, 2, 3  # words before the last one of an n-gram
 FOLDS = 2
 LEAST = 2         # times that the training captions have an n-gram of the model
-FLOOR = 1e-6      # smallest p_w
 NOWHERE = 1e-12   # smallest probability of a word at a location
 
 
@@ -83,11 +82,6 @@ class Batch(NamedTuple):
     grams: list
 
 
-def detectors(config):
-    """The Config of the word detectors."""
-    return words.Config(config.K, config.D, config.whole, config.hidden, config.H, epochs=config.detecting)
-
-
 def learned_shapes(config):
     """{name: shape} of the language model."""
     V, F = config.V, config.F
@@ -95,7 +89,7 @@ def learned_shapes(config):
 
 
 def shapes(config):
-    return words.shapes(detectors(config)) | learned_shapes(config) | {
+    return words.shapes(words.detectors(config)) | learned_shapes(config) | {
         "grams": (config.F, len(ORDERS) + 1),  # word ids, -1 before the first one, in rising order
         "detected": (config.K,),               # the words that have a detector
         "root": (config.V,),                   # words with the same number have the same root
@@ -189,9 +183,9 @@ def count(captions):
 
 
 def log_probabilities(p, p_w):
-    """p_w (N, K) -> log p_w (N, V), log FLOOR for words without detector"""
-    log_p = np.full((len(p_w), len(p.root)), np.log(FLOOR), p_w.dtype)
-    log_p[:, p.detected.astype(int)] = np.log(np.maximum(p_w, FLOOR))
+    """p_w (N, K) -> log p_w (N, V), log words.FLOOR for words without detector"""
+    log_p = np.full((len(p_w), len(p.root)), np.log(words.FLOOR), p_w.dtype)
+    log_p[:, p.detected.astype(int)] = np.log(np.maximum(p_w, words.FLOOR))
     return log_p
 
 
@@ -231,7 +225,7 @@ def fit(config, photos):
     p.root[...] = [roots.setdefault(word if word in SPECIALS else root(word), len(roots)) for word in photos.words]
     p_w, val_p_w = detect_unseen(p, config, photos)
     log_p, val_log_p = log_probabilities(p, p_w), log_probabilities(p, val_p_w)
-    p.threshold[...] = max(2 * FLOOR, np.quantile(val_p_w, 1 - min(1, config.likely / config.K)))
+    p.threshold[...] = max(2 * words.FLOOR, np.quantile(val_p_w, 1 - min(1, config.likely / config.K)))
     order(p, config, captions, photo_of, log_p, photos.val_captions, val_log_p, rng)
     lists = search(p, config, val_log_p)
     p.w[...] = choose_weights(lists, photos.val_captions, rng)
@@ -243,7 +237,7 @@ def detect_unseen(p, config, photos):
 
     p gets the detectors that saw all training photos, with which the validation photos are described.
     """
-    of = detectors(config)
+    of = words.detectors(config)
     y, val_y = (words.said(captions, p.detected) for captions in (photos.captions, photos.val_captions))
     N, p_w = len(y), np.zeros(y.shape, np.float32)
     fold = np.arange(N) % FOLDS
@@ -260,16 +254,15 @@ def detect_unseen(p, config, photos):
 def order(p, config, captions, photo_of, log_p, val_captions, val_log_p, rng):
     """Train the language model on captions, S lists of ids of the photos photo_of (S,), whose words have log_p (P, V). The
     epoch with the largest likelihood of val_captions, of each photo a list, with val_log_p (N, V), is kept."""
-    model, table, left = Parameters(learned_shapes(config)), orders(config, p.grams), []
+    model, table = Parameters(learned_shapes(config)), orders(config, p.grams)
+    batches = minibatches(len(captions), config.batch, rng)
     frequency = np.bincount(np.concatenate(captions), minlength=config.V) + 0.1
     model.b[...] = np.log(frequency / frequency.sum())
     likely, val_likely = likely_words(p, log_p), likely_words(p, val_log_p)
     val = [(ids, n) for n, said in enumerate(val_captions) for ids in said]
 
     def draw(rng):
-        nonlocal left
-        left = left or np.split(rng.permutation(len(captions)), range(config.batch, len(captions), config.batch))
-        rows = left.pop()
+        rows = next(batches)
         return batch_of(p, config, table, [captions[r] for r in rows], log_p[photo_of[rows]],
                         likely[photo_of[rows]])  # fmt: skip
 
@@ -287,7 +280,8 @@ def order(p, config, captions, photo_of, log_p, val_captions, val_log_p, rng):
         return total / len(val)
 
     steps = -(-len(captions) // config.batch)
-    fit_parameters(model, draw, work, config.epochs * steps, config.rate, rng, validate, steps, "language model")
+    fit_parameters(model, draw, work, config.epochs * steps, config.rate, rng, validate, steps, "language model",
+                   "log p of a validation caption")  # fmt: skip
     for name, x in model.items():
         p[name][...] = x
 
@@ -356,7 +350,7 @@ def choose_weights(lists, captions, rng):
 def describe(p, config, annotations):
     """annotations (N, L, D) -> list of N Decoded; the alphas show where each word is, as `places` gives them"""
     p, annotations = p.on(to_host(p.flat)), to_host(annotations)
-    lists = search(p, config, log_probabilities(p, words.detect_all(p, detectors(config), annotations)))
+    lists = search(p, config, log_probabilities(p, words.detect_all(p, words.detectors(config), annotations)))
     best = [said[int((features(said) @ p.w).argmax())] for said in lists]
     return [Decoded(x.ids, x.log_prob, places(p, config, a, x.ids)) for x, a in zip(best, annotations, strict=True)]
 
@@ -367,7 +361,7 @@ def places(p, config, annotations, ids):
     The probabilities of the word at the locations, divided by their sum; the same everywhere for a word without
     detector, or far from every location.
     """
-    at = np.maximum(words.where(p, detectors(config), annotations[None].astype(p.flat.dtype))[0].T, NOWHERE)
+    at = np.maximum(words.where(p, words.detectors(config), annotations[None].astype(p.flat.dtype))[0].T, NOWHERE)
     shares = np.full((config.V, at.shape[1]), 1 / at.shape[1])
     shares[p.detected.astype(int)] = at / at.sum(axis=1, keepdims=True)
     return shares[ids]

@@ -23,7 +23,7 @@ import numpy as np
 from satnp.arrays.backend import xp_of
 from satnp.captioners.config import Validated
 from satnp.data.scenes import COLOURS, SHAPES, SIDE, SIZES
-from satnp.early.fitting import fit_parameters
+from satnp.early.fitting import fit_parameters, minibatches
 from satnp.encoders.weights import he_normal
 from satnp.layers import (
     affine_backward,
@@ -155,14 +155,13 @@ def backward(cache, grads):
 
 def train(config, annotations, objects, seed=0):
     """Train on photos with these annotations (N, L, D), a host array, and objects, as for `targets` -> Parameters"""
-    rng, wanted, order = np.random.default_rng([seed, 8]), targets(config, objects), []
+    rng, wanted = np.random.default_rng([seed, 8]), targets(config, objects)
+    batches = minibatches(len(objects), config.batch, rng)
     p = he_normal(shapes(config), rng)
     p.b_o[0] = np.log(wanted.object.mean())  # cells with an object are rare
 
     def draw(rng):
-        nonlocal order
-        order = order or np.split(rng.permutation(len(objects)), range(config.batch, len(objects), config.batch))
-        chosen = order.pop()
+        chosen = next(batches)
         return annotations[chosen].astype(p.flat.dtype), Targets(*(x[chosen] for x in wanted))
 
     def work(batch, grads):

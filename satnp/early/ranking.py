@@ -29,7 +29,7 @@ from satnp.captioners.config import Validated, check_choices
 from satnp.captioners.initialise import initialise, standardise
 from satnp.data.captions import END
 from satnp.decoding import Decoded
-from satnp.early.fitting import fit_parameters
+from satnp.early.fitting import fit_parameters, minibatches
 from satnp.early.photos import sentences_of, store, stored
 from satnp.layers import (
     alignment_backward,
@@ -318,13 +318,11 @@ def fit(config, photos):
     pairs = list(zip(photo_of.tolist(), ids, strict=True))
     config = replace(config, P=len(photos.captions), S=len(pairs), T=max(map(len, ids)))
     seen, val = (seen_of(config, x) for x in (photos.annotations, photos.val_annotations))
-    p, order = init(config, rng), []
+    p, batches = init(config, rng), minibatches(len(pairs), config.batch, rng)
     prepare(p, config, seen[rng.permutation(len(seen))[:512]].astype(np.float32))
 
     def draw(rng):
-        nonlocal order
-        order = order or np.split(rng.permutation(len(pairs)), range(config.batch, len(pairs), config.batch))
-        chosen = [pairs[i] for i in order.pop()]
+        chosen = [pairs[i] for i in next(batches)]
         of = np.array([n for n, _ in chosen])
         sentences, mask = padded([ids for _, ids in chosen])
         others = (of[:, None] != of).astype(np.float32)
@@ -344,7 +342,7 @@ def fit(config, photos):
         return sum(share for way in found.values() for name, share in way.items() if name != "median")
 
     steps, step, first = -(-len(pairs) // config.batch), 0, replace(config, negatives="all")
-    fit_parameters(p, draw, work, config.epochs * steps, config.rate, rng, validate, steps, "ranking")
+    fit_parameters(p, draw, work, config.epochs * steps, config.rate, rng, validate, steps, "ranking", "sum of recalls")
     whole = Parameters(shapes(config))
     for name, x in p.items():
         whole[name][...] = x

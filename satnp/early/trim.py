@@ -37,7 +37,6 @@ GRAMMAR = 0.0, 0.3, 1.0, 3.0                # g
 BEGINNINGS = PREPOSITIONS - frozenset("of to left right".split()) | {"next"}  # of a phrase
 ENDS = BEGINNINGS | BE | frozenset("and while that who which as".split())  # before which a phrase ends
 MOST = 8         # phrases of a sentence that may be cut, the first ones
-FLOOR = 1e-6     # smallest p_w, and smallest 1 - p_w
 SMOOTHING = 0.1  # share of p(b) in p(b | a)
 DESCRIBING = COLOURS | frozenset("""
 small big large little young old older tall short long huge tiny beautiful pretty colorful wet dry dirty wooden metal striped
@@ -67,13 +66,8 @@ def of_retrieval(config):
     return retrieval.Config(**{f.name: getattr(config, f.name) for f in fields(retrieval.Config)})
 
 
-def detectors(config):
-    """The Config of the word detectors."""
-    return words.Config(config.K, config.D, config.whole, config.hidden, config.H, epochs=config.detecting)
-
-
 def shapes(config):
-    return retrieval.shapes(of_retrieval(config)) | words.shapes(detectors(config)) | {
+    return retrieval.shapes(of_retrieval(config)) | words.shapes(words.detectors(config)) | {
         "detected": (config.K,),         # the words that have a detector
         "phrases": (config.S, MOST, 2),  # start and stop, then -1
         "frequency": (config.V,),        # p(b)
@@ -126,7 +120,7 @@ def fit(config, photos):
     config = replace(config, P=of.P, S=of.S, T=of.T, K=len(detected), B=len(pairs))
     p = Parameters(shapes(config))
     y, val_y = (words.said(captions, detected) for captions in (photos.captions, photos.val_captions))
-    trained, _ = words.train(detectors(config), photos.annotations, y, photos.val_annotations, val_y, photos.seed)
+    trained, _ = words.train(words.detectors(config), photos.annotations, y, photos.val_annotations, val_y, photos.seed)
     for name, x in (*found.items(), *trained.items()):
         p[name][...] = x
     p.detected[...] = detected
@@ -170,8 +164,8 @@ def best(options, tau, g):
 
 def options_of(p, config, annotations):
     """annotations (N, L, D), a host array -> of N photos the Options of the retrieved sentence, the uncut one first"""
-    p_w, found = words.detect_all(p, detectors(config), annotations), []
-    p_w = np.clip(p_w, FLOOR, 1 - FLOOR)
+    p_w, found = words.detect_all(p, words.detectors(config), annotations), []
+    p_w = np.clip(p_w, words.FLOOR, 1 - words.FLOOR)
     table = p.pairs[:, 0].astype(np.int64) * config.V + p.pairs[:, 1].astype(np.int64)
     odds = np.full((len(p_w), config.V), np.nan)
     odds[:, p.detected.astype(int)] = np.log(p_w / (1 - p_w))

@@ -22,7 +22,7 @@ from satnp.captioners.config import Validated
 from satnp.captioners.detector import attributes_forward
 from satnp.captioners.initialise import initialise
 from satnp.data.captions import SPECIALS
-from satnp.early.fitting import fit_parameters
+from satnp.early.fitting import fit_parameters, minibatches
 from satnp.early.photos import means
 from satnp.early.triples import PLACES
 from satnp.errors import InputError
@@ -37,7 +37,7 @@ from satnp.layers import (
 )
 
 UNSEEN = FUNCTION_WORDS - PLACES
-FLOOR = 1e-6  # smallest p_w, and smallest 1 - p_w, of a validation photo
+FLOOR = 1e-6  # smallest p_w, and smallest 1 - p_w, of a logarithm
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,11 @@ def seen_words(words, count):
 def said(captions, ids):
     """Which of the words `ids` (K,) the captions of each photo, lists of ids, have: (N, K) bool"""
     return np.array([np.isin(ids, np.concatenate(of_photo)) for of_photo in captions])
+
+
+def detectors(config):
+    """The Config of the detectors of another system, whose Config has K, D, whole, hidden, H and `detecting`, their epochs."""
+    return Config(config.K, config.D, config.whole, config.hidden, config.H, epochs=config.detecting)
 
 
 def shapes(config):
@@ -142,12 +147,10 @@ def train(config, annotations, y, val_annotations, val_y, seed=0, photos=None):
         annotations, val_annotations = means(annotations)[:, None], means(val_annotations)[:, None]
     L, share = 1 if config.whole else annotations.shape[1], (y[photos].sum(axis=0) + 0.5) / (len(photos) + 1)
     p.b_d[...] = np.log(np.expm1(-np.log1p(-share) / L))  # each word is as probable as it is frequent
-    order = []
+    batches = minibatches(photos, config.batch, rng)
 
     def draw(rng):
-        nonlocal order
-        order = order or np.split(rng.permutation(photos), range(config.batch, len(photos), config.batch))
-        chosen = order.pop()
+        chosen = next(batches)
         return annotations[chosen].astype(p.flat.dtype), y[chosen].astype(p.flat.dtype)
 
     def work(batch, grads):
@@ -160,4 +163,5 @@ def train(config, annotations, y, val_annotations, val_y, seed=0, photos=None):
         return float(np.where(val_y, np.log(p_w), np.log1p(-p_w)).sum(axis=1).mean())
 
     steps = -(-len(photos) // config.batch)
-    return p, fit_parameters(p, draw, work, config.epochs * steps, config.rate, rng, validate, steps, "word detectors")
+    return p, fit_parameters(p, draw, work, config.epochs * steps, config.rate, rng, validate, steps, "word detectors",
+                             "log p of a validation photo")  # fmt: skip

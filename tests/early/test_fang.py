@@ -141,7 +141,7 @@ def test_a_word_that_is_far_from_every_location_is_everywhere_alike(rng):
 
 def test_likely_words_are_said_and_counted_once(learned):
     config, p, annotations, *_ = learned
-    log_p = fang.log_probabilities(p, words.detect_all(p, fang.detectors(config), annotations[:5]))
+    log_p = fang.log_probabilities(p, words.detect_all(p, words.detectors(config), annotations[:5]))
     likely = fang.likely_words(p, log_p)
     assert likely.sum(axis=1).mean() == pytest.approx(2, abs=0.5)
     for n, of in enumerate(fang.search(p, config, log_p)):

@@ -74,7 +74,7 @@ def test_a_cut_adds_no_word_and_keeps_the_order(learned):
 def test_the_choice_is_the_best_of_all_cuts_computed_plainly(learned):
     """On sentences of other photos, so that there is something to cut; the score is computed here with dictionaries."""
     config, p, annotations, _ = learned
-    p_w = np.clip(trim.words.detect_all(p, trim.detectors(config), annotations), 1e-6, 1 - 1e-6).astype(float)
+    p_w = np.clip(trim.words.detect_all(p, trim.words.detectors(config), annotations), 1e-6, 1 - 1e-6).astype(float)
     detected = p.detected.astype(int).tolist()
     pairs = {(int(a), int(b)): float(x) for a, b, x in p.pairs}
     for n, options in enumerate(trim.options_of(p, config, annotations)):
