@@ -21,7 +21,7 @@ from satnp.captioners.show_attend_tell import CHOICES
 from satnp.data.datasets import KINDS
 from satnp.decoding import LENGTH_SCORES
 from satnp.early import EARLY
-from satnp.encoders import ENCODERS
+from satnp.encoders import ENCODERS, reads_clips
 from satnp.errors import InputError
 from satnp.terminal import LONGEST, any_text, complain, printable, sentence
 
@@ -364,8 +364,8 @@ def regions(args):
     from satnp.scores.evaluation import annotation_chunks
 
     model = load(args.init)
-    if model.encoder == "regions":
-        raise InputError(f"{args.init} reads regions from a file and has no encoder of photos; give one that has")
+    if model.encoder == "regions" or reads_clips(model.encoder):
+        raise InputError(f"{args.init} has no encoder of photos; give a checkpoint that has one")
     splits = load_splits(args.data, SPLITS, seed=args.seed).values()
     names, scenes = ([x for split in splits for x in getattr(split, part)] for part in ("names", "scenes"))
     annotations = np.concatenate([seen for split in splits for _, seen in annotation_chunks(model, split)])
@@ -388,7 +388,7 @@ def train(args):
     if last.exists() and not args.resume:
         raise InputError(f"{args.out} holds a training already; add --resume to continue it, or give another --out")
     xp, files = _device(args), _files(args)
-    encoder = load(args.init) if args.init and hasattr(ENCODERS[preset.encoder], "BASE") else None
+    encoder = load(args.init) if args.init and reads_clips(preset.encoder) else None
     model, splits, skipped = _untrained(args, preset, folder, files, encoder)
     trained, init = False, None
     if encoder and model.encoder != encoder.encoder:  # an encoder of photos reads the frames of clips, and is not trained
@@ -435,6 +435,10 @@ def _fit(args, preset, folder):
     from satnp.training.presets import new_model
 
     best = args.out / "best.npz"
+    for name in ("epochs", "batch_size", "learning_rate", "encoder_learning_rate"):
+        if vars(args).get(name) is not None:
+            option = f"--{name.replace('_', '-')}"
+            raise InputError(f"{preset.captioner} takes no {option}; leave it out, or set its own values under [config]")
     if best.exists():
         raise InputError(f"{args.out} holds a training already, and {preset.captioner} does not resume; give another --out")
     splits, skipped = _splits(args, ("train", "val"), preset.recipe.seed, folder)
@@ -453,12 +457,13 @@ def compare(args):
     """Train captioners on the features of one frozen encoder, and compare them."""
     from satnp import load
     from satnp.compare import run
-    from satnp.training.presets import new_model
+    from satnp.training.presets import describes_clips, new_model
 
     if args.init and (args.encoder or args.weights or args.preprocessing):
         raise InputError("--init gives the encoder and its weights; leave out --encoder, --weights and --preprocessing")
     reading = [name for name, captioner in CAPTIONERS.items() if getattr(captioner.Config, "regions", False)]
-    labels = args.captioners or [*EARLY, *(name for name in CAPTIONERS if name not in reading), "show_attend_tell:hard"]
+    fit = [name for name in (*EARLY, *CAPTIONERS) if args.data != "moving_scenes" or describes_clips(name)]
+    labels = args.captioners or [*(name for name in fit if name not in reading), "show_attend_tell:hard"]
     if named := [label for label in labels if label in reading]:
         raise InputError(f"{named[0]} reads regions from a file, which compare does not; leave it out")
     if not args.captioners:
@@ -496,6 +501,8 @@ def _preset(args, captioner=None, attention=None, own_recipe=True):
     attention = said.get("attention") if attention is None else attention
     if args.encoder and said.get("regions"):
         raise InputError("--regions takes the place of an encoder; leave out --encoder")
+    if args.data == "moving_scenes" and said.get("regions"):
+        raise InputError("--regions is for photos, and moving_scenes are clips; leave it out")
     preset = find_preset(args.data, captioner, attention, args.config, own_recipe, args.encoder, args.weights)
     preset = with_files(preset, said.get("regions"), said.get("guidance"))
     names = ("epochs", "batch_size", "learning_rate", "encoder_learning_rate", "seed")
@@ -573,6 +580,13 @@ def _features(args, model, splits, recipe, folder):
     return [which and feature_store(folder, model, splits[which[0]], which[1], args.world) for which in asked]
 
 
+def _check_kind(args, model):
+    """Raise InputError if the model describes clips and the data are photos, or the reverse."""
+    if reads_clips(model.encoder) != (args.data == "moving_scenes"):
+        theirs, ours = ("clips", "photos") if reads_clips(model.encoder) else ("photos", "clips")
+        raise InputError(f"{args.checkpoint} describes {theirs}, and {args.data} are {ours}; give other data with --data")
+
+
 def _say_skipped(skipped, photos):
     if skipped:
         complain(f"skipped {skipped} of {photos} photos")
@@ -647,7 +661,7 @@ def caption(args):
     (photos, ids), files = _photos(args), _files(args)
     rows, results, drawn, shown, unheard = [], [], set(RESERVED), [], None
     models = [model, *(load(path).on(xp_of(model.params.flat)) for path in args.others)]
-    if len({hasattr(ENCODERS[x.encoder], "BASE") for x in models}) > 1:
+    if len({reads_clips(x.encoder) for x in models}) > 1:
         raise InputError("some of these checkpoints caption clips and others photos; give checkpoints of one kind")
     captioners = _captioners(models, files, Split([path.name for path in photos], None, photos, ids=ids), args.seed)
     for n, path in enumerate(photos):
@@ -856,6 +870,7 @@ def evaluate(args):
 
     _check_outputs(args)
     model, notes = _load(args)
+    _check_kind(args, model)
     splits, skipped = _splits(args, (args.split,), notes["recipe"].get("seed", 0))
     split = splits[args.split]
     scores, captions = score(model, split, args.beam, _from_files(model, _files(args), split), args.seed)
@@ -879,7 +894,8 @@ def evaluate(args):
         named = zip(split.ids or split.names, captions, strict=True)
         write_json(args.results, [{"image_id": name, "caption": str(said)} for name, said in named])
     looking = f", looking by {model.config.decoding}" if getattr(model.config, "hard", False) else ""
-    print(f"{len(split.names)} photos of {args.data} {args.split}, beam {args.beam}{looking}, coco-caption's tokens")
+    what = "clips" if reads_clips(model.encoder) else "photos"
+    print(f"{len(split.names)} {what} of {args.data} {args.split}, beam {args.beam}{looking}, coco-caption's tokens")
     for name, value in scores.items():
         print(f"  {name:24} {value:.4f}")
     print(f"  not computed: {missing}" if missing else f"  {'METEOR':24} {meteor:.4f}")
@@ -911,12 +927,15 @@ def rank(args):
         )
     if args.figures and model.config.sentences != "words":
         raise InputError('--figures shows words on locations, and this model has sentences = "lstm"; leave it out')
+    _check_kind(args, model)
     splits, skipped = _splits(args, (args.split,), 0)
     split, p, config = splits[args.split], model.params.part("decoder"), model.config
     sentences = [model.vocabulary.encode(words)[1:-1] for captions in split.captions for words in captions]
     of = [n for n, captions in enumerate(split.captions) for _ in captions]
     seen = [annotations for _, annotations in annotation_chunks(model, split)]
     S = ranking.similarities(p, config, ranking.seen_of(config, np.concatenate(seen)), sentences)
+    if len(split.names) < 2:
+        raise InputError(f"{args.data} {args.split} has one photo, which has no rank; give two or more")
     found = recalls(ranks(S, np.array(of)))
     if args.json:
         write_json(args.json, found | {"photos": len(split.names), "sentences": len(sentences), "split": args.split})

@@ -94,7 +94,7 @@ def _no_comparison(out):
 def _is_row(row):
     """Return whether a value of compare.json has what the table and the figure show."""
     match row:
-        case {"captioner": str(), "parameters": int(), "seconds_a_step": float(), "CIDEr": float(), "captions": {**said}}:
+        case {"captioner": str(), "parameters": int(), "seconds_a_step": _, "CIDEr": float(), "captions": {**said}}:
             numbers = (row.get(name) for name in (*COLUMNS, "true_captions"))
             return all(x is None or type(x) in (int, float) for x in numbers) and all(type(x) is str for x in said.values())
     return False
@@ -150,16 +150,14 @@ def _row(out, model, recipe, splits, features, split, beam, budget):
 
 
 def _row_of_early(out, model, recipe, splits, features, split):
-    """Let an early system learn, and score it -> its row; seconds_a_step are those of all its learning."""
+    """Let an early system learn, and score it -> its row, which has no steps."""
     stores = {which: feature_store(features, model, splits[which]) for which in {"train", "val", split}}
     print(f"\n{out.name}")
-    started = perf_counter()
     model, _ = learn(model, splits, stores, out / "best.npz", recipe)
-    seconds = perf_counter() - started
     scores, captions = evaluate(model, splits[split], 1, stores[split])
     meteor, _ = meteor_or_reason(splits[split], captions)
     return {
-        "parameters": model.params.part("decoder").flat.size, "seconds_a_step": seconds, "steps": 1, "nll": None, **scores,
+        "parameters": model.params.part("decoder").flat.size, "seconds_a_step": None, "steps": 0, "nll": None, **scores,
         "METEOR": meteor, "captions": dict(zip(splits[split].names[:SHOWN], map(str, captions), strict=False)),
     }  # fmt: skip
 

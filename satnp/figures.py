@@ -485,7 +485,8 @@ def comparison_figure(rows, photos, path):
     for k, (name, label) in enumerate((("parameters", "trained parameters"), ("seconds_a_step", "seconds a step"))):
         ax = figure.add_axes(((0.85 + k * 4.3) / width, (height - top + 0.55) / height, 3.3 / width, (top - 0.75) / height))
         for r, row in enumerate(rows):
-            ax.plot(row[name], row[score], MARKERS[r // 10 % len(MARKERS)], color=f"C{r % 10}", label=row["captioner"])
+            x = np.nan if row[name] is None else row[name]  # a system without steps is in the legend only
+            ax.plot(x, row[score], MARKERS[r // 10 % len(MARKERS)], color=f"C{r % 10}", label=row["captioner"])
         _log_axis(ax, EngFormatter(sep="") if name == "parameters" else "{x:g}")
         ax.set_xlabel(label)
         ax.set_ylabel("share of true captions" if score == "true_captions" else score)

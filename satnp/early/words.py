@@ -71,7 +71,7 @@ def said(captions, ids):
 
 
 def detectors(config):
-    """The Config of the detectors of another system, whose Config has K, D, whole, hidden, H and `detecting`, their epochs."""
+    """The Config of the detectors of a system whose Config has K, D, whole, hidden, H and `detecting`, their epochs."""
     return Config(config.K, config.D, config.whole, config.hidden, config.H, epochs=config.detecting)
 
 

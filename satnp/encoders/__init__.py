@@ -21,3 +21,8 @@ ENCODERS = {
     "vgg19_cbam": cbam.PretrainedWithCBAM(vgg),
     "regions": regions,
 }
+
+
+def reads_clips(name):
+    """Return whether the encoder of this name reads clips, and not photos."""
+    return hasattr(ENCODERS[name], "BASE")

@@ -15,7 +15,7 @@ from satnp.captioners.neural_baby_talk import visual_words
 from satnp.data.captions import Vocabulary
 from satnp.decoding import LengthScore
 from satnp.early import EARLY
-from satnp.encoders import ENCODERS
+from satnp.encoders import ENCODERS, reads_clips
 from satnp.errors import InputError
 from satnp.files import refusing
 from satnp.model import Model, captioner_of
@@ -106,6 +106,8 @@ OTHERS = {"scenes": SCENES, "moving_scenes": {"s2vt": ({}, {"epochs": 10})}}
 
 WITH_WEIGHTS = "squeezenet1_1"  # the encoder of photos if a file with weights is given, but no encoder is named
 
+OF_EARLY = {"min_count", "seed"}  # values of a recipe that early systems use
+
 FROZEN = "give a checkpoint that has it with --init, or a pretrained one, without --finetune-from"
 
 # fields of a captioner's Config that follow from the data, the encoder, the regions and the guidance
@@ -129,10 +131,14 @@ def find_preset(kind, captioner=None, attention=None, path=None, own_recipe=True
     encoder = encoder or said.get("encoder", default)
     if not isinstance(encoder, str) or encoder not in ENCODERS:
         raise InputError(f"there is no encoder {encoder!r}; choose one of {', '.join(ENCODERS)}")
-    if (kind == "moving_scenes") != hasattr(ENCODERS[encoder], "BASE"):
+    if (kind == "moving_scenes") != reads_clips(encoder):
         what = "clips" if kind == "moving_scenes" else "photos"
         raise InputError(f"{kind} are {what}, which the encoder {encoder} does not read; choose another, or leave it out")
+    if kind == "moving_scenes" and not describes_clips(captioner):
+        raise InputError(f"{captioner} finds objects in photos, and {kind} are clips; choose another captioner")
     _check_tables(said, captioner, encoder, path)
+    if own_recipe and captioner in EARLY and (others := said.get("recipe", {}).keys() - OF_EARLY):
+        raise InputError(f"{captioner} has no recipe for {sorted(others)[0]}; what it learns with is under [config]")
     config, recipe = said.get("config", {}), said.get("recipe", {})
     known = {f.name for f in fields(captioner_of(captioner).Config)}
     if attention is not None:
@@ -156,6 +162,12 @@ def find_preset(kind, captioner=None, attention=None, path=None, own_recipe=True
         recipe=replace(preset.recipe, **more_recipe | recipe),
         encoder_config=said.get("encoder_config", {}),
     )
+
+
+def describes_clips(captioner):
+    """Return whether a captioner also describes clips: it does not look for boxes in a photo."""
+    of = captioner_of(captioner)
+    return not hasattr(of, "found_in") and not getattr(of.Config, "regions", False)
 
 
 def with_files(preset, regions=False, guidance=False):
@@ -262,8 +274,8 @@ def new_model(
         wanted = ENCODERS[preset.encoder]
         if getattr(wanted, "BASE", None) == name:  # an encoder of photos, for the frames of clips
             name, encoder_config = preset.encoder, wanted.of_photos(encoder_config)
-        clips = hasattr(wanted, "BASE")
-        if clips != hasattr(ENCODERS[name], "BASE"):
+        clips = reads_clips(preset.encoder)
+        if clips != reads_clips(name):
             what = f"clips; give a checkpoint with {wanted.BASE}" if clips else "photos; give a checkpoint of these"
             raise InputError(f"--init has the encoder {name}, and the data are {what}")
     if guidance is not None and not frozen:

@@ -43,7 +43,7 @@ def test_the_detector_finds_the_objects_of_scenes_that_it_has_not_seen():
         for thing in scene.objects:
             near = np.abs(boxes - thing.box).max(axis=1)
             hits += near.min() < 4 and SHAPES[probabilities[near.argmin()].argmax()] == thing.shape
-    assert same >= 36 and hits >= 0.95 * sum(len(scene.objects) for scene in scenes[400:])
+    assert same >= 36 and hits >= 0.9 * sum(len(scene.objects) for scene in scenes[400:])
 
 
 def test_a_scene_in_which_nothing_is_found_is_one_region(monkeypatch):
