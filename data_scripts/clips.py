@@ -8,6 +8,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from satnp.cli import at_least
 from satnp.data.moving_scenes import make_clips, write_clip
 from satnp.terminal import any_text, printable
 
@@ -17,8 +18,8 @@ def main(arguments=None):
     """Write the files -> exit status 0"""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, metavar="FOLDER")
-    parser.add_argument("--count", type=int, default=10, metavar="N", help="default: 10")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="that of the training; default: 0")
+    parser.add_argument("--count", type=at_least(1), default=10, metavar="N", help="default: 10")
+    parser.add_argument("--seed", type=at_least(0), default=0, metavar="N", help="that of the training; default: 0")
     args = parser.parse_args(arguments)
     for clip in make_clips(args.count, "test", args.seed):
         path = args.folder / f"{clip.name}.png"

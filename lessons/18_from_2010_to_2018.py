@@ -128,13 +128,12 @@ show(factors.exact)
 config, p = retrieval.fit(retrieval.Config(V=len(vocabulary), D=seen.shape[2]), photos)
 retrieved = sentences(retrieval.describe(p, config, unseen))
 for scene, caption in list(zip(test, retrieved, strict=True))[:3]:
-    print(f"{caption:50} the photo: {scene.captions[0]}")
+    print(f"{caption}\n    the photo: {scene.captions[0]}")
 print("true:", count_true(retrieved), "of", len(test))
 
 # %% [markdown]
 # None is true, and none can be: each test scene has a combination that no training sentence states. Retrieval cannot say
-# anything new. On real photos this is less visible, because many photos look alike: there it has CIDEr .432 (the second
-# figure).
+# anything new. On real photos this is less visible, because many photos look alike: the last figure shows it.
 #
 # ### 2011: find the objects, then write the sentence
 #
@@ -146,7 +145,7 @@ print("true:", count_true(retrieved), "of", len(test))
 config, p = babytalk.fit(babytalk.Config(V=len(vocabulary), D=seen.shape[2]), photos)
 written = sentences(babytalk.describe(p, config, unseen))
 for scene, caption in list(zip(test, written, strict=True))[:3]:
-    print(f"{caption:50} the photo: {scene.captions[0]}")
+    print(f"{caption}\n    the photo: {scene.captions[0]}")
 print("true:", count_true(written), "of", len(test))
 
 # %% [markdown]
@@ -177,7 +176,7 @@ for name, count in found.items():
 # %% [markdown]
 # ### 2012: retrieve and trim
 #
-# Between both: take a retrieved sentence, and cut the phrases that the photo does not support. These may be cut:
+# A way between these two: take a retrieved sentence, and cut the phrases that the photo does not support. These may be cut:
 
 # %%
 sentence = "a small brown dog runs through the grass with a red ball".split()
@@ -187,8 +186,8 @@ print("ways to cut:", len(trim.cuts(len(sentence), trim.phrases(sentence))))
 
 # %% [markdown]
 # "a" must stay, and so must "dog runs", because no phrase of the list has them. Word detectors say how probable each word
-# is in the photo. A word that stays adds log p/(1-p), so it is better to cut improbable words. A sentence can only get
-# shorter. It says less, but also less that is false.
+# is in the photo. A word that stays adds log p/(1-p) - log tau/(1-tau) to the score, so it is better to cut a word whose p
+# is below tau. A sentence can only get shorter. It says less, but also less that is false.
 #
 # ### 2015: words from photos, without boxes
 #
@@ -282,8 +281,9 @@ for pointer in ([0.0, 0.0, 3.0], [3.0, 0.0, 0.0], [0.0, 3.0, 0.0]):
           "square", round(p[7], 3), "sum", round(p.sum(), 12))  # fmt: skip
 
 # %% [markdown]
-# So the language model writes the sentence, and the detector gives the nouns: also a noun that few captions have. The second
-# region is a circle with probability .2, so "circle" stays possible there.
+# So the language model writes the sentence, and the detector gives the nouns, even a noun that few captions have. The
+# detector gives the second region the class circle with probability .2. That is why "circle" has probability .196 when the
+# pointer chooses this region.
 
 # %% [markdown]
 # ## Look
@@ -383,4 +383,5 @@ assert np.isinf(naive)
 #
 # ## Next
 #
-# `satnp compare` trains any of these systems on your own photos, side by side. The README says how to write one more.
+# `satnp compare` trains these systems on your own photos, side by side, all but Neural Baby Talk, which needs regions. The
+# README says how to write one more.

@@ -97,7 +97,7 @@ def _proofs(command):
     """The options of demo, gradcheck and estimators."""
     sub = command("demo", demo, "train on rendered scenes from scratch, then caption unseen ones", "satnp demo")
     sub.add_argument("--out", type=Path, default=Path("satnp-demo"), metavar="DIR", help="default: satnp-demo")
-    sub.add_argument("--seed", type=_at_least(0), default=0, metavar="N", help="default: 0")
+    sub.add_argument("--seed", type=at_least(0), default=0, metavar="N", help="default: 0")
     _device_options(sub)
 
     sub = command("gradcheck", gradcheck, "check every hand-written gradient", "satnp gradcheck lstm scores")
@@ -107,7 +107,7 @@ def _proofs(command):
     sub = command("estimators", estimators, "exact bias and variance of hard attention's gradients; learning curves",
                   "satnp estimators --out satnp-estimators")  # fmt: skip
     sub.add_argument("--out", type=Path, default=Path("satnp-estimators"), metavar="DIR", help="default: satnp-estimators")
-    sub.add_argument("--seed", type=_at_least(0), default=0, metavar="N", help="default: 0")
+    sub.add_argument("--seed", type=at_least(0), default=0, metavar="N", help="default: 0")
     _device_options(sub)
 
 
@@ -133,7 +133,7 @@ def _trainings(command):
     sub.add_argument("--truth", action="store_true",
                      help="write the true objects; default: those that a detector finds, which is trained first")
     sub.add_argument("--out", type=Path, required=True, dest="file", metavar="FILE.npz")
-    sub.add_argument("--seed", type=_at_least(0), default=0, metavar="N", help="of the scenes and the detector; default: 0")
+    sub.add_argument("--seed", type=at_least(0), default=0, metavar="N", help="of the scenes and the detector; default: 0")
 
     sub = command(
         "train", train, "train a captioner",
@@ -175,7 +175,7 @@ def _trainings(command):
     sub.add_argument("--features", type=Path, metavar="DIR", help="folder of the frozen features; default: OUT/features")
     sub.add_argument("--split", default="val", choices=("val", "test"),
                      help="the photos on which they are scored; default: val")
-    sub.add_argument("--beam", type=_at_least(1), default=3, metavar="N", help="default: 3")
+    sub.add_argument("--beam", type=at_least(1), default=3, metavar="N", help="default: 3")
     sub.add_argument("--out", type=Path, required=True, metavar="DIR",
                      help="for compare.json, compare.png, and a folder for each captioner")
     _device_options(sub)
@@ -190,7 +190,7 @@ def _uses(command):
     _skipping_options(sub)
     _by_name_options(sub)
     sub.add_argument("--weights", type=Path, metavar="FILE", help="encoder weights that replace those in the checkpoint")
-    sub.add_argument("--beam", type=_at_least(1), default=3, metavar="N", help="default: 3")
+    sub.add_argument("--beam", type=at_least(1), default=3, metavar="N", help="default: 3")
     _looking_options(sub)
     sub.add_argument("--figures", type=Path, metavar="DIR",
                      help="write PNGs per photo: where it looked for each word, and for some captioners more")
@@ -212,7 +212,7 @@ def _uses(command):
     _by_name_options(sub)
     sub.add_argument("--split", required=True, choices=("val", "test"))
     sub.add_argument("--weights", type=Path, metavar="FILE", help="encoder weights that replace those in the checkpoint")
-    sub.add_argument("--beam", type=_at_least(1), default=3, metavar="N", help="default: 3")
+    sub.add_argument("--beam", type=at_least(1), default=3, metavar="N", help="default: 3")
     _looking_options(sub)
     sub.add_argument("--json", type=Path, metavar="FILE", help="write the scores")
     sub.add_argument("--results", type=Path, metavar="FILE", help="write the captions in coco-caption's format")
@@ -267,11 +267,11 @@ def _network_options(sub, finetune=True):
                          help="also train the pretrained encoder, from this layer on; default: cbam, where it exists")
     sub.add_argument("--config", type=Path, metavar="FILE.toml",
                      help="tables [config], [recipe] and [encoder_config] that replace values of the preset")
-    sub.add_argument("--seed", type=_at_least(0), metavar="N", help="default: 0")
+    sub.add_argument("--seed", type=at_least(0), metavar="N", help="default: 0")
 
 
 def _several_options(sub):
-    sub.add_argument("--ranks", type=_at_least(1), metavar="N",
+    sub.add_argument("--ranks", type=at_least(1), metavar="N",
                      help="number of MPI processes, which share the work and the cores; default: 1")
 
 
@@ -291,10 +291,12 @@ def _looking_options(sub):
                      help="how captions of different lengths are compared; default: as trained")
     sub.add_argument("--decoding", choices=CHOICES["decoding"],
                      help="how hard attention chooses where to look; default: as trained")
-    sub.add_argument("--seed", type=_at_least(0), default=0, metavar="N", help="for --decoding sampling; default: 0")
+    sub.add_argument("--seed", type=at_least(0), default=0, metavar="N", help="for --decoding sampling; default: 0")
 
 
-def _at_least(least):
+def at_least(least):
+    """The type of an option that is a whole number, `least` or larger."""
+
     def whole_number(text):
         if not text.isdecimal() or int(text) < least:
             raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of {least} or more")

@@ -2,7 +2,7 @@
 class gives the word.
 
     v_i = ReLU(a_i W_a + b_a)                              region i: its features, its box, its class probabilities P_i
-    h1_t = LSTM1([h2_{t-1} ; v ; E[y_{t-1}]]),    v = mean_i v_i
+    h1_t = LSTM1([h2_{t-1} ; v ; E[y_{t-1}]]),    v = mean_i v_i           v enters it by W_m
     alpha_t = softmax over i of w . tanh(v_i W_v + h1_t W_s),    z_t = sum_i alpha_ti v_i
     h2_t, c2_t = LSTM2([z_t ; h1_t])
 
@@ -12,10 +12,13 @@ class gives the word.
     q(y) = softmax(h2_t W_p + b_p)
 
     x_i = ReLU(v_i F_v + h2_t F_h + b_f)
-    p(plural | i) = sigmoid(x_i W_n + b_n),    p(fine-grained word | i) = softmax(x_i W_g + b_g)
+    p(form | class, i) = softmax over the forms of the class of (x_i W_g + b_g)_g, and + x_i W_n + b_n for a plural form
 
     p(y_t) = p(sentinel) q(y_t)                                                     a word of the text
-    p(y_t) = sum_i p(i) P_i(class of y_t) p(plural | i) p(fine-grained word | i)    a visual word
+    p(y_t) = sum_i p(i) P_i(class of y_t) p(form y_t | class, i)                    a visual word
+
+If a class has a singular and a plural of each fine-grained word g, p(form | class, i) is the paper's
+p(plural | i) p(g | i).
 
 The language model is that of Top-Down, and U_s, b_s are the last columns of LSTM2's matrices and bias, as in adaptive.py.
 The attention alpha_t feeds LSTM2. What figures show is the pointer, whose weights of the regions sum to 1 - p(sentinel).
@@ -104,7 +107,7 @@ CHECKS = {
 
 class Photo(NamedTuple):
     regions: Locations  # keys v_i W_v, vectors v_i
-    gates: object       # (N, 4H), v W_x
+    gates: object       # (N, 4H), v W_m
     classes: object     # (N, k, C), P_i
     forms: object       # (N, k, A), v_i F_v + b_f
 

@@ -7,7 +7,7 @@
 
 The annotations a_1 ... a_K are the frames of a clip in the order of time, and a_0 = a_1. The mean over the frames is the
 same for the clip played backwards; the state of an LSTM is not. `prepare` standardises what the first LSTM reads over
-training clips, and both LSTMs begin by keeping what they have read, as in show_and_tell.py. Of a photo, the first LSTM reads
+training clips, and sets the biases of both forget gates to 1, as in show_and_tell.py. Of a photo, the first LSTM reads
 the locations, row by row.
 
 Differs: the paper stacks two LSTMs, which run over the frames and then over the words: the first reads frames, the second

@@ -3,12 +3,14 @@ direction and two of the relation.
 
 The mover goes in a direction, and has a relation to the one object that is straight ahead of it or straight behind it:
 
-    towards      the object is ahead, and stays CLEAR pixels or more away       backwards: away from
-    meets        the object is ahead, and the mover stops beside it             backwards: leaves
+    relation     what happens                                                   the clip played backwards
+    towards      the object is ahead, and stays CLEAR pixels or more away       away from
+    meets        the object is ahead, and the mover stops beside it             leaves
 
 Each of the four excludes the others, and a clip played backwards has the opposite direction and the opposite relation: no
-caption is true of a clip and of the same clip backwards. So a captioner that does not know the order of the frames says at
-most one true caption of the two. Here half of all clips are played backwards, and a combination is held out in both orders.
+caption is true of a clip and of the same clip played backwards. A captioner that does not know the order of the frames
+describes both with the same caption, which is true of at most one of them. Half of all clips are played backwards; if a
+combination is held out, the one of the clip played backwards is held out, too.
 
 Training clips have no held-out (kind of the mover, direction) or (kind of the mover, relation); in validation and test clips
 both are held out, so none of their sentences is in the training captions.

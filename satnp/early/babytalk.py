@@ -86,7 +86,7 @@ class Config(Validated):
         """The Config of the detector."""
         if self.detector == "objects":
             return objects.Config(D=self.D, rows=self.rows, epochs=self.epochs)
-        return words.Config(K=self.K, D=self.D, epochs=self.epochs)
+        return words.Config(K=self.K, D=self.D, epochs=self.epochs)  # over the locations: the boxes are from its maps
 
 
 class Region(NamedTuple):

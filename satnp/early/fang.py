@@ -14,11 +14,11 @@
 3. Choose: a beam search makes a list of captions. The one with the largest w . (log p, T, likely words said, log p / T) is
    taken; T is its length, with <end>. mert.py finds the w with the best BLEU-4 on the validation photos.
 
-Differs: in the paper theta belongs to the words with r_w = 0 only; here phi adds to theta, so that a word that is seldom
-likely shares what is known of the others. There, the detectors are the last layers of a network that is trained with them,
-only the same form of a word counts as said, and another number for the choice is how well the whole sentence fits the photo
-(DMSM). Here the language model is trained on p_w of detectors that did not see the photo (FOLDS), because they do not see a
-test photo.
+Differs: in the paper theta belongs to the words with r_w = 0 only. Here phi is added to theta, so a likely word also uses
+what theta has learned from photos where the word is not likely. In the paper the detectors are the last layers of a network
+that is trained with them, only the same form of a word counts as said, and the choice uses one more number: how well the
+whole sentence fits the photo (DMSM). Here the language model is trained on p_w of detectors that did not see the photo
+(FOLDS), because detectors have not seen a test photo either.
 """
 
 from dataclasses import dataclass, replace

@@ -6,8 +6,8 @@ Approaches for Image Captioning").
     caption: of all sentences of the neighbours, the one with the largest sum of sim(c, c') over the other sentences c'
     sim(c, c') = mean over n = 1..4 of the cosine of their n-grams, each weighted by tf-idf, as in CIDEr
 
-With k = 1 it is a sentence of the nearest photo. With many neighbours a sentence wins that says what most of them say: the
-"consensus" of the neighbours.
+With k = 1 the caption is a sentence of the nearest photo. With many neighbours it is the sentence that says what most of the
+others say: the "consensus" of the neighbours.
 
 Differs: the paper takes features of a fully connected layer, the sum over the most similar sentences only, and BLEU or CIDEr
 as sim.

@@ -1,5 +1,5 @@
-"""Retrieve and trim: take a sentence of similar photos, and cut the phrases that do not fit the photo. So Xu et al. 2015
-describe systems like that of Kuznetsova et al. 2012: a step removes what is true of the retrieved photo only.
+"""Retrieve and trim: take a sentence of similar photos, and cut the phrases that do not fit the photo. Xu et al. 2015
+describe systems like that of Kuznetsova et al. 2012 in this way: a step removes what is true of the retrieved photo only.
 
     sentence: that of retrieval.py
     phrases that may be cut: a preposition and the words up to the next preposition or verb; a word of DESCRIBING before a

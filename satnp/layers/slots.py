@@ -31,8 +31,9 @@ def slots_forward(text, pointer, classes, fine, plural, words, unknown):
 
     p(i), p(sentinel)       softmax of `pointer`, the sentinel last; -inf for a region that is absent
     P_i                     `classes`, the class probabilities of region i
-    p(form | class, i)      softmax over the forms of the class of fine_ig, and + plural_i for the plural form: for a class
-                            with all forms this is softmax(fine_i)_g sigmoid(plural_i), p(fine-grained) p(plural)
+    p(form | class, i)      The score of a form is fine_ig, plus plural_i if it is a plural. This is the softmax of the
+                            scores of all forms of the class. For a class with a singular and a plural of each word it is
+                            p(fine-grained word) p(plural), with softmax(fine_i) and sigmoid(plural_i).
     q                       softmax of `text` over the words that are not visual in this photo. A word is visual if its
                             class is the most probable one of a region.
 

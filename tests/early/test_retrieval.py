@@ -131,3 +131,14 @@ def test_an_early_system_needs_an_encoder_that_is_not_trained(folder, capsys):
     assert main(line.split()) == 2
     assert "retrieval does not train the encoder small; give a checkpoint that has it" in capsys.readouterr().err
     assert not (folder / "new/best.npz").exists()
+
+
+def test_an_early_system_refuses_what_it_would_not_use(folder, capsys):
+    data = f"--data flickr8k --root {folder / 'data'} --init {folder}/run/best.npz"
+    line = f"train {data} --captioner retrieval --out {folder}/new"
+    assert main([*line.split(), "--epochs", "2"]) == 2
+    assert "retrieval takes no --epochs; leave it out" in capsys.readouterr().err
+    (folder / "scst.toml").write_text('[recipe]\nobjective = "scst"\n')
+    assert main([*line.split(), "--config", f"{folder / 'scst.toml'}"]) == 2
+    assert "retrieval has no recipe for objective; what it learns with is under [config]" in capsys.readouterr().err
+    assert not (folder / "new/best.npz").exists()

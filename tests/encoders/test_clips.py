@@ -173,3 +173,18 @@ def test_encoders_of_photos_and_of_clips_are_not_confused(tiny, capsys):
     model = new_model(find_preset("moving_scenes"), load_split("moving_scenes", "train"))
     with pytest.raises(InputError, match="--init has the encoder small_frames, and the data are photos"):
         new_model(PRESETS["scenes"], load_split("scenes", "train"), encoder=model)
+
+
+@pytest.mark.parametrize(("line", "sentence"), [
+    ("train --data moving_scenes --captioner babytalk --init {0} --out {1}/x", "babytalk finds objects in photos"),
+    ("train --data moving_scenes --captioner neural_baby_talk --out {1}/x", "neural_baby_talk finds objects in photos"),
+    ("train --data moving_scenes --captioner top_down --regions {1}/r.npz --out {1}/x", "--regions is for photos, and"),
+    ("evaluate {0} --data moving_scenes --split test", "describes photos, and moving_scenes are clips; give other data"),
+    ("evaluate {2} --data scenes --split test", "describes clips, and scenes are photos; give other data"),
+    ("regions --data scenes --init {2} --out {1}/r.npz", "has no encoder of photos; give a checkpoint that has one"),
+])  # fmt: skip
+def test_clips_and_photos_are_not_confused(tiny, capsys, line, sentence):
+    save(tiny / "clips.npz", new_model(find_preset("moving_scenes"), load_split("moving_scenes", "train")))
+    assert main(line.format(tiny / "photos.npz", tiny, tiny / "clips.npz").split()) == 2
+    assert sentence in capsys.readouterr().err
+    assert not (tiny / "x").exists() and not (tiny / "r.npz").exists()
