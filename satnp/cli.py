@@ -433,7 +433,7 @@ def _fit(args, preset, folder):
     """Let an early system learn from the features of a frozen encoder, and write it to OUT/best.npz."""
     from satnp import load
     from satnp.data.features import feature_store
-    from satnp.training.early import learn
+    from satnp.training.early import learn, mirrors
     from satnp.training.presets import new_model
 
     best = args.out / "best.npz"
@@ -449,6 +449,8 @@ def _fit(args, preset, folder):
         preset, splits["train"], args.weights, args.preprocessing, args.finetune_from, encoder=encoder
     )  # fmt: skip
     stores = {which: feature_store(folder, model, splits[which]) for which in ("train", "val")}
+    if mirrors(model, preset.recipe):
+        stores["mirrored"] = feature_store(folder, model, splits["train"], mirrored=True)
     model, scores = learn(model, splits, stores, best, preset.recipe)
     print(printable(f"{best}: validation BLEU-4 {scores['Bleu_4']:.4f}, CIDEr {scores['CIDEr']:.4f}"))
     _say_skipped(*skipped)

@@ -17,7 +17,7 @@ from satnp.figures import comparison_figure
 from satnp.files import read_json, there, write_json
 from satnp.scores.evaluation import caveats, evaluate, meteor_or_reason, nats_per_word
 from satnp.terminal import printable
-from satnp.training.early import learn
+from satnp.training.early import learn, mirrors
 from satnp.training.resuming import differences
 from satnp.training.trainer import Trainer
 
@@ -152,6 +152,8 @@ def _row(out, model, recipe, splits, features, split, beam, budget):
 def _row_of_early(out, model, recipe, splits, features, split):
     """Let an early system learn, and score it -> its row, which has no steps."""
     stores = {which: feature_store(features, model, splits[which]) for which in {"train", "val", split}}
+    if mirrors(model, recipe):
+        stores["mirrored"] = feature_store(features, model, splits["train"], mirrored=True)
     print(f"\n{out.name}")
     model, _ = learn(model, splits, stores, out / "best.npz", recipe)
     scores, captions = evaluate(model, splits[split], 1, stores[split])

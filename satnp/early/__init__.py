@@ -11,6 +11,7 @@ captioners/contract.py it has
                                               log_prob of a Decoded is None, and so are the alphas if it knows no places
     SAYS_WORDS                                optional, True for a system that makes sentences of single words, so that its
                                               vocabulary leaves out rare words like a captioner's; the others keep all words
+    MIRRORS                                   optional, True for a system that also learns from mirrored photos
     found_in(params, config, annotations)     optional: for each photo [(word ids, box)] of the objects that it found, with
                                               boxes (x0, y0, x1, y1) in shares of the photo's sides
 """

@@ -11,8 +11,11 @@ DEVIATION = 1e-3  # smallest standard deviation of a feature, as a share of the 
 
 class Photos(NamedTuple):
     """Training photos, and validation photos for choices: annotations (N, L, D), host arrays of any float type; captions, of
-    each photo a list of lists of word ids, <start> first and <end> last; words, those of the vocabulary; seed; scenes, the
-    data.scenes.Scene of each training photo, or None."""
+    each photo a list of lists of word ids, <start> first and <end> last; words, those of the vocabulary; seed.
+
+    scenes: the data.scenes.Scene of each training photo, or None. mirrored (N, L, D): the annotations of the mirrored training
+    photos, or None.
+    """
 
     annotations: object
     captions: list
@@ -21,6 +24,7 @@ class Photos(NamedTuple):
     words: list
     seed: int = 0
     scenes: tuple | None = None
+    mirrored: object = None
 
 
 def sentences_of(captions):

@@ -54,6 +54,7 @@ from satnp.layers import (
 from satnp.scores.ranking import ranks, recalls
 
 SIZES = "P", "S", "T"  # of Config, which fit() sets
+MIRRORS = True
 CHOICES = {"sentences": ("lstm", "words"), "negatives": ("hardest", "all")}
 ORTHOGONAL = "W_h", "W_f", "W_r"
 CHUNK = 256  # sentences whose vectors are computed together
@@ -68,8 +69,9 @@ class Config(Validated):
     sentences: str = "lstm"
     negatives: str = "hardest"
     margin: float = 0.2
-    dropout: float = 0.2     # of E[w_t]
-    epochs: int = 12
+    dropout: float = 0.3     # of E[w_t]
+    photo_dropout: float = 0.2  # of the features of a photo
+    epochs: int = 14
     warm: int = 2            # of these, those with all negatives at the beginning
     batch: int = 128
     rate: float = 5e-4
@@ -318,6 +320,7 @@ def fit(config, photos):
     pairs = list(zip(photo_of.tolist(), ids, strict=True))
     config = replace(config, P=len(photos.captions), S=len(pairs), T=max(map(len, ids)))
     seen, val = (seen_of(config, x) for x in (photos.annotations, photos.val_annotations))
+    mirrored = None if photos.mirrored is None else seen_of(config, photos.mirrored)
     p, batches = init(config, rng), minibatches(len(pairs), config.batch, rng)
     prepare(p, config, seen[rng.permutation(len(seen))[:512]].astype(np.float32))
 
@@ -327,7 +330,12 @@ def fit(config, photos):
         sentences, mask = padded([ids for _, ids in chosen])
         others = (of[:, None] != of).astype(np.float32)
         dropout = draw_dropout(config, sentences.shape[1], len(of), rng)
-        return Batch(seen[of].astype(np.float32), sentences, mask, others, dropout)
+        annotations = seen[of].astype(np.float32)
+        if mirrored is not None:
+            turned = rng.random(len(of)) < 0.5
+            annotations[turned] = mirrored[of[turned]]
+        annotations *= dropout_mask(rng, annotations.shape, config.photo_dropout)
+        return Batch(annotations, sentences, mask, others, dropout)
 
     def work(batch, grads):
         nonlocal step

@@ -10,16 +10,22 @@ from satnp.early.photos import Photos
 from satnp.scores.evaluation import evaluate
 
 
+def mirrors(model, recipe):
+    """Return whether the early system of a Model learns from mirrored photos, too."""
+    return recipe.mirror and hasattr(EARLY[model.captioner], "MIRRORS")
+
+
 def learn(model, splits, stores, path, recipe):
     """Let the early system of an untrained Model learn, and write the checkpoint `path` -> Model, scores on validation
 
-    splits and stores {"train": ..., "val": ...}: the Splits, and the annotations of their photos.
+    splits and stores {"train": ..., "val": ...}: the Splits, and the annotations of their photos. stores["mirrored"]: those
+    of the mirrored training photos, if `mirrors` says that they are used.
     """
     train, val = (
         (stores[which], [[model.vocabulary.encode(words) for words in said] for said in splits[which].captions])
         for which in ("train", "val")
     )
-    photos = Photos(*train, *val, model.vocabulary.words, recipe.seed, splits["train"].scenes)
+    photos = Photos(*train, *val, model.vocabulary.words, recipe.seed, splits["train"].scenes, stores.get("mirrored"))
     config, decoder = EARLY[model.captioner].fit(model.config, photos)
     xp, encoder = xp_of(model.params.flat), model.params.part("encoder")
     params = Parameters.join(encoder=encoder.on(to_host(encoder.flat)), decoder=decoder)

@@ -106,7 +106,7 @@ OTHERS = {"scenes": SCENES, "moving_scenes": {"s2vt": ({}, {"epochs": 10})}}
 
 WITH_WEIGHTS = "squeezenet1_1"  # the encoder of photos if a file with weights is given, but no encoder is named
 
-OF_EARLY = {"min_count", "seed"}  # values of a recipe that early systems use
+OF_EARLY = {"min_count", "seed", "mirror"}  # values of a recipe that early systems use
 
 FROZEN = "give a checkpoint that has it with --init, or a pretrained one, without --finetune-from"
 
