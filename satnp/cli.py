@@ -705,7 +705,7 @@ def _draw(folder, model, photo, stem, said, drawn, boxes):
     alphas = None if said.alpha is None else said.alpha.reshape(len(said.alpha), -1)
     name, title = _new_name(stem, drawn), printable(str(said)) or NO_WORDS
     if model.encoder == "regions":
-        regions_figure(photo, said.words, alphas, boxes, folder / f"{name}.png", title=title)
+        regions_figure(photo, said.words, alphas, boxes, folder / f"{name}.png", title, model.has_sentinel)
     elif found := model.objects(photo):
         height, width = photo.shape[:2]
         found = [(" ".join(words), box * (width, height, width, height)) for words, box in found]
