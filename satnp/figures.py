@@ -191,10 +191,10 @@ def _draw(photo, rows, path, title, area):
     labels = [_wrap(label, 14, break_long_words=False) for label, _ in rows]
     left = GAP + LETTER * max((len(part) for label in labels for part in label), default=0)
     figure_width = left + columns * (w + GAP)
-    size, letters = (12, 11) if longest > 1 else (9, 13)  # of the title, which is smaller over a single panel; per inch
-    fits = int(letters * figure_width)
-    heading = [] if title is None else [part for text in title.splitlines() for part in _wrap(text, fits)]
-    figure_height = sum(lines) * (h + text) + LINE * (len(blocks) - 1) + GAP + LINE * len(heading)
+    size, per_inch = (12, 11) if longest > 1 else (9, 12)  # letters of the title; they are smaller above a single panel
+    wide = int(per_inch * figure_width)
+    heading = [] if title is None else [part for text in title.splitlines() for part in _wrap(text, wide)]
+    figure_height = sum(lines) * (h + text) + LINE * (len(blocks) - 1) + GAP + LINE * size / 12 * len(heading)
     figure = Figure((figure_width, figure_height), dpi=DPI)
     for b, (label, panels) in enumerate(zip(labels, blocks, strict=True)):
         bottom = GAP + sum(lines[b + 1 :]) * (h + text) + LINE * (len(blocks) - 1 - b)

@@ -153,5 +153,5 @@ def picture(pixels):
     """A photo (R, S, 3) as it is; a clip (K, R, S, 3) as a strip of its frames, with white lines between them."""
     if pixels.ndim == 3:
         return pixels
-    line = ceil(pixels.shape[2] / 32)  # the border between two of K equal parts of the strip always lies in a line
+    line = ceil(pixels.shape[2] / 32)  # in each line lies the border between two of K equal parts of the strip
     return np.concatenate(np.pad(pixels, [(0, 0), (0, 0), (0, line), (0, 0)], constant_values=255), axis=1)[:, :-line]
