@@ -697,7 +697,10 @@ def caption(args):
                     raise
                 complain(f"there is no figure of {path}: drawing it needs more memory than there is")
         if args.page:
-            views = [view_entry(x.model, *of, x.boxes(n)) for x, of in zip(captioners, found, strict=True)]
+            views = [
+                view_entry(x.model, *of, x.boxes(n), _objects(x.model, photo))
+                for x, of in zip(captioners, found, strict=True)
+            ]
             shown.append(photo_entry(path.name, picture(photo), views, read_objects(path)))
     if not results:
         raise InputError(f"none of the {len(photos)} photos can be read (the first is {photos[0]}); give undamaged photos")
@@ -723,10 +726,8 @@ def _draw(folder, model, photo, stem, said, drawn, boxes):
     alphas = None if said.alpha is None else said.alpha.reshape(len(said.alpha), -1)
     name, title = _new_name(stem, drawn), printable(str(said)) or NO_WORDS
     if model.encoder == "regions":
-        regions_figure(photo, said.words, alphas, boxes, folder / f"{name}.png", title=title)
-    elif found := model.objects(photo):
-        height, width = photo.shape[:2]
-        found = [(" ".join(words), box * (width, height, width, height)) for words, box in found]
+        regions_figure(photo, said.words, alphas, boxes, folder / f"{name}.png", title, model.has_sentinel)
+    elif found := _objects(model, photo):
         objects_figure(photo, found, folder / f"{name}.png", title=title)
     else:
         attention_figure(picture(photo), said.words, alphas, model.grid, folder / f"{name}.png", title=title)
@@ -734,6 +735,12 @@ def _draw(folder, model, photo, stem, said, drawn, boxes):
         visual_figure(said.words, visual(said), folder / f"{name}.visual.png", title)
     if channels := model.channels(photo, said.words):
         channels_figure(picture(photo), said.words, *channels, model.grid, folder / f"{name}.channels.png", title)
+
+
+def _objects(model, photo):
+    """The objects that a captioner found in a photo: [(words, box)], boxes in its pixels; none if it looks for none"""
+    height, width = photo.shape[:2]
+    return [(" ".join(words), box * (width, height, width, height)) for words, box in model.objects(photo) or ()]
 
 
 class _Captioner(NamedTuple):

@@ -79,12 +79,14 @@ def attention_figure(photo, words, alphas, grid, path, title=None, boxes=None):
 
 
 @_own_style
-def regions_figure(photo, words, alphas, boxes, path, title=None):
+def regions_figure(photo, words, alphas, boxes, path, title=None, sentinel=False):
     """Draw the photo, then one panel per word: each region as light as its weight, and a red frame around the one with the
     largest weight.
 
     photo, words and title as in attention_figure; alphas (T, k) or (T+1, k); boxes (k, 4): x0, y0, x1, y1 in pixels of the
-    photo, 0 for a region that does not exist. Where regions overlap, their weights add up. Writes a PNG.
+    photo, 0 for a region that does not exist. Where regions overlap, their weights add up. Each panel has its own scale,
+    but with a `sentinel` white is the weight 1 in all of them: where the sentinel has nearly all of the weight, the panel
+    is dark. Where the sentinel has half of the weight or more, no region has a frame. Writes a PNG.
     Raises InputError when alphas do not fit the words or the boxes.
     """
     drawn, alphas = _resized(photo), np.asarray(alphas)
@@ -94,7 +96,11 @@ def regions_figure(photo, words, alphas, boxes, path, title=None):
             "regions; pass one row of alpha per word"
         )
     panels = [
-        (word, overlay(drawn, _light(alpha, boxes, photo.shape, drawn.shape)), [boxes[alpha.argmax()]])
+        (
+            word,
+            overlay(drawn, _light(alpha, boxes, photo.shape, drawn.shape), 1 if sentinel else None),
+            [boxes[alpha.argmax()]] if alpha.sum() > 0.5 else [],
+        )
         for word, alpha in zip(words, alphas, strict=False)
     ]
     _draw(photo, [("", [("", drawn, []), *panels])], path, title, AREA)
@@ -181,12 +187,14 @@ def _draw(photo, rows, path, title, area):
     longest = max(map(len, blocks))
     columns = ceil(longest / ceil(longest / max(1, int(WIDTH / (w + GAP)))))
     lines = [ceil(len(panels) / columns) for panels in blocks]
-    text = LINE * (1 + any("\n" in word for panels in blocks for word, _, _ in panels))  # above a panel
+    text = LINE * max(word.count("\n") + bool(word) for panels in blocks for word, _, _ in panels)  # above a panel
     labels = [_wrap(label, 14, break_long_words=False) for label, _ in rows]
     left = GAP + LETTER * max((len(part) for label in labels for part in label), default=0)
     figure_width = left + columns * (w + GAP)
-    heading = [] if title is None else [part for text in title.splitlines() for part in _wrap(text, int(11 * figure_width))]
-    figure_height = sum(lines) * (h + text) + LINE * (len(blocks) - 1) + GAP + LINE * len(heading)
+    size, per_inch = (12, 11) if longest > 1 else (9, 12)  # letters of the title; they are smaller above a single panel
+    wide = int(per_inch * figure_width)
+    heading = [] if title is None else [part for text in title.splitlines() for part in _wrap(text, wide)]
+    figure_height = sum(lines) * (h + text) + LINE * (len(blocks) - 1) + GAP + LINE * size / 12 * len(heading)
     figure = Figure((figure_width, figure_height), dpi=DPI)
     for b, (label, panels) in enumerate(zip(labels, blocks, strict=True)):
         bottom = GAP + sum(lines[b + 1 :]) * (h + text) + LINE * (len(blocks) - 1 - b)
@@ -206,7 +214,7 @@ def _draw(photo, rows, path, title, area):
                 frame.set_path_effects([withStroke(linewidth=3.2, foreground="black")])  # on light and on dark regions
                 ax.add_patch(frame)
     top = 1 - 0.5 * GAP / figure_height
-    figure.text(0.5, top, "\n".join(heading), fontsize=12, ha="center", va="top", parse_math=False)
+    figure.text(0.5, top, "\n".join(heading), fontsize=size, ha="center", va="top", parse_math=False)
     _save(figure, path)
 
 
@@ -247,9 +255,12 @@ def _weights(n, size):
     return weights / weights.sum(axis=1, keepdims=True)
 
 
-def overlay(photo, attention):
-    """Blend a faint photo (R, S, 3) with a map, black at 0 and white where attention (R, S) is largest -> uint8"""
-    light = (attention / (attention.max() or 1))[:, :, None]
+def overlay(photo, attention, largest=None):
+    """Blend a faint photo (R, S, 3) with a map, black at 0 and white where attention (R, S) is largest -> uint8
+
+    `largest`: the attention that is white, in place of the largest one that there is.
+    """
+    light = (attention / (largest or attention.max() or 1))[:, :, None]
     return np.rint(0.28 * photo + 0.72 * 255 * light).astype(np.uint8)
 
 
@@ -267,7 +278,7 @@ def _resized(photo):
 
 @_own_style
 def visual_figure(words, visual, path, title=None):
-    """Draw 1 - beta_t, the share of the attention that was on the photo and not on the sentinel, as a bar above each word.
+    """Draw 1 - beta_t, the weight that the photo had and not the sentinel, as a bar above each word.
 
     words, T strings; visual (T,), from 0 to 1. Without words the figure says so. Writes a PNG.
     Raises InputError when there is not one number for each word.
@@ -290,7 +301,7 @@ def visual_figure(words, visual, path, title=None):
     ax.set_xlim(-0.6, len(words) - 0.4)
     ax.set_ylim(0, 1)
     ax.set_yticks(np.linspace(0, 1, 6))
-    ax.set_ylabel("1 - beta\n(attention on the photo)")
+    ax.set_ylabel("1 - beta\n(weight of the photo)")
     ax.set_axisbelow(True)
     ax.grid(axis="y", alpha=0.3)
     _save(figure, path)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import warnings
 from itertools import product
+from math import ceil
 
 import matplotlib
 import numpy as np
@@ -13,6 +14,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from satnp import figures
+from satnp.encoders.clips import picture
 from satnp.errors import InputError
 from satnp.figures import (
     attention_figure,
@@ -97,12 +99,24 @@ def test_the_frames_of_a_clip_have_their_own_weights_and_no_more():
     assert (light == light[:1, :, :1]).all() and light[0, :, 0].tolist() == [0, 184, 92, 0]
 
 
+@pytest.mark.parametrize("shape", [(2, 12), (8, 64), (5, 100), (1000, 33)])
+def test_the_weight_of_a_frame_fills_its_part_of_the_strip_up_to_the_lines(shape):
+    K, size = shape
+    strip = picture(np.zeros((K, 3, size, 3), np.uint8))
+    weights = np.linspace(0.1, 1, K)
+    light, line = figures._of_frames(weights[None], strip.shape[:2]), strip[..., 0] == 255
+    for k, weight in enumerate(weights):
+        start = k * (size + ceil(size / 32))
+        assert (light[:, start : start + size] == weight).all() and not line[:, start : start + size].any()
+
+
 def test_overlay_is_white_at_the_largest_attention_of_any_scale():
     photo = np.full((2, 3, 3), 100, np.uint8)
     attention = np.array([[0, 1, 2], [3, 4, 5]])
     shown = overlay(photo, attention)
     assert shown.dtype == np.uint8 and np.all(np.diff(shown[:, :, 0].ravel().astype(int)) > 0)
     np.testing.assert_array_equal(shown, overlay(photo, attention / 1000))
+    np.testing.assert_array_equal(overlay(0 * photo, attention, 10)[..., 0], np.rint(0.72 * 25.5 * attention))
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (100, 260), (900, 400)])
@@ -161,6 +175,18 @@ def test_a_region_is_as_light_as_its_weight_and_the_largest_has_a_frame(tmp_path
     assert_nothing_is_cut_off(drawn[0])
 
 
+def test_regions_are_dark_and_without_a_frame_where_the_sentinel_has_the_weight(tmp_path, drawn):
+    photo, boxes = np.zeros((60, 80, 3), np.uint8), np.array([[10, 20, 30, 40], [40, 0, 80, 30]])
+    alphas = np.array([[0.01, 0.002], [0.3, 0.1], [0.2, 0.6]])
+    regions_figure(photo, ["of", "left", "dog"], alphas, boxes, tmp_path / "r.png", sentinel=True)
+    _, *panels = drawn[0].axes
+    for ax, alpha in zip(panels, alphas, strict=True):
+        light, scale = ax.images[0].get_array()[..., 0] / (0.72 * 255), 256 // 80 + 1
+        for x, y, wanted in ((15, 35, alpha[0]), (60, 10, alpha[1]), (70, 50, 0)):
+            assert light[y * scale, x * scale] == pytest.approx(wanted, abs=0.01)
+    assert [len(ax.patches) for ax in panels] == [0, 0, 1]
+
+
 def test_a_frame_is_seen_on_white_and_on_black_and_at_the_border(tmp_path):
     for of_photo in (0, 255):
         photo = np.full((60, 80, 3), of_photo, np.uint8)
@@ -195,6 +221,17 @@ def test_each_object_has_a_panel_with_its_words_and_its_frame(tmp_path, drawn):
     for ax, (_, box) in zip(panels, found, strict=True):
         (frame,) = ax.patches
         assert frame.get_bbox().extents.tolist() == box.tolist()
+    assert_nothing_is_cut_off(drawn[0])
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (60, 480), (120, 60)])
+def test_the_title_of_a_single_photo_fits(tmp_path, drawn, shape):
+    title = "a snowboarder jumps among some women with an umbrella who watch him from the mountain"
+    attention_figure(np.zeros((*shape, 3), np.uint8), title.split(), None, GRID, tmp_path / "a.png", title)
+    (ax,), (heading,) = drawn[0].axes, [text for text in drawn[0].texts if text.get_text()]
+    assert heading.get_text().split() == title.split()
+    above = heading.get_window_extent().y0 - ax.get_window_extent().y1
+    assert 0 < above < figures.DPI * figures.LINE / 3 * len(heading.get_text().splitlines())
     assert_nothing_is_cut_off(drawn[0])
 
 

@@ -14,6 +14,7 @@ Source: mean-pooled frames, Venugopalan et al. 2015, who have a second network f
 """
 
 from dataclasses import dataclass
+from math import ceil
 from typing import NamedTuple
 
 import numpy as np
@@ -149,5 +150,8 @@ def input_shape(config):
 
 
 def picture(pixels):
-    """A photo (R, S, 3) as it is; a clip (K, R, S, 3) as a strip (R, K*S, 3) of its frames beside each other."""
-    return pixels if pixels.ndim == 3 else np.concatenate(pixels, axis=1)
+    """A photo (R, S, 3) as it is; a clip (K, R, S, 3) as a strip of its frames, with white lines between them."""
+    if pixels.ndim == 3:
+        return pixels
+    line = ceil(pixels.shape[2] / 32)  # in each line lies the border between two of K equal parts of the strip
+    return np.concatenate(np.pad(pixels, [(0, 0), (0, 0), (0, line), (0, 0)], constant_values=255), axis=1)[:, :-line]

@@ -69,6 +69,12 @@ function cover(map, boxes, photo, height, width) {
   return light;
 }
 
+/** True for a captioner of regions with a sentinel: all its maps have one scale, and 255 is the weight 1. */
+const oneScale = (captioner) => captioner.regions && captioner.sentinel;
+
+/** True unless the sentinel of such a captioner has half of the weight of the word t, or more. */
+const looksAtRegion = (caption, t, captioner) => !oneScale(captioner) || caption.strength[t] > 0.5;
+
 /** Paint where a word looked into a canvas of the photo's shape: dark at 0, clear with a glow at the largest value. */
 function paint(canvas, map, captioner, view, photo) {
   const longer = captioner.regions ? 2 * MAP : MAP;
@@ -76,11 +82,11 @@ function paint(canvas, map, captioner, view, photo) {
   const [width, height] = [photo.width, photo.height].map((side) => Math.max(1, Math.round(side * scale)));
   const light = view.boxes ? cover(map, view.boxes, photo, height, width)
     : captioner.clips ? frameWeights(map, height, width) : interpolate(map, captioner.grid, height, width);
-  const largest = light.reduce((a, b) => Math.max(a, b), 0) || 1;
+  const largest = oneScale(captioner) ? 255 : light.reduce((a, b) => Math.max(a, b), 0) || 1;
   Object.assign(canvas, { width, height });
   const context = canvas.getContext("2d");
   const image = context.createImageData(width, height);
-  light.forEach((x, k) => image.data.set(COLOURS[Math.round((255 * x) / largest)], 4 * k));
+  light.forEach((x, k) => image.data.set(COLOURS[Math.min(255, Math.round((255 * x) / largest))], 4 * k));
   context.putImageData(image, 0, 0);
 }
 
@@ -119,7 +125,8 @@ const strengthName = (captioner) => (captioner.sentinel ? ["On the photo", "1 �
 
 /** What a word shows, as a sentence. */
 function told(caption, t, map, captioner, view, photo) {
-  const parts = [`${caption.words[t]}: looks most at ${place(map, captioner, view, photo)}`];
+  const where = looksAtRegion(caption, t, captioner) ? place(map, captioner, view, photo) : "the sentinel";
+  const parts = [`${caption.words[t]}: looks most at ${where}`];
   if (caption.strength) parts.push(`${strengthName(captioner)[0].toLowerCase()} ${share(caption.strength[t])}`);
   return `${parts.concat(`spread ${share(caption.spread[t])}`).join(", ")}.`;
 }
@@ -132,18 +139,19 @@ function frames(photo, boxes, kind) {
   return make("svg:svg", { class: kind, viewBox: size, preserveAspectRatio: "none", "aria-hidden": "true" }, rects.flat());
 }
 
-/** The true boxes of a scene, with their names. */
-function truth(photo) {
-  const tags = photo.objects.map(({ name, box: [x0, y0, x1, y1] }) => {
+/** The boxes of objects with their names: above the box, or below it. */
+function labelled(photo, objects, kind, below) {
+  const tags = objects.map(({ name, box: [x0, y0, x1, y1] }) => {
     const tag = make("span", { class: "tag" }, name);
     const [side, x] = x0 < 0.55 * photo.width ? ["left", x0] : ["right", photo.width - x1];
-    const [edge, y] = y0 > 0.12 * photo.height ? ["bottom", photo.height - y0] : ["top", y1];
+    const [edge, y] = (below ? y1 > 0.88 * photo.height : y0 > 0.12 * photo.height) ? ["bottom", photo.height - y0] : ["top", y1];
     tag.style[side] = `${(100 * x) / photo.width}%`;
     tag.style[edge] = `${(100 * y) / photo.height}%`;
+    if (below && y0 <= 0.12 * photo.height) tag.style.marginTop = "22px"; // the name of a true box is there
     return tag;
   });
-  const boxes = photo.objects.map((object) => object.box);
-  return make("div", { class: "truth", "aria-hidden": "true" }, frames(photo, boxes, "frames"), tags);
+  const boxes = objects.map((object) => object.box);
+  return make("div", { class: `labelled ${kind}`, "aria-hidden": "true" }, frames(photo, boxes, "frames"), tags);
 }
 
 /** What one captioner says of one photo. */
@@ -151,15 +159,17 @@ function viewOf(photo, captioner, view) {
   const [best, ...others] = view.captions;
   const sentence = best.words.join(" ") || data.no_words;
   const looks = best.maps !== undefined;
-  const objects = photo.objects.map((object) => object.name).join(", ");
+  const [objects, found] = [photo, view].map((x) => x.objects.map((object) => object.name).join(", "));
   const image = make("img", {
     src: photo.source, width: photo.width, height: photo.height,
     class: photo.pixels ? "pixels" : null,
-    alt: `${photo.name}: ${sentence}${objects && `. True objects: ${objects}`}`,
+    alt: `${photo.name}: ${sentence}${objects && `. True objects: ${objects}`}${found && `. Found objects: ${found}`}`,
   });
   const canvas = make("canvas", { class: "map", "aria-hidden": "true" });
   const region = make("div", { "aria-hidden": "true" });
-  const stage = make("div", { class: "stage" }, image, canvas, region, photo.objects.length ? truth(photo) : null);
+  const stage = make("div", { class: "stage" }, image, canvas, region,
+    photo.objects.length ? labelled(photo, photo.objects, "truth", false) : null,
+    view.objects.length ? labelled(photo, view.objects, "found", true) : null);
   stage.style.maxWidth = `min(560px, ${(80 * photo.width) / photo.height}vh)`; // a tall photo fits on the screen with its words
   const bars = [
     best.strength ? [bar(...strengthName(captioner)), "strength"] : null,
@@ -185,7 +195,9 @@ function viewOf(photo, captioner, view) {
     const map = mapOf(caption, t);
     button.classList.add("shown");
     paint(canvas, map, captioner, view, photo);
-    if (view.boxes) region.append(frames(photo, [view.boxes[map.indexOf(Math.max(...map))]], "frames most"));
+    if (view.boxes && looksAtRegion(caption, t, captioner)) {
+      region.append(frames(photo, [view.boxes[map.indexOf(Math.max(...map))]], "frames most"));
+    }
   }
   function keep(word) {
     if (kept) kept[2].removeAttribute("aria-current");
@@ -268,7 +280,7 @@ function viewOf(photo, captioner, view) {
       rowOf(best, `Caption of ${photo.name}; arrow keys move between its words`),
       make("p", { class: "probability" }, nats(best.log_prob)),
       looks ? make("div", { class: "bars" }, bars.map(([[element]]) => element)) :
-        make("p", { class: "note" }, "This captioner has no attention: it reads the photo as a whole, so its words have no map."),
+        make("p", { class: "note" }, "The words of this captioner have no map."),
       others.length ? make("details", {},
         make("summary", {}, others.length === 1 ? "Another caption of the beam" : `${others.length} other captions of the beam`),
         make("ol", {}, others.map((caption, k) => make("li", {},
@@ -295,11 +307,15 @@ function explanation() {
     data.photos.some((photo) => photo.views[k].captions[0].strength));
   const rows = [
     looks.length ? ["The map", "The photo stays clear where the network looked when it chose the word, and gets dark where it " +
-      "did not look. Each map has its own scale: it is clearest at the word's largest weight."] : null,
+      "did not look." + (looks.every(oneScale) ? "" : " Each map has its own scale: it is clearest at the word's largest weight.")] : null,
     data.captioners.some((captioner) => captioner.regions) ? ["Regions", "Some captioners look at regions in place of a grid. " +
-      "The frame is around the region with the largest weight."] : null,
-    strong(true) ? ["On the photo, 1 − β", "The share of the attention that is on the photo. The rest, β, is on the memory of " +
-      "the words so far (the sentinel): such words can be said without looking at the photo. The line under a word is as strong as this share."] : null,
+      "The frame is around the region with the largest weight." + (data.captioners.some(oneScale) ? " With a sentinel, all maps " +
+      "have one scale: they are clearest at the weight 1. Where β is 50 % or more, no region has a frame." : "")] : null,
+    data.photos.some((photo) => photo.views.some((view) => view.objects.length)) ? ["Yellow boxes", "Objects that the " +
+      "captioner found, each with the words that it has for it, below the box."] : null,
+    strong(true) ? ["On the photo, 1 − β", "The share of the weight that is on the photo. The rest, β, is on the sentinel, which " +
+      "stands for the memory of the words so far, or for the vocabulary: such words can be said without looking at the photo. " +
+      "The line under a word is as strong as this share."] : null,
     strong(false) ? ["Strength of the photo, gate β", "The factor by which the network multiplies what it sees. The line under " +
       "a word is as strong as this factor."] : null,
     looks.length ? ["Spread, entropy", "The entropy of the word's weights, as a share of the largest possible entropy. " +

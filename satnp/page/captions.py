@@ -35,15 +35,17 @@ def captioner_entry(label, model):
     }
 
 
-def view_entry(model, annotations, captions, boxes=None):
+def view_entry(model, annotations, captions, boxes=None, objects=()):
     """What a captioner says of a photo -> JSON values
 
     annotations (1, L, D) of the photo; captions, model.Captions, the best one first; boxes (L, 4): x0, y0, x1, y1 of its
-    regions in pixels of the photo, or None for a grid.
+    regions in pixels of the photo, or None for a grid; objects [(words, box)] that
+    the captioner found, boxes in pixels.
 
     Each caption gets its words, log_prob in nats and, with attention, for each word: its map (L bytes, 255 at the largest
-    weight, all words in base64), spread (entropy of its weights / ln L, of the existing locations) and strength (1 - beta of
-    a sentinel or beta of a gate; null without these), all from 0 to 1. A region exists if not all of its features are 0.
+    weight, or at the weight 1 for regions with a sentinel; all words in base64), spread (entropy of its weights / ln L, of
+    the existing locations) and strength (1 - beta of a sentinel or beta of a gate; null without these), all from 0 to 1. A
+    region exists if not all of its features are 0.
     """
     if model.has_sentinel:
         strengths = [visual(caption) for caption in captions]
@@ -57,17 +59,20 @@ def view_entry(model, annotations, captions, boxes=None):
             entry["log_prob"] = round(caption.log_prob, 6)
         if caption.alpha is not None:
             alpha = caption.alpha.reshape(len(caption.alpha), -1)[: len(caption.words)].astype(np.float64)
-            entry["maps"] = b64encode(_bytes(alpha)).decode()
+            one_scale = model.has_sentinel and boxes is not None
+            entry["maps"] = b64encode(_bytes(alpha, 1 if one_scale else alpha.max(axis=1, keepdims=True))).decode()
             entry["spread"] = _shares(entropy(np.log(np.maximum(alpha, 1e-30))) / np.log(max(locations, 2)))
             entry["strength"] = None if strengths is None else _shares(strengths[k])
         entries.append(entry)
-    return {"captions": entries, "boxes": None if boxes is None else np.round(boxes, 1).tolist()}
+    return {
+        "captions": entries, "boxes": None if boxes is None else np.round(boxes, 1).tolist(),
+        "objects": [{"name": printable(words), "box": np.round(box, 1).tolist()} for words, box in objects],
+    }  # fmt: skip
 
 
-def _bytes(alpha):
-    """alpha (T, L) -> bytes, of each word 255 at its largest weight"""
-    largest = np.maximum(alpha.max(axis=1, keepdims=True), 1e-30)
-    return np.rint(255 * alpha / largest).astype(np.uint8).tobytes()
+def _bytes(alpha, largest):
+    """alpha (T, L) -> bytes, 255 at `largest`, which is one weight or (T, 1)"""
+    return np.rint(255 * np.minimum(alpha / np.maximum(largest, 1e-30), 1)).astype(np.uint8).tobytes()
 
 
 def _shares(values):

@@ -76,7 +76,9 @@ def test_a_clip_that_cannot_be_read_gets_a_sentence(tmp_path):
 def test_what_an_encoder_reads_and_what_is_drawn(rng):
     clip = rng.integers(0, 256, (4, 12, 12, 3), dtype=np.uint8)
     assert (read_input(CONFIG, clip) == clip).all()
-    assert (picture(clip)[:, 12:24] == clip[1]).all() and picture(clip).shape == (12, 48, 3)
+    strip = picture(clip)
+    assert strip.shape == (12, 51, 3) and (strip[:, 12::13] == 255).all()
+    assert all((strip[:, 13 * k : 13 * k + 12] == frame).all() for k, frame in enumerate(clip))
     assert (picture(clip[0]) == clip[0]).all() and (read_input(CONFIG.photo, clip[0]) == clip[0]).all()
 
 

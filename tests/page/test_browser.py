@@ -182,7 +182,7 @@ def test_captioners_with_other_grids_and_a_caption_without_words_share_a_page(br
         left, right = (page.locator(".view").nth(k) for k in (0, 1))
         left.locator(".words button").hover()
         assert left.locator(".map").evaluate(CLEAREST)[:2] == pytest.approx([0.1, 0.9], abs=0.16)
-        assert "(no words)" in right.inner_text() and "no attention" not in right.inner_text()
+        assert "(no words)" in right.inner_text() and "no map" not in right.inner_text()
         right.locator("summary").click()
         right.locator(".words button").hover()
         x, y, *_ = right.locator(".map").evaluate(CLEAREST)
@@ -216,7 +216,7 @@ def test_captioners_stand_beside_each_other_and_one_without_attention_says_so(br
         views = page.locator("article").first.locator(".view")
         left, right = (views.nth(k).bounding_box() for k in (0, 1))
         assert left["y"] == right["y"] and left["x"] + left["width"] < right["x"]
-        assert views.nth(1).locator("button").count() == 0 and "no attention" in views.nth(1).inner_text()
+        assert views.nth(1).locator("button").count() == 0 and "have no map" in views.nth(1).inner_text()
         assert "a dog" in views.nth(1).inner_text() and "log p −1.00" in views.nth(1).inner_text()
 
 
@@ -274,6 +274,47 @@ def test_regions_have_boxes_in_place_of_a_map(browser, tmp_path):
         assert frame["width"] == pytest.approx(0.2 * image["width"], abs=3)
         x, y, least, first, _ = page.locator(".map").evaluate(CLEAREST)
         assert (x, y) == (pytest.approx(0.85, abs=0.01), pytest.approx(0.75, abs=0.01)) and least < 75 < 110 < first < 180
+
+
+@pytest.mark.parametrize(
+    ("weights", "frames", "said", "low", "high"),
+    [
+        ((0.002, 0.001), 0, "x: looks most at the sentinel, on the photo 0 %", 180, 190),
+        ((0.3, 0.1), 0, "x: looks most at the sentinel, on the photo 40 %", 110, 150),
+        ((0.05, 0.9), 1, "x: looks most at the bottom right of the photo, on the photo 95 %", 60, 75),
+    ],
+)
+def test_words_of_the_sentinel_leave_the_regions_dark(browser, tmp_path, weights, frames, said, low, high):
+    model = a_model((1, 2), "neural_baby_talk", sentinel=True, encoder="regions")
+    boxes = np.array([[0, 0, 100, 100], [300, 100, 380, 200]], np.float32)
+    view = view_entry(model, np.ones((1, 2, 2)), [Caption(["x"], -1.0, np.array([[weights]]))], boxes)
+    photo = photo_entry("x.jpg", np.zeros((200, 400, 3), np.uint8), [view])
+    write_captions(tmp_path / "p.html", [captioner_entry("x", model)], [photo], 1)
+    with opened(browser, tmp_path / "p.html") as page:
+        page.locator(".words button").focus()
+        assert page.locator(".most rect.over").count() == frames
+        assert page.locator("#live").inner_text().startswith(f"{said}, spread")
+        assert low < page.locator(".map").evaluate(CLEAREST)[2] < high
+        assert "own scale" not in page.locator(".help").text_content()
+
+
+def test_the_boxes_that_a_captioner_found_have_its_words(browser, tmp_path):
+    model = a_model(captioner="babytalk")
+    found = [("big <b>dog", np.array([40.0, 20, 200, 120])), ("ball", np.array([300.0, 150, 390, 199]))]
+    photo = np.zeros((200, 400, 3), np.uint8)
+    views = [view_entry(model, None, [Caption(["a", "dog"], None, None)], objects=found), view_entry(model, None, [])]
+    views[1]["captions"] = views[0]["captions"]
+    captioners = [captioner_entry(name, model) for name in "xy"]
+    write_captions(tmp_path / "p.html", captioners, [photo_entry("x.jpg", photo, views)], 1)
+    with opened(browser, tmp_path / "p.html") as page:
+        view, other = (page.locator(".view").nth(k) for k in (0, 1))
+        image, box = (view.locator(name).first.bounding_box() for name in ("img", ".found rect.over"))
+        for side, start, size in (("x", 40 / 400, "width"), ("y", 20 / 200, "height")):
+            assert box[side] - image[side] == pytest.approx(start * image[size], abs=1.5)
+        assert view.locator(".found .tag").all_inner_texts() == ["big <b>dog", "ball"]
+        assert other.locator(".found").count() == 0
+        assert view.locator("img").get_attribute("alt").endswith("Found objects: big <b>dog, ball")
+        assert "Yellow boxes" in page.locator(".help").text_content() and page.get_by_role("button").count() == 0
 
 
 @pytest.mark.parametrize("width", [320, 500, 900])

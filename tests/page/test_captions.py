@@ -56,6 +56,18 @@ def test_regions_keep_their_boxes_and_only_those_with_features_count_in_the_spre
     assert view["boxes"] == boxes.tolist() and view["captions"][0]["spread"] == [1]
 
 
+def test_the_maps_of_regions_with_a_sentinel_have_one_scale():
+    alpha = np.array([[[0.2, 0.002]], [[1 / 3, 2 / 3 + 1e-7]]])
+    model = a_model((1, 2), "neural_baby_talk", sentinel=True, encoder="regions")
+    (entry,) = view_entry(model, np.ones((1, 2, 2)), [Caption(["of", "dog"], -1.0, alpha)], np.ones((2, 4)))["captions"]
+    assert list(b64decode(entry["maps"])) == [51, 1, 85, 170] and entry["strength"] == [0.202, 1]
+
+
+def test_the_objects_that_a_captioner_found_have_words_and_boxes():
+    view = view_entry(a_model(captioner="babytalk"), None, [], objects=[("a\u202edog", np.array([1.26, 2, 3, 4]))])
+    assert view["objects"] == [{"name": "a\\u202edog", "box": [1.3, 2, 3, 4]}]
+
+
 def test_a_caption_without_words_has_no_maps_and_is_still_one_of_a_captioner_with_attention(alpha):
     view = view_entry(a_model(sentinel=True), None, [Caption([], -0.5, alpha[:1])])
     assert view["captions"] == [{"words": [], "log_prob": -0.5, "maps": "", "spread": [], "strength": []}]
