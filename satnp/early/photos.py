@@ -13,8 +13,8 @@ class Photos(NamedTuple):
     """Training photos, and validation photos for choices: annotations (N, L, D), host arrays of any float type; captions, of
     each photo a list of lists of word ids, <start> first and <end> last; words, those of the vocabulary; seed.
 
-    scenes: the data.scenes.Scene of each training photo, or None. mirrored (N, L, D): the annotations of the mirrored training
-    photos, or None.
+    scenes: the data.scenes.Scene of each training photo, or None. mirrored (N, L, D): the annotations of the training photos
+    when they are mirrored, or None.
     """
 
     annotations: object

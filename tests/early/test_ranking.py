@@ -67,9 +67,10 @@ def test_it_learns_which_word_belongs_to_which_photo_and_where_it_is(sentences, 
     for n, said in enumerate(ranking.describe(p, config, annotations)):
         assert said.ids[-2] == 4 + n % 4
     if sentences == "words":
-        shares = ranking.alignment(p, config, annotations[:1], [4])
-        assert shares.shape == (1, 3) and shares.sum() == pytest.approx(1)
-        assert shares[0].argmax() == annotations[0, :, 0].argmax()
+        found = [ranking.alignment(p, config, annotations[n : n + 1], [4 + n % 4])[0] for n in range(24)]
+        np.testing.assert_allclose(np.sum(found, axis=1), 1)
+        right = [share.argmax() == annotations[n, :, n % 4].argmax() for n, share in enumerate(found)]
+        assert sum(right) >= 16  # a third of 24 by chance
 
 
 @pytest.mark.parametrize("sentences", SENTENCES)
