@@ -102,6 +102,7 @@ def test_an_early_system_is_trained_evaluated_shown_compared_and_released_by_its
         line = f"train {data} {start.format(name)} --captioner {name} --out {out}".split()
         assert main(line) == 0
         assert "validation BLEU-4" in capsys.readouterr().out
+        assert any(out.glob("features/*-mirrored.npy")) == (name == "ranking")
         assert main(line) == 2 and "does not resume" in capsys.readouterr().err
         assert main(f"evaluate {out / 'best.npz'} {data} --split test --json {out / 's.json'}".split()) == 0
         assert "CIDEr" in json.loads((out / "s.json").read_text())
