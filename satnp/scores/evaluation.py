@@ -1,6 +1,7 @@
 """Evaluate a model on a split: free-running captions, their scores, and the likelihood of the reference captions."""
 
 import numpy as np
+from tqdm import tqdm
 
 from satnp.arrays.backend import to_device, to_host, xp_of
 from satnp.captioners import CAPTIONERS
@@ -21,8 +22,9 @@ def annotation_chunks(model, split, features=None):
     """Yield (slice of photos, annotations (n, L, D) on the model's device), from the features (photos, ...) if given."""
     if features is None and model.reads:
         raise InputError(f"{model.reads}; pass the annotations of data.by_name as features")
-    xp = xp_of(model.params.flat)
-    for start in range(0, len(split.names), CHUNK):
+    xp, starts = xp_of(model.params.flat), range(0, len(split.names), CHUNK)
+    shown = None if features is None else True  # reading photos takes long; None: on a terminal only
+    for start in tqdm(starts, desc="photos", leave=False, disable=shown, ncols=79):
         rows = slice(start, min(start + CHUNK, len(split.names)))
         if features is None:
             yield rows, to_device(annotate(model, split.photos[rows]), xp)
