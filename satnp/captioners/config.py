@@ -18,8 +18,8 @@ class Validated:
             name, value = field.name, getattr(self, field.name)
             if field.type is int and not 1 <= value <= LARGEST:
                 raise InputError(f"{name} is {value}; choose 1 to {LARGEST}")
-            if name == "dropout" and not 0 <= value < 1:
-                raise InputError(f"dropout is {value}; choose a rate from 0 to below 1")
+            if name.endswith("dropout") and not 0 <= value < 1:
+                raise InputError(f"{name} is {value}; choose a rate from 0 to below 1")
             if field.type is float and not 0 <= value < float("inf"):
                 raise InputError(f"{name} is {value}; choose 0 or more")
 

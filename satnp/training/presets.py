@@ -94,7 +94,7 @@ SCENES = {
     "att_lstm": ({"K": 13}, {}),
     "fang": ({"hidden": True, "H": 256, "detecting": 20, "likely": 7.0}, {}),
     "trim": ({"hidden": True, "H": 256, "detecting": 20}, {}),
-    "ranking": ({"M": 64, "K": 128, "epochs": 8}, {}),
+    "ranking": ({"M": 64, "K": 128, "epochs": 7, "again": 1}, {}),
 }  # fmt: skip
 
 # The same on photos. SCA-CNN computes the keys of all locations at each word; a smaller A makes its steps shorter. Word
