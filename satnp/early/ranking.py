@@ -16,7 +16,7 @@ sentences of the k nearest training photos.
 Differs: Kiros et al. take a random few of the others for each pair, Karpathy and Fei-Fei all of them; `negatives` is
 "hardest" (Faghri et al. 2018) by default, after `warm` epochs with all: from random weights the hardest others push all
 vectors to one point. The sum over words is divided by their number, so that margins mean the same for all lengths. After
-`epochs` the learning rate rises once more (a "warm restart": Loshchilov and Hutter 2017), because the vectors get better.
+`epochs` the learning rate rises twice more ("warm restarts": Loshchilov and Hutter 2017), which makes the vectors better.
 """
 
 from dataclasses import dataclass, replace
@@ -56,7 +56,7 @@ from satnp.scores.ranking import ranks, recalls
 
 SIZES = "P", "S", "T"  # of Config, which fit() sets
 MIRRORS = True
-AGAIN = 0.6  # see Config
+CYCLES, AGAIN = 2, 0.6  # cycles of the rate after the first one, see Config
 CHOICES = {"sentences": ("lstm", "words"), "negatives": ("hardest", "all")}
 ORTHOGONAL = "W_h", "W_f", "W_r"
 CHUNK = 256  # sentences whose vectors are computed together
@@ -74,7 +74,7 @@ class Config(Validated):
     dropout: float = 0.3     # of E[w_t]
     photo_dropout: float = 0.2  # of the features of a photo
     epochs: int = 14
-    again: int = 4           # epochs after these, in which the rate falls from AGAIN times `rate`
+    again: int = 4           # epochs of each cycle after these, in which the rate falls from AGAIN times `rate`
     warm: int = 2            # of these, those with all negatives at the beginning
     batch: int = 128
     rate: float = 5e-4
@@ -353,7 +353,7 @@ def fit(config, photos):
         return sum(share for way in found.values() for name, share in way.items() if name != "median")
 
     steps, step, first = -(-len(pairs) // config.batch), 0, replace(config, negatives="all")
-    for epochs, rate in ((config.epochs, config.rate), (config.again, AGAIN * config.rate)):
+    for epochs, rate in ((config.epochs, config.rate), *CYCLES * [(config.again, AGAIN * config.rate)]):
         fit_parameters(p, draw, work, epochs * steps, rate, rng, validate, steps, "ranking", "sum of recalls")
     whole = Parameters(shapes(config))
     for name, x in p.items():
