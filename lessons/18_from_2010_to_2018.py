@@ -300,7 +300,7 @@ SCORES = [
     (2010, "Every Picture", 0.000, 0.245),
     (2011, "BabyTalk", 0.992, 0.315),
     (2012, "retrieve and trim", 0.000, 0.431),
-    (2014, "ranking", 0.000, 0.277),
+    (2014, "ranking", 0.000, 0.285),
     (2014, "log-bilinear, MLBL-B", 0.108, 0.444),
     (2015, "retrieval with 30 neighbours", 0.000, 0.432),
     (2015, "Fang et al.", 0.268, 0.435),

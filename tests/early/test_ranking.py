@@ -55,8 +55,8 @@ def world(rng):
 
 def tiny(sentences):
     return ranking.Config(
-        V=12, D=6, M=8, K=16, sentences=sentences, negatives="all", dropout=0.0, photo_dropout=0.0, epochs=40, again=1, batch=8,
-        rate=0.01, k=24,
+        V=12, D=6, M=8, K=16, sentences=sentences, negatives="all", dropout=0.0, photo_dropout=0.0, epochs=40, again=1,
+        batch=8, rate=0.01, k=24,
     )
 
 
