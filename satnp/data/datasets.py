@@ -110,21 +110,19 @@ def load_splits(kind, which, root=None, seed=0, captions=None, skip_bad=False, n
 
 
 def _scenes(split, seed):
-    drawn = scenes.make_scenes(SCENES[split], split, seed)
-    return Split(
-        tuple(scene.name for scene in drawn),
-        tuple([tokenise(caption) for caption in scene.captions] for scene in drawn),
-        tuple(scene.image for scene in drawn),
-        tuple(drawn),
-    )
+    return _rendered(scenes.make_scenes(SCENES[split], split, seed), "image")
 
 
 def _clips(split, seed):
-    drawn = moving_scenes.make_clips(CLIPS[split], split, seed)
+    return _rendered(moving_scenes.make_clips(CLIPS[split], split, seed), "frames")
+
+
+def _rendered(drawn, pixels):
+    """The Split of scenes or clips, whose attribute `pixels` is the photo or the clip."""
     return Split(
-        tuple(clip.name for clip in drawn),
-        tuple([tokenise(caption) for caption in clip.captions] for clip in drawn),
-        tuple(clip.frames for clip in drawn),
+        tuple(x.name for x in drawn),
+        tuple([tokenise(caption) for caption in x.captions] for x in drawn),
+        tuple(getattr(x, pixels) for x in drawn),
         tuple(drawn),
     )
 

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from satnp.captioners.locations import present_regions
-from satnp.encoders import ENCODERS
+from satnp.encoders import reads_clips
 from satnp.estimators import entropy
 from satnp.model import NO_WORDS
 from satnp.page import write_page
@@ -30,7 +30,7 @@ def captioner_entry(label, model):
         "kind": model.captioner.replace("_", " ") + (f", {attention} attention" if attention else ""),
         "grid": list(model.grid),
         "regions": model.encoder == "regions",
-        "clips": hasattr(ENCODERS[model.encoder], "BASE"),
+        "clips": reads_clips(model.encoder),
         "sentinel": model.has_sentinel,
     }
 
