@@ -1,5 +1,7 @@
 """A1, convolution and pooling: the layers of an encoder."""
 
+import numpy as np
+
 from lessons.assignments.declare import Assignment, Task
 from satnp.layers.conv import ConvCache, conv2d_backward, conv2d_forward, output_size, pad, window
 from satnp.layers.pool import (
@@ -17,8 +19,15 @@ def convolution(rng, N, R, S, C, K, F, stride=1, padding=0):
     return {n: rng.standard_normal(s) for n, s in arrays.items()} | {"stride": stride, "padding": padding}
 
 
-def maximum(rng, N, R, S, C, K, stride, ceil=False):
-    return {"x": rng.standard_normal((N, R, S, C)) - 1, "K": K, "stride": stride, "ceil": ceil}
+def maximum(rng, N, R, S, C, K, stride, ceil=False, ties=False):
+    x = rng.integers(-3, 0, (N, R, S, C)).astype(float) if ties else rng.standard_normal((N, R, S, C)) - 1
+    return {"x": x, "K": K, "stride": stride, "ceil": ceil}
+
+
+def without_ties(arrays):
+    """Of equal numbers the first in reading order is made the largest."""
+    x = arrays["x"]
+    return {"x": x - 1e-9 * np.arange(x.size).reshape(x.shape)}
 
 
 def average(rng, N, R, S, C, K, stride):
@@ -54,8 +63,9 @@ ASSIGNMENT = Assignment(
             edges=(
                 {"N": 2, "R": 6, "S": 8, "C": 2, "K": 3, "stride": 2, "ceil": True},
                 {"N": 1, "R": 7, "S": 5, "C": 1, "K": 2, "stride": 3},
+                {"N": 2, "R": 7, "S": 5, "C": 2, "K": 3, "stride": 2, "ties": True},
             ),
-            points={"out": 10, "dx": 20},
+            points={"out": 10, "dx": 20}, near=without_ties,
         ),
         Task(
             "average pooling", average_pool_forward, average_pool_backward, average, ("out",),

@@ -27,8 +27,14 @@ def scores(rng, N, L, A):
     return _normal(rng, keys=(N, L, A), query=(N, A), v=(A,), c=(1,))
 
 
-def softmax(rng, N, L, scale=1):
-    return {"scores": scale * rng.standard_normal((N, L))}
+def softmax(rng, N, L, scale=1, far=False):
+    return {"scores": scale * rng.standard_normal((N, L)) + (distances(N, L) if far else 0)}
+
+
+def distances(N, L):
+    """Rows of 1000, of 0 and of -1000, and rows that go from 1000 to -1000."""
+    rows = np.array([np.full(L, 1000), np.zeros(L), np.full(L, -1000), 1000 * (-1) ** np.arange(L)])
+    return rows[np.arange(N) % 4]
 
 
 def context(rng, N, L, D):
@@ -45,9 +51,12 @@ def look(rng, N, L, D, H, A):
     )
 
 
-def penalty(rng, T, N, L):
+def penalty(rng, T, N, L, hole=False):
     lengths = rng.integers(1, T + 1, N)
-    return {"alphas": rng.random((T, N, L)), "mask": (np.arange(T)[:, None] < lengths).astype(float)}
+    mask = (np.arange(T)[:, None] < lengths).astype(float)
+    if hole:
+        mask[:, 0] = np.arange(T) != 1
+    return {"alphas": rng.random((T, N, L)), "mask": mask}
 
 
 ASSIGNMENT = Assignment(
@@ -72,7 +81,7 @@ ASSIGNMENT = Assignment(
         Task(
             "softmax", softmax_forward, softmax_backward, softmax, ("alpha",),
             usual=({"N": 3, "L": 5}, {"N": 4, "L": 2}),
-            edges=({"N": 1, "L": 4}, {"N": 2, "L": 3, "scale": 500}),
+            edges=({"N": 1, "L": 4}, {"N": 2, "L": 3, "scale": 500}, {"N": 4, "L": 5, "far": True}),
             points={"alpha": 5, "dscores": 10},
         ),
         Task(
@@ -90,7 +99,7 @@ ASSIGNMENT = Assignment(
         Task(
             "look", look_forward, look_backward, look, ("z", "alpha"),
             usual=({"N": 2, "L": 5, "D": 3, "H": 4, "A": 6}, {"N": 3, "L": 4, "D": 2, "H": 5, "A": 3}),
-            edges=({"N": 1, "L": 2, "D": 1, "H": 1, "A": 1},),
+            edges=({"N": 1, "L": 2, "D": 1, "H": 1, "A": 1}, {"N": 2, "L": 1, "D": 3, "H": 2, "A": 4}),
             points={"z": 3, "alpha": 2, "dannotations": 7, "dh": 8, "dW_a": 2, "dW_s": 2,
                     "db": 1, "dv": 1, "dW_beta": 2, "db_beta": 1},
             uses=("scores", "softmax", "context", "gate"),
@@ -98,7 +107,7 @@ ASSIGNMENT = Assignment(
         Task(
             "penalty", doubly_stochastic_forward, doubly_stochastic_backward, penalty, ("penalty",),
             usual=({"T": 4, "N": 3, "L": 5}, {"T": 5, "N": 2, "L": 3}),
-            edges=({"T": 1, "N": 1, "L": 2}, {"T": 2, "N": 4, "L": 1}),
+            edges=({"T": 1, "N": 1, "L": 2}, {"T": 2, "N": 4, "L": 1}, {"T": 3, "N": 2, "L": 4, "hole": True}),
             points={"penalty": 2, "dalphas": 4}, constants=("mask",),
         ),
     ),

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from lessons.assignments.a3 import distances
 from lessons.assignments.declare import Assignment, Task
 from lessons.assignments.look import look_backward, look_forward
 from lessons.assignments.whole import (
@@ -34,10 +35,11 @@ def embedding(rng, N, V, M):
     return {"ids": rng.integers(0, V, N), **_normal(rng, E=(V, M))}
 
 
-def entropy(rng, N, V, over=1):
-    """The last `over` words are padding: their weights are 0."""
+def entropy(rng, N, V, over=1, far=False):
+    """The last `over` words are padding: their weights are 0. With `far` there are logits of 1000 and of -1000."""
     weights = np.where(np.arange(N) < N - over, rng.random(N), 0.0)
-    return {**_normal(rng, logits=(N, V)), "targets": rng.integers(0, V, N), "weights": weights}
+    return {"logits": rng.standard_normal((N, V)) + (distances(N, V) if far else 0),
+            "targets": np.full(N, 1) if far else rng.integers(0, V, N), "weights": weights}
 
 
 def first(rng, N, L, D, H):
@@ -48,11 +50,14 @@ def deep(rng, N, M, H, D):
     return _normal(rng, words=(N, M), h=(N, H), z=(N, D), L_h=(H, M), L_z=(D, M), b=(M,))
 
 
-def step(rng, N, T, L, V, D, M, H, A, padded=True):
+def step(rng, N, T, L, V, D, M, H, A, padded=True, hole=False):
     lengths = np.maximum(rng.integers(1, T + 1, N), T * (np.arange(N) == 0)) if padded else np.full(N, T)
+    counts = np.arange(T) < lengths[:, None]
+    if hole:
+        counts[0] = np.arange(T) != 1
     return {
         **_normal(rng, annotations=(N, L, D)), "captions": rng.integers(0, V, (N, T + 1)),
-        "mask": (np.arange(T) < lengths[:, None]).astype(float),
+        "mask": counts.astype(float),
         **_normal(rng, **shapes(V, D, M, H, A)._asdict()),
     }  # fmt: skip
 
@@ -110,7 +115,8 @@ ASSIGNMENT = Assignment(
         ),
         Task(
             "cross-entropy", cross_entropy_forward, cross_entropy_backward, entropy, ("loss",),
-            usual=({"N": 5, "V": 4}, {"N": 4, "V": 6}), edges=({"N": 1, "V": 3, "over": 0}, {"N": 3, "V": 1, "over": 2}),
+            usual=({"N": 5, "V": 4}, {"N": 4, "V": 6}), edges=({"N": 1, "V": 3, "over": 0}, {"N": 3, "V": 1, "over": 2},
+                                                                    {"N": 4, "V": 5, "over": 0, "far": True}),
             points={"loss": 4, "dlogits": 8}, constants=("weights",),
         ),
         Task(
@@ -134,13 +140,15 @@ ASSIGNMENT = Assignment(
             edges=(
                 {"N": 1, "T": 1, "L": 2, "V": 3, "D": 2, "M": 1, "H": 2, "A": 1},
                 {"N": 2, "T": 2, "L": 1, "V": 3, "D": 1, "M": 2, "H": 1, "A": 2, "padded": False},
+                {"N": 2, "T": 3, "L": 2, "V": 4, "D": 2, "M": 1, "H": 1, "A": 2, "hole": True},
             ),
             points={"loss": 8, "dannotations": 6, "dE": 3, **{f"d{n}": 1 for n in Weights._fields[1:]}},
             constants=("mask",), uses=("embedding", "cross-entropy", "first state", "deep output"),
         ),
         Task(
             "train", train, None, scenes, ("said",), usual=({"N": 800, "P": 100},), edges=(),
-            points={"said": 18}, cache=False, score=0.9, seconds=60,
+            points={"said": 18}, cache=False, score=0.85, seconds=60,
+            uses=("embedding", "cross-entropy", "first state", "deep output", "captioner"),
         ),
     ),
 )  # fmt: skip

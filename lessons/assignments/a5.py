@@ -17,10 +17,13 @@ def choice(rng, N, L, never=False):
     return {"scores": scores, "gumbel": rng.gumbel(size=(N, L))}
 
 
-def words(rng, T, N):
+def words(rng, T, N, hole=False):
     lengths = rng.integers(1, T + 1, N)
     lengths[0] = T
-    return {"log_p": -rng.random((T, N)), "mask": (np.arange(T)[:, None] < lengths).astype(float)}
+    mask = (np.arange(T)[:, None] < lengths).astype(float)
+    if hole:
+        mask[1, 0] = 0
+    return {"log_p": -rng.random((T, N)), "mask": mask}
 
 
 def average(rng, N, drawn):
@@ -61,9 +64,9 @@ def paths(rng, T, L):
     return {"scores": rng.standard_normal((T, L)), "rewards": rng.standard_normal(L**T)}
 
 
-def captions(rng, S, T, N, L, entropy_weight):
+def captions(rng, S, T, N, L, entropy_weight, hole=False):
     sample, _, scores = _looks(rng, S, T, N, L)
-    mask = words(rng, T, N)["mask"]
+    mask = words(rng, T, N, hole)["mask"]
     return {
         "scores": scores, "sample": sample, "log_p": -rng.random((S, T, N)), "mask": mask, "entropy_weight": entropy_weight,
     }  # fmt: skip
@@ -74,7 +77,7 @@ def _plain(name, function, make, output, points, usual, edges, uses=()):
     return Task(name, function, None, make, (output,), usual, edges, {output: points}, cache=False, uses=uses)
 
 
-STEPS, EDGE = ({"T": 5, "N": 3}, {"T": 4, "N": 2}), ({"T": 1, "N": 2}, {"T": 3, "N": 1})
+STEPS, EDGE = ({"T": 5, "N": 3}, {"T": 4, "N": 2}), ({"T": 1, "N": 2}, {"T": 3, "N": 1}, {"T": 4, "N": 3, "hole": True})
 PLACES, ALONE = ({"T": 3, "N": 4, "L": 5}, {"T": 2, "N": 3, "L": 4}), ({"T": 1, "N": 1, "L": 2}, {"T": 2, "N": 3, "L": 1})
 ROWS, SURE = ({"N": 3, "L": 5}, {"N": 4, "L": 2}), ({"N": 1, "L": 3}, {"N": 3, "L": 4, "scale": 900})
 
@@ -94,7 +97,7 @@ ASSIGNMENT = Assignment(
         _plain("moving average", moving_average, average, "baseline_next", 8,
                ({"N": 4, "drawn": 3}, {"N": 5, "drawn": 2}), ({"N": 1, "drawn": 1}, {"N": 3, "drawn": 0})),
         _plain("leave one out", leave_one_out, samples, "baselines", 10,
-               ({"S": 4, "T": 3, "N": 2}, {"S": 3, "T": 2, "N": 5}), ({"S": 2, "T": 1, "N": 1},)),
+               ({"S": 4, "T": 2, "N": 3}, {"S": 3, "T": 4, "N": 5}), ({"S": 2, "T": 1, "N": 1},)),
         _plain("reinforce", reinforce, chosen, "dscores", 10, PLACES, ALONE),
         _plain("local expectation", local_expectation, expected, "dscores", 8, PLACES, ALONE, ("reinforce",)),
         _plain("entropy", entropy, spread, "H", 3, ROWS, SURE),
@@ -107,7 +110,8 @@ ASSIGNMENT = Assignment(
         _plain("choices", choices_backward, captions, "dscores", 15,
                ({"S": 3, "T": 4, "N": 2, "L": 3, "entropy_weight": 0.1},
                 {"S": 2, "T": 3, "N": 3, "L": 4, "entropy_weight": 0.5}),
-               ({"S": 2, "T": 1, "N": 1, "L": 2, "entropy_weight": 0.0},),
+               ({"S": 2, "T": 1, "N": 1, "L": 2, "entropy_weight": 0.0},
+                {"S": 4, "T": 3, "N": 2, "L": 2, "entropy_weight": 0.2, "hole": True}),
                ("total", "leave one out", "reinforce", "entropy's gradient")),
     ),
 )  # fmt: skip

@@ -51,6 +51,7 @@ class Task:
     score: float = 0      # share of right entries that gets all points
     speed: Any = None     # a Speed
     uses: tuple = ()      # tasks whose functions this task's functions call; if those are wrong, the report says so
+    near: Any = None      # near(arrays) -> inputs at which the derivative is taken instead, where a forward has a kink
     blocks: dict = field(default_factory=dict)  # {array: names of the equal parts of its last axis}
     seconds: int = 20     # of CPU time, the limit for all calls together
 
