@@ -8,8 +8,8 @@ import numpy as np
 def run(call, arrays, results):
     """Make one call with `arrays`, {name: array} of the inputs and of each d<output>. Writes to `results`, up to an error.
 
-    `results` gets the outputs, the gradients d<input>, "again d<input>" from a second backward with the same cache (unless
-    call["once"]), and "after <name>", the value after the call of each array that was passed.
+    `results` gets the outputs, the gradients d<input>, "again d<input>" from a second backward with the same cache after
+    another forward (unless call["once"]), and "after <name>", the value after the call of each array that was passed.
     """
     functions = importlib.import_module(call["module"])
     inputs = [arrays[x].copy() if x in arrays else call["options"][x] for x in call["inputs"]]
@@ -23,6 +23,8 @@ def run(call, arrays, results):
     if not call["backward"]:
         return
     for again in ("",) if call["once"] else ("", "again "):
+        if again:  # another forward must not change the cache of the first
+            getattr(functions, call["forward"])(*(x * 0.5 if getattr(x, "dtype", None) == np.float64 else x for x in inputs))
         dout = [arrays[f"d{x}"].copy() for x in call["outputs"]]
         grads = getattr(functions, call["backward"])(tuple(dout) if len(dout) > 1 else dout[0], cache)
         results.update({again + n: x for n, x in _named([f"d{x}" for x in call["gradients"]], grads).items()})

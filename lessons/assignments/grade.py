@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import tempfile
 import textwrap
 import traceback
@@ -15,8 +16,9 @@ from typing import NamedTuple
 
 from lessons.assignments import marks, process, speed
 from lessons.assignments.build import whole
-from lessons.assignments.cut import PACKAGE
+from lessons.assignments.cut import PACKAGE, write
 from lessons.assignments.declare import HIDDEN
+from lessons.assignments.kinds import merged
 from lessons.assignments.submission import Refused, imports, unpack
 
 COLUMNS = 80  # of a table
@@ -37,7 +39,6 @@ class Marked(NamedTuple):
 def grade(assignment, paths, out, seed=HIDDEN):
     """Grade the submissions `paths` and write the folder `out`, new or empty -> list of Marked"""
     marks.cases(assignment, seed)
-    marks.predictions(assignment, seed)
     names = unique([_given(path) for path in paths])
     with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()) as pool:
         found = list(pool.map(lambda pair: _whatever_comes(assignment, *pair, seed), zip(names, paths, strict=True)))
@@ -75,17 +76,30 @@ def mark(assignment, name, path, seed=HIDDEN):
         except (Refused, OSError) as error:
             return Marked(name, nothing(assignment, "refused", "not marked"), [f"refused: {error}"], "")
         rows, said, confined = [], [], set()
-        for k, task in enumerate(assignment.tasks):
+
+        def run(task, name, package):
             planned = marks.plan(assignment, task, seed, PACKAGE)
             calls, arrays = [x[2] for x in planned], [x[3] for x in planned]
-            ran = process.run(folder / f"task{k}", package, calls, arrays, task.seconds, assignment.memory)
+            ran = process.run(folder / name, package, calls, arrays, task.seconds, assignment.memory)
+            return ran, marks.mark(assignment, task, seed, planned, ran)
+
+        def again(task):
+            """The task's Rows if the functions of the tasks that it uses were right."""
+            mixed = folder / f"mixed {task.name}"
+            shutil.copytree(package, mixed)
+            write(mixed, marks.right_parts(assignment, task, mixed))
+            ran, alone = run(task, f"again {task.name}", mixed)
+            return None if ran.ended else alone
+
+        for k, task in enumerate(assignment.tasks):
+            ran, found = run(task, f"task{k}", package)
             if ran.ended:
                 said.append(f"{task.name}: the process {ran.ended}")
             confined |= {ran.confined} - {None}
-            rows += marks.mark(assignment, task, seed, planned, ran)
+            rows += found
             if task.speed:
                 rows.append(speed.mark(assignment, task, seed, package, folder / f"speed{k}"))
-        marks.follow(assignment, rows)
+        rows = marks.cascade(assignment, rows, again)
         return Marked(name, rows, said, "; ".join(sorted(confined)))
 
 
@@ -153,14 +167,13 @@ def _folded(line):
 
 def _remarks(marked):
     """The remarks on arrays, one line for each task and sentence."""
-    arrays = {}
+    tasks = {}
     for row in marked.rows:
-        for told in [*row.groups.values(), *row.notes]:
-            if told.sentence != "right" and told.kind not in ("refused", "ended"):
-                same = arrays.setdefault((row.task, told.sentence.removeprefix(f"{row.array}: ")), {})
-                same[row.array] = told.sentence.startswith(f"{row.array}: ")
-    return [f"  {task}: {', '.join(names) + ': ' if all(names.values()) else ''}{sentence}"
-            for (task, sentence), names in arrays.items()]  # fmt: skip
+        tasks.setdefault(row.task, []).extend(
+            (row.array, told.sentence) for told in [*row.groups.values(), *row.notes]
+            if told.sentence != "right" and told.kind not in ("refused", "ended")
+        )  # fmt: skip
+    return [f"  {task}: {sentence}" for task, pairs in tasks.items() for sentence in merged(pairs)]
 
 
 def _write(assignment, found, out):

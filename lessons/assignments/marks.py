@@ -4,30 +4,34 @@ Gradients are compared with the complex step of satnp's forward. A gradient that
 student's own forward (called with complex inputs), gets a part of its points, because only the forward is wrong.
 """
 
-import importlib
+import inspect
+import re
 import sys
-import tempfile
+import warnings
 import zlib
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache
-from pathlib import Path
+from importlib.util import spec_from_loader
+from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
 
-from lessons.assignments import calls
-from lessons.assignments.cut import package, short
+from lessons.assignments import calls, kinds
+from lessons.assignments.cut import closure, package, short
 from lessons.assignments.declare import place
+from lessons.assignments.kinds import CHANGED, DTYPE, SHARES, TOLERANCE, Told, fingerprint, same
 from lessons.assignments.mistakes import MISTAKES
-from satnp.proof.gradcheck import COMPLEX_STEP, STEP, Finding, diagnose, numeric_gradient, relative_error
+from satnp.proof.gradcheck import COMPLEX_STEP, STEP, numeric_gradient
 
-TOLERANCE = 1e-8
-SHARES = {"usual": 0.7, "edges": 0.3}
-OWN = 0.5       # share of an array's points for a right backward of a wrong forward
-DTYPE = 0.75    # ... if float32 inputs give float64, or the imaginary part is lost
-CHANGED = 0.75  # ... if the function wrote to its inputs or its cache
-AXES = "first", "second", "third", "fourth"
-SINGLE = 1e-5   # relative error, the precision of float32
+SPECIAL = {  # {a size or flag of a case: what is special about it}
+    "hole": "with a hole in the mask (1, 0, 1)", "ties": "with equal largest numbers in a window", "ceil": "with ceil=True",
+    "far": "with numbers of 1000, 0 and -1000", "scale": "with numbers up to some {}",
+    "never": "with a score of minus infinity",
+}  # fmt: skip
+CASCADE = 0.15  # the most that arrays which follow from another task's cost, of all points
+RIGHT = "right_parts"  # the package of right functions that a task is run with, in place of the submission's wrong ones
 
 
 class Case(NamedTuple):
@@ -39,15 +43,9 @@ class Case(NamedTuple):
     options: dict
     right: dict
     vectors: dict  # {input: direction} of the derivatives of the student's own forward
-
-
-class Told(NamedTuple):
-    """The verdict on one array in one group of cases."""
-
-    share: float
-    kind: str
-    sentence: str
-    guess: bool = False  # is `kind` guessed from the numbers alone?
+    sizes: dict = None  # {letter: size}
+    axes: dict = None  # {array: a letter for each axis, or ""}
+    special: tuple = ()
 
 
 class Row(NamedTuple):
@@ -58,7 +56,8 @@ class Row(NamedTuple):
     points: float
     most: float
     groups: dict  # {"usual": Told, "edges": Told}
-    notes: list   # Tolds that hold for all groups
+    notes: list  # Tolds that hold for all groups
+    follows: float = 0  # points lost because of another task
 
 
 def gradients(task, arrays):
@@ -75,10 +74,15 @@ def _inputs(task, arrays):
 @lru_cache(maxsize=64)
 def cases(assignment, seed, groups=("usual", "edges")):
     """Every Case of an assignment with its right arrays."""
-    return [
-        _case(task, group, sizes, np.random.default_rng([seed, zlib.crc32(f"{task.name} {group} {k}".encode())]))
-        for task in assignment.tasks for group in groups for k, sizes in enumerate(getattr(task, group))
-    ]  # fmt: skip
+    found = []
+    for task in assignment.tasks:
+        mine = [
+            _case(task, group, sizes, np.random.default_rng([seed, zlib.crc32(f"{task.name} {group} {k}".encode())]))
+            for group in groups for k, sizes in enumerate(getattr(task, group))
+        ]  # fmt: skip
+        found += [] if judged(task) else _with_axes(task, mine)
+        found += mine if judged(task) else []
+    return found
 
 
 def _case(task, group, sizes, rng):
@@ -86,8 +90,12 @@ def _case(task, group, sizes, rng):
     right = {n: made.pop(n) for n in task.outputs if task.score}
     arrays = {n: x for n, x in made.items() if isinstance(x, np.ndarray)}
     options = {n: x for n, x in made.items() if n not in arrays}
+    letters = {n: x for n, x in sizes.items() if len(n) == 1}
+    special = tuple(words.format(x) for n, x in sizes.items() if (words := SPECIAL.get(n)) and x) + tuple(
+        f"with {n} = 1" for n, x in letters.items() if x == 1) + tuple(
+        f"with {n} = {x}" for n, x in options.items() if n in ("stride", "padding"))  # fmt: skip
     if judged(task):
-        return Case(task, group, arrays, options, right, {})
+        return Case(task, group, arrays, options, right, {}, letters, {}, special)
 
     def outputs(point):
         found = task.forward(*(made | point).values())
@@ -98,15 +106,36 @@ def _case(task, group, sizes, rng):
     right = dict(zip(task.outputs, map(np.asarray, outs), strict=True))
     upstream = {f"d{n}": rng.standard_normal(np.shape(x)) for n, x in right.items()} if task.backward else {}
     names = gradients(task, arrays)
-    still = {n: arrays[n].astype(complex) for n in names}
+    near = arrays | (task.near(arrays) if task.near else {})
+    still = {n: near[n].astype(complex) for n in names}
 
     def objective(point):
         return sum((y * d).sum() for y, d in zip(outputs(still | point), upstream.values(), strict=True))
 
     for n in names:
-        right[f"d{n}"] = numeric_gradient(lambda x, n=n: objective({n: x}), arrays[n])
+        right[f"d{n}"] = numeric_gradient(lambda x, n=n: objective({n: x}), near[n])
     vectors = {n: rng.standard_normal(arrays[n].shape) for n in names}
-    return Case(task, group, arrays | upstream, options, right, vectors)
+    return Case(task, group, arrays | upstream, options, right, vectors, letters, {}, special)
+
+
+def _with_axes(task, mine):
+    """The cases of a task with their axes: from the docstring's shapes, else the letter whose size they have everywhere."""
+    text, axes = inspect.unwrap(task.forward).__doc__ or "", {}
+    shapes = [{n: x.shape for n, x in (case.arrays | {n: case.right[n] for n in task.outputs}).items()} for case in mine]
+    for n in shapes[0]:
+        told = re.search(rf"\b{n} \(([^()]*)\)", text)
+        letters = [x.strip() for x in told[1].split(",") if x.strip()] if told else []
+        if "..." in letters or len(letters) != len(shapes[0][n]):
+            both = list(zip((shape[n] for shape in shapes), (case.sizes for case in mine), strict=True))
+            letters = [next((f"{'' if k == 1 else k}{letter}" for k in (1, 4) for letter in mine[0].sizes
+                             if all(shape[a] == k * sizes.get(letter, 0) for shape, sizes in both)), "")
+                       for a in range(len(shapes[0][n]))]  # fmt: skip
+        axes[n] = axes[f"d{n}"] = tuple(letters)
+    found = []
+    for case, shape in zip(mine, shapes, strict=True):
+        sizes = {a: size for n in shape for a, size in zip(axes[n], shape[n], strict=True) if len(a) == 1 and a.isalpha()}
+        found.append(case._replace(axes=axes, sizes=case.sizes | sizes))
+    return found
 
 
 def judged(task):
@@ -150,57 +179,95 @@ def plan(assignment, task, seed, package_name):
     return found
 
 
+class _Files:
+    """Finds and loads the modules of a package {file: text}."""
+
+    def __init__(self, files):
+        self.texts = {file.removesuffix(".py").removesuffix("/__init__").replace("/", "."): x for file, x in files.items()}
+
+    def find_spec(self, name, path=None, target=None):
+        return spec_from_loader(name, self, is_package="." not in name) if name in self.texts else None
+
+    def create_module(self, spec):
+        return None
+
+    def exec_module(self, module):
+        exec(_compiled(self.texts[module.__name__]), module.__dict__)
+
+
+@lru_cache(maxsize=256)
+def _compiled(text):
+    return compile(text, "<package>", "exec")
+
+
 @contextmanager
 def imported(files):
     """Context manager: inside the block the package of `files` can be imported; yields its name."""
-    name = next(iter(files)).partition("/")[0]
-    with tempfile.TemporaryDirectory() as folder:
-        for file, text in files.items():
-            path = Path(folder, file)
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(text)
-        sys.path.insert(0, folder)
-        importlib.invalidate_caches()
-        try:
-            yield name
-        finally:
-            sys.path.remove(folder)
-            for module in [x for x in sys.modules if x.partition(".")[0] == name]:
-                del sys.modules[module]
+    finder, name = _Files(files), next(iter(files)).partition("/")[0]
+    sys.meta_path.insert(0, finder)
+    try:
+        yield name
+    finally:
+        sys.meta_path.remove(finder)
+        for module in [x for x in sys.modules if x.partition(".")[0] == name]:
+            del sys.modules[module]
 
 
-@lru_cache(maxsize=16)
-def predictions(assignment, seed):
-    """[(mistake, {(task, array): [the array in each case, or None]})], only arrays that the mistake makes wrong."""
-    found = []
-    for k, mistake in enumerate(MISTAKES.get(assignment.name, ())):
-        with imported(package(assignment, edits=mistake.edits, name=f"mistake_{k}")) as name:
-            arrays = {}
-            for case in cases(assignment, seed):
-                if judged(case.task):
-                    continue
+PLANTING, PLANTED = Lock(), {}  # imports change sys.meta_path and sys.modules
+
+
+def predictions(assignment, seed, task, groups=("usual", "edges")):
+    """[(mistake, {array: [its fingerprint in each case]})] of one task, only arrays that the mistake makes wrong."""
+    with PLANTING:
+        if (seed, task, groups) not in PLANTED:
+            PLANTED[seed, task, groups] = _predictions(assignment, seed, task, groups)
+        return PLANTED[seed, task, groups]
+
+
+def _predictions(assignment, seed, task, groups):
+    """Mistakes in functions of other tasks are left out: with those a task is marked on right functions."""
+    mine = [case for case in cases(assignment, seed, groups) if case.task is task]
+    theirs = {x for other in assignment.tasks if other.name in task.uses for x in closure(_pair(other))}
+    own, found = set(closure(_pair(task))) - theirs, []
+    only = replace(assignment, cut=tuple(x for x in (task.forward, task.backward) if x), given=())
+    for mistake in MISTAKES.get(assignment.name, ()):
+        if not own & {place(edit.function) for edit in mistake.edits}:
+            continue
+        arrays = {n: [] for n in mine[0].right}
+        with imported(package(only, edits=mistake.edits, name="mistake")) as name:
+            for case in mine:
                 results = {}
                 try:
-                    with np.errstate(all="ignore"):
-                        calls.run(call(case.task, case, name), case.arrays, results)
+                    with np.errstate(all="ignore"), warnings.catch_warnings():
+                        warnings.simplefilter("ignore")
+                        calls.run(call(task, case, name) | {"once": True}, case.arrays, results)
                 except Exception:
                     pass  # a mistake may raise an error; the arrays made before it count
-                for n in case.right:
-                    arrays.setdefault((case.task.name, n), []).append(results.get(n))
-        wrong = {}
-        for (task, n), given in arrays.items():
-            mine = [case for case in cases(assignment, seed) if case.task.name == task]
-            if any(g is not None and not same(g, x.right[n], _scale(x, n)) for g, x in zip(given, mine, strict=True)):
-                wrong[task, n] = given
-        found.append((mistake, wrong))
-    return found
+                for n, given in arrays.items():
+                    given.append(results.get(n))
+        found.append(
+            (
+                mistake,
+                {
+                    n: [fingerprint(g) for g in given]
+                    for n, given in arrays.items()
+                    if any(
+                        g is not None and not same(g, x.right[n], view(n, x, {}).scale)
+                        for g, x in zip(given, mine, strict=True)
+                    )
+                },
+            )
+        )
+    return found  # fmt: skip
 
 
-def same(g, n, scale=0.0):
-    """Equal within rounding?"""
-    return relative_error(g, n, scale) <= TOLERANCE and np.abs(g - n).max(initial=0) <= 100 * TOLERANCE * max(
-        np.abs(n).max(initial=0), 1e-3 * scale
-    )
+def _pair(task):
+    return [place(x) for x in (task.forward, task.backward) if x]
+
+
+def tables(assignment, seed, task, groups=("usual", "edges")):
+    """The mistakes for kinds.planted, of one task."""
+    return [(x.kind, x.sentence, wrong) for x, wrong in predictions(assignment, seed, task, groups)]
 
 
 def mark(assignment, task, seed, planned, ran):
@@ -208,18 +275,13 @@ def mark(assignment, task, seed, planned, ran):
     whole = [(k, case) for k, (case, what, *_) in enumerate(planned) if not what]
     if judged(task):
         return _judged(task, whole, ran)
-    found, known = [], _mistakes(assignment, task, seed, [ran.results[k] for k, _ in whole])
+    views, found = {n: [view(n, case, ran.results[k]) for k, case in whole] for n in task.points if n != "seconds"}, []
+    wrong = any(x.found is not None and not kinds.right(x) for some in views.values() for x in some)
+    planted = kinds.planted(tables(assignment, seed, task), views) if wrong else {}
     for n, most in task.points.items():
         if n == "seconds":
             continue
-        named = known.get(n)
-        ratio = _ratio(n, whole, ran)
-        groups = {}
-        for group in SHARES:
-            tolds = [(_told(task, n, k, case, planned, ran, named, ratio), case) for k, case in whole if case.group == group]
-            groups[group], _ = min(tolds, key=lambda pair: (pair[0].share, -pair[1].right[n].size))
-        if all(told.guess for told in groups.values()):  # guesses from small sizes are less reliable
-            groups["edges"] = groups["usual"]
+        groups = {group: _told(n, group, whole, views, planned, ran, planted) for group in SHARES}
         points = most * sum(SHARES[group] * told.share for group, told in groups.items())
         notes = []
         if points:
@@ -233,16 +295,78 @@ def mark(assignment, task, seed, planned, ran):
     return found
 
 
-def follow(assignment, rows):
-    """If a task and a task that it uses are both wrong, report this in place of a guessed kind."""
+def view(n, case, results):
+    """Array `n` of a call for kinds.name."""
+    about = {"axes": case.axes, "sizes": case.sizes, "special": case.special}
+    return kinds.view(n, results.get(n), case.arrays, case.right, case.task.outputs, about, case.task.blocks.get(n, ()))
+
+
+def _told(n, group, whole, views, planned, ran, planted):
+    """The verdict on array `n` in one group of cases."""
+    mine = [(k, case, x) for (k, case), x in zip(whole, views[n], strict=True) if case.group == group]
+    wrong = [(k, case) for k, case, x in mine if not kinds.right(x)]
+    if told := [told for k, _ in wrong if ran.results[k].get(n) is None and (told := failed(n, k, ran))]:
+        return told[0]
+    task, own, outs = mine[0][1].task, [None], []
+    if n not in task.outputs and task.backward:
+        own = [_own(n, k, case, planned, ran) for k, case in wrong]
+        outs = [m for m in task.outputs if not all(kinds.right(view(m, case, ran.results[k])) for k, case in wrong)]
+    own = None if None in own or not own else min(own)
+    return kinds.verdict(n, [x for *_, x in mine], views[n], planted, own, outs)
+
+
+def right_parts(assignment, task, folder):
+    """Let the package in `folder` use right functions where it calls those of the tasks that `task` uses."""
+    others = {x.name: x for x in assignment.tasks}
+    cut = {place(x): x for x in assignment.cut}
+    roots = [x for name in task.uses if name in others for x in _pair(others[name])]
+    parts = [cut[x] for x in closure(roots) if x in cut and x not in _pair(task)]
+    files = package(replace(assignment, cut=tuple(parts), given=()), name=RIGHT)
+    for module, name in map(place, parts):
+        path = folder / "captioner" / f"{short(module)}.py"
+        if path.exists():
+            path.write_bytes(path.read_bytes() + f"\n\nfrom {RIGHT}.{short(module)} import {name}\n".encode())
+    return files
+
+
+def cascade(assignment, rows, again):
+    """The Rows, with those that follow from another task said to and costing CASCADE of all points together at most.
+
+    A task is marked on its own by `again(task)`: its Rows if the functions of the tasks that it uses were right, or None.
+    """
     wrong = {row.task for row in rows if any(told.share < 1 for told in row.groups.values())}
-    for task in assignment.tasks:
-        causes = " and ".join(x for x in task.uses if x in wrong)
-        for row in rows if causes else []:
-            for group, told in row.groups.items():
-                if row.task == task.name and told.guess:
-                    sentence = f"{row.array}: wrong, and so is {causes}, which it uses: fix that first"
-                    row.groups[group] = Told(told.share, "follows", sentence)
+    found, tasks = [], {task.name: task for task in assignment.tasks}
+    own = {}
+    for row in rows:
+        causes = [x for x in tasks[row.task].uses if x in wrong]
+        if row.task not in wrong or not causes:
+            found.append(row)
+            continue
+        if row.task not in own:
+            own[row.task] = again(tasks[row.task])
+        found.append(_apart(row, own[row.task], " and ".join(causes)))
+    lost = sum(row.follows for row in found)
+    back = max(0, lost - CASCADE * assignment.points) / (lost or 1)
+    return [row._replace(points=row.points + back * row.follows) for row in found]
+
+
+def _apart(row, own, causes):
+    """A Row of a task that uses the wrong `causes`, from its Rows with right ones, `own`."""
+    alone = next((x for x in own or [] if x.array == row.array), None)
+    failing = "error", "missing", "ended"
+    if alone is None or any(told.kind in failing for told in alone.groups.values()):
+        sentence = f"{row.array}: it is wrong, and so is {causes}, which it uses: mend that first"
+        told = {group: x if x.share == 1 or x.kind in failing else Told(x.share, "follows", sentence)
+                for group, x in row.groups.items()}  # fmt: skip
+        return row._replace(groups=told)
+    sentence = f"{row.array}: it follows from {causes}, and costs no points of its own"
+    groups = {}
+    for group, x in alone.groups.items():
+        now = row.groups[group]
+        if now.share < x.share < 1:  # a score
+            x = x._replace(sentence=f"{x.sentence}; with your {causes} it is less, which costs no points of its own")
+        groups[group] = Told(now.share, "follows", sentence) if now.share < x.share == 1 else x
+    return row._replace(groups=groups, follows=max(0, alone.points - row.points))
 
 
 def _judged(task, whole, ran):
@@ -251,7 +375,11 @@ def _judged(task, whole, ran):
     for k, case in whole:
         try:
             outputs = {n: ran.results[k].get(n) for n in task.outputs}
-            said = task.judge(case.arrays, outputs) if task.judge else _scores(task, case, outputs)
+            said = (
+                task.judge(case.arrays, outputs)
+                if task.judge
+                else {n: kinds.score(n, outputs[n], right, task.score) for n, right in case.right.items()}
+            )
         except Exception as error:  # unexpected shapes or dtypes
             said = {n: (0, f"the result cannot be judged: {type(error).__name__}: {error}") for n in task.points}
         for n, (share, sentence) in said.items():
@@ -263,23 +391,6 @@ def _judged(task, whole, ran):
         points = most * sum(SHARES[x] * told.share for x, told in groups.items()) / sum(SHARES[x] for x in groups)
         found.append(Row(task.name, n, points, most, groups, []))
     return found
-
-
-def _scores(task, case, outputs):
-    """{output: (share of its points, sentence)} from the share of right entries."""
-    found = {}
-    for n, right in case.right.items():
-        counts, chance = right >= 0, chance_of(right)
-        equal = float((outputs[n] == right)[counts].mean())
-        share = min(1.0, max(0.0, (equal - chance) / (task.score - chance)))
-        found[n] = share, f"{equal:.1%} of {n} is right, {task.score:.0%} is wanted, guessing gives {chance:.1%}"
-    return found
-
-
-def chance_of(right):
-    """The share of right entries if every column of `right` (N, T) is guessed as its commonest number."""
-    most = sum(np.bincount(column[column >= 0]).max(initial=0) for column in right.T)
-    return most / (right >= 0).sum()
 
 
 def failed(n, k, ran):
@@ -295,176 +406,20 @@ def failed(n, k, ran):
     return None
 
 
-def _told(task, n, k, case, planned, ran, named, ratio):
-    """The verdict on array `n` of one case."""
-    g, right = ran.results[k].get(n), case.right[n]
-    if g is None:
-        return failed(n, k, ran) or Told(0, "missing", f"{n} was not returned")
-    if g.dtype.kind == "c":
-        return Told(0, "dtype", f"{n} is complex, although no input is")
-    scale = _scale(case, n)
-    finding = diagnose(n, g, right, scale, None, TOLERANCE)
-    if finding is None:
-        return Told(1, "right", "right")
-    guess = (named is None or not named.edits) and finding.kind not in ("shape", "non-finite")
-    if finding.kind == "shape" and sorted(g.shape) == sorted(right.shape):
-        finding = Finding("transposed", f"{finding.sentence.partition(';')[0]}; it looks transposed")
-    elif finding.kind == "shape" and g.ndim > right.ndim:
-        finding = finding._replace(kind="batch")
-    if guess and (other := _other(n, g, case)):
-        finding = Finding("order", f"{n} has the numbers of {other}: are the results in the order of the docstring?")
-    finding = ratio or finding
-    sentence = finding.sentence.partition("; worst at")[0]
-    if n in task.blocks and (names := _blocks(g, right, task.blocks[n])):
-        finding, sentence = finding._replace(kind="gate"), f"{n} is wrong in the part of {names}, and right elsewhere"
-    if g.shape == right.shape and relative_error(g, right, scale) < SINGLE:
-        return Told(DTYPE, "dtype", f"{n} has only the precision of float32: is a part of it computed in float32?")
-    if n in task.outputs:
-        sentence = sentence.replace("the right gradient", "what is right").replace(": nothing flows back to it", "")
-    if named is not None:
-        finding, sentence = named, f"{n}: {named.sentence}"
-    if n not in task.outputs and _own(n, k, case, g, planned, ran):
-        known = named is not None and named.edits  # a factor that the forward has too does not mean a lost path
-        sentence = f"{n} is the gradient of your own forward, which differs from the equation"
-        return Told(OWN, named.kind, f"{sentence}: {named.sentence}") if known else Told(OWN, "forward", sentence)
-    return Told(0, finding.kind, sentence, guess)
-
-
-def _other(n, g, case):
-    """The name of another right array that `g` equals, or ""."""
-    return next((m for m, x in case.right.items() if m != n and x.shape == g.shape and x.any() and same(g, x)), "")
-
-
-def _scale(case, n):
-    """The largest norm of the outputs, or of all gradients with the upstream ones: a scale for arrays that should be 0."""
-    outputs = case.task.outputs
-    if n in outputs:
-        return max(np.linalg.norm(case.right[m]) for m in outputs)
-    upstream = {f"d{m}" for m in outputs}  # with these, as all others are 0 behind a saturated softmax
-    return max(np.linalg.norm(x) for m, x in (case.arrays | case.right).items()
-               if m in upstream or m in case.right and m not in outputs)  # fmt: skip
-
-
-def _sizes(case):
-    """{what: size} of the axes of the inputs, and of the integer options."""
-    sizes = {}
-    for n, x in case.arrays.items():
-        sizes |= {f"the {axis} axis of {n}": size for axis, size in zip(AXES, x.shape, strict=False)}
-        sizes |= {f"the first {count} axes of {n} together": int(np.prod(x.shape[:size]))
-                  for size, count in enumerate(("two", "three"), 2) if x.ndim >= size}  # fmt: skip
-    for n, x in case.options.items():
-        if type(x) is int:
-            sizes |= {n: x, f"the square of {n}": x * x}
-    return sizes
-
-
-def _ratio(n, whole, ran):
-    """A Finding if an array is right in every case except for a factor: a sign, a constant, or a size; else None."""
-    ratios, told = [], []
-    for k, case in whole:
-        g, right = ran.results[k].get(n), case.right[n]
-        if g is None or g.shape != right.shape or not np.isfinite(g).all():
-            return None
-        if np.linalg.norm(right) > 1e-3 * _scale(case, n):  # a gradient of zero has no factor
-            told.append(case)
-            ratios.append(_factor(g, right))
-    if len(ratios) < len(whole) / 2 or not all(ratios) or np.allclose(ratios, 1, rtol=SINGLE):
-        return None
-    if np.allclose(ratios, ratios[0], rtol=1e-6):
-        if np.isclose(ratios[0], -1):
-            return Finding("sign", f"{n} has the wrong sign everywhere")
-        return Finding("factor", f"{n} is {ratios[0]:.6g} times what is right")
-    for what in _sizes(told[0]):
-        sizes = np.array([_sizes(case)[what] for case in told], float)
-        if np.allclose(ratios, sizes) or np.allclose(ratios, 1 / sizes):
-            way = "multiplied" if np.allclose(ratios, sizes) else "divided"
-            return Finding("size", f"{n} is {way} by {what}: a mean in place of a sum, or a sum in place of a mean?")
-    if sum(case.right[n].size > 1 for case in told) > 1:
-        return Finding("size", f"{n} is right except for a factor that changes with the sizes")
-    return None
-
-
-def _blocks(g, right, names):
-    """Names of the blocks of the last axis in which `g` is wrong, joined by "and"; "" if it is wrong in all or in none."""
-    if g.shape != right.shape or right.size <= len(names):
-        return ""
-    wrong = [not same(x, y, np.linalg.norm(right))
-             for x, y in zip(*(np.split(a, len(names), axis=-1) for a in (g, right)), strict=True)]  # fmt: skip
-    return "" if all(wrong) else " and ".join(name for name, x in zip(names, wrong, strict=True) if x)
-
-
-def _own(n, k, case, g, planned, ran):
-    """Does `g` equal the derivative of the student's own forward along a random direction?"""
+def _own(n, k, case, planned, ran):
+    """The measure in which the student's forward is right, if array `n` is its derivative along a direction, else None."""
     along = next(j for j in range(k, len(planned)) if planned[j][0] is case and planned[j][1] == n[1:])
-    outs = {m: ran.results[along].get(m) for m in case.task.outputs}
+    found, outs = ran.results[k].get(n), {m: ran.results[along].get(m) for m in case.task.outputs}
     if any(x is None or x.dtype.kind != "c" or x.shape != case.right[m].shape for m, x in outs.items()):
-        return False
-    if g.shape != case.right[n].shape or not np.isfinite(g).all():
-        return False
+        return None
+    if found is None or found.shape != case.right[n].shape or not np.isfinite(found).all():
+        return None
     vector = case.vectors[n[1:]]
     number = sum((x.imag * case.arrays[f"d{m}"]).sum() for m, x in outs.items()) / STEP[COMPLEX_STEP]
-    size = np.linalg.norm(g) * np.linalg.norm(vector)
-    return bool(size > 0 and abs((g * vector).sum() - number) <= TOLERANCE * size)
-
-
-def _mistakes(assignment, task, seed, results):
-    """{array: the Mistake that gives the same array in every case}; of several, the one that explains most of the arrays.
-
-    If there is none: a Mistake of which the array is the same multiple in every case, such as a path that counts twice or
-    has the wrong sign, or a mistake times a factor. Its `edits` are empty.
-    """
-    mine, ranked = [case for case in cases(assignment, seed) if case.task is task], []
-    for mistake, wrong in predictions(assignment, seed):
-        exact, nearly = {}, {}
-        for n in [n for n in task.points if (task.name, n) in wrong]:
-            pairs = list(zip([given.get(n) for given in results], wrong[task.name, n], mine, strict=True))
-            if any((g is None) != (p is None) or p is not None and not p.shape == g.shape for g, p, _ in pairs):
-                continue
-            if all(p is None or _alike(g, p, _scale(case, n)) for g, p, case in pairs):
-                exact[n] = mistake
-            elif n not in task.outputs or task.backward is None:
-                if how := _multiple(n, pairs):
-                    nearly[n] = mistake._replace(sentence=f"{mistake.sentence}, {how}", edits=())
-        if any(p is not None and p.any() for n in exact for p in wrong[task.name, n]):  # zeros fit many mistakes
-            ranked.append(((1, len(exact)), exact))
-        ranked.append(((0, len(nearly)), nearly))
-    found = {}
-    for _, named in sorted(reversed(ranked), key=lambda x: x[0]):  # the last one wins; of equals the first in the table
-        found |= named
-    return found
-
-
-def _multiple(n, pairs):
-    """A phrase if array `n` is the same multiple of a mistake in every case, with two cases or more, else ""."""
-    there, on_top = [], []
-    for g, p, case in pairs:
-        right, scale = case.right[n], _scale(case, n)
-        if p is None or not np.isfinite(g).all() or g.shape != right.shape:
-            return ""
-        lost, off = right - p, right - g
-        if np.linalg.norm(lost) > 1e-6 * scale:
-            there.append(_factor(off, lost))
-            on_top.append(_factor(g, p))
-        elif not same(g, right, scale):
-            return ""
-    if _constant(there) and any(p.any() for _, p, _ in pairs):  # if the mistake leaves only zeros, any factor fits
-        return f"or counts {1 - there[0]:.3g} times in place of once"
-    return f"and the result is multiplied by {on_top[0]:.3g}" if _constant(on_top) else ""
-
-
-def _factor(x, y):
-    """k if x = k y, else None."""
-    k = float((x * y).real.sum() / max((y * y).real.sum(), 1e-300))
-    return k if np.linalg.norm(x - k * y) <= 1e-6 * np.linalg.norm(y) else None
-
-
-def _constant(factors):
-    """Are there two or more factors, all equal and not 0?"""
-    return len(factors) > 1 and None not in factors and factors[0] != 0 and np.allclose(factors, factors[0], rtol=1e-6)
-
-
-def _alike(g, p, scale):
-    return same(g, p, scale) or g.dtype == np.float32 and relative_error(g, p, scale) < SINGLE
+    size = np.linalg.norm(found) * np.linalg.norm(vector)
+    if not size > 0 or not abs((found * vector).sum() - number) <= TOLERANCE * size:
+        return None
+    return kinds.measure(outs.values(), [case.right[m] for m in outs], [view(m, case, {}).scale for m in outs])
 
 
 def _wrong_dtype(n, planned, ran):

@@ -1,437 +1,2090 @@
 """Common mistakes, planted in satnp's source: an array that a mistake would give is reported as this mistake.
 
 If several mistakes give the same array, the report names the first. A sentence names the mistake, never the right answer.
+The sentence of a term ends with "is lost" and that of a factor with "is missing": kinds.py then also recognises a term that
+counts twice or has the wrong sign. Where satnp's form is a fast one, mistakes are planted in a plain form of it.
 """
+
+import ast
+import inspect
+import textwrap
 
 from lessons.assignments.choices import bound_backward, bound_forward, choices_backward
 from lessons.assignments.declare import Edit, Mistake
-from lessons.assignments.fast import all_scores_backward
-from lessons.assignments.look import look_backward
+from lessons.assignments.fast import all_scores_backward, all_scores_forward
+from lessons.assignments.look import look_backward, look_forward
 from lessons.assignments.through_time import lstm_backward, lstm_forward
-from lessons.assignments.whole import captioner_backward, captioner_forward, word_backward
-from satnp.arrays.kernels import gate_gradient, softmax_gradient
+from lessons.assignments.whole import captioner_backward, captioner_forward, word_backward, word_forward
 from satnp.estimators.gumbel import draw
 from satnp.estimators.rewards import after, leave_one_out, moving_average, to_go, total
-from satnp.estimators.score_function import entropy_gradient, local_expectation, reinforce
-from satnp.layers.attention import additive_query_backward, additive_scores_backward, context_forward
-from satnp.layers.conv import conv2d_backward_input, conv2d_backward_weights, conv2d_forward
-from satnp.layers.deep_output import deep_output_backward
-from satnp.layers.embedding import embedding_backward
-from satnp.layers.gate import gate_backward, gate_backward_preactivation
-from satnp.layers.initial_state import _of_each_location, initial_state_backward
-from satnp.layers.lstm import _cell_gradient, lstm_cell_backward, lstm_cell_forward
+from satnp.estimators.score_function import entropy, entropy_gradient, local_expectation, reinforce
+from satnp.layers.attention import additive_scores_backward, additive_scores_forward, context_backward, context_forward
+from satnp.layers.conv import conv2d_backward, conv2d_forward
+from satnp.layers.deep_output import deep_output_backward, deep_output_forward
+from satnp.layers.embedding import embedding_backward, embedding_forward
+from satnp.layers.gate import gate_backward, gate_forward
+from satnp.layers.initial_state import initial_state_backward, initial_state_forward
+from satnp.layers.lstm import _cell, _cell_gradient, lstm_cell_backward, lstm_cell_forward
 from satnp.layers.penalty import doubly_stochastic_backward, doubly_stochastic_forward
-from satnp.layers.pool import average_pool_backward, max_pool_backward, max_pool_forward
-from satnp.layers.softmax import cross_entropy_backward, cross_entropy_forward
+from satnp.layers.pool import average_pool_backward, average_pool_forward, max_pool_backward, max_pool_forward
+from satnp.layers.softmax import cross_entropy_backward, cross_entropy_forward, softmax_backward, softmax_forward
+
+
+def body(function, text):
+    """The Edit that makes `text` the body of a function: it is put before the first line, which is then never reached."""
+    function = inspect.unwrap(function)
+    source = inspect.getsource(function)
+    node = ast.parse(source).body[0]
+    lines = source.splitlines(keepends=True)
+    start = node.body[1] if ast.get_docstring(node) else node.body[0]
+    first, *rest = lines[start.lineno - 1 :]
+    while source.count(first) > 1:
+        first += rest.pop(0)
+    return Edit(function, first, textwrap.indent(text.strip("\n"), "    ") + "\n" + first)
+
+
+def of(function, *rows, plain=None, also=()):
+    """Mistakes in one function, from rows (kind, sentence, old, new, ...); `old` is in satnp's source, or in `plain`."""
+    found = []
+    for kind, sentence, *pairs in rows:
+        edits, text = [], plain
+        for old, new in zip(pairs[::2], pairs[1::2], strict=True):
+            if plain is None:
+                edits.append(Edit(function, old, new))
+            elif text.count(old) != 1:
+                raise ValueError(f"{old!r} occurs {text.count(old)} times in the plain {function.__name__}, not once")
+            else:
+                text = text.replace(old, new)
+        found.append(Mistake(kind, sentence, (*also, *edits) if plain is None else (*also, body(function, text))))
+    return tuple(found)
+
+
+def often(head, kind, old, term):
+    """Rows for a term that counts twice or has the wrong sign: through time, both are more than a constant multiple."""
+    return tuple((kind, f"{head} {told}", old, old.replace(term, f"{k} * {term}")) for k, told in (
+        (2, "counts twice"), (-1, "has the wrong sign"), (0.5, "counts half")))  # fmt: skip
+
+
+def ends(what, array, old, kind="batch"):
+    """Rows for a sum of which only the first or the last summand counts."""
+    return tuple((kind, f"only the {end} {what} counts, not the sum over all", old, array.format(k))
+                 for end, k in (("first", "[:1]"), ("last", "[-1:]")))  # fmt: skip
+
+CONV = """
+(N, R, S, C), (K, _, _, F) = x.shape, W.shape
+P, Q = output_size(R, K, stride, padding), output_size(S, K, stride, padding)
+padded = np.zeros((N, R + 2 * padding, S + 2 * padding, C), x.dtype)
+padded[:, padding : padding + R, padding : padding + S] = x
+out = np.zeros((N, P, Q, F), np.result_type(x, W))
+for i, j in np.ndindex(K, K):
+    seen = padded[:, window(i, stride, P), window(j, stride, Q)]
+    out += seen @ W[i, j]
+out = out + b
+return out, ConvCache(x, W, stride, padding)
+"""
+CONV_BACK = """
+x, W, stride, padding = cache
+(N, P, Q, F), (_, R, S, C), K = dout.shape, x.shape, W.shape[0]
+padded = np.zeros((N, R + 2 * padding, S + 2 * padding, C), x.dtype)
+padded[:, padding : padding + R, padding : padding + S] = x
+fed, dW = np.zeros(padded.shape, dout.dtype), np.zeros(W.shape, dout.dtype)
+for i, j in np.ndindex(K, K):
+    rows, columns = window(i, stride, P), window(j, stride, Q)
+    fed[:, rows, columns] += dout @ W[i, j].T
+    seen, told = padded[:, rows, columns], dout
+    dW[i, j] += np.einsum("npqc,npqf->cf", seen, told)
+dx = fed[:, padding : padding + R, padding : padding + S]
+db = dout.sum(axis=(0, 1, 2))
+return dx, dW, db
+"""
+MAX = """
+P, Q = (output_size(size, K, stride, ceil=ceil) for size in x.shape[1:3])
+padded = _pad_far(x, K, stride, P, Q, -np.inf)
+out = np.full((len(x), P, Q, x.shape[3]), -np.inf, x.dtype)
+for i, j in np.ndindex(K, K):
+    out = np.maximum(out, padded[:, window(i, stride, P), window(j, stride, Q)])
+return out, MaxPoolCache(x, out, K, stride, False)
+"""
+MAX_BACK = """
+x, out, K, stride, _ = cache
+P, Q = dout.shape[1:3]
+padded = _pad_far(x, K, stride, P, Q, -np.inf)
+dx = np.zeros(padded.shape, dout.dtype)
+for n, p, q, c in np.ndindex(dout.shape):
+    top, left, d = p * stride, q * stride, dout[n, p, q, c]
+    cells = padded[n, top : top + K, left : left + K, c]
+    i, j = np.unravel_index(cells.argmax(), cells.shape)
+    dx[n, top + i, left + j, c] += d
+return dx[:, : x.shape[1], : x.shape[2]]
+"""
+MEAN = """
+P, Q = (output_size(size, K, stride) for size in x.shape[1:3])
+out = np.zeros((len(x), P, Q, x.shape[3]), x.dtype)
+for i, j in np.ndindex(K, K):
+    out += x[:, window(i, stride, P), window(j, stride, Q)]
+return out / K**2, AveragePoolCache(x.shape, K, stride)
+"""
+MEAN_BACK = """
+shape, K, stride = cache
+dx, (_, P, Q, _) = np.zeros(shape, dout.dtype), dout.shape
+for i, j in np.ndindex(K, K):
+    dx[:, window(i, stride, P), window(j, stride, Q)] += dout / K**2
+return dx
+"""
+OVERLAP = "where windows overlap, only the last one counts, not their sum"
+DOUT = "dout, the upstream gradient, is missing"
+CELLS = "padded[:, padding : padding + R, padding : padding + S] = x"
+AT = "window(i, stride, P), window(j, stride, Q)"
+
+
+def windows(at):
+    """Rows for mistakes in the cells that a window reads or feeds."""
+    return (
+        ("stride", "the stride is ignored", at, at.replace("stride", "1")),
+        ("stride", "the stride is used for the rows only", at, at.replace("window(j, stride", "window(j, 1")),
+        ("stride", "the stride is used for the columns only", at, at.replace("window(i, stride", "window(i, 1")),
+        ("step", "the window is one cell off", at, at.replace("window(i,", "window((i + 1) % K,").replace(
+            "window(j,", "window((j + 1) % K,")),
+        ("step", "the window is one row off", at, at.replace("window(i,", "window((i + 1) % K,")),
+        ("step", "the window is one column off", at, at.replace("window(j,", "window((j + 1) % K,")),
+    )  # fmt: skip
+
+
+def loops(loop="for i, j in np.ndindex(K, K):"):
+    """Rows for cells of the window that are left out."""
+    return tuple(
+        ("window", f"of the K x K cells of a window only {what} counts", loop, f"for i, j in {cells}:") for what, cells in (
+            ("the diagonal", "zip(range(K), range(K))"), ("the first", "[(0, 0)]"), ("the last", "[(K - 1, K - 1)]"),
+            ("the first row", "[(0, j) for j in range(K)]"), ("the first column", "[(i, 0) for i in range(K)]"),
+            ("all but the last row and column", "np.ndindex(max(1, K - 1), max(1, K - 1))"),
+            ("the middle", "[(K // 2, K // 2)]"),
+        )
+    )  # fmt: skip
+
+
+KERNEL = tuple(
+    (kind, sentence, "W[i, j]", new) for kind, sentence, new in (
+        ("flipped", "the kernel is flipped", "W[K - 1 - i, K - 1 - j]"),
+        ("flipped", "the rows of the kernel are flipped", "W[K - 1 - i, j]"),
+        ("flipped", "the columns of the kernel are flipped", "W[i, K - 1 - j]"),
+        ("transposed", "the two axes of the kernel are exchanged", "W[j, i]"),
+        ("window", "every cell of a window has the weight of the first cell of the kernel", "W[0, 0]"),
+    )
+)  # fmt: skip
+
+CONVOLUTION = (
+    *of(conv2d_forward, *KERNEL, *loops(), *windows(AT),
+        ("term", "b, the bias, is lost", "out = out + b", "pass"),
+        ("term", "the bias is added once for each cell of the kernel", "seen @ W[i, j]", "seen @ W[i, j] + b",
+         "out = out + b", "pass"),
+        ("batch", "the bias is subtracted", "out + b", "out - b"),
+        ("padding", "the padding is on the far side only: the cells are shifted", CELLS, "padded[:, :R, :S] = x"),
+        ("padding", "the padding is on the near side only: the cells are shifted", CELLS,
+         "padded[:, 2 * padding :, 2 * padding :] = x"),
+        ("padding", "the padding repeats the border, but what lies outside counts as 0", CELLS,
+         "padded = np.pad(x, ((0, 0), (padding,) * 2, (padding,) * 2, (0, 0)), mode='edge')"),
+        ("padding", "the padding mirrors the image, but what lies outside counts as 0", CELLS,
+         "padded = np.pad(x, ((0, 0), (padding,) * 2, (padding,) * 2, (0, 0)), mode='reflect')"),
+        ("padding", "the padding wraps around the image, but what lies outside counts as 0", CELLS,
+         "padded = np.pad(x, ((0, 0), (padding,) * 2, (padding,) * 2, (0, 0)), mode='wrap')"),
+        ("padding", "the padding is ignored", CELLS, "padded = x",
+         "output_size(R, K, stride, padding), output_size(S, K, stride, padding)",
+         "output_size(R, K, stride), output_size(S, K, stride)"),
+        ("padding", "padding counts for both sides together, but is that of each side", CELLS,
+         "padded[:, padding : padding + R, padding : padding + S] = x\npadded = padded[:, padding - padding // 2 : padding "
+         "+ R + padding - padding // 2, "
+         "padding - padding // 2 : padding + S + padding - padding // 2]",
+         "output_size(R, K, stride, padding), output_size(S, K, stride, padding)",
+         "(R + padding - K) // stride + 1, (S + padding - K) // stride + 1"),
+        ("overlap", "only the last cell of a window counts, not the sum over all", "out += seen", "out[...] = seen"),
+        ("size", "it is the mean over the cells of a window, not the sum", "seen @ W[i, j]", "seen @ W[i, j] / K**2"),
+        ("size", "it is the mean over the channels, not the sum", "seen @ W[i, j]", "seen @ W[i, j] / C"),
+        ("channel", "only the first channel counts, not the sum over all", "seen @ W[i, j]", "seen[..., :1] @ W[i, j][:1]"),
+        ("channel", "only the last channel counts, not the sum over all", "seen @ W[i, j]", "seen[..., -1:] @ W[i, j][-1:]"),
+        ("channel", "every channel has the weights of the first", "seen @ W[i, j]",
+         "seen @ np.repeat(W[i, j][:1], C, axis=0)"),
+        ("filter", "every filter has the weights of the first", "seen @ W[i, j]",
+         "seen @ np.repeat(W[i, j][:, :1], F, axis=1)"),
+        ("batch", "every photo has the result of the first photo", "out += seen", "out += seen[:1]"),
+        ("batch", "the result is summed over the photos", "out += seen @ W[i, j]", "out += (seen @ W[i, j]).sum(axis=0)"),
+        ("relu", "numbers below 0 are cut off: no relu was asked for", "out = out + b", "out = np.maximum(out + b, 0)"),
+        plain=CONV),
+    *of(conv2d_backward, *((*row[:2], "dout @ W[i, j].T", f"dout @ {row[3]}.T") for row in KERNEL),
+        ("overlap", OVERLAP, "fed[:, rows, columns] +=", "fed[:, rows, columns] ="),
+        ("overlap", OVERLAP, "    fed[:, rows, columns] += dout @ W[i, j].T\n", "", "dx = fed[",
+         "for p, q in np.ndindex(P, Q):\n"
+         "    fed[:, p * stride : p * stride + K, q * stride : q * stride + K] = np.einsum('nf,ijcf->nijc', dout[:, p, q], "
+         "W)\ndx = fed["),
+        ("batch", "only the first photo counts, not all", "dout @ W[i, j].T", "dout[:1] @ W[i, j].T"),
+        ("batch", "it is summed over the photos", "dout @ W[i, j].T", "(dout @ W[i, j].T).sum(axis=0)"),
+        ("filter", "only the first filter counts, not the sum over all", "dout @ W[i, j].T",
+         "dout[..., :1] @ W[i, j].T[:1]"),
+        ("filter", "only the last filter counts, not the sum over all", "dout @ W[i, j].T",
+         "dout[..., -1:] @ W[i, j].T[-1:]"),
+        ("factor", "the weights W are missing", "dout @ W[i, j].T", "dout.sum(axis=-1, keepdims=True)"),
+        ("factor", DOUT, "dout @ W[i, j].T", "np.ones_like(dout) @ W[i, j].T"),
+        ("factor", DOUT, "seen, told = padded[:, rows, columns], dout",
+         "seen, told = padded[:, rows, columns], np.ones_like(dout)"),
+        ("factor", DOUT, "db = dout.sum(axis=(0, 1, 2))", "db = np.full(F, N * P * Q, dout.dtype)"),
+        ("factor", "x is missing", "seen, told = padded[:, rows, columns], dout",
+         "seen, told = np.ones_like(padded[:, rows, columns]), dout"),
+        ("padding", "the padding is not cut off where it was added: the cells are shifted",
+         "dx = fed[:, padding : padding + R, padding : padding + S]", "dx = fed[:, :R, :S]"),
+        ("padding", "the padding is not cut off where it was added: the cells are shifted",
+         "dx = fed[:, padding : padding + R, padding : padding + S]", "dx = fed[:, 2 * padding :, 2 * padding :]"),
+        ("padding", "the padding is not cut off", "dx = fed[:, padding : padding + R, padding : padding + S]", "dx = fed"),
+        ("padding", "the padding of x is on the far side only", CELLS, "padded[:, :R, :S] = x"),
+        ("padding", "the padding of x is on the near side only", CELLS, "padded[:, 2 * padding :, 2 * padding :] = x"),
+        ("padding", "the padding repeats the border, but what lies outside counts as 0", CELLS,
+         "padded = np.pad(x, ((0, 0), (padding,) * 2, (padding,) * 2, (0, 0)), mode='edge')"),
+        *((kind, sentence, "fed[:, rows, columns]", f"fed[:, {new}]") for kind, sentence, _, new in windows(AT)),
+        *((kind, sentence, "padded[:, rows, columns], dout", f"padded[:, {new}], dout") for kind, sentence, _,
+          new in windows(AT)),
+        *loops(),
+        *((kind, sentence, "seen, told = padded[:, rows, columns], dout", new) for kind, sentence, new in (
+            ("batch", "only the first photo counts, not the sum over the batch",
+             "seen, told = padded[:1, rows, columns], dout[:1]"),
+            ("batch", "only the last photo counts, not the sum over the batch",
+             "seen, told = padded[-1:, rows, columns], dout[-1:]"),
+            ("window", "only the first window counts, not the sum over all",
+             "seen, told = padded[:, rows, columns][:, :1, :1], dout[:, :1, :1]"),
+            ("window", "only the last window counts, not the sum over all",
+             "seen, told = padded[:, rows, columns][:, -1:, -1:], dout[:, -1:, -1:]"),
+            ("window", "only the first row of windows counts, not the sum over all",
+             "seen, told = padded[:, rows, columns][:, :1], dout[:, :1]"),
+            ("window", "only the last row of windows counts, not the sum over all",
+             "seen, told = padded[:, rows, columns][:, -1:], dout[:, -1:]"),
+            ("window", "only the first column of windows counts, not the sum over all",
+             "seen, told = padded[:, rows, columns][:, :, :1], dout[:, :, :1]"),
+            ("window", "only the last column of windows counts, not the sum over all",
+             "seen, told = padded[:, rows, columns][:, :, -1:], dout[:, :, -1:]"),
+        )),
+        *((kind, sentence, "db = dout.sum", f"db = {new}.sum") for kind, sentence, new in (
+            ("batch", "only the first photo counts, not the sum over the batch", "dout[:1]"),
+            ("batch", "only the last photo counts, not the sum over the batch", "dout[-1:]"),
+            ("window", "only the first window counts, not the sum over all", "dout[:, :1, :1]"),
+            ("window", "only the last window counts, not the sum over all", "dout[:, -1:, -1:]"),
+            ("window", "only the first row of windows counts, not the sum over all", "dout[:, :1]"),
+            ("window", "only the last row of windows counts, not the sum over all", "dout[:, -1:]"),
+            ("window", "only the first column of windows counts, not the sum over all", "dout[:, :, :1]"),
+            ("window", "only the last column of windows counts, not the sum over all", "dout[:, :, -1:]"),
+        )),
+        ("filter", "it is summed over the filters too", "db = dout.sum(axis=(0, 1, 2))",
+         "db = np.full(F, dout.sum(), dout.dtype)"),
+        ("flipped", "the kernel is flipped", "dW[i, j] +=", "dW[K - 1 - i, K - 1 - j] +="),
+        plain=CONV_BACK),
+)  # fmt: skip
 
 A1 = (
-    Mistake("flipped", "the kernel is flipped", (
-        Edit(conv2d_forward, "_correlate(x, W, b", "_correlate(x, W[::-1, ::-1], b"),
-        Edit(conv2d_backward_input, "WT[i, j]", "WT[K - 1 - i, K - 1 - j]"),
-        Edit(conv2d_backward_weights, "W, stride, padding)\n    dout",
-             "W, stride, padding)[::-1, ::-1].copy()\n    dout")
-    )),
-    Mistake("term", "the bias is missing", (Edit(conv2d_forward, "_correlate(x, W, b", "_correlate(x, W, 0 * b"),)),
-    Mistake("step", "the cells are shifted: the padding is not removed where it was added", (
-        Edit(conv2d_backward_input, "dx[:, padding : padding + R, padding : padding + S]", "dx[:, :R, :S]"),
-    )),
-    Mistake("step", "the window is one cell off", (
-        Edit(conv2d_backward_input, "dx[photos, window(i, stride, P), window(j, stride, Q)] +=",
-             "dx[photos, window((i + 1) % K, stride, P), window(j, stride, Q)] +="),
-    )),
-    Mistake("batch", "only the first photo counts, not the sum over the batch", (
-        Edit(conv2d_backward_weights, "x, W, stride, padding = cache",
-             "x, W, stride, padding = cache\n    x, dout = x[:1], dout[:1]"),
-    )),
-    Mistake("overlap", "where windows overlap, only the last one counts, not their sum", (
-        Edit(conv2d_backward_input, "window(j, stride, Q)] += fed", "window(j, stride, Q)] = fed"),
-        Edit(max_pool_backward, "taken += dx[cells]", "taken = np.where(taken != 0, taken, dx[cells])"),
-        Edit(average_pool_backward, "window(j, stride, Q)] += dout", "window(j, stride, Q)] = dout")
-    )),
-    Mistake("overlap", "where windows overlap, only the last one counts, not their sum", (
-        Edit(max_pool_backward, "    return dx",
-             "    for n, p, q, c in np.ndindex(out.shape):\n"
-             "        seen = padded[n, p * stride : p * stride + K, q * stride : q * stride + K, c]\n"
-             "        i, j = np.unravel_index(seen.argmax(), seen.shape)\n"
-             "        dx[n, p * stride + i, q * stride + j, c] = dout[n, p, q, c]\n    return dx"),
-    )),
-    Mistake("overlap", "where windows overlap, only the last one counts, not their sum", (
-        Edit(max_pool_backward, "taken += dx[cells]", "pass"),
-    )),
-    Mistake("stride", "the stride is ignored", (
-        Edit(conv2d_backward_input, "window(i, stride, P), window(j, stride, Q)", "window(i, 1, P), window(j, 1, Q)"),
-        Edit(average_pool_backward, "window(i, stride, P), window(j, stride, Q)", "window(i, 1, P), window(j, 1, Q)"),
-        Edit(max_pool_backward, "window(i, stride, P), window(j, stride, Q)", "window(i, 1, P), window(j, 1, Q)")
-    )),
-    Mistake("padding", "a cell outside of the input counts as 0", (Edit(max_pool_forward, "-xp.inf", "0"),)),
-    Mistake("spread", "every cell of a window gets its gradient, not only the largest", (
-        Edit(max_pool_backward, "left -= taken", "pass"),
-        Edit(max_pool_backward, "(padded[cells] == out[photos])", "(padded[cells] == padded[cells])")
-    )),
+    *CONVOLUTION,
+    *of(max_pool_forward,
+        ("padding", "a cell outside of the input counts as 0", "P, Q, -np.inf)", "P, Q, 0)"),
+        ("padding", "the maximum starts at 0, so that no number below 0 can be the largest",
+         "np.full((len(x), P, Q, x.shape[3]), -np.inf, x.dtype)",
+         "np.zeros((len(x), P, Q, x.shape[3]), x.dtype)"),
+        ("padding", "windows that stick out are left out: ceil is ignored", "stride, ceil=ceil)", "stride)"),
+        ("padding", "windows that stick out always count: ceil is ignored", "stride, ceil=ceil)", "stride, ceil=True)"),
+        ("padding", "a window that sticks out wraps around the image", "padded = _pad_far(x, K, stride, P, Q, -np.inf)",
+         "far = _pad_far(x, K, stride, P, Q, 0).shape\n"
+         "padded = np.pad(x, ((0, 0), (0, far[1] - x.shape[1]), (0, far[2] - x.shape[2]), (0, 0)), mode='wrap')"),
+        ("maximum", "it is the smallest number of a window", "-np.inf, x.dtype)", "np.inf, x.dtype)", "P, Q, -np.inf",
+         "P, Q, np.inf",
+         "np.maximum(", "np.minimum("),
+        ("maximum", "it is the mean of a window", "out = np.maximum(out, padded",
+         "out = (0 if (i, j) == (0, 0) else out) + (padded",
+         "return out,", "out = out / K**2\nreturn out,"),
+        ("maximum", "it is the number of the largest size, whatever its sign",
+         "out = np.maximum(out, padded[:, window(i, stride, P), window(j, stride, Q)])",
+         "seen = padded[:, window(i, stride, P), window(j, stride, Q)]\n"
+         "    seen = np.where(np.isinf(seen), 0, seen)\n"
+         "    out = seen if (i, j) == (0, 0) else np.where(seen * seen > out * out, seen, out)"),
+        ("channel", "it is the largest of all channels", "return out,",
+         "out = out * 0 + out.max(axis=3, keepdims=True)\nreturn out,"),
+        *windows(AT)[:3], *loops(), plain=MAX),
+    *of(max_pool_backward,
+        ("overlap", OVERLAP, "c] += d", "c] = d"),
+        ("spread", "every cell of a window gets its gradient, not only the largest", "dx[n, top + i, left + j, c] += d",
+         "dx[n, top : top + K, left : left + K, c] += d"),
+        ("spread", "the gradient is shared out over the window, as for a mean", "dx[n, top + i, left + j, c] += d",
+         "dx[n, top : top + K, left : left + K, c] += d / K**2"),
+        ("ties", "of equal largest numbers every one gets the gradient, not only the first",
+         "dx[n, top + i, left + j, c] += d",
+         "dx[n, top : top + K, left : left + K, c] += d * (cells == cells.max())"),
+        ("ties", "of equal largest numbers each gets a part of the gradient, not the first all of it",
+         "dx[n, top + i, left + j, c] += d",
+         "dx[n, top : top + K, left : left + K, c] += d * (cells == cells.max()) / (cells == cells.max()).sum()"),
+        ("ties", "of equal largest numbers the last gets the gradient, not the first", "cells.argmax()",
+         "cells.size - 1 - cells[::-1, ::-1].argmax()"),
+        ("ties", "of equal largest numbers the first by columns gets the gradient, not the first in reading order",
+         "i, j = np.unravel_index(cells.argmax(), cells.shape)", "j, i = np.unravel_index(cells.T.argmax(), cells.T.shape)"),
+        ("maximum", "the smallest number of a window gets the gradient", "cells.argmax()",
+         "np.where(np.isinf(cells), np.inf, cells).argmin()"),
+        ("window", "the first cell of a window gets the gradient, whichever is the largest", "cells.argmax()", "0"),
+        ("window", "the row and the column of the largest cell are exchanged", "i, j = np.unravel", "j, i = np.unravel"),
+        ("stride", "the stride is ignored", "p * stride, q * stride", "p, q"),
+        ("stride", "windows are taken to be K cells apart: the stride is ignored", "p * stride, q * stride",
+         "min(p * K, padded.shape[1] - K), min(q * K, padded.shape[2] - K)"),
+        ("stride", "the gradient goes to the cell as if the stride were 1", "dx[n, top + i, left + j, c]",
+         "dx[n, p + i, q + j, c]"),
+        ("stride", "the place in the window is not added to the window's own place", "dx[n, top + i, left + j, c]",
+         "dx[n, i, j, c]"),
+        ("factor", DOUT, "dout[n, p, q, c]", "1"),
+        ("factor", "the gradient is multiplied by the largest number", "c] += d", "c] += d * cells.max()"),
+        ("channel", "the largest cell of the first channel gets the gradient in all channels", "left : left + K, c]",
+         "left : left + K, 0]"),
+        ("batch", "the largest cell of the first photo gets the gradient in all photos", "padded[n, top", "padded[0, top"),
+        ("padding", "windows that stick out pass no gradient", "dx[n, top + i, left + j, c] += d",
+         "dx[n, top + i, left + j, c] += d * (top + K <= x.shape[1] and left + K <= x.shape[2])"),
+        ("padding", "a cell outside of the input counts as 0", "P, Q, -np.inf)", "P, Q, 0)"),
+        plain=MAX_BACK),
+    *of(average_pool_forward,
+        ("size", "it is the sum, not the mean", "out / K**2", "out"),
+        ("size", "it is divided by K, not by the number of cells", "out / K**2", "out / K"),
+        ("maximum", "it is the largest number of a window, not the mean", "out += x[",
+         "out = np.maximum(out if i or j else -np.inf, x[",
+         "window(j, stride, Q)]", "window(j, stride, Q)])", "out / K**2", "out"),
+        ("channel", "it is the mean over the channels too", "return out",
+         "out = out * 0 + out.mean(axis=3, keepdims=True)\nreturn out"),
+        *windows(AT)[:3], *loops(), plain=MEAN),
+    *of(average_pool_backward,
+        ("overlap", OVERLAP, "window(j, stride, Q)] += dout", "window(j, stride, Q)] = dout"),
+        ("overlap", OVERLAP, "for i, j in np.ndindex(K, K):\n    dx[:, window(i, stride, P), window(j, stride, Q)] += dout "
+                             "/ K**2",
+         "for p, q in np.ndindex(P, Q):\n    dx[:, p * stride : p * stride + K, q * stride : q * stride + K] = dout[:, p : "
+         "p + 1, q : q + 1] / K**2"),
+        ("size", "it is divided by the square of the stride, not by the number of cells", "dout / K**2", "dout / stride**2"),
+        ("factor", DOUT, "+= dout / K**2", "+= 1 / K**2"),
+        ("stride", "windows are taken to be K cells apart: the stride is ignored",
+         "dx[:, window(i, stride, P), window(j, stride, Q)] += dout / K**2",
+         "for p, q in np.ndindex(P, Q):\n        dx[:, p * K + i : p * K + i + 1, q * K + j : q * K + j + 1] += dout[:, p : "
+         "p + 1, q : q + 1] / K**2"),
+        *windows(AT)[:3], *loops(), plain=MEAN_BACK),
 )  # fmt: skip
+
+INPUTS = "def _cell(pre_i, pre_f, pre_o, pre_g, more_i, more_f, more_o, more_g, c_prev):"
+CELL = "i, f, o, g = sigmoid(pre_i + more_i), sigmoid(pre_f + more_f), sigmoid(pre_o + more_o), xp.tanh(pre_g + more_g)"
+NEXT = "c = f * c_prev + i * g"
+SLOPES = "return di * i * (1 - i), df * f * (1 - f), do * o * (1 - o), dg * (1 - g * g), dc_prev"
+THROUGH_H = "dc = dc + dh * o * (1 - tanh_c * tanh_c)"
+SIGMOID = "the derivative of the sigmoid"
+
+
+def orders():
+    """Mistakes in the order of the gates' columns, and gates that lie side by side in each unit."""
+    found = [("i, f, g, o", (0, 1, 3, 2)), ("f, i, o, g", (1, 0, 2, 3)), ("i, o, f, g", (0, 2, 1, 3)),
+             ("o, f, i, g", (2, 1, 0, 3)), ("g, i, f, o", (1, 2, 3, 0)), ("i, g, f, o", (0, 2, 3, 1)),
+             ("g, f, o, i", (3, 1, 2, 0)), ("f, i, g, o", (1, 0, 3, 2)), ("i, g, o, f", (0, 3, 2, 1))]  # fmt: skip
+    for name, order in found:
+        yield Mistake("gate", f"the columns of the gates are taken in the order {name}; the order is i, f, o, g", (
+            Edit(lstm_cell_forward, "range(4)", str(order)), Edit(lstm_cell_backward, "range(4)", str(order)),
+        ))  # fmt: skip
+    yield Mistake("gate", "the four gates of a unit are taken to lie side by side, but the columns of a gate do: a reshape",
+                  (
+        Edit(lstm_cell_forward, "slice(k * H, (k + 1) * H)", "slice(k, None, 4)"),
+        Edit(lstm_cell_backward, "dgates[:, k * H : (k + 1) * H]", "dgates[:, k::4]"),
+    ))  # fmt: skip
+
+
+def slopes():
+    """Rows for mistakes in the derivatives of the gates' sigmoids and tanh, one gate at a time and all at once."""
+    for n in "ifo":
+        old = f"d{n} * {n} * (1 - {n})"
+        for sentence, new in (
+            (f"the derivative of the sigmoid of the gate {n} is missing", f"d{n}"),
+            (f"the derivative of the gate {n} is that of a tanh in place of its sigmoid", f"d{n} * (1 - {n} * {n})"),
+            (f"the derivative of the sigmoid of the gate {n} is only half there", f"d{n} * {n}"),
+            (f"the derivative of the sigmoid of the gate {n} is only half there", f"d{n} * (1 - {n})"),
+            (f"the derivative of the sigmoid of the gate {n} has a plus where a minus is", f"d{n} * {n} * (1 + {n})"),
+            (f"the derivative of the gate {n} takes the sigmoid of the gate, which is the sigmoid already",
+             f"d{n} * sigmoid({n}) * (1 - sigmoid({n}))"),
+            (f"the gate {n} gets no gradient", f"0 * d{n}"),
+        ):
+            yield "gate", sentence, SLOPES, SLOPES.replace(old, new)
+    for sentence, new in (
+        ("the derivative of the tanh of the gate g is missing", "dg"),
+        ("the derivative of the gate g is that of a sigmoid in place of its tanh", "dg * g * (1 - g)"),
+        ("the derivative of the gate g takes the tanh of the gate, which is the tanh already",
+         "dg * (1 - xp_of(dg).tanh(g)**2)"),
+        ("the derivative of the tanh of the gate g lacks a square", "dg * (1 - g)"),
+        ("the derivative of the tanh of the gate g has a plus where a minus is", "dg * (1 + g * g)"),
+        ("the gate g gets no gradient", "0 * dg"),
+    ):
+        yield "gate", sentence, SLOPES, SLOPES.replace("dg * (1 - g * g)", new)
+    for sentence, new in (
+        ("the derivatives of the gates' sigmoid and tanh are missing", "return di, df, do, dg, dc_prev"),
+        ("the derivatives of the gates take the sigmoid and the tanh a second time",
+         "return di * sigmoid(i) * (1 - sigmoid(i)), df * sigmoid(f) * (1 - sigmoid(f)), do * sigmoid(o) * (1 - "
+         "sigmoid(o)), "
+         "dg * (1 - xp_of(dg).tanh(g)**2), dc_prev"),
+        ("the derivatives of the gates' sigmoids are missing", "return di, df, do, dg * (1 - g * g), dc_prev"),
+        ("all four gates have the derivative of a sigmoid, also g, which has a tanh",
+         SLOPES.replace("(1 - g * g)", "g * (1 - g)")),
+        ("all four gates have the derivative of a tanh, also i, f and o, which have a sigmoid",
+         "return di * (1 - i * i), df * (1 - f * f), do * (1 - o * o), dg * (1 - g * g), dc_prev"),
+    ):  # fmt: skip
+        yield "slope", sentence, SLOPES, new
+
 
 A2 = (
-    Mistake("c-path", "the gradient of c from the next step is lost", (
-        Edit(lstm_backward, "dc = dc_prev + (1 - live) * dc", "dc = 0 * dc_prev"),
-    )),
-    Mistake("c-path", "the gradient of c from the next step is lost", (
-        Edit(lstm_backward, "dc = dc_prev + (1 - live) * dc", "dc = (1 - live) * dc"),
-    )),
-    Mistake("c-path", "dc, the gradient of c from the next step, is lost", (
-        Edit(_cell_gradient, "dc = dc + dh * o", "dc = dh * o"),
-    )),
-    Mistake("h-path", "the gradient of h from the next step is lost", (
-        Edit(lstm_backward, "dh = dgates @ W_h.T + (1 - live) * dh", "dh = (1 - live) * dh"),
-    )),
-    Mistake("h-path", "the gradient of c from h is lost", (
-        Edit(_cell_gradient, "dc = dc + dh * o * (1 - tanh_c * tanh_c)", "dc = dc + 0 * dh"),
-    )),
-    *(
-        Mistake("gate", f"the gate {n} gets no gradient", (
-            Edit(lstm_cell_backward, "    return dgates", f"    d{n}[...] = 0\n    return dgates"),
-        )) for n in "ifog"
-    ),
-    Mistake("gate", "the columns of two gates are exchanged: the order is i, f, o, g", (
-        Edit(lstm_cell_forward, "range(4)", "(0, 1, 3, 2)"),
-        Edit(lstm_cell_backward, "range(4)", "(0, 1, 3, 2)")
-    )),
-    Mistake("gate", "the columns of two gates are exchanged: the order is i, f, o, g", (
-        Edit(lstm_cell_forward, "range(4)", "(1, 0, 2, 3)"),
-        Edit(lstm_cell_backward, "range(4)", "(1, 0, 2, 3)")
-    )),
-    Mistake("slope", "the derivative of tanh(c) is missing", (
-        Edit(_cell_gradient, "dc = dc + dh * o * (1 - tanh_c * tanh_c)", "dc = dc + dh * o"),
-    )),
-    Mistake("slope", "the derivatives of the gates' sigmoid and tanh are missing", (
-        Edit(_cell_gradient, "return di * i * (1 - i), df * f * (1 - f), do * o * (1 - o), dg * (1 - g * g), dc_prev",
-             "return di, df, do, dg, dc_prev"),
-    )),
-    Mistake("step", "c of this step is used in place of c of the step before", (
-        Edit(_cell_gradient, "df = dc * c_prev", "df = dc * (f * c_prev + i * g)"),
-    )),
-    Mistake("step", "h of this step is used in place of h of the step before", (
-        Edit(lstm_backward, "dW_h += before[t].T @ dgates",
-             "dW_h += (before[t + 1] if t + 1 < len(x) else before[t]).T @ dgates"),
-    )),
-    Mistake("step", "h of this step is used in place of h of the step before", (
-        Edit(lstm_forward, "out.append(h)", "out.append(h)\n        before[-1] = h"),
-    )),
-    Mistake("step", "the array of the step before is used", (
-        Edit(lstm_backward, "dW_x += x[t].T", "dW_x += x[t - 1].T"),
-        Edit(lstm_backward, "dW_h += before[t].T", "dW_h += before[t - 1].T")
-    )),
-    Mistake("step", "the array of the step before is used", (
-        Edit(lstm_backward, "dW_x += x[t].T", "dW_x += x[max(t - 1, 0)].T"),
-        Edit(lstm_backward, "dW_h += before[t].T", "dW_h += before[max(t - 1, 0)].T")
-    )),
-    Mistake("step", "it is off by one step", (Edit(lstm_backward, "dh + dout[t]", "dh + dout[max(t - 1, 0)]"),)),
-    Mistake("steps", "only one step counts, not the sum over time", (
-        Edit(lstm_backward, "dW_x += ", "dW_x[...] = "),
-        Edit(lstm_backward, "dW_h += ", "dW_h[...] = "),
-        Edit(lstm_backward, "db += ", "db[...] = ")
-    )),
-    Mistake("batch", "only the first sentence counts, not the sum over the batch", (
-        Edit(lstm_backward, "dW_x += x[t].T @ dgates", "dW_x += x[t][:1].T @ dgates[:1]"),
-        Edit(lstm_backward, "dW_h += before[t].T @ dgates", "dW_h += before[t][:1].T @ dgates[:1]"),
-        Edit(lstm_backward, "db += dgates.sum(axis=0)", "db += dgates[0]")
-    )),
-    Mistake("batch", "only the last sentence counts, not the sum over the batch", (
-        Edit(lstm_backward, "dW_x += x[t].T @ dgates", "dW_x += x[t][-1:].T @ dgates[-1:]"),
-        Edit(lstm_backward, "dW_h += before[t].T @ dgates", "dW_h += before[t][-1:].T @ dgates[-1:]"),
-        Edit(lstm_backward, "db += dgates.sum(axis=0)", "db += dgates[-1]")
-    )),
-    Mistake("mask", "the mask is ignored", (
-        Edit(lstm_forward, "zip(x, mask[:, :, None]", "zip(x, 0 * mask[:, :, None] + 1"),
-    )),
-    Mistake("mask", "the mask is ignored in the backward pass", (
-        Edit(lstm_backward, "live, dh = mask[t][:, None],", "live, dh = 0 * mask[t][:, None] + 1,"),
-    )),
-    Mistake("mask", "a padded step adds to the gradients", (
-        Edit(lstm_backward, "(live * dh, live * dc)", "(dh, dc)"),
-    )),
-    Mistake("mask", "a padded step passes no gradient to the step before it", (
-        Edit(lstm_backward, "dh = dgates @ W_h.T + (1 - live) * dh", "dh = dgates @ W_h.T"),
-        Edit(lstm_backward, "dc = dc_prev + (1 - live) * dc", "dc = dc_prev")
-    )),
-    Mistake("mask", "a padded step passes no gradient through h to the step before it", (
-        Edit(lstm_backward, "dh = dgates @ W_h.T + (1 - live) * dh", "dh = dgates @ W_h.T"),
+    *of(lstm_backward,
+        ("c-path", "the gradient of c from the next step is lost", "dc = dc_prev + (1 - live) * dc", "dc = 0 * dc_prev"),
+        ("c-path", "the gradient of c from the next step is lost", "dc = dc_prev + (1 - live) * dc", "dc = (1 - live) * dc"),
+        ("h-path", "the gradient of h from the next step is lost", "dh = dgates @ W_h.T + (1 - live) * dh",
+         "dh = (1 - live) * dh"),
+        ("h-path", "the gradient of h from the next step is lost", "dh = dgates @ W_h.T + (1 - live) * dh", "dh = 0 * dh"),
+        ("h-path", "the gradients of h and c from the next step are lost", "dh = dgates @ W_h.T + (1 - live) * dh",
+         "dh = 0 * dh",
+         "dc = dc_prev + (1 - live) * dc", "dc = 0 * dc"),
+        ("h-path", "the gradient of h from the next step is lost", "live, dh = mask[t][:, None], dh + dout[t]",
+         "live, dh = mask[t][:, None], dout[t]"),
+        ("c-path", "the gradient of c from the next step is lost", "(live * dh, live * dc)", "(live * dh, 0 * dc)"),
+        *often("the gradient of h from the next step", "h-path", "dh = dgates @ W_h.T +", "dgates @ W_h.T"),
+        *often("the gradient of c from the next step", "c-path", "dc = dc_prev +", "dc_prev"),
+        *often("the upstream gradient of h", "path", "dh + dout[t]", "dout[t]"),
+        *often("the gradient that passes a padded step through h", "mask", "W_h.T + (1 - live) * dh", "(1 - live) * dh"),
+        *often("the gradient that passes a padded step through c", "mask", "dc_prev + (1 - live) * dc", "(1 - live) * dc"),
+        ("path", "the upstream gradient of h counts at the last step only, but the h of every step has one",
+         "live, dh = mask[t][:, None], dh + dout[t]",
+         "live, dh = mask[t][:, None], dh + dout[t] * (t == len(x) - 1)"),
+        ("path", "the upstream gradient of h counts at the first step only, but the h of every step has one", "dh + dout[t]",
+         "dh + dout[t] * (t == 0)"),
+        ("path", "the upstream gradient is that of the last step at every step", "dh + dout[t]", "dh + dout[-1]"),
+        ("path", "the upstream gradients of h are summed over the steps and used at the last", "dh + dout[t]",
+         "dh + dout.sum(axis=0) * (t == len(x) - 1)"),
+        ("step", "h of this step is used in place of h of the step before", "dW_h += before[t].T @ dgates",
+         "dW_h += (before[t + 1] if t + 1 < len(x) else before[t]).T @ dgates"),
+        ("step", "the array of the step before is used", "dW_x += x[t].T", "dW_x += x[t - 1].T", "dW_h += before[t].T",
+         "dW_h += before[t - 1].T"),
+        ("step", "the array of the step before is used", "dW_x += x[t].T", "dW_x += x[max(t - 1, 0)].T",
+         "dW_h += before[t].T", "dW_h += before[max(t - 1, 0)].T"),
+        ("step", "the array of the step after is used", "dW_x += x[t].T", "dW_x += x[min(t + 1, len(x) - 1)].T",
+         "dW_h += before[t].T", "dW_h += before[min(t + 1, len(x) - 1)].T"),
+        ("step", "h_0 is used at every step", "dW_h += before[t].T", "dW_h += before[0].T"),
+        ("step", "the upstream gradient of the step before is used", "dh + dout[t]", "dh + dout[max(t - 1, 0)]"),
+        ("step", "the upstream gradient of the step before is used", "dh + dout[t]", "dh + (dout[t - 1] if t else 0)"),
+        ("step", "the upstream gradient of the step after is used", "dh + dout[t]", "dh + dout[min(t + 1, len(x) - 1)]"),
+        ("step", "the upstream gradient of the step after is used", "dh + dout[t]",
+         "dh + (dout[t + 1] if t + 1 < len(x) else 0)"),
+        ("step", "the loop runs from the first step to the last, but the gradient goes from the last to the first",
+         "for t in reversed(range(len(x))):", "for t in range(len(x)):"),
+        ("step", "the first step is left out of the loop", "for t in reversed(range(len(x))):",
+         "for t in reversed(range(1, len(x))):"),
+        ("step", "the last step is left out of the loop", "for t in reversed(range(len(x))):",
+         "for t in reversed(range(len(x) - 1)):"),
+        ("step", "the gradients of h_1 and c_1 are returned, those of the step after the first state", "    return dx,",
+         "    dh, dc = (dh_1, dc_1) if len(x) > 1 else (dout[0], 0 * dc)\n    return dx,",
+         "        live, dh = mask", "        dh_1, dc_1 = dh + dout[t], dc\n        live, dh = mask"),
+        ("steps", "only the first step counts, not the sum over time", "dW_x += ", "dW_x[...] = ", "dW_h += ",
+         "dW_h[...] = ", "db += ", "db[...] = "),
+        ("steps", "only the last step counts, not the sum over time", "        dW_x += x[t].T @ dgates",
+         "        last = t == len(x) - 1\n        dW_x += last * x[t].T @ dgates",
+         "dW_h += before[t].T @ dgates", "dW_h += last * before[t].T @ dgates", "db += dgates.sum(axis=0)",
+         "db += last * dgates.sum(axis=0)"),
+        *ends("sentence", "dW_x += x[t]{0}.T @ dgates{0}", "dW_x += x[t].T @ dgates"),
+        *ends("sentence", "dW_h += before[t]{0}.T @ dgates{0}", "dW_h += before[t].T @ dgates"),
+        *ends("sentence", "db += dgates{0}.sum(axis=0)", "db += dgates.sum(axis=0)"),
+        ("factor", "x is missing", "dW_x += x[t].T @ dgates", "dW_x += (0 * x[t] + 1).T @ dgates"),
+        ("factor", "h of the step before is missing", "dW_h += before[t].T @ dgates",
+         "dW_h += (0 * before[t] + 1).T @ dgates"),
+        ("mask", "the mask is ignored in the backward pass", "live, dh = mask[t][:, None],",
+         "live, dh = 0 * mask[t][:, None] + 1,"),
+        ("mask", "the mask is inverted in the backward pass", "live, dh = mask[t][:, None],",
+         "live, dh = 1 - mask[t][:, None],"),
+        ("mask", "the mask of the step before is used in the backward pass", "live, dh = mask[t]",
+         "live, dh = mask[max(t - 1, 0)]"),
+        ("mask", "the mask of the step after is used in the backward pass", "live, dh = mask[t]",
+         "live, dh = mask[min(t + 1, len(x) - 1)]"),
+        ("mask", "a padded step adds to the gradients", "(live * dh, live * dc)", "(dh, dc)"),
+        ("mask", "a padded step adds to the gradients through h", "(live * dh, live * dc)", "(dh, live * dc)"),
+        ("mask", "a padded step adds to the gradients through c", "(live * dh, live * dc)", "(live * dh, dc)"),
+        ("mask", "a padded step passes no gradient to the step before it", "dh = dgates @ W_h.T + (1 - live) * dh",
+         "dh = dgates @ W_h.T",
+         "dc = dc_prev + (1 - live) * dc", "dc = dc_prev"),
+        ("mask", "a padded step passes no gradient through h to the step before it", "dh = dgates @ W_h.T + (1 - live) * dh",
+         "dh = dgates @ W_h.T"),
+        ("mask", "a padded step passes no gradient through c to the step before it", "dc = dc_prev + (1 - live) * dc",
+         "dc = dc_prev"),
+        ("mask", "dh is passed on past every step, not only past padded ones", "dh = dgates @ W_h.T + (1 - live) * dh",
+         "dh = dgates @ W_h.T + dh"),
+        ("mask", "dc is passed on past every step, not only past padded ones", "dc = dc_prev + (1 - live) * dc",
+         "dc = dc_prev + dc"),
+        ("mask", "dh is zeroed at padded steps", "dh = dgates @ W_h.T + (1 - live) * dh", "dh = live * (dgates @ W_h.T)"),
+        ("mask", "the upstream gradient is masked: at a padded step it still belongs to h of the step before",
+         "dh + dout[t]", "dh + mask[t][:, None] * dout[t]"),
+        ("mask", "both states are passed on where the mask is 1 and not where it is 0",
+         "dh = dgates @ W_h.T + (1 - live) * dh", "dh = dgates @ W_h.T + live * dh",
+         "dc = dc_prev + (1 - live) * dc", "dc = dc_prev + live * dc"),
+        ("path", "the gradient of x through W_x lacks its mask: x of a padded step gets a gradient",
+         "dx[t] = dgates @ W_x.T",
+         "dx[t] = lstm_cell_backward((dh, dc), cells[t])[0] @ W_x.T"),
+        ),
+    *of(_cell_gradient,
+        ("c-path", "dc, the gradient of c from the next step, is lost", THROUGH_H, THROUGH_H.replace("dc + dh", "dh")),
+        ("h-path", "the gradient of c from h is lost", THROUGH_H, "dc = dc + 0 * dh"),
+        ("h-path", "the gradient of c from h is lost", "dc_prev = dc * f",
+         "dc_prev = (dc - dh * o * (1 - tanh_c * tanh_c)) * f"),
+        ("c-path", "dc, the gradient of c from the next step, is lost", "dc_prev = dc * f",
+         "dc_prev = dh * o * (1 - tanh_c * tanh_c) * f"),
+        ("slope", "the derivative of tanh(c) is missing", THROUGH_H, "dc = dc + dh * o"),
+        ("slope", "the derivative of tanh(c) takes c, not tanh(c)", THROUGH_H,
+         "c = f * c_prev + i * g\n    dc = dc + dh * o * (1 - c * c)"),
+        ("slope", "the derivative of tanh(c) takes the tanh a second time", THROUGH_H,
+         THROUGH_H.replace("tanh_c * tanh_c", "xp_of(dh).tanh(tanh_c)**2")),
+        ("slope", "the derivative of tanh(c) takes c of the step before", THROUGH_H,
+         "before = xp_of(dh).tanh(c_prev)\n    dc = dc + dh * o * (1 - before * before)"),
+        ("slope", "the derivative of tanh(c) lacks a square", THROUGH_H, THROUGH_H.replace("tanh_c * tanh_c", "tanh_c")),
+        ("slope", "the derivative of tanh(c) has a plus where a minus is", THROUGH_H,
+         THROUGH_H.replace("1 - tanh", "1 + tanh")),
+        ("slope", "the factor is tanh(c), not its derivative", THROUGH_H,
+         THROUGH_H.replace("(1 - tanh_c * tanh_c)", "tanh_c")),
+        ("slope", "the derivative of tanh(c) is applied to dc from the next step too", THROUGH_H,
+         "dc = (dc + dh * o) * (1 - tanh_c * tanh_c)"),
+        ("factor", "the gate o is missing in the gradient of c from h", THROUGH_H, THROUGH_H.replace("* o ", "")),
+        ("factor", "the gate o is applied to dc from the next step too", THROUGH_H,
+         "dc = (dc + dh * (1 - tanh_c * tanh_c)) * o"),
+        ("c-path", "the gradient of c from the next step is added to dh, which goes through the gate o and tanh(c)",
+         THROUGH_H,
+         "dc = (dc + dh) * o * (1 - tanh_c * tanh_c)"),
+        ("factor", "the derivative of the sigmoid stands in place of the gate o", THROUGH_H,
+         THROUGH_H.replace("* o ", "* o * (1 - o) ")),
+        *slopes(),
+        *(("gate", f"the gates {x} and {y} are exchanged in the backward pass", "do = dh * tanh_c",
+           f"{x}, {y} = {y}, {x}\n    do = dh * tanh_c") for x, y in ("if", "fo", "io", "ig", "fg", "og")),
+        ("gate", "tanh(c) is missing in the gradient of the gate o", "do = dh * tanh_c", "do = dh"),
+        ("gate", "c, not tanh(c), is in the gradient of the gate o", "do = dh * tanh_c", "do = dh * (f * c_prev + i * g)"),
+        ("gate", "the gradient of the gate o comes from dc, but o is used by h only",
+         "do = dh * tanh_c\n    dc = dc + dh * o * (1 - tanh_c * tanh_c)",
+         "dc = dc + dh * o * (1 - tanh_c * tanh_c)\n    do = dc * tanh_c"),
+        ("gate", "the derivative of tanh(c) is in the gradient of the gate o", "do = dh * tanh_c",
+         "do = dh * (1 - tanh_c * tanh_c)"),
+        ("gate", "c of the step before is in the gradient of the gate o", "do = dh * tanh_c",
+         "do = dh * xp_of(dh).tanh(c_prev)"),
+        ("step", "c of this step is used in place of c of the step before", "df = dc * c_prev",
+         "df = dc * (f * c_prev + i * g)"),
+        ("step", "tanh(c) of this step is used in place of c of the step before", "df = dc * c_prev", "df = dc * tanh_c"),
+        ("gate", "c of the step before is missing in the gradient of the gate f", "df = dc * c_prev", "df = dc"),
+        ("gate", "g is missing in the gradient of the gate i", "di = dc * g", "di = dc"),
+        ("gate", "i is missing in the gradient of the gate g", "dg = dc * i", "dg = dc"),
+        ("gate", "i, not g, is in the gradient of the gate i", "di = dc * g", "di = dc * i"),
+        ("gate", "g, not i, is in the gradient of the gate g", "dg = dc * i", "dg = dc * g"),
+        ("gate", "the gradients of the gates i and f have each other's factor", "df = dc * c_prev", "df = dc * g",
+         "di = dc * g", "di = dc * c_prev"),
+        ("gate", "f, not c of the step before, is in the gradient of the gate f", "df = dc * c_prev", "df = dc * f"),
+        ("gate", "f, not i, is in the gradient of the gate g", "dg = dc * i", "dg = dc * f"),
+        ("gate", "o, not i, is in the gradient of the gate g", "dg = dc * i", "dg = dc * o"),
+        ("gate", "the gradient of the gate f lacks the gradient of c from h", "df = dc * c_prev",
+         "df = (dc - dh * o * (1 - tanh_c * tanh_c)) * c_prev"),
+        ("h-path", "the gradient of c from h is in dc_prev, but not in the gates", SLOPES,
+         "dc = dc - dh * o * (1 - tanh_c * tanh_c)\n    di, df, dg = dc * g, dc * c_prev, dc * i\n    " + SLOPES),
+        ("factor", "the gate f is missing in dc_prev", "dc_prev = dc * f", "dc_prev = dc"),
+        *(("factor", f"the gate {n} stands in place of the gate f in dc_prev", "dc_prev = dc * f",
+            f"dc_prev = dc * {n}") for n in "iog"),
+        ("factor", "c of the step before stands in place of the gate f in dc_prev", "dc_prev = dc * f",
+         "dc_prev = dc * c_prev"),
+        ("gate", "the derivative of the gate f is in dc_prev", "dc_prev = dc * f", "dc_prev = dc * f * (1 - f)"),
+        ),
+    *orders(),
+    *of(_cell,
+        ("c-path", "f * c_prev, what the cell keeps, is lost", NEXT, "c = i * g"),
+        ("term", "i * g, what the cell takes in, is lost", NEXT, "c = f * c_prev"),
+        ("gate", "the gates f and i are exchanged", NEXT, "c = i * c_prev + f * g"),
+        ("gate", "the gate f is missing: c of the step before is kept whole", NEXT, "c = c_prev + i * g"),
+        ("gate", "the gate i is missing: g is taken in whole", NEXT, "c = f * c_prev + g"),
+        ("gate", "1 - f stands in place of the gate i", NEXT, "c = f * c_prev + (1 - f) * g"),
+        ("gate", "1 - i stands in place of the gate f", NEXT, "c = (1 - i) * c_prev + i * g"),
+        ("gate", "1 - f stands in place of f", NEXT, "c = (1 - f) * c_prev + i * g"),
+        ("gate", "the gate o stands in place of the gate i", NEXT, "c = f * c_prev + o * g"),
+        ("sign", "i * g is subtracted", NEXT, "c = f * c_prev - i * g"),
+        ("slope", "a tanh around c of the next step", NEXT, "c = xp.tanh(f * c_prev + i * g)"),
+        ("gate", "the gate g has a sigmoid in place of its tanh", CELL, CELL.replace("xp.tanh(", "sigmoid(")),
+        ("gate", "the gate g has no tanh", CELL, CELL.replace("xp.tanh(", "(")),
+        ("gate", "the gates i, f and o have a tanh in place of their sigmoids", CELL, CELL.replace("sigmoid(", "xp.tanh(")),
+        ("gate", "the gate g has a relu in place of its tanh", CELL,
+         CELL.replace("xp.tanh(pre_g + more_g)", "xp.maximum(pre_g, 0)")),
+        *(("gate", f"the gate {n} has a tanh in place of its sigmoid", CELL,
+            CELL.replace(f"sigmoid(pre_{n}", f"xp.tanh(pre_{n}")) for n in "ifo"),
+        *(("gate", f"the gate {n} has no sigmoid", CELL, CELL.replace(f"sigmoid(pre_{n}", f"(pre_{n}")) for n in "ifo"),
+        ("gate", "1 is added to the gate f before its sigmoid: a bias that is not in the equation", CELL,
+         CELL.replace("pre_f +", "pre_f + 1 +")),
+        ("gate", "the gate o is missing: h is tanh(c)", "h = o * tanh_c", "h = tanh_c"),
+        ("slope", "the tanh of c is missing", "h = o * tanh_c", "h = o * c"),
+        ("slope", "c has a sigmoid in place of its tanh", "h = o * tanh_c", "h = o * sigmoid(c)"),
+        ("step", "h is made of c of the step before", "h = o * tanh_c", "h = o * xp.tanh(c_prev)"),
+        ("gate", "h is made of g, not of c", "h = o * tanh_c", "h = o * g"),
+        ("slope", "the tanh is around all of o * c", "h = o * tanh_c", "h = xp.tanh(o * c)"),
+        ),
+    *of(lstm_forward,
+        ("mask", "the mask is ignored", "zip(x, mask[:, :, None]", "zip(x, 0 * mask[:, :, None] + 1"),
+        ("mask", "the mask is inverted: the state changes where it is 0", "zip(x, mask[:, :, None]",
+         "zip(x, 1 - mask[:, :, None]"),
+        ("mask", "the mask of the step before is used", "zip(x, mask[:, :, None]",
+         "zip(x, mask[[0, *range(len(x) - 1)]][:, :, None]"),
+        ("mask", "the mask of the step after is used", "zip(x, mask[:, :, None]",
+         "zip(x, mask[[*range(1, len(x)), -1]][:, :, None]"),
+        ("mask", "the mask of the step after is used", "zip(x, mask[:, :, None]",
+         "zip(x, np.roll(mask, -1, axis=0)[:, :, None]"),
+        ("mask", "the mask of the step before is used", "zip(x, mask[:, :, None]",
+         "zip(x, np.roll(mask, 1, axis=0)[:, :, None]"),
+        ("mask", "h and c are zeroed where the mask is 0, but they stay what they were",
+         "live * h_new + (1 - live) * h, live * c_new + (1 - live) * c",
+         "live * h_new, live * c_new"),
+        ("mask", "h is zeroed where the mask is 0, but it stays what it was", "live * h_new + (1 - live) * h,",
+         "live * h_new,"),
+        ("mask", "c is zeroed where the mask is 0, but it stays what it was", "live * c_new + (1 - live) * c",
+         "live * c_new"),
+        ("mask", "the mask is used for h only: c goes on after the end", "live * c_new + (1 - live) * c", "c_new"),
+        ("mask", "the mask is used for c only: h goes on after the end", "live * h_new + (1 - live) * h,", "h_new,"),
+        ("mask", "the outputs are zeroed where the mask is 0, but h stays what it was", "out.append(h)",
+         "out.append(live * h)"),
+        ("mask", "x is masked, but the state must not change where the mask is 0",
+         "live * h_new + (1 - live) * h, live * c_new + (1 - live) * c", "h_new, c_new",
+         "x_t @ W_x", "live * x_t @ W_x"),
+        ("mask", "h goes back to h_0 where the mask is 0, but it stays what it was", "(1 - live) * h, ",
+         "(1 - live) * h_0, "),
+        ("mask", "h and c go back to the first state where the mask is 0, but they stay what they were",
+         "live * h_new + (1 - live) * h, live * c_new + (1 - live) * c",
+         "live * h_new + (1 - live) * h_0, live * c_new + (1 - live) * c_0"),
+        ("mask", "once the mask was 0 a sentence is over for good, but the mask may be 1 again",
+         "h, c, out, before, cells = h_0",
+         "mask = np.cumprod(mask, axis=0)\n    h, c, out, before, cells = h_0"),
+        ("step", "h and c are reset at each step to the first state", "x_t @ W_x + h @ W_h + b, c)",
+         "x_t @ W_x + h_0 @ W_h + b, c_0)"),
+        ("step", "h is reset at each step to h_0", "h @ W_h + b", "h_0 @ W_h + b"),
+        ("step", "c is reset at each step to c_0", "W_h + b, c)", "W_h + b, c_0)"),
+        ("step", "h and c are reset to zeros at each step", "x_t @ W_x + h @ W_h + b, c)", "x_t @ W_x + b, 0 * c)"),
+        ("step", "the first state h_0 is not used: h begins at 0", "h, c, out, before, cells = h_0, c_0",
+         "h, c, out, before, cells = 0 * h_0, c_0"),
+        ("step", "the first state c_0 is not used: c begins at 0", "h, c, out, before, cells = h_0, c_0",
+         "h, c, out, before, cells = h_0, 0 * c_0"),
+        ("step", "the first states are not used: h and c begin at 0", "h, c, out, before, cells = h_0, c_0",
+         "h, c, out, before, cells = 0 * h_0, 0 * c_0"),
+        ("step", "c begins as h_0, not as c_0", "h, c, out, before, cells = h_0, c_0",
+         "h, c, out, before, cells = h_0, h_0"),
+        ("step", "h begins as c_0, not as h_0", "h, c, out, before, cells = h_0, c_0",
+         "h, c, out, before, cells = c_0, c_0"),
+        ("step", "h_0 and c_0 are exchanged", "h, c, out, before, cells = h_0, c_0", "h, c, out, before, cells = c_0, h_0"),
+        ("h-path", "h W_h is lost: no step depends on h of the step before", "x_t @ W_x + h @ W_h + b", "x_t @ W_x + b"),
+        ("term", "b, the bias, is lost", "h @ W_h + b", "h @ W_h"),
+        ("term", "x W_x is lost", "x_t @ W_x + h", "h"),
+        ("step", "the output is h of the step before", "        before.append(h)\n",
+         "        before.append(h)\n        out.append(h)\n", "        out.append(h)\n        cells", "        cells"),
+        ("order", "the output is c, not h", "out.append(h)", "out.append(c)"),
+        ("step", "the sentence is read from its end to its start", "zip(x, mask", "zip(x[::-1], mask"),
+        ("step", "x of the step before is read", "zip(x, mask", "zip(x[[0, *range(len(x) - 1)]], mask"),
+        ("step", "x of the step after is read", "zip(x, mask", "zip(x[[*range(1, len(x)), -1]], mask"),
+        ("step", "h of this step is used in place of h of the step before", "out.append(h)",
+         "out.append(h)\n        before[-1] = h"),
+        ),
+)  # fmt: skip
+
+SCORES = """
+tanh = np.tanh(keys + query[:, None])
+return (v * tanh).sum(axis=2) + c, AdditiveCache(keys, query, v, F)
+"""
+SCORES_BACK = """
+keys, query, v, _ = cache
+tanh = np.tanh(keys + query[:, None])
+dpre = dscores[:, :, None] * v * (1 - tanh * tanh)
+dkeys, dquery = dpre, dpre.sum(axis=1)
+dv, dc = (dscores[:, :, None] * tanh).sum(axis=(0, 1)), dscores.sum().reshape(1)
+return dkeys, dquery, dv, dc
+"""
+# the same with the names of all_scores_forward and all_scores_backward
+ALL = """
+tanh = np.tanh((annotations @ W_a)[None] + (h @ W_s)[:, :, None] + b)
+return (v * tanh).sum(axis=3), (annotations, h, W_a, W_s, v, tanh)
+"""
+ALL_BACK = """
+annotations, h, W_a, W_s, v, tanh = cache
+dpre = dscores[..., None] * v * (1 - tanh * tanh)
+dv = (dscores[..., None] * tanh).sum(axis=(0, 1, 2))
+dkeys, dquery = dpre.sum(axis=0), dpre.sum(axis=2)
+dannotations, dh = dkeys @ W_a.T, dquery @ W_s.T
+dW_a, dW_s = np.einsum("nld,nla->da", annotations, dkeys), np.einsum("tnh,tna->ha", h, dquery)
+return dannotations, dh, dW_a, dW_s, dkeys.sum(axis=(0, 1)), dv
+"""
+SOFTMAX = """
+shifted = np.exp(scores - scores.max(axis=-1, keepdims=True))
+alpha = shifted / shifted.sum(axis=-1, keepdims=True)
+return alpha, SoftmaxCache(alpha)
+"""
+SOFTMAX_BACK = """
+(alpha,) = cache
+mean = (alpha * dalpha).sum(axis=-1, keepdims=True)
+return alpha * (dalpha - mean)
+"""
+CONTEXT_BACK = """
+alpha, annotations = cache
+dalpha = (annotations * dcontext[:, None, :]).sum(axis=2)
+dannotations = alpha[:, :, None] * dcontext[:, None, :]
+return dalpha, dannotations
+"""
+CONTEXT = """
+return (alpha[:, :, None] * annotations).sum(axis=1), ContextCache(alpha, annotations)
+"""
+GATE = """
+beta = sigmoid(h @ W + b)
+return beta * context, GateCache(h, context, W, beta)
+"""
+GATE_BACK = """
+h, context, W, beta = cache
+dcontext = dz * beta
+dbeta = dz * context
+if W.shape[1] == 1:
+    dbeta = dbeta.sum(axis=1, keepdims=True)
+dpre = dbeta * beta * (1 - beta)
+dh, dW, db = dpre @ W.T, h.T @ dpre, dpre.sum(axis=0)
+return dh, dcontext, dW, db
+"""
+
+
+def tanh_slopes(old, tanh="tanh", pre=None):
+    """Rows for mistakes in the derivative of a tanh; `old` contains (1 - tanh * tanh)."""
+    slope = f"(1 - {tanh} * {tanh})"
+    for sentence, new in (
+        ("the derivative of the tanh is missing", "1"), ("the derivative of the tanh lacks a square", f"(1 - {tanh})"),
+        ("the derivative of the tanh has a plus where a minus is", f"(1 + {tanh} * {tanh})"),
+        ("the factor is the tanh, not its derivative", tanh),
+        ("the derivative is that of a sigmoid, but there is a tanh", f"({tanh} * (1 - {tanh}))"),
+        ("the derivative of the tanh is there twice", f"{slope}**2"),
+        ("the derivative of the tanh is lacking its 1", f"(-{tanh} * {tanh})"),
+        ("the derivative of the tanh is 1 - tanh^2 of the output's tanh: the tanh is taken twice",
+         f"(1 - np.tanh({tanh})**2)"),
+        *([("the derivative of the tanh takes the sum in the tanh, not the tanh of it", f"(1 - {pre}**2)")] if pre else []),
+    ):  # fmt: skip
+        yield "slope", sentence, old, old.replace(slope, new)
+
+
+def scoring(forward, backward, plain, plain_back, d, pre, keys, query, key_words, query_words):
+    """The mistakes of additive scores, in either form."""
+    dpre = f"dpre = {d} * v * (1 - tanh * tanh)"
+    return (
+        *of(forward,
+            ("slope", "the tanh is missing", f"tanh = np.tanh({pre})", f"tanh = {pre}"),
+            ("slope", "a sigmoid stands in place of the tanh", f"tanh = np.tanh({pre})",
+             f"tanh = 1 / (1 + np.exp(-({pre})))"),
+            ("slope", "a relu stands in place of the tanh", f"tanh = np.tanh({pre})", f"tanh = np.maximum({pre}, 0)"),
+            ("factor", "v is missing", "v * tanh", "tanh"),
+            ("factor", "v is inside the tanh", f"np.tanh({pre})", f"np.tanh(v * ({pre}))", "v * tanh", "tanh"),
+            *((kind, sentence, f"np.tanh({pre})", f"np.tanh({pre.replace(old, new, 1)})") for kind, sentence, old, new in (
+                ("term", f"{query_words} is lost", query, f"0 * {query}"),
+                ("term", f"{key_words} is lost", keys, f"0 * {keys}"),
+                ("term", f"{query_words} is subtracted", f"+ {query}", f"- {query}"),
+                ("term", f"{key_words} is multiplied, not added", f"{keys} +", f"{keys} *"),
+                ("batch", f"{query_words} is that of the first row for all rows of the batch", query,
+                 query.replace("[:, None]", "[:1, None]").replace("[:, :, None]", "[:, :1, None]")),
+            )),
+            plain=plain, also=(body(all_scores_backward, ALL_BACK),) if plain is ALL else ()),
+        *of(backward, *tanh_slopes(dpre, pre=None if plain_back is ALL_BACK else f"({pre})"),
+            ("factor", "v is missing", dpre, dpre.replace("* v ", "")),
+            ("factor", "v is there twice", dpre, dpre.replace("* v ", "* v * v ")),
+            ("factor", "dscores, the upstream gradient, is missing", dpre, dpre.replace(d, f"(0 * {d} + 1)")),
+            ("factor", "dscores, the upstream gradient, is missing",
+             f"dv = ({d} * tanh)" if plain_back is ALL_BACK else f"dv, dc = ({d} * tanh)",
+             "dv = (tanh)" if plain_back is ALL_BACK else "dv, dc = (tanh)"),
+            ("slope", "the tanh is missing", f"({d} * tanh)", f"({d} + 0 * tanh)"),
+            ("slope", "the derivative of the tanh stands in place of the tanh", f"({d} * tanh)",
+             f"({d} * (1 - tanh * tanh))"),
+            ("factor", "v is in the gradient of v", f"({d} * tanh)", f"({d} * tanh * v)"),
+            plain=plain_back, also=(body(all_scores_forward, ALL),) if plain_back is ALL_BACK else ()),
+    )
+
+
+A3 = (
+    *scoring(additive_scores_forward, additive_scores_backward, SCORES, SCORES_BACK, "dscores[:, :, None]",
+             "keys + query[:, None]", "keys", "query[:, None]", "keys", "query"),
+    *of(additive_scores_forward,
+        ("term", "c is lost", "+ c,", ","),
+        ("term", "c is inside the tanh", "+ query[:, None])", "+ query[:, None] + c)", "+ c,", ","),
+        ("term", "c is added once for each of the A units", "sum(axis=2) + c", "sum(axis=2) + len(v) * c"),
+        ("size", "it is the mean over the A units, not the sum", ".sum(axis=2)", ".mean(axis=2)"),
+        ("term", "the score is subtracted from c", "return (v * tanh).sum(axis=2) + c", "return c - (v * tanh).sum(axis=2)"),
+        ("term", "c is multiplied, not added", "sum(axis=2) + c", "sum(axis=2) * c"),
+        ("softmax", "the softmax is in it already: scores were asked for", "return (v * tanh).sum(axis=2) + c,",
+         "e = (v * tanh).sum(axis=2) + c\ne = np.exp(e) / np.exp(e).sum(axis=1, keepdims=True)\nreturn e,"),
+        plain=SCORES),
+    *of(additive_scores_backward,
+        *(("slope", f"the derivative of the tanh is taken at the {x} alone", "tanh = np.tanh(keys + query[:, None])",
+           f"tanh = np.tanh({y})")
+          for x, y in (("keys", "keys"), ("query", "0 * keys + query[:, None]"))),
+        *(("locations", f"the query gets the gradient of only the {x} location, not the sum over all", "dpre.sum(axis=1)",
+           f"dpre[:, {k}]")
+          for x, k in (("first", 0), ("last", -1))),
+        ("locations", "the gradient of the query lacks v", "dpre.sum(axis=1)",
+         "(dscores[:, :, None] * (1 - tanh * tanh)).sum(axis=1)"),
+        ("locations", "dscores is summed over the locations before the derivative of the tanh of each is in it",
+         "dpre.sum(axis=1)",
+         "dscores.sum(axis=1)[:, None] * v * (1 - tanh * tanh).mean(axis=1)"),
+        ("locations", "dscores and the derivative of the tanh are summed over the locations one by one, not their product",
+         "dpre.sum(axis=1)",
+         "dscores.sum(axis=1)[:, None] * v * (1 - tanh * tanh).sum(axis=1)"),
+        *((kind, sentence, "(dscores[:, :, None] * tanh).sum", f"{new}.sum") for kind, sentence, new in (
+            ("batch", "only the first row of the batch counts, not the sum over all", "(dscores[:1, :, None] * tanh[:1])"),
+            ("batch", "only the last row of the batch counts, not the sum over all", "(dscores[-1:, :, None] * tanh[-1:])"),
+            ("locations", "only the first location counts, not the sum over all", "(dscores[:, :1, None] * tanh[:, :1])"),
+            ("locations", "only the last location counts, not the sum over all", "(dscores[:, -1:, None] * tanh[:, -1:])"),
+            ("slope", "the sum in the tanh stands in place of the tanh", "(dscores[:, :, None] * (keys + query[:, None]))"),
+            ("slope", "the keys stand in place of the tanh", "(dscores[:, :, None] * keys)"))),
+        *((kind, sentence, "dscores.sum().reshape(1)", f"{new}.sum().reshape(1)") for kind, sentence, new in (
+            ("batch", "only the first row of the batch counts, not the sum over all", "dscores[:1]"),
+            ("batch", "only the last row of the batch counts, not the sum over all", "dscores[-1:]"),
+            ("locations", "only the first location counts, not the sum over all", "dscores[:, :1]"),
+            ("locations", "only the last location counts, not the sum over all", "dscores[:, -1:]"))),
+        ("factor", "dscores, the upstream gradient, is missing", "dscores.sum().reshape(1)",
+         "np.full(1, dscores.size, dscores.dtype)"),
+        plain=SCORES_BACK),
+    *of(softmax_forward,
+        ("axis", "the softmax is over the batch, but the weights of a row sum to 1: the wrong axis",
+         "scores.max(axis=-1, keepdims=True)", "scores.max(axis=0, keepdims=True)", "shifted.sum(axis=-1, keepdims=True)",
+         "shifted.sum(axis=0, keepdims=True)"),
+        ("axis", "the softmax is over the whole array, but the weights of each row sum to 1",
+         "scores.max(axis=-1, keepdims=True)", "scores.max()", "shifted.sum(axis=-1, keepdims=True)", "shifted.sum()"),
+        ("axis", "the sum is over the batch, but the weights of a row sum to 1: the wrong axis",
+         "shifted.sum(axis=-1, keepdims=True)", "shifted.sum(axis=0, keepdims=True)"),
+        ("axis", "the sum is over the whole array, but the weights of each row sum to 1",
+         "shifted.sum(axis=-1, keepdims=True)", "shifted.sum()"),
+        ("shift", "the largest score of the whole array is subtracted, not that of each row: all of a row can become 0 / 0",
+         "scores.max(axis=-1, keepdims=True)", "scores.max()"),
+        ("shift", "the largest score over the batch is subtracted, not that of each row: all of a row can become 0 / 0",
+         "scores.max(axis=-1, keepdims=True)", "scores.max(axis=0, keepdims=True)"),
+        ("shift", "large scores overflow: nothing is subtracted before the exponential",
+         "scores - scores.max(axis=-1, keepdims=True)", "scores"),
+        ("shift", "the mean is subtracted, not the largest score: large scores overflow", "scores.max(", "scores.mean("),
+        ("shift", "the smallest score is subtracted, not the largest: large scores overflow", "scores.max(", "scores.min("),
+        ("shift", "scores are cut off before the exponential, which changes the weights",
+         "scores - scores.max(axis=-1, keepdims=True)", "np.clip(scores, -50, 50)"),
+        ("shift", "scores are cut off before the exponential, which changes the weights",
+         "scores - scores.max(axis=-1, keepdims=True)", "np.minimum(scores, 100)"),
+        ("shift", "scores are divided by the largest, which changes the weights",
+         "scores - scores.max(axis=-1, keepdims=True)", "scores / scores.max(axis=-1, keepdims=True)"),
+        ("norm", "it is not divided by the sum", "shifted / shifted.sum(axis=-1, keepdims=True)", "shifted"),
+        ("norm", "it is not divided by the sum", "shifted / shifted.sum(axis=-1, keepdims=True)", "np.exp(scores)"),
+        ("norm", "it is divided by the largest, not by the sum", "shifted.sum(axis=-1, keepdims=True)",
+         "shifted.max(axis=-1, keepdims=True)"),
+        ("norm", "it is divided by the mean, not by the sum", "shifted.sum(axis=-1, keepdims=True)",
+         "shifted.mean(axis=-1, keepdims=True)"),
+        ("norm", "it is divided by the length of the row as a vector, not by its sum", "shifted.sum(axis=-1, keepdims=True)",
+         "np.sqrt((shifted * shifted).sum(axis=-1, keepdims=True))"),
+        ("norm", "the exponential is missing", "np.exp(scores - scores.max(axis=-1, keepdims=True))", "scores"),
+        ("norm", "it is the log of the weights", "return alpha,", "alpha = np.log(alpha)\nreturn alpha,"),
+        ("norm", "a sigmoid of each score, whose weights do not sum to 1", "return alpha,",
+         "alpha = 0.5 + 0.5 * np.tanh(0.5 * scores)\nreturn alpha,"),
+        ("norm", "the softmax is taken twice", "return alpha,",
+         "alpha = np.exp(alpha) / np.exp(alpha).sum(axis=-1, keepdims=True)\nreturn alpha,"),
+        ("norm", "the scores have the wrong sign: the largest gets the smallest weight",
+         "np.exp(scores - scores.max(axis=-1, keepdims=True))", "np.exp(scores.min(axis=-1, keepdims=True) - scores)"),
+        ("norm", "the scores are divided by the square root of their number, which changes the weights",
+         "np.exp(scores - scores.max(axis=-1, keepdims=True))",
+         "np.exp((scores - scores.max(axis=-1, keepdims=True)) / np.sqrt(scores.shape[-1]))"),
+        ("norm", "powers of 2, not of e", "np.exp(", "np.exp2("),
+        ("norm", "a number is added to the sum, which changes the weights", "shifted.sum(axis=-1, keepdims=True)",
+         "(shifted.sum(axis=-1, keepdims=True) + 1)"),
+        plain=SOFTMAX),
+    *of(softmax_backward,
+        ("diagonal", "only the diagonal of the softmax's Jacobian is used: each weight depends on every score",
+         "alpha * (dalpha - mean)", "alpha * dalpha * (1 - alpha)"),
+        ("diagonal", "the part of the softmax's Jacobian that comes from its sum is missing", "alpha * (dalpha - mean)",
+         "alpha * dalpha"),
+        ("diagonal", "the diagonal of the softmax's Jacobian is missing", "alpha * (dalpha - mean)", "-alpha * mean"),
+        ("diagonal", "the diagonal of the softmax's Jacobian is that of the other part: off the diagonal alone",
+         "alpha * (dalpha - mean)", "-alpha * (mean - alpha * dalpha)"),
+        ("mean", "the plain mean of dalpha is subtracted, not its mean weighted by alpha", "(alpha * dalpha).sum(",
+         "dalpha.mean("),
+        ("mean", "the sum of dalpha is subtracted, not its mean weighted by alpha", "(alpha * dalpha).sum(", "dalpha.sum("),
+        ("mean", "the mean of alpha * dalpha is subtracted, not the sum", "(alpha * dalpha).sum(", "(alpha * dalpha).mean("),
+        ("axis", "the mean weighted by alpha is over the batch, not over the row: the wrong axis",
+         "sum(axis=-1, keepdims=True)", "sum(axis=0, keepdims=True)"),
+        ("axis", "the mean weighted by alpha is over the whole array, not over each row", "sum(axis=-1, keepdims=True)",
+         "sum()"),
+        ("factor", "alpha is missing outside of the bracket", "alpha * (dalpha - mean)", "dalpha - mean"),
+        ("factor", "alpha is missing at the mean", "alpha * (dalpha - mean)", "alpha * dalpha - mean"),
+        ("factor", "alpha is missing at dalpha", "alpha * (dalpha - mean)", "dalpha - alpha * mean"),
+        ("factor", "alpha squared stands in place of alpha", "alpha * (dalpha - mean)", "alpha * alpha * (dalpha - mean)"),
+        ("factor", "1 - alpha stands in place of alpha", "alpha * (dalpha - mean)", "(1 - alpha) * (dalpha - mean)"),
+        ("factor", "alpha (1 - alpha), the derivative of a sigmoid, stands in place of alpha", "alpha * (dalpha - mean)",
+         "alpha * (1 - alpha) * (dalpha - mean)"),
+        ("sign", "the mean weighted by alpha is added, not subtracted", "dalpha - mean", "dalpha + mean"),
+        ("factor", "dalpha, the upstream gradient, is missing", "alpha * (dalpha - mean)", "alpha * (1 - alpha)"),
+        plain=SOFTMAX_BACK),
+    *of(context_forward,
+        ("locations", "the weights are ignored: it is the mean over the locations, not the weighted sum",
+         "(alpha[:, :, None] * annotations).sum", "annotations.mean"),
+        ("locations", "the weights are ignored: it is the sum over the locations, not the weighted sum",
+         "(alpha[:, :, None] * annotations)", "annotations"),
+        ("locations", "only the first location counts, not the sum over all", "(alpha[:, :, None] * annotations)",
+         "(alpha[:, :1, None] * annotations[:, :1])"),
+        ("locations", "only the last location counts, not the sum over all", "(alpha[:, :, None] * annotations)",
+         "(alpha[:, -1:, None] * annotations[:, -1:])"),
+        ("locations", "only the location of the largest weight counts, not the weighted sum",
+         "(alpha[:, :, None] * annotations).sum(axis=1)", "annotations[np.arange(len(alpha)), alpha.argmax(axis=1)]"),
+        ("locations", "the largest product of a location is taken, not the sum over the locations", "annotations).sum(",
+         "annotations).max("),
+        ("size", "it is the mean of the weighted annotations, not the sum", "annotations).sum(", "annotations).mean("),
+        ("batch", "every row of the batch has the weights of the first", "alpha[:, :, None]", "alpha[:1, :, None]"),
+        ("batch", "every row of the batch has the annotations of the first", "* annotations)", "* annotations[:1])"),
+        ("factor", "the weights are squared", "(alpha[:, :, None] *", "(alpha[:, :, None]**2 *"),
+        ("norm", "a softmax of the weights, which are weights already", "(alpha[:, :, None]",
+         "((np.exp(alpha) / np.exp(alpha).sum(axis=1, keepdims=True))[:, :, None]"),
+        ("norm", "it is divided by the sum of the weights", "(alpha[:, :, None]",
+         "((alpha / alpha.sum(axis=1, keepdims=True))[:, :, None]"),
+        plain=CONTEXT),
+    *of(context_backward,
+        ("factor", "the annotations are missing", "(annotations * dcontext[:, None, :])",
+         "(0 * annotations + dcontext[:, None, :])"),
+        ("factor", "dcontext, the upstream gradient, is missing", "(annotations * dcontext[:, None, :])", "annotations"),
+        ("factor", "alpha is missing", "alpha[:, :, None] * dcontext", "(0 * alpha[:, :, None] + 1) * dcontext"),
+        ("factor", "dcontext, the upstream gradient, is missing", "alpha[:, :, None] * dcontext[:, None, :]",
+         "alpha[:, :, None] + 0 * annotations"),
+        ("factor", "the annotations are in the gradient of the annotations", "alpha[:, :, None] * dcontext",
+         "annotations * dcontext"),
+        ("mean", "alpha is the same 1 / L for every location", "alpha[:, :, None] * dcontext",
+         "(0 * alpha[:, :, None] + 1 / alpha.shape[1]) * dcontext"),
+        ("feature", "only the first feature counts, not the sum over all", "(annotations * dcontext[:, None, :])",
+         "(annotations * dcontext[:, None, :])[..., :1]"),
+        ("feature", "only the last feature counts, not the sum over all", "(annotations * dcontext[:, None, :])",
+         "(annotations * dcontext[:, None, :])[..., -1:]"),
+        ("batch", "every row of the batch has the weights of the first", "alpha[:, :, None] *", "alpha[:1, :, None] *"),
+        ("batch", "every row of the batch has the annotations of the first", "(annotations * dcontext",
+         "(annotations[:1] * dcontext"),
+        ("softmax", "the softmax's backward is in it already", "return dalpha,",
+         "dalpha = alpha * (dalpha - (alpha * dalpha).sum(axis=1, keepdims=True))\nreturn dalpha,"),
+        ("factor", "alpha is in the gradient of alpha", "return dalpha,", "dalpha = alpha * dalpha\nreturn dalpha,"),
+        ("locations", "the mean over the locations is subtracted", "return dalpha,",
+         "dalpha = dalpha - dalpha.mean(axis=1, keepdims=True)\nreturn dalpha,"),
+        plain=CONTEXT_BACK),
+    *of(gate_forward,
+        ("beta", "the gate is missing", "beta * context", "context"),
+        ("beta", "1 - beta stands in place of beta", "beta * context", "(1 - beta) * context"),
+        ("beta", "beta is added, not multiplied", "beta * context", "beta + context"),
+        ("beta", "beta is there twice", "beta * context", "beta * beta * context"),
+        ("beta", "the sigmoid is missing", "sigmoid(h @ W + b)", "(h @ W + b)"),
+        ("beta", "a tanh stands in place of the sigmoid", "sigmoid(h @ W + b)", "np.tanh(h @ W + b)"),
+        ("beta", "a softmax over the gates stands in place of the sigmoid", "sigmoid(h @ W + b)", "np.exp(h @ W + b)",
+         "return beta", "beta = beta / beta.sum(axis=1, keepdims=True)\nreturn beta"),
+        ("term", "b, the bias, is lost", "h @ W + b", "h @ W"),
+        ("term", "h W is lost", "h @ W + b", "0 * (h @ W) + b"),
+        ("term", "b, the bias, is subtracted", "h @ W + b", "h @ W - b"),
+        ("beta", "with G = D only the first gate is used, for all features", "beta * context,", "beta[:, :1] * context,"),
+        ("beta", "the mean of the gates is used for all features", "beta * context,",
+         "beta.mean(axis=1, keepdims=True) * context,"),
+        ("batch", "every row of the batch has the gate of the first", "beta * context,", "beta[:1] * context,"),
+        plain=GATE),
+    *of(gate_backward,
+        ("beta", "beta is missing: the gate scales the gradient too", "dcontext = dz * beta", "dcontext = dz + 0 * beta"),
+        ("beta", "1 - beta stands in place of beta", "dcontext = dz * beta", "dcontext = dz * (1 - beta)"),
+        ("beta", "beta is there twice", "dcontext = dz * beta", "dcontext = dz * beta * beta"),
+        ("beta", "the derivative of the sigmoid stands in place of beta", "dcontext = dz * beta",
+         "dcontext = dz * beta * (1 - beta)"),
+        ("factor", "dz, the upstream gradient, is missing", "dcontext = dz * beta", "dcontext = 0 * dz + beta"),
+        ("factor", "the context is in the gradient of the context", "dcontext = dz * beta", "dcontext = dz * context"),
+        ("slope", "the derivative of the sigmoid is missing", "dbeta * beta * (1 - beta)", "dbeta"),
+        ("slope", "the derivative of the sigmoid is only half there", "dbeta * beta * (1 - beta)", "dbeta * beta"),
+        ("slope", "the derivative of the sigmoid is only half there", "dbeta * beta * (1 - beta)", "dbeta * (1 - beta)"),
+        ("slope", "the derivative is that of a tanh, but there is a sigmoid", "dbeta * beta * (1 - beta)",
+         "dbeta * (1 - beta * beta)"),
+        ("slope", "the derivative of the sigmoid has a plus where a minus is", "dbeta * beta * (1 - beta)",
+         "dbeta * beta * (1 + beta)"),
+        ("slope", "the derivative of the sigmoid takes the sigmoid of beta, which is the sigmoid already",
+         "dbeta * beta * (1 - beta)",
+         "dbeta * sigmoid(beta) * (1 - sigmoid(beta))"),
+        ("slope", "the derivative of the sigmoid is there twice", "dbeta * beta * (1 - beta)",
+         "dbeta * (beta * (1 - beta))**2"),
+        ("factor", "the context is missing", "dbeta = dz * context", "dbeta = dz + 0 * context"),
+        ("factor", "z, the gated context, stands in place of the context", "dbeta = dz * context",
+         "dbeta = dz * context * beta"),
+        ("factor", "dz, the upstream gradient, is missing", "dbeta = dz * context", "dbeta = 0 * dz + context"),
+        ("feature", "only the first feature counts, not the sum over all", "dbeta.sum(axis=1, keepdims=True)",
+         "dbeta[:, :1]"),
+        ("feature", "only the last feature counts, not the sum over all", "dbeta.sum(axis=1, keepdims=True)",
+         "dbeta[:, -1:]"),
+        ("feature", "the sums of dz and of the context are multiplied, not the sum of their products taken",
+         "dbeta.sum(axis=1, keepdims=True)",
+         "dz.sum(axis=1, keepdims=True) * context.sum(axis=1, keepdims=True)"),
+        ("feature", "it is summed over the features with G = D too, where each feature has its own gate",
+         "if W.shape[1] == 1:", "if True:",
+         "keepdims=True)\ndpre", "keepdims=True) + 0 * beta\ndpre"),
+        *ends("row of the batch", "h{0}.T @ dpre{0}", "h.T @ dpre"),
+        *ends("row of the batch", "dpre{0}.sum(axis=0)", "dpre.sum(axis=0)"),
+        ("factor", "h is missing", "h.T @ dpre", "(0 * h + 1).T @ dpre"),
+        ("factor", "W is missing", "dpre @ W.T", "dpre @ (0 * W + 1).T"),
+        ("slope", "the gradient of h lacks the derivative of the sigmoid", "dpre @ W.T", "dbeta @ W.T"),
+        plain=GATE_BACK),
+    *of(look_forward,
+        ("beta", "the gate is missing: z is the context", "return (z, alpha)", "z = context\n    return (z, alpha)"),
+        ("term", "b is added to the query too", "0 * b", "b"),
+        ("term", "h W_s, the query, is lost", "query, query_cache = affine_forward(h, W_s, 0 * b)",
+         "query, query_cache = affine_forward(0 * h, W_s, 0 * b)"),
+        ("term", "a W_a, the keys, is lost", "keys, keys_cache = affine_forward(annotations.reshape(N * L, D), W_a, b)",
+         "keys, keys_cache = affine_forward(0 * annotations.reshape(N * L, D), W_a, b)"),
+        ("term", "b is lost", "affine_forward(annotations.reshape(N * L, D), W_a, b)",
+         "affine_forward(annotations.reshape(N * L, D), W_a, 0 * b)"),
+        ("order", "a reshape mixes the locations of the captions: the rows are (N, L), not (L, N)", "keys.reshape(N, L, -1)",
+         "keys.reshape(L, N, -1).transpose(1, 0, 2)"),
+        ("locations", "the weights are ignored: it is the mean over the locations", "context_forward(alpha, annotations)",
+         "context_forward(0 * alpha + 1 / L, annotations)"),
+        ("softmax", "the scores are used as weights: the softmax is missing", "context_forward(alpha, annotations)",
+         "context_forward(scores, annotations)"),
+        ("softmax", "the scores are returned, not the weights", "return (z, alpha)",
+         "alpha = scores\n    return (z, alpha)"),
+        ("axis", "the softmax is over the batch, but the weights of a caption sum to 1: the wrong axis",
+         "alpha, softmax_cache = softmax_forward(scores)",
+         "alpha, softmax_cache = softmax_forward(scores.T.copy())\n    alpha = alpha.T"),
+        ("beta", "the weights are gated too", "return (z, alpha)",
+         "alpha = alpha * gate_forward(h, alpha, W_beta, b_beta)[1].beta\n    return (z, alpha)"),
+        ("beta", "the gate's bias is lost", "W_beta, b_beta)\n", "W_beta, 0 * b_beta)\n"),
+        ("term", "the query is used in the gate in place of h", "gate_forward(h, context, W_beta",
+         "gate_forward(0 * h, context, W_beta"),
+        ),
+    *of(look_backward,
+        ("beta", "the gradient of h from the gate is lost", "dh + dh_gate", "dh"),
+        ("path", "the gradient of h from the scores is lost", "dh + dh_gate", "dh_gate"),
+        ("penalty", "dalpha, the gradient of the weights from the penalty, is lost", "dalpha + dalpha_context",
+         "dalpha_context"),
+        ("penalty", "the gradient of the weights from the penalty does not go through the softmax",
+         "softmax_backward(dalpha + dalpha_context, cache.softmax)",
+         "softmax_backward(dalpha_context, cache.softmax) + dalpha"),
+        ("path", "the gradient of the weights from the context is lost", "dalpha + dalpha_context", "dalpha"),
+        ("path", "the gradient of the annotations from the keys is lost", "dannotations + drows.reshape(dannotations.shape)",
+         "dannotations"),
+        ("path", "the gradient of the annotations from the context is lost",
+         "dannotations + drows.reshape(dannotations.shape)", "drows.reshape(dannotations.shape)"),
+        ("softmax", "the softmax's backward is missing", "softmax_backward(dalpha + dalpha_context, cache.softmax)",
+         "dalpha + dalpha_context"),
+        ("softmax", "the gradient of the weights from the context does not go through the softmax",
+         "softmax_backward(dalpha + dalpha_context, cache.softmax)",
+         "softmax_backward(dalpha, cache.softmax) + dalpha_context"),
+        ("softmax", "the softmax's backward is there twice", "softmax_backward(dalpha + dalpha_context, cache.softmax)",
+         "softmax_backward(softmax_backward(dalpha + dalpha_context, cache.softmax), cache.softmax)"),
+        ("beta", "dz, not dcontext, goes back into the context: beta is missing", "context_backward(dcontext,",
+         "context_backward(dz,"),
+        ("order", "a reshape mixes the locations of the captions", "drows.reshape(dannotations.shape)",
+         "drows.reshape(dannotations.shape[1], dannotations.shape[0], -1).transpose(1, 0, 2)"),
+        ("locations", "the keys get the gradient of the first location at all locations",
+         "affine_backward(dkeys.reshape(len(cache.keys.x), -1)",
+         "affine_backward((0 * dkeys + dkeys[:, :1]).reshape(len(cache.keys.x), -1)"),
+        ("locations", "only the first location counts, not the sum over all",
+         "affine_backward(dkeys.reshape(len(cache.keys.x), -1)",
+         "affine_backward((dkeys * (np.arange(dkeys.shape[1]) == 0)[:, None]).reshape(len(cache.keys.x), -1)"),
+        ("locations", "only the last location counts, not the sum over all",
+         "affine_backward(dkeys.reshape(len(cache.keys.x), -1)",
+         "affine_backward((dkeys * (np.arange(dkeys.shape[1]) == dkeys.shape[1] - 1)[:, None]).reshape(len(cache.keys.x), "
+         "-1)"),
+        *(("batch", f"only the {x} caption counts, not the sum over the batch",
+           "dh, dW_s, _ = affine_backward(dquery, cache.query)",
+           f"dh, dW_s, _ = affine_backward(dquery, cache.query)\n    dW_s = cache.query.x[{k}].T @ dquery[{k}]")
+          for x, k in (("first", ":1"), ("last", "-1:"))),
+        ),
+    *of(doubly_stochastic_forward,
+        ("mask", "the mask is ignored", "(mask[:, :, None] * alphas)", "alphas"),
+        ("mask", "the mask is inverted", "(mask[:, :, None] * alphas)", "((1 - mask)[:, :, None] * alphas)"),
+        ("mask", "the mask of the step before is used", "(mask[:, :, None] * alphas)",
+         "(mask[[0, *range(len(mask) - 1)]][:, :, None] * alphas)"),
+        ("mask", "the mask of the step after is used", "(mask[:, :, None] * alphas)",
+         "(mask[[*range(1, len(mask)), -1]][:, :, None] * alphas)"),
+        ("term", "the 1 that each location's sum should reach is missing", ".sum(axis=0) - 1", ".sum(axis=0)"),
+        ("term", "the sum of each location should reach 1, not T / L", ".sum(axis=0) - 1",
+         ".sum(axis=0) - alphas.shape[0] / alphas.shape[2]"),
+        ("term", "the sum of each location should reach 1, not 1 / L", ".sum(axis=0) - 1",
+         ".sum(axis=0) - 1 / alphas.shape[2]"),
+        ("term", "the sum of each location should reach 1, not the number of words of the caption", ".sum(axis=0) - 1",
+         ".sum(axis=0) - mask.sum(axis=0)[:, None]"),
+        ("axis", "the sum in the square is over the locations, not over the steps",
+         "(mask[:, :, None] * alphas).sum(axis=0) - 1", "(mask[:, :, None] * alphas).sum(axis=2) - 1",
+         "/ excess.shape[0]", "/ excess.shape[1]"),
+        ("axis", "the sum in the square is over the captions, not over the steps",
+         "(mask[:, :, None] * alphas).sum(axis=0) - 1", "(mask[:, :, None] * alphas).sum(axis=1) - 1",
+         "/ excess.shape[0]", "/ alphas.shape[1]"),
+        ("mean", "the mean over the steps is in the square, not the sum", ".sum(axis=0) - 1", ".mean(axis=0) - 1"),
+        ("mean", "the mean over the steps that count is in the square, not the sum", ".sum(axis=0) - 1",
+         ".sum(axis=0) / mask.sum(axis=0)[:, None] - 1"),
+        ("square", "the square is missing", "squares = xp_of(excess).dot(excess.ravel(), excess.ravel())",
+         "squares = -excess.sum()"),
+        ("square", "the square is missing", "squares = xp_of(excess).dot(excess.ravel(), excess.ravel())",
+         "squares = np.sqrt(excess * excess).sum()"),
+        ("square", "the sum over the locations is squared, not summed squares",
+         "squares = xp_of(excess).dot(excess.ravel(), excess.ravel())", "squares = (excess.sum(axis=1)**2).sum()"),
+        ("square", "each weight is squared, not their sum over the steps", "(mask[:, :, None] * alphas).sum(axis=0) - 1",
+         "((mask[:, :, None] * alphas)**2).sum(axis=0) - 1"),
+        ("square", "the square of 1 - alpha is summed over the steps, not the square of 1 - the sum",
+         "squares = xp_of(excess).dot(excess.ravel(), excess.ravel())",
+         "squares = (mask[:, :, None] * (1 - alphas)**2).sum()"),
+        ("square", "the square of 1 - alpha is summed over the steps, not the square of 1 - the sum",
+         "squares = xp_of(excess).dot(excess.ravel(), excess.ravel())",
+         "squares = ((1 - mask[:, :, None] * alphas)**2).sum()"),
+        ("step", "only the last step counts, not the sum over the steps", "(mask[:, :, None] * alphas).sum(axis=0) - 1",
+         "(mask[:, :, None] * alphas)[-1] - 1"),
+        ("step", "only the first step counts, not the sum over the steps", "(mask[:, :, None] * alphas).sum(axis=0) - 1",
+         "(mask[:, :, None] * alphas)[0] - 1"),
+        ("batch", "only the first caption counts, not the mean over all", "squares / excess.shape[0]",
+         "(excess[0]**2).sum()"),
+        ),
+    *of(doubly_stochastic_backward,
+        ("mask", "the mask is ignored in the backward pass", "_spread(mask[:, :, None], ",
+         "_spread(0 * mask[:, :, None] + 1, "),
+        ("mask", "the mask is inverted in the backward pass", "_spread(mask[:, :, None], ",
+         "_spread(1 - mask[:, :, None], "),
+        ("mask", "the mask of the step before is used", "_spread(mask[:, :, None], ",
+         "_spread(mask[[0, *range(len(mask) - 1)]][:, :, None], "),
+        ("mask", "the mask of the step after is used", "_spread(mask[:, :, None], ",
+         "_spread(mask[[*range(1, len(mask)), -1]][:, :, None], "),
+        ("term", "the 1 that each location's sum should reach is missing", "_spread(mask[:, :, None], excess,",
+         "_spread(mask[:, :, None], excess + 1,"),
+        ("factor", "dpenalty, the upstream gradient, is missing", "excess, dpenalty, 2", "excess, 1, 2"),
+        ("factor", "1 minus the sum over the steps is missing", "_spread(mask[:, :, None], excess,",
+         "_spread(mask[:, :, None], 0 * excess - 1,"),
+        ),
+    # the backward needs the weights: the forward keeps them in the cache
+    *(Mistake("step", sentence, (
+        Edit(doubly_stochastic_forward, "PenaltyCache(excess, mask)", "PenaltyCache(" + kept + ", mask)"),
+        Edit(doubly_stochastic_backward, "2 / excess.shape[0]", "2 / mask.shape[1]"),
+    )) for sentence, kept in (
+        ("1 minus the weight of the step itself is there, not 1 minus the sum over all steps", "alphas - 1"),
+        ("1 minus the weight of the step itself is there, not 1 minus the sum over all steps",
+         "mask[:, :, None] * alphas - 1"),
+        ("1 minus the sum up to the step is there, not 1 minus the sum over all steps",
+         "(mask[:, :, None] * alphas).cumsum(axis=0) - 1"),
+        ("1 minus the sum from the step on is there, not 1 minus the sum over all steps",
+         "(mask[:, :, None] * alphas)[::-1].cumsum(axis=0)[::-1] - 1"),
+        ("1 minus the sum without the mask is there", "alphas.sum(axis=0) - 1"),
+        ("the sum of the location over all steps is missing but that of the last step", "alphas[-1] - 1"),
     )),
 )  # fmt: skip
 
-A3 = (
-    Mistake("diagonal", "only the diagonal of the softmax's Jacobian is used: each weight depends on every score", (
-        Edit(softmax_gradient, "alpha * (dalpha - (alpha * dalpha).sum(axis=-1, keepdims=True))",
-             "alpha * dalpha * (1 - alpha)"),
-    )),
-    Mistake("diagonal", "the part of the softmax's Jacobian that comes from its sum is missing", (
-        Edit(softmax_gradient, "alpha * (dalpha - (alpha * dalpha).sum(axis=-1, keepdims=True))", "alpha * dalpha"),
-    )),
-    Mistake("beta", "the gradient of h from the gate is lost: beta depends on h too", (
-        Edit(look_backward, "dh + dh_gate", "dh"),
-    )),
-    Mistake("path", "the gradient of h from the scores is lost", (Edit(look_backward, "dh + dh_gate", "dh_gate"),)),
-    Mistake("beta", "the gate is missing", (Edit(gate_backward, "dcontext = dz * beta", "dcontext = dz + 0 * beta"),)),
-    Mistake("penalty", "dalpha, the gradient of the weights from the penalty, is lost", (
-        Edit(look_backward, "dalpha + dalpha_context", "dalpha_context"),
-    )),
-    Mistake("penalty", "the gradient of the weights from the penalty does not go through the softmax", (
-        Edit(look_backward, "softmax_backward(dalpha + dalpha_context, cache.softmax)",
-             "softmax_backward(dalpha_context, cache.softmax) + dalpha"),
-    )),
-    Mistake("path", "the gradient of the weights from the context is lost", (
-        Edit(look_backward, "dalpha + dalpha_context", "dalpha"),
-    )),
-    Mistake("path", "the gradient of the annotations from the keys is lost", (
-        Edit(look_backward, "dannotations + drows.reshape(dannotations.shape)", "dannotations"),
-    )),
-    Mistake("path", "the gradient of the annotations from the context is lost", (
-        Edit(look_backward, "dannotations + drows.reshape(dannotations.shape)", "drows.reshape(dannotations.shape)"),
-    )),
-    Mistake("slope", "the derivative of the sigmoid is missing", (
-        Edit(gate_gradient, "* beta * (1 - beta)", "+ 0 * beta"),
-        Edit(gate_backward_preactivation, "sigmoid_gradient(dz * cache.context, cache.beta, out=(out,))",
-             "dz * cache.context")
-    )),
-    Mistake("batch", "only the first row of the batch counts, not the sum over the batch", (
-        Edit(gate_backward, "h.T @ dpre, dpre.sum(axis=0)", "h[:1].T @ dpre[:1], dpre[0]"),
-    )),
-    Mistake("slope", "the derivative of the tanh is missing", (
-        Edit(additive_scores_backward, "    dkeys, dv",
-             "    keys, _, v, _ = cache\n    dpre = dscores[:, :, None] * v + 0 * keys\n"
-             "    return dpre, dpre.sum(axis=1), additive_keys_backward(dscores[None], cache.query[None], cache)[1], "
-             "dscores.sum().reshape(1)\n    dkeys, dv"),
-    )),
-    Mistake("locations", "the query gets the gradient of only one location, not the sum over all", (
-        Edit(additive_query_backward, "np.dot(dscores[n], of_photo, out", "np.dot(dscores[n][:1], of_photo[:1], out"),
-    )),
-    Mistake("locations", "the weights are ignored: it is the mean over the locations, not the weighted sum", (
-        Edit(context_forward, "_weighted_sum(alpha,", "_weighted_sum(0 * alpha + 1 / alpha.shape[1],"),
-    )),
-    Mistake("mask", "the mask is ignored", (
-        Edit(doubly_stochastic_forward, "(mask[:, :, None] * alphas)", "alphas"),
-        Edit(doubly_stochastic_backward, "_spread(mask[:, :, None], ", "_spread(0 * mask[:, :, None] + 1, ")
-    )),
-    Mistake("mask", "the mask is ignored in the backward pass", (
-        Edit(doubly_stochastic_backward, "_spread(mask[:, :, None], ", "_spread(0 * mask[:, :, None] + 1, "),
-    )),
-    Mistake("term", "the 1 that each location's sum should reach is missing", (
-        Edit(doubly_stochastic_forward, ".sum(axis=0) - 1", ".sum(axis=0)"),
-    )),
+ENTROPY = """
+shifted = logits - logits.max(axis=1, keepdims=True)
+log = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+log_p = log[np.arange(len(targets)), targets]
+return -(weights * log_p).sum(), CrossEntropyCache(np.exp(log), targets, weights, log_p)
+"""
+ENTROPY_BACK = """
+p, targets, weights, _ = cache
+onehot = (np.arange(p.shape[1]) == targets[:, None]).astype(p.dtype)
+return dloss * weights[:, None] * (p - onehot)
+"""
+STATE = """
+mean = annotations.mean(axis=1)
+h, c = np.tanh(mean @ W_h + b_h), np.tanh(mean @ W_c + b_c)
+return (h, c), InitialStateCache(annotations.shape[1], AffineCache(mean, W_h), h, AffineCache(mean, W_c), c)
+"""
+STATE_BACK = """
+(dh, dc), L = dout, cache.L
+mean, W_h, W_c = cache.affine_h.x, cache.affine_h.W, cache.affine_c.W
+dpre_h = dh * (1 - cache.h * cache.h)
+dpre_c = dc * (1 - cache.c * cache.c)
+dmean = (dpre_h @ W_h.T + dpre_c @ W_c.T) / L
+dannotations = np.repeat(dmean[:, None], L, axis=1)
+return dannotations, mean.T @ dpre_h, dpre_h.sum(axis=0), mean.T @ dpre_c, dpre_c.sum(axis=0)
+"""
+DEEP = """
+out = np.tanh(words + h @ L_h + z @ L_z + b)
+return out, DeepOutputCache(h, z, L_h, L_z, out)
+"""
+DEEP_BACK = """
+h, z, L_h, L_z, out = cache
+dpre = dout * (1 - out * out)
+return dpre, dpre @ L_h.T, dpre @ L_z.T, h.T @ dpre, z.T @ dpre, dpre.sum(axis=0)
+"""
+EMBED_BACK = """
+ids, shape = cache
+dE = np.zeros(shape, dout.dtype)
+for n in range(len(ids)):
+    dE[ids[n]] += dout[n]
+return dE
+"""
+TOGETHER = "return -(weights * log_p).sum()"
+BACK = "dloss * weights[:, None] * (p - onehot)"
+WORD = "word = word_forward(annotations, captions[:, t], h, c, p)"
+NLL = "cross_entropy_forward(logits, captions[:, t + 1], mask[:, t] / N)"
+PENALTY = "doubly_stochastic_forward(np.stack(alphas), mask.T)"
+LOOK_ARGUMENTS = "p.W_a, p.W_s, p.b_a, p.v, p.c_a, p.W_beta, p.b_beta)"
+
+EMBEDDING = (
+    *of(embedding_backward,
+        ("repeated", "if a word occurs twice, only one occurrence counts", "dE[ids[n]] += dout[n]", "dE[ids[n]] = dout[n]"),
+        ("repeated", "if a word occurs twice, only one occurrence counts", "range(len(ids))", "reversed(range(len(ids)))",
+         "dE[ids[n]] += dout[n]", "dE[ids[n]] = dout[n]"),
+        ("repeated", "it is the mean over a word's occurrences, not their sum", "dE[ids[n]] += dout[n]",
+         "dE[ids[n]] += dout[n] / (ids == ids[n]).sum()"),
+        ("repeated", "each occurrence is multiplied by the number of the word's occurrences", "dE[ids[n]] += dout[n]",
+         "dE[ids[n]] += dout[n] * (ids == ids[n]).sum()"),
+        ("repeated", "the last occurrence counts as often as the word occurs", "dE[ids[n]] += dout[n]",
+         "dE[ids[n]] = dout[n] * (ids == ids[n]).sum()"),
+        ("row", "the ids are sorted, but the rows of dout are not taken in the same order", "dE[ids[n]] += dout[n]",
+         "dE[np.sort(ids)[n]] += dout[n]"),
+        ("repeated", "only words that occur once get a gradient", "dE[ids[n]] += dout[n]",
+         "dE[ids[n]] += dout[n] * ((ids == ids[n]).sum() == 1)"),
+        ("factor", "dout, the upstream gradient, is missing", "dE[ids[n]] += dout[n]", "dE[ids[n]] += 1"),
+        ("row", "the gradient goes to the row of the word's place in the sentence, not to that of its id", "dE[ids[n]]",
+         "dE[n % len(dE)]"),
+        ("row", "the gradient goes to the row of the word before", "dE[ids[n]]", "dE[ids[n] - 1]"),
+        ("row", "the gradient goes to the row of the word after", "dE[ids[n]]", "dE[(ids[n] + 1) % len(dE)]"),
+        ("row", "every row of E gets the sum over all words", "return dE", "dE[...] = dout.sum(axis=0)\nreturn dE"),
+        ("batch", "the first word is left out", "range(len(ids))", "range(1, len(ids))"),
+        ("batch", "the last word is left out", "range(len(ids))", "range(len(ids) - 1)"),
+        ("batch", "only the first word counts", "range(len(ids))", "range(1)"),
+        ("batch", "only the last word counts", "range(len(ids))", "[len(ids) - 1]"),
+        plain=EMBED_BACK),
+    *of(embedding_forward,
+        ("row", "the row of the word before is taken", "E[ids],", "E[ids - 1],"),
+        ("row", "the row of the word after is taken", "E[ids],", "E[(ids + 1) % len(E)],"),
+        ("row", "the rows are taken in sorted order", "E[ids],", "E[np.sort(ids)],"),
+        ("row", "the first rows of E are taken, whatever the ids", "E[ids],", "E[np.arange(len(ids)) % len(E)],"),
+        ("row", "the row of the first word is taken for all", "E[ids],", "E[ids[:1] + 0 * ids],"),
+        ),
 )  # fmt: skip
 
 A4 = (
-    Mistake("repeated", "if a word occurs twice, only one occurrence counts", (
-        Edit(embedding_backward, "dE[words] = np.add.reduceat(dout[order], starts)", "dE[ids] = dout"),
-    )),
-    Mistake("repeated", "if a word occurs twice, only one occurrence counts", (
-        Edit(embedding_backward, "np.add.reduceat(dout[order], starts)", "dout[order][starts]"),
-    )),
-    Mistake("repeated", "it is the mean over a word's occurrences, not their sum", (
-        Edit(embedding_backward, "np.add.reduceat(dout[order], starts)",
-             "np.add.reduceat(dout[order], starts) / np.bincount(ids)[words][:, None]"),
-    )),
-    Mistake("target", "the term of the target word is missing", (
-        Edit(cross_entropy_backward, "] -= scale[:, 0]", "] -= 0"),
-    )),
-    Mistake("mask", "the weights, which are 0 for padding, are ignored", (
-        Edit(cross_entropy_forward, "(weights * log_p)", "log_p"),
-        Edit(cross_entropy_backward, "(dloss * weights)", "(dloss + 0 * weights)")
-    )),
-    Mistake("mask", "the weights, which are 0 for padding, are ignored in the backward pass", (
-        Edit(cross_entropy_backward, "(dloss * weights)", "(dloss + 0 * weights)"),
-    )),
-    Mistake("slope", "the derivative of the tanh is missing", (
-        Edit(deep_output_backward, "dpre = tanh_gradient(dout, out)", "dpre = dout"),
-        Edit(initial_state_backward, "tanh_gradient(dc, cache.c)", "dc"),
-        Edit(initial_state_backward, "tanh_gradient(dh, cache.h)", "dh")
-    )),
-    Mistake("path", "the gradient of the annotations from one of the two states is lost", (
-        Edit(_of_each_location, "(dmean_h + dmean_c)", "dmean_h"),
-    )),
-    Mistake("path", "the gradient of the annotations from one of the two states is lost", (
-        Edit(_of_each_location, "(dmean_h + dmean_c)", "dmean_c"),
-    )),
-    Mistake("batch", "only the first row of the batch counts, not the sum over the batch", (
-        Edit(deep_output_backward, "return dpre, dh, dz, dL_h, dL_z, dpre.sum(axis=0)",
-             "return dpre, dh, dz, h[:1].T @ dpre[:1], z[:1].T @ dpre[:1], dpre[0]"),
-    )),
-    Mistake("step", "the input word is used as the target", (
-        Edit(captioner_forward, "captions[:, t + 1], mask", "captions[:, t], mask"),
-    )),
-    Mistake("step", "every step has the input and the target of the step before", (
-        Edit(captioner_forward, "captions[:, t], h, c", "captions[:, max(t - 1, 0)], h, c"),
-        Edit(captioner_forward, "captions[:, t + 1], mask", "captions[:, t], mask")
-    )),
-    Mistake("step", "the target word is used as the input", (
-        Edit(captioner_forward, "captions[:, t], h, c", "captions[:, t + 1], h, c"),
-    )),
-    Mistake("mask", "padded words count", (Edit(captioner_forward, "mask[:, t] / N", "0 * mask[:, t] + 1 / N"),)),
-    Mistake("mask", "padded steps count in the penalty", (
-        Edit(captioner_forward, "np.stack(alphas), mask.T", "np.stack(alphas), 0 * mask.T + 1"),
-    )),
-    Mistake("mask", "the mask is ignored everywhere", (
-        Edit(captioner_forward, "mask[:, t] / N", "0 * mask[:, t] + 1 / N"),
-        Edit(captioner_forward, "np.stack(alphas), mask.T", "np.stack(alphas), 0 * mask.T + 1")
-    )),
-    Mistake("batch", "the loss is summed over the batch, not averaged over the captions", (
-        Edit(captioner_forward, "mask[:, t] / N", "mask[:, t]"),
-    )),
-    Mistake("batch", "the loss is averaged over all words, not over the captions", (
-        Edit(captioner_forward, "mask[:, t] / N", "mask[:, t] / mask.sum()"),
-    )),
-    Mistake("penalty", "the penalty is missing", (Edit(captioner_forward, "loss + penalty", "loss"),)),
-    Mistake("penalty", "the gradient of the weights alpha from the penalty is lost", (
-        Edit(captioner_backward, "dc, dalphas[t])", "dc, 0 * dalphas[t])"),
-    )),
-    Mistake("step", "the gradient of alpha from the penalty is that of another step", (
-        Edit(captioner_backward, "dc, dalphas[t])", "dc, dalphas[t - 1])"),
-    )),
-    Mistake("c-path", "the gradient of c from the next step is lost", (
-        Edit(word_backward, "(dh + dh_out, dc)", "(dh + dh_out, 0 * dc)"),
-    )),
-    Mistake("c-path", "the gradient of c from the next step is lost", (
-        Edit(captioner_backward, "dannotations = dannotations + dseen",
-             "dannotations, dc = dannotations + dseen, 0 * dc"),
-    )),
-    Mistake("h-path", "the gradient of h from the next step is lost", (
-        Edit(word_backward, "(dh + dh_out, dc)", "(dh_out, dc)"),
-    )),
-    Mistake("path", "the gradient of h from the word of its own step is lost", (
-        Edit(word_backward, "(dh + dh_out, dc)", "(dh, dc)"),
-    )),
-    Mistake("path", "the gradient of the previous step's h from the look is lost: the scores and beta depend on it", (
-        Edit(word_backward, "return dannotations, dh + dh_look", "return dannotations, dh"),
-    )),
-    Mistake("path", "the gradient of the previous step's h from the gates is lost", (
-        Edit(word_backward, "return dannotations, dh + dh_look", "return dannotations, dh_look"),
-    )),
-    Mistake("path", "the gradient of z from the gates is lost", (Edit(word_backward, "dz + dx[:, M + H :]", "dz"),)),
-    Mistake("path", "the gradient of z from the deep output is lost", (
-        Edit(word_backward, "dz + dx[:, M + H :]", "dx[:, M + H :]"),
-    )),
-    Mistake("path", "the gradient of E from the gates is lost", (Edit(word_backward, "dEy + dx[:, :M]", "dEy"),)),
-    Mistake("path", "the gradient of E from the deep output is lost", (
-        Edit(word_backward, "dEy + dx[:, :M]", "dx[:, :M]"),
-    )),
-    Mistake("steps", "only one step counts, not the sum over time", (
-        Edit(captioner_backward, "Weights(*(g + m for", "Weights(*(0 * g + m for"),
-        Edit(captioner_backward, "dannotations = dannotations + dseen", "dannotations = dseen")
-    )),
-    Mistake("path", "the gradient of the annotations from the first state is lost", (
-        Edit(captioner_backward, "dannotations + dmean,", "dannotations,"),
-    )),
-    Mistake("path", "the gradient of the annotations from the looks is lost", (
-        Edit(captioner_backward, "dannotations + dmean,", "dmean,"),
-    )),
+    *EMBEDDING,
+    *of(cross_entropy_forward,
+        ("mask", "the weights, which are 0 for padding, are ignored", "weights * log_p", "log_p"),
+        ("mask", "the weights count as 1 where they are not 0", "weights * log_p", "(weights > 0) * log_p"),
+        ("size", "it is the mean over all words, not the weighted sum", TOGETHER, "return -(weights * log_p).mean()"),
+        ("size", "it is divided by the sum of the weights", TOGETHER, TOGETHER + " / weights.sum()"),
+        ("mask", "it is the plain mean over all words: the weights are ignored", TOGETHER, "return -log_p.mean()"),
+        ("mask", "it is divided by the number of words that count", TOGETHER, TOGETHER + " / (weights > 0).sum()"),
+        ("sign", "the sign of the log-likelihood is wrong: it is a loss", TOGETHER, "return (weights * log_p).sum()"),
+        ("log", "the log is missing", "(weights * log_p)", "(weights * np.exp(log_p))"),
+        ("log", "the log is missing: it is 1 - p", "return -(weights * log_p).sum()",
+         "return (weights * (1 - np.exp(log_p))).sum()"),
+        ("log", "the log of the sum of all exponentials is missing: the scores are not normalised", "(weights * log_p)",
+         "(weights * logits[np.arange(len(targets)), targets])"),
+        ("log", "the log of the sum of all exponentials is missing: the scores are not normalised", "(weights * log_p)",
+         "(weights * shifted[np.arange(len(targets)), targets])"),
+        ("log", "the mean of the exponentials is in the log, not the sum", "np.exp(shifted).sum(", "np.exp(shifted).mean("),
+        ("axis", "the softmax is over the batch, but the probabilities of a word sum to 1: the wrong axis",
+         "logits.max(axis=1, keepdims=True)", "logits.max(axis=0, keepdims=True)",
+         "np.exp(shifted).sum(axis=1, keepdims=True)", "np.exp(shifted).sum(axis=0, keepdims=True)"),
+        ("axis", "the softmax is over the whole array, but the probabilities of a word sum to 1",
+         "logits.max(axis=1, keepdims=True)", "logits.max()",
+         "np.exp(shifted).sum(axis=1, keepdims=True)", "np.exp(shifted).sum()"),
+        ("shift", "the largest score of the whole array is subtracted, not that of each row: the log of 0",
+         "logits.max(axis=1, keepdims=True)", "logits.max()"),
+        ("shift", "the largest score over the batch is subtracted, not that of each row: the log of 0",
+         "logits.max(axis=1, keepdims=True)", "logits.max(axis=0, keepdims=True)"),
+        ("shift", "large scores overflow: nothing is subtracted before the exponential",
+         "logits - logits.max(axis=1, keepdims=True)", "logits"),
+        ("log", "it is the log of a rounded probability: 0 for an unlikely word",
+         "log = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))",
+         "log = np.log(np.exp(shifted) / np.exp(shifted).sum(axis=1, keepdims=True))"),
+        *(("log", "a small number is added in the log, which changes an unlikely word",
+           "log = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))",
+           f"log = np.log(np.exp(shifted) / np.exp(shifted).sum(axis=1, keepdims=True) + {eps})")
+          for eps in ("1e-12", "1e-10", "1e-8", "1e-9", "1e-6", "1e-7", "1e-15", "1e-20", "1e-300", "1e-30")),
+        *(("log", "the probability is cut off in the log, which changes an unlikely word",
+           "log = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))",
+           f"log = np.log(np.maximum(np.exp(shifted) / np.exp(shifted).sum(axis=1, keepdims=True), {eps}))")
+          for eps in ("1e-12", "1e-10", "1e-8", "1e-15", "1e-300", "1e-30")),
+        ("target", "all words of the vocabulary count, not only the target", "(weights * log_p)",
+         "(weights * log.sum(axis=1))"),
+        ("target", "the likeliest word counts, not the target", "(weights * log_p)", "(weights * log.max(axis=1))"),
+        ("target", "the target is that of the row before", "(weights * log_p)",
+         "(weights * log[np.arange(len(targets)), np.roll(targets, 1)])"),
+        ("target", "the target is one id off", "(weights * log_p)", "(weights * log[np.arange(len(targets)), targets - 1])"),
+        ("batch", "only the first word counts, not the sum over all", "(weights * log_p)", "(weights * log_p)[:1]"),
+        ("batch", "only the last word counts, not the sum over all", "(weights * log_p)", "(weights * log_p)[-1:]"),
+        plain=ENTROPY),
+    *of(cross_entropy_backward,
+        ("target", "the term of the target word is missing", "(p - onehot)", "p"),
+        ("target", "the term of the probabilities is missing", "(p - onehot)", "(0 * p - onehot)"),
+        ("target", "the target's 1 is added, not subtracted", "(p - onehot)", "(p + onehot)"),
+        ("target", "the target's 1 is not multiplied by the weights", BACK, "dloss * (weights[:, None] * p - onehot)"),
+        ("target", "the target's 1 is not multiplied by dloss", BACK, "weights[:, None] * (dloss * p - onehot)"),
+        ("target", "the target's 1 is not multiplied by dloss and the weights", BACK,
+         "dloss * weights[:, None] * p - onehot"),
+        ("target", "the probabilities are not multiplied by the weights", BACK, "dloss * (p - weights[:, None] * onehot)"),
+        ("target", "only the target's column gets a gradient: the other words' probabilities depend on their scores too",
+         "(p - onehot)", "(p - onehot) * onehot"),
+        ("target", "the target's column gets no gradient", "(p - onehot)", "p * (1 - onehot)"),
+        ("target", "the likeliest word stands in place of the target", "== targets[:, None]",
+         "== p.argmax(axis=1)[:, None]"),
+        ("target", "the target is one id off", "== targets[:, None]", "== targets[:, None] - 1"),
+        ("target", "the target is one id off", "== targets[:, None]", "== targets[:, None] + 1"),
+        ("target", "the target is that of the row before", "== targets[:, None]", "== np.roll(targets, 1)[:, None]"),
+        ("target", "p * (1 - p), the derivative of a sigmoid, stands there", "(p - onehot)", "(p * (1 - p))"),
+        ("target", "p times p - onehot: p is one factor too many", "(p - onehot)", "p * (p - onehot)"),
+        ("target", "it is the derivative of -log p with respect to p, not to the scores", "(p - onehot)", "(-onehot / p)"),
+        ("mask", "the weights, which are 0 for padding, are ignored in the backward pass", "dloss * weights[:, None]",
+         "dloss * np.ones_like(weights)[:, None]"),
+        ("mask", "the weights are there twice", "dloss * weights[:, None]", "dloss * weights[:, None]**2"),
+        ("mask", "the weights count as 1 where they are not 0", "dloss * weights[:, None]",
+         "dloss * (weights > 0)[:, None]"),
+        ("mask", "it is the plain mean over all words: the weights are ignored in the backward pass",
+         "dloss * weights[:, None]", "dloss / len(p) * np.ones_like(weights)[:, None]"),
+        ("factor", "dloss, the upstream gradient, is missing", "dloss * weights[:, None]", "weights[:, None]"),
+        plain=ENTROPY_BACK),
+    *of(initial_state_forward,
+        ("mean", "it is the sum over the locations, not the mean", "annotations.mean(axis=1)", "annotations.sum(axis=1)"),
+        ("mean", "it is the largest number over the locations, not the mean", "annotations.mean(axis=1)",
+         "annotations.max(axis=1)"),
+        ("mean", "only the first location is used, not the mean over all", "annotations.mean(axis=1)", "annotations[:, 0]"),
+        ("mean", "only the last location is used, not the mean over all", "annotations.mean(axis=1)", "annotations[:, -1]"),
+        ("axis", "the mean is over the batch too, not only over the locations", "annotations.mean(axis=1)",
+         "np.repeat(annotations.mean(axis=(0, 1))[None], len(annotations), axis=0)"),
+        ("slope", "the tanh of h is missing", "np.tanh(mean @ W_h + b_h)", "(mean @ W_h + b_h)"),
+        ("slope", "the tanh of c is missing", "np.tanh(mean @ W_c + b_c)", "(mean @ W_c + b_c)"),
+        ("slope", "a sigmoid stands in place of the tanh", "np.tanh(mean @ W_h + b_h)",
+         "(0.5 + 0.5 * np.tanh(0.5 * (mean @ W_h + b_h)))", "np.tanh(mean @ W_c + b_c)",
+         "(0.5 + 0.5 * np.tanh(0.5 * (mean @ W_c + b_c)))"),
+        ("slope", "a relu stands in place of the tanh", "np.tanh(mean @ W_h + b_h)", "np.maximum(mean @ W_h + b_h, 0)",
+         "np.tanh(mean @ W_c + b_c)", "np.maximum(mean @ W_c + b_c, 0)"),
+        ("term", "b_h, the bias, is lost", "W_h + b_h", "W_h"), ("term", "b_c, the bias, is lost", "W_c + b_c", "W_c"),
+        ("path", "c has the weights of h: there are two networks", "mean @ W_c + b_c", "mean @ W_h + b_h"),
+        ("path", "h has the weights of c: there are two networks", "mean @ W_h + b_h", "mean @ W_c + b_c"),
+        ("path", "c has the bias of h", "W_c + b_c", "W_c + b_h"), ("path", "h has the bias of c", "W_h + b_h", "W_h + b_c"),
+        ("slope", "the tanh is taken of each location, and then the mean",
+         "np.tanh(mean @ W_h + b_h), np.tanh(mean @ W_c + b_c)",
+         "np.tanh(annotations @ W_h + b_h).mean(axis=1), np.tanh(annotations @ W_c + b_c).mean(axis=1)"),
+        plain=STATE),
+    *of(initial_state_backward,
+        *tanh_slopes("dpre_h = dh * (1 - cache.h * cache.h)", "cache.h"),
+        *tanh_slopes("dpre_c = dc * (1 - cache.c * cache.c)", "cache.c"),
+        ("slope", "the derivatives of the tanh are missing", "dh * (1 - cache.h * cache.h)", "dh",
+         "dc * (1 - cache.c * cache.c)", "dc"),
+        ("slope", "the derivative of the tanh of h is taken at c", "(1 - cache.h * cache.h)", "(1 - cache.c * cache.c)"),
+        ("slope", "the derivative of the tanh of c is taken at h", "(1 - cache.c * cache.c)", "(1 - cache.h * cache.h)"),
+        ("path", "dh and dc are exchanged", "(dh, dc), L = dout", "(dc, dh), L = dout"),
+        ("path", "the gradient of the annotations from c is lost", "(dpre_h @ W_h.T + dpre_c @ W_c.T)", "(dpre_h @ W_h.T)"),
+        ("path", "the gradient of the annotations from h is lost", "(dpre_h @ W_h.T + dpre_c @ W_c.T)", "(dpre_c @ W_c.T)"),
+        ("path", "the weights W_h and W_c are exchanged", "(dpre_h @ W_h.T + dpre_c @ W_c.T)",
+         "(dpre_h @ W_c.T + dpre_c @ W_h.T)"),
+        ("path", "W_h is used for both states", "dpre_c @ W_c.T", "dpre_c @ W_h.T"),
+        ("path", "dh stands in the gradients of c too", "dc * (1", "dh * (1"),
+        ("path", "dc stands in the gradients of h too", "dh * (1", "dc * (1"),
+        ("mean", "it is not divided by the number of locations: each has its share of the mean", ") / L", ")"),
+        ("mean", "only the first location gets the gradient of the mean, not all",
+         "dannotations = np.repeat(dmean[:, None], L, axis=1)",
+         "dannotations = np.repeat(dmean[:, None], L, axis=1) * (np.arange(L) == 0)[:, None] * L"),
+        *ends("row of the batch", "mean{0}.T @ dpre_h{0}", "mean.T @ dpre_h"),
+        *ends("row of the batch", "mean{0}.T @ dpre_c{0}", "mean.T @ dpre_c"),
+        *ends("row of the batch", "dpre_h{0}.sum(axis=0)", "dpre_h.sum(axis=0)"),
+        *ends("row of the batch", "dpre_c{0}.sum(axis=0)", "dpre_c.sum(axis=0)"),
+        ("factor", "the mean annotation is missing", "mean.T @ dpre_h", "(0 * mean + 1).T @ dpre_h"),
+        ("factor", "the mean annotation is missing", "mean.T @ dpre_c", "(0 * mean + 1).T @ dpre_c"),
+        ("batch", "the mean annotation over the batch is used", "mean.T @ dpre_h",
+         "(0 * mean + mean.mean(axis=0)).T @ dpre_h", "mean.T @ dpre_c", "(0 * mean + mean.mean(axis=0)).T @ dpre_c"),
+        plain=STATE_BACK),
+    *of(deep_output_forward,
+        ("slope", "the tanh is missing", "np.tanh(", "("),
+        ("slope", "a sigmoid stands in place of the tanh", "np.tanh(words + h @ L_h + z @ L_z + b)",
+         "(0.5 + 0.5 * np.tanh(0.5 * (words + h @ L_h + z @ L_z + b)))"),
+        ("slope", "a relu stands in place of the tanh", "np.tanh(words + h @ L_h + z @ L_z + b)",
+         "np.maximum(words + h @ L_h + z @ L_z + b, 0)"),
+        ("term", "the words' embeddings are lost: their term is lost", "words + h", "0 * words + h"),
+        ("term", "h L_h is lost", "+ h @ L_h", ""),
+        ("term", "z L_z is lost", "+ z @ L_z", ""), ("term", "b, the bias, is lost", " + b", ""),
+        ("term", "the words are added after the tanh, not in it", "np.tanh(words + h", "words + np.tanh(h"),
+        ("term", "b, the bias, is added after the tanh, not in it", "z @ L_z + b)", "z @ L_z) + b"),
+        ("term", "b, the bias, is subtracted", "+ b", "- b"), ("term", "b, the bias, is added twice", "+ b", "+ 2 * b"),
+        ("batch", "every row of the batch has h of the first", "h @ L_h", "h[:1] @ L_h"),
+        plain=DEEP),
+    *of(deep_output_backward, *tanh_slopes("dpre = dout * (1 - out * out)", "out"),
+        *(("slope", f"the derivative of the tanh is missing in d{x}",
+           "return dpre, dpre @ L_h.T, dpre @ L_z.T, h.T @ dpre, z.T @ dpre, dpre.sum(axis=0)", new) for x, new in (
+            ("words", "return dout, dpre @ L_h.T, dpre @ L_z.T, h.T @ dpre, z.T @ dpre, dpre.sum(axis=0)"),
+            ("h", "return dpre, dout @ L_h.T, dpre @ L_z.T, h.T @ dpre, z.T @ dpre, dpre.sum(axis=0)"))),
+        ("factor", "dout, the upstream gradient, is missing", "dout * (1", "(0 * dout + 1) * (1"),
+        *ends("row of the batch", "h{0}.T @ dpre{0}", "h.T @ dpre"),
+        *ends("row of the batch", "z{0}.T @ dpre{0}", "z.T @ dpre"),
+        *ends("row of the batch", "dpre{0}.sum(axis=0)", "dpre.sum(axis=0)"),
+        ("factor", "h is missing", "h.T @ dpre", "(0 * h + 1).T @ dpre"),
+        ("factor", "z is missing", "z.T @ dpre", "(0 * z + 1).T @ dpre"),
+        ("factor", "L_h is missing", "dpre @ L_h.T", "dpre @ (0 * L_h + 1).T"),
+        ("factor", "L_z is missing", "dpre @ L_z.T", "dpre @ (0 * L_z + 1).T"),
+        plain=DEEP_BACK),
+    *of(captioner_forward,
+        ("step", "the input word is used as the target", "captions[:, t + 1], mask", "captions[:, t], mask"),
+        ("step", "the input word is used as the target", NLL,
+         "cross_entropy_forward(logits, captions[:, max(t - 1, 0)], mask[:, t] / N)"),
+        ("step", "every step has the input and the target of the step before", "captions[:, t], h, c",
+         "captions[:, max(t - 1, 0)], h, c", "captions[:, t + 1], mask", "captions[:, t], mask"),
+        ("step", "the target word is used as the input", "captions[:, t], h, c", "captions[:, t + 1], h, c"),
+        ("step", "every step reads the first word", "captions[:, t], h, c", "captions[:, 0], h, c"),
+        ("step", "every step reads the word before its input", "captions[:, t], h, c", "captions[:, max(t - 1, 0)], h, c"),
+        ("mask", "padded words count", "mask[:, t] / N", "0 * mask[:, t] + 1 / N"),
+        ("mask", "padded steps count in the penalty", "mask.T)", "0 * mask.T + 1)"),
+        ("mask", "the mask is ignored everywhere", "mask[:, t] / N", "0 * mask[:, t] + 1 / N", "mask.T)", "0 * mask.T + 1)"),
+        ("mask", "the mask of the step after is used for the words", "mask[:, t] / N", "mask[:, min(t + 1, T - 1)] / N"),
+        ("mask", "the mask of the step after is used for the words", "mask[:, t] / N",
+         "np.roll(mask, -1, axis=1)[:, t] / N"),
+        ("mask", "the mask of the step before is used for the words", "mask[:, t] / N", "mask[:, max(t - 1, 0)] / N"),
+        ("mask", "the mask of the step before is used for the words", "mask[:, t] / N", "mask[:, t - 1] / N"),
+        ("mask", "the mask is inverted for the words", "mask[:, t] / N", "(1 - mask[:, t]) / N"),
+        ("mask", "the mask is inverted in the penalty", "mask.T)", "1 - mask.T)"),
+        ("mask", "the mask of the step after is used in the penalty", "mask.T)", "mask.T[[*range(1, T), T - 1]])"),
+        ("mask", "the mask of the step before is used in the penalty", "mask.T)", "mask.T[[0, *range(T - 1)]])"),
+        ("batch", "the loss is summed over the batch, not averaged over the captions", "mask[:, t] / N", "mask[:, t]"),
+        ("batch", "the loss is averaged over all words, not over the captions", "mask[:, t] / N", "mask[:, t] / mask.sum()"),
+        ("batch", "the loss is averaged over the words of each caption too", "mask[:, t] / N",
+         "mask[:, t] / N / mask.sum(axis=1)"),
+        ("batch", "the loss is averaged over the steps too", "mask[:, t] / N", "mask[:, t] / N / T"),
+        ("batch", "the loss is averaged over the words of each step", "mask[:, t] / N",
+         "mask[:, t] / max(mask[:, t].sum(), 1)"),
+        ("batch", "the loss is divided by the number of captions twice", "mask[:, t] / N", "mask[:, t] / N / N"),
+        ("batch", "the loss and the penalty are divided by the number of captions once more", "return loss + penalty,",
+         "return (loss + penalty) / N,"),
+        ("batch", "the loss and the penalty are divided by the number of steps", "return loss + penalty,",
+         "return (loss + penalty) / T,"),
+        ("penalty", "the penalty is divided by the number of captions twice", "return loss + penalty,",
+         "return loss + penalty / N,"),
+        ("penalty", "the penalty is summed over the captions, not averaged", "return loss + penalty,",
+         "return loss + penalty * N,"),
+        ("penalty", "the penalty is divided by the number of steps", "return loss + penalty,", "return loss + penalty / T,"),
+        ("penalty", "the penalty is added at every step", "return loss + penalty,", "return loss + T * penalty,"),
+        ("penalty", "the penalty is lost", "loss + penalty", "loss"),
+        ("penalty", "the log-likelihood is lost: only the penalty is there", "loss + penalty", "penalty"),
+        ("steps", "only the last word counts, not the sum over the words", "loss = loss + nll", "loss = nll"),
+        ("steps", "only the first word counts, not the sum over the words", "loss = loss + nll",
+         "loss = loss + nll * (t == 0)"),
+        ("steps", "the last word is left out", "loss = loss + nll", "loss = loss + nll * (t < T - 1)"),
+        ("steps", "the first word is left out", "loss = loss + nll", "loss = loss + nll * (t > 0)"),
+        ("state", "h and c are reset to the first state at each step", "captions[:, t], h, c, p)",
+         "captions[:, t], *initial_state_forward(annotations, p.W_h0, p.b_h0, p.W_c0, p.b_c0)[0], p)"),
+        ("state", "h is reset to the first state at each step", "captions[:, t], h, c, p)",
+         "captions[:, t], initial_state_forward(annotations, p.W_h0, p.b_h0, p.W_c0, p.b_c0)[0][0], c, p)"),
+        ("state", "c is reset to the first state at each step", "captions[:, t], h, c, p)",
+         "captions[:, t], h, initial_state_forward(annotations, p.W_h0, p.b_h0, p.W_c0, p.b_c0)[0][1], p)"),
+        ("state", "the first state is not used: h and c begin at 0", "    loss, alphas",
+         "    h, c = 0 * h, 0 * c\n    loss, alphas"),
+        ("state", "the first state of c is not used: c begins at 0", "    loss, alphas", "    c = 0 * c\n    loss, alphas"),
+        ("state", "the first state of h is not used: h begins at 0", "    loss, alphas", "    h = 0 * h\n    loss, alphas"),
+        ("state", "h and c of the first state are exchanged", "    loss, alphas", "    h, c = c, h\n    loss, alphas"),
+        ("state", "c begins as h", "    loss, alphas", "    c = h\n    loss, alphas"),
+        ("penalty", "the penalty has the weights of the last step only", "np.stack(alphas)",
+         "np.stack([alpha] * T) * (np.arange(T) == T - 1)[:, None, None]"),
+        ("penalty", "the penalty is that of each step's weights alone, summed over the steps", "    return loss + penalty,",
+         "    penalty = sum(doubly_stochastic_forward(a[None], mask.T[t : t + 1])[0] for t, a in enumerate(alphas))\n    "
+         "return loss + penalty,"),
+        ),
+    *of(word_forward,
+        ("step", "the deep output has h of the step before, not that of the step", "    (h, c), cell",
+         "    h_prev = h\n    (h, c), cell", "deep_output_forward(Ey, h, z", "deep_output_forward(Ey, h_prev, z"),
+        ("path", "the deep output has c in place of h", "deep_output_forward(Ey, h, z", "deep_output_forward(Ey, c, z"),
+        ("path", "z does not get to the gates: z W_z is lost", "[Ey, h, z], axis=1)", "[Ey, h, 0 * z], axis=1)"),
+        ("path", "the word does not get to the gates: E W_x is lost", "[Ey, h, z], axis=1)", "[0 * Ey, h, z], axis=1)"),
+        ("path", "h does not get to the gates: h W_h is lost", "[Ey, h, z], axis=1)", "[Ey, 0 * h, z], axis=1)"),
+        ("path", "z does not get to the deep output: z L_z is lost", "deep_output_forward(Ey, h, z",
+         "deep_output_forward(Ey, h, 0 * z"),
+        ("path", "h does not get to the deep output: h L_h is lost", "deep_output_forward(Ey, h, z",
+         "deep_output_forward(Ey, 0 * h, z"),
+        ("path", "the word does not get to the deep output: its term is lost", "deep_output_forward(Ey, h, z",
+         "deep_output_forward(0 * Ey, h, z"),
+        ("path", "h does not get to the look: the scores and beta do not depend on it", "look_forward(annotations, h,",
+         "look_forward(annotations, 0 * h,"),
+        ("path", "the look has c in place of h", "look_forward(annotations, h,", "look_forward(annotations, c,"),
+        ("term", "b, the bias of the gates, is lost", "affine_forward(x, W, p.b)", "affine_forward(x, W, 0 * p.b)"),
+        ("term", "b_o, the bias of the words, is lost", "p.L_o, p.b_o)", "p.L_o, 0 * p.b_o)"),
+        ("path", "the order in the gates is [E, z, h], but it is [E, h, z]", "[Ey, h, z], axis=1), np",
+         "[Ey, z, h], axis=1), np"),
+        ("path", "the order of the weights of the gates is W_x, W_z, W_h, but it is W_x, W_h, W_z", "[p.W_x, p.W_h, p.W_z]",
+         "[p.W_x, p.W_z, p.W_h]"),
+        ("path", "the context without the gate beta goes on, not z", "    x, W = np",
+         "    z = look.context.annotations.swapaxes(1, 2) @ alpha[:, :, None]\n    z = z[:, :, 0]\n    x, W = np"),
+        ("path", "the mean annotation goes on, not z", "    x, W = np", "    z = annotations.mean(axis=1)\n    x, W = np"),
+        ("path", "a tanh around the logits", "    return (logits, h", "    logits = np.tanh(logits)\n    return (logits, h"),
+        ("state", "h and c are exchanged on the way to the next step", "return (logits, h, c, alpha)",
+         "return (logits, c, h, alpha)"),
+        ),
+    *of(captioner_backward,
+        ("penalty", "the gradient of the weights alpha from the penalty is lost", "dc, dalphas[t])", "dc, 0 * dalphas[t])"),
+        ("step", "the gradient of alpha from the penalty is that of another step", "dc, dalphas[t])", "dc, dalphas[t - 1])"),
+        ("step", "the gradient of alpha from the penalty is that of another step", "dc, dalphas[t])",
+         "dc, dalphas[(t + 1) % len(words)])"),
+        ("step", "the gradient of alpha from the penalty is that of another step", "dc, dalphas[t])",
+         "dc, dalphas[len(words) - 1 - t])"),
+        ("step", "the gradient of alpha from the penalty is that of the first step at every step", "dc, dalphas[t])",
+         "dc, dalphas[0])"),
+        ("step", "the gradient of alpha from the penalty is that of the last step at every step", "dc, dalphas[t])",
+         "dc, dalphas[-1])"),
+        ("penalty", "the gradient of alpha from the penalty counts at the last step only", "dc, dalphas[t])",
+         "dc, dalphas[t] * (t == len(words) - 1))"),
+        ("penalty", "the gradient of alpha from the penalty counts at the first step only", "dc, dalphas[t])",
+         "dc, dalphas[t] * (t == 0))"),
+        ("penalty", "the gradient of alpha from the penalty is summed over the steps", "dc, dalphas[t])",
+         "dc, dalphas.sum(axis=0))"),
+        ("factor", "dloss, the upstream gradient, is missing in the penalty", "doubly_stochastic_backward(dloss, doubly)",
+         "doubly_stochastic_backward(1, doubly)"),
+        ("factor", "dloss, the upstream gradient, is missing in the words", "cross_entropy_backward(dloss,",
+         "cross_entropy_backward(1,"),
+        ("factor", "dloss, the upstream gradient, is missing", "doubly_stochastic_backward(dloss, doubly)",
+         "doubly_stochastic_backward(1, doubly)", "cross_entropy_backward(dloss,", "cross_entropy_backward(1,"),
+        ("batch", "the gradient of the words is divided by the number of captions twice",
+         "cross_entropy_backward(dloss, entropies[t])", "cross_entropy_backward(dloss, entropies[t]) / len(start.h)"),
+        ("batch", "the gradient of the words is divided by the number of steps",
+         "cross_entropy_backward(dloss, entropies[t])", "cross_entropy_backward(dloss, entropies[t]) / len(words)"),
+        ("penalty", "the gradient of the penalty is divided by the number of captions twice", "dalphas = doubly",
+         "dalphas = 1 / len(start.h) * doubly"),
+        ("penalty", "the gradient of the penalty is divided by the number of steps", "dalphas = doubly",
+         "dalphas = 1 / len(words) * doubly"),
+        ("penalty", "the gradient of the words is lost: only the penalty is there",
+         "cross_entropy_backward(dloss, entropies[t])", "0 * cross_entropy_backward(dloss, entropies[t])"),
+        ("step", "the gradient of the words is that of another step", "cross_entropy_backward(dloss, entropies[t])",
+         "cross_entropy_backward(dloss, entropies[t - 1])"),
+        ("step", "the gradient of the words is that of the last step at every step",
+         "cross_entropy_backward(dloss, entropies[t])", "cross_entropy_backward(dloss, entropies[-1])"),
+        ("steps", "the gradient of the words counts at the last step only", "cross_entropy_backward(dloss, entropies[t])",
+         "cross_entropy_backward(dloss, entropies[t]) * (t == len(words) - 1)"),
+        ("c-path", "the gradient of c from the next step is lost", "dannotations = dannotations + dseen",
+         "dannotations, dc = dannotations + dseen, 0 * dc"),
+        ("h-path", "the gradient of h from the next step is lost", "dannotations = dannotations + dseen",
+         "dannotations, dh = dannotations + dseen, 0 * dh"),
+        ("state", "the gradients of h and c from the next step are lost", "dannotations = dannotations + dseen",
+         "dannotations, dh, dc = dannotations + dseen, 0 * dh, 0 * dc"),
+        ("c-path", "the gradient of c from the next step is lost", "word_backward((dlogits, dh, dc, dalphas[t])",
+         "word_backward((dlogits, dh, 0 * dc, dalphas[t])"),
+        ("h-path", "the gradient of h from the next step is lost", "word_backward((dlogits, dh, dc, dalphas[t])",
+         "word_backward((dlogits, 0 * dh, dc, dalphas[t])"),
+        ("state", "the gradients of h and c from the next step are lost", "word_backward((dlogits, dh, dc, dalphas[t])",
+         "word_backward((dlogits, 0 * dh, 0 * dc, dalphas[t])"),
+        ("state", "the gradients of h and c are exchanged on the way to the step before", "dseen, dh, dc, more =",
+         "dseen, dc, dh, more ="),
+        ("step", "the loop runs from the first step to the last, but the gradient goes from the last to the first",
+         "reversed(range(len(words)))", "range(len(words))"),
+        ("step", "the first step is left out of the loop", "reversed(range(len(words)))", "reversed(range(1, len(words)))"),
+        ("step", "the last step is left out of the loop", "reversed(range(len(words)))", "reversed(range(len(words) - 1))"),
+        ("steps", "only the first step counts, not the sum over time", "Weights(*(g + m for", "Weights(*(0 * g + m for"),
+        ("steps", "only the last step counts, not the sum over time", "Weights(*(g + m for",
+         "Weights(*(g + m * (t == len(words) - 1) for"),
+        ("steps", "only the first step counts, not the sum over time", "dannotations = dannotations + dseen",
+         "dannotations = dseen"),
+        ("steps", "only the last step counts, not the sum over time", "dannotations = dannotations + dseen",
+         "dannotations = dannotations + dseen * (t == len(words) - 1)"),
+        ("path", "the gradient of the annotations from the first state is lost", "dannotations + dmean,", "dannotations,"),
+        ("path", "the gradient of the annotations from the looks is lost", "dannotations + dmean,", "dmean,"),
+        ("state", "in the first state, the gradient of h from the first step is lost",
+         "initial_state_backward((dh, dc), start)", "initial_state_backward((0 * dh, dc), start)"),
+        ("state", "in the first state, the gradient of c from the first step is lost",
+         "initial_state_backward((dh, dc), start)", "initial_state_backward((dh, 0 * dc), start)"),
+        ("state", "the gradients of h and c are exchanged in the first state", "initial_state_backward((dh, dc), start)",
+         "initial_state_backward((dc, dh), start)"),
+        ("state", "the gradient of h is used for c too in the first state", "initial_state_backward((dh, dc), start)",
+         "initial_state_backward((dh, dh), start)"),
+        ),
+    *of(word_backward,
+        ("c-path", "the gradient of c from the next step is lost", "(dh + dh_out, dc)", "(dh + dh_out, 0 * dc)"),
+        ("h-path", "the gradient of h from the next step is lost", "(dh + dh_out, dc)", "(dh_out, dc)"),
+        ("path", "the gradient of h from the word of its own step is lost", "(dh + dh_out, dc)", "(dh, dc)"),
+        *often("the gradient of h from the next step", "h-path", "(dh + dh_out, dc)", "dh +"),
+        *often("the gradient of h from the word of its own step", "path", "(dh + dh_out, dc)", "dh_out"),
+        *often("the gradient of c from the next step", "c-path", "(dh + dh_out, dc)", "dc"),
+        *often("the gradient of the previous step's h from the look", "path", "return dannotations, dh + dh_look",
+               "dh_look"),
+        *often("the gradient of the previous step's h from the gates", "path", "return dannotations, dh + dh_look", "dh +"),
+        *often("the gradient of z from the gates", "path", "dz + dx[:, M + H :]", "dx[:, M + H :]"),
+        *often("the gradient of z from the deep output", "path", "dz + dx[:, M + H :]", "dz"),
+        *often("the gradient of E from the gates", "path", "dEy + dx[:, :M]", "dx[:, :M]"),
+        *often("the gradient of E from the deep output", "path", "dEy + dx[:, :M]", "dEy"),
+        *often("the gradient of the weights from the penalty", "penalty", "look_backward((dz, dalpha)", "dalpha"),
+        ("path", "the gradient of the previous step's h from the look is lost", "return dannotations, dh + dh_look",
+         "return dannotations, dh"),
+        ("path", "the gradient of the previous step's h from the gates is lost", "return dannotations, dh + dh_look",
+         "return dannotations, dh_look"),
+        ("path", "the gradient of z from the gates is lost", "dz + dx[:, M + H :]", "dz"),
+        ("path", "the gradient of z from the deep output is lost", "dz + dx[:, M + H :]", "dx[:, M + H :]"),
+        ("path", "the gradient of z, by which the words reach the look, is lost", "look_backward((dz, dalpha)",
+         "look_backward((0 * dz, dalpha)"),
+        ("path", "the gradient of E from the gates is lost", "dEy + dx[:, :M]", "dEy"),
+        ("path", "the gradient of E from the deep output is lost", "dEy + dx[:, :M]", "dx[:, :M]"),
+        ("path", "the gradient of the previous step's h from the deep output: dh_out is added there, not to h of its own "
+                 "step", "(dh + dh_out, dc)", "(dh, dc)", "dh + dh_look", "dh + dh_out + dh_look"),
+        ("path", "the gradients of h and z in the gates are exchanged", "dx[:, M : M + H], dz + dx[:, M + H :]",
+         "dx[:, -H:], dz + dx[:, M : -H]"),
+        ("order", "the gradients of W_h and W_z are exchanged", "dW_x, dW_h, dW_z = np.split(dW, [M, M + H])",
+         "dW_x, dW_z, dW_h = np.split(dW, [M, len(dW) - H])"),
+        ("order", "the gradient of h of the next step is handed on past the cell", "dh + dh_look", "dh + dh_look + dout[1]"),
+        ("c-path", "the gradient of c of the next step is handed on past the cell", "dh + dh_look, dc",
+         "dh + dh_look, dc + dout[2]"),
+        ("penalty", "the gradient of the weights from the penalty is lost", "look_backward((dz, dalpha)",
+         "look_backward((dz, 0 * dalpha)"),
+        ),
 )  # fmt: skip
 
 OWN_SAMPLE = "the baseline includes the sample itself, but must not depend on it"
+LEAVE = "(rewards.sum(axis=0) - rewards) / (len(rewards) - 1)"
+REINFORCE = "return -advantage[..., None] * (sample - alpha)"
+LOCAL = "return reinforce(sample, alpha, advantage) - alpha * (ahead - (alpha * ahead).sum(axis=-1, keepdims=True))"
+H = "return weight[..., None] * (x - alpha * x.sum(axis=-1, keepdims=True))"
+COUNTS = "xp_of(reward).where(count > 0, decay * baseline + (1 - decay) * mean, baseline)"
+MEAN_R = "mean = (sampled * reward).sum() / xp_of(reward).maximum(count, 1)"
+TO_GO = "(mask * log_p)[::-1].cumsum(axis=0)[::-1]"
+ALL_WORDS = "mask * 0 + (mask * log_p).sum(axis=0)"
 
 A5 = (
-    Mistake("draw", "the Gumbel numbers have the wrong sign", (Edit(draw, "scores + gumbel", "scores - gumbel"),)),
-    Mistake("draw", "it is the likeliest location, not a drawn one", (
-        Edit(draw, "(scores + gumbel)", "(scores + 0 * gumbel)"),
-    )),
-    Mistake("mask", "words that do not count are included", (Edit(total, "(mask * log_p)", "log_p"),)),
-    Mistake("mask", "words that do not count are included", (
-        Edit(to_go, "(mask * log_p)", "log_p"),
-        Edit(after, "mask * log_p", "log_p")
-    )),
-    Mistake("step", "it is off by one step: this word is missing", (
-        Edit(to_go, "    return (mask * log_p)[::-1].cumsum(axis=0)[::-1]",
-             "    return (mask * log_p)[::-1].cumsum(axis=0)[::-1] - mask * log_p"),
-    )),
-    Mistake("step", "it is off by one step: this word is included", (
-        Edit(after, "to_go(log_p, mask) - mask * log_p", "to_go(log_p, mask)"),
-    )),
-    Mistake("step", "it is the sum up to step t, of words that this choice cannot change", (
-        Edit(to_go, "(mask * log_p)[::-1].cumsum(axis=0)[::-1]", "(mask * log_p).cumsum(axis=0)"),
-    )),
-    Mistake("step", "it is the sum up to step t, of words that this choice cannot change", (
-        Edit(after, "to_go(log_p, mask) - mask * log_p", "(mask * log_p).cumsum(axis=0) - mask * log_p"),
-    )),
-    Mistake("step", "it is only this step's word, not a sum", (
-        Edit(to_go, "(mask * log_p)[::-1].cumsum(axis=0)[::-1]", "mask * log_p"),
-    )),
-    Mistake("mask", "images that were not sampled are included", (
-        Edit(moving_average, "(sampled * reward).sum()", "reward.sum()"),
-        Edit(moving_average, "sampled.sum()", "len(sampled)")
-    )),
-    Mistake("mask", "images that were not sampled are counted", (
-        Edit(moving_average, "maximum(count, 1)", "maximum(len(sampled), 1)"),
-    )),
-    Mistake("decay", "the weights of the old baseline and the new mean are exchanged", (
-        Edit(moving_average, "decay * baseline + (1 - decay) * mean", "(1 - decay) * baseline + decay * mean"),
-    )),
-    Mistake("decay", "the old baseline is not multiplied by its weight", (
-        Edit(moving_average, "decay * baseline + (1 - decay) * mean", "baseline + (1 - decay) * mean"),
-    )),
-    Mistake("own sample", OWN_SAMPLE, (
-        Edit(leave_one_out, "(rewards.sum(axis=0) - rewards) / (len(rewards) - 1)", "0 * rewards + rewards.mean(axis=0)"),
-    )),
-    Mistake("own sample", "the divisor counts the sample itself too", (
-        Edit(leave_one_out, "(len(rewards) - 1)", "len(rewards)"),
-    )),
-    Mistake("batch", "the mean is not over the samples of one caption", (
-        Edit(leave_one_out, "(rewards.sum(axis=0) - rewards) / (len(rewards) - 1)",
-             "(rewards.sum() - rewards) / (rewards.size - 1)"),
-    )),
-    Mistake("term", "alpha is missing: a part of the gradient of log p is lost", (
-        Edit(reinforce, "(sample - alpha)", "sample"),
-    )),
-    Mistake("diagonal", "each weight depends on every score", (
-        Edit(reinforce, "(sample - alpha)", "(sample * (1 - alpha))"),
-    )),
-    Mistake("baseline", "the baseline is missing", (
-        Edit(choices_backward, "rewards - leave_one_out(rewards)", "rewards"),
-    )),
-    Mistake("own sample", OWN_SAMPLE, (Edit(choices_backward, "leave_one_out(rewards)", "rewards.mean(axis=0)"),)),
-    Mistake("mask", "padded steps get a gradient", (Edit(choices_backward, "mask / (S * N)", "(0 * mask + 1) / (S * N)"),)),
-    Mistake("batch", "it is not averaged over the samples", (Edit(choices_backward, "mask / (S * N)", "mask / N"),)),
-    Mistake("batch", "it is not averaged over the captions", (Edit(choices_backward, "mask / (S * N)", "mask / S"),)),
-    Mistake("reward", "the rewards of the choices are missing", (
-        Edit(choices_backward, "reinforce(sample, alpha, share * advantage)", "0"),
-    )),
-    Mistake("entropy", "the entropy is missing", (Edit(choices_backward, "entropy_weight * share", "0 * share"),)),
-    Mistake("entropy", "the sign of the entropy is wrong: it makes alpha sharper, not flatter", (
-        Edit(choices_backward, "+ entropy_gradient", "- entropy_gradient"),
-    )),
-    Mistake("diagonal", "H is missing: each weight depends on every score", (
-        Edit(entropy_gradient, "(x - alpha * x.sum(axis=-1, keepdims=True))", "x"),
-    )),
-    Mistake("expectation", "the log p of this word is not compared with its mean over the locations", (
-        Edit(local_expectation, "(ahead - (alpha * ahead).sum(axis=-1, keepdims=True))", "ahead"),
-    )),
-    Mistake("expectation", "the log p of this word is missing", (
-        Edit(local_expectation, "- alpha * (ahead", "- 0 * alpha * (ahead"),
-    )),
-    Mistake("expectation", "the reward of the later words is missing", (
-        Edit(local_expectation, "reinforce(sample, alpha, advantage)", "0 * reinforce(sample, alpha, advantage)"),
-    )),
-    Mistake("mean", "the paths are not weighted by their probabilities", (
-        Edit(bound_forward, "(p * rewards).sum()", "rewards.mean()"),
-    )),
-    Mistake("mean", "the paths are not weighted by their probabilities", (
-        Edit(bound_backward, "\"p,ptl->tl\", p, cost", "\"p,ptl->tl\", 0 * p + 1 / len(p), cost"),
-        Edit(bound_backward, "dbound * p", "dbound / len(p) + 0 * p")
-    )),
-    Mistake("mean", "the paths are summed without their probabilities as weights", (
-        Edit(bound_backward, "\"p,ptl->tl\", p, cost", "\"p,ptl->tl\", 0 * p + 1, cost"),
-    )),
+    *of(draw,
+        ("draw", "the Gumbel numbers have the wrong sign", "scores + gumbel", "scores - gumbel"),
+        ("draw", "it is the likeliest location, not a drawn one: the Gumbel numbers are missing", "(scores + gumbel)",
+         "(scores + 0 * gumbel)"),
+        ("draw", "the scores are missing: every location is equally likely", "(scores + gumbel)",
+         "(0 * np.nan_to_num(scores) + gumbel)"),
+        ("draw", "the smallest sum is chosen, not the largest", "(scores + gumbel).argmax(", "(scores + gumbel).argmin("),
+        ("draw", "the Gumbel numbers are added to the weights, not to the scores", "(scores + gumbel)",
+         "(np.exp(scores - scores.max(axis=-1, keepdims=True)) / np.exp(scores - scores.max(axis=-1, "
+         "keepdims=True)).sum(axis=-1, keepdims=True) + gumbel)"),
+        ("draw", "the scores and the Gumbel numbers are multiplied, not added", "(scores + gumbel)", "(scores * gumbel)"),
+        ("draw", "the scores have the wrong sign", "(scores + gumbel)", "(gumbel - scores)"),
+        ("axis", "the largest over the batch is chosen, not that of each row: the wrong axis",
+         "return (xp.arange(scores.shape[-1]) == chosen[..., None])",
+         "return ((scores + gumbel) == (scores + gumbel).max(axis=0))"),
+        ("axis", "the largest of the whole array is chosen, not that of each row",
+         "return (xp.arange(scores.shape[-1]) == chosen[..., None])",
+         "return ((scores + gumbel) == (scores + gumbel).max())"),
+        ("batch", "every row has the Gumbel numbers of the first", "(scores + gumbel)", "(scores + gumbel[:1])"),
+        ("draw", "the draw is a softmax, not a one-hot row", "return (xp.arange(scores.shape[-1]) == chosen[..., None])",
+         "e = np.exp(scores + gumbel - (scores + gumbel).max(axis=-1, keepdims=True))\n    return (e / e.sum(axis=-1, "
+         "keepdims=True))"),
+        ),
+    *of(total,
+        ("mask", "words that do not count are included", "(mask * log_p)", "log_p"),
+        ("mask", "steps that do not count get 0, but all steps have the same number", ALL_WORDS,
+         "mask * (mask * log_p).sum(axis=0)"),
+        ("mask", "the mask is inverted", "(mask * log_p)", "((1 - mask) * log_p)"),
+        ("mean", "it is the mean over the words that count, not their sum", ".sum(axis=0)",
+         ".sum(axis=0) / mask.sum(axis=0)"),
+        ("mean", "it is the mean over the steps, not the sum", ".sum(axis=0)", ".mean(axis=0)"),
+        ("axis", "the sum is over the captions, not over the steps: the wrong axis", ALL_WORDS,
+         "mask * 0 + (mask * log_p).sum(axis=1, keepdims=True)"),
+        ("axis", "the sum is over the captions too, not only over the steps", ALL_WORDS, "mask * 0 + (mask * log_p).sum()"),
+        ("step", "only the last step counts, not the sum over the steps", ALL_WORDS, "mask * 0 + (mask * log_p)[-1]"),
+        ("step", "only the first step counts, not the sum over the steps", ALL_WORDS, "mask * 0 + (mask * log_p)[0]"),
+        ("step", "it is the sum from each step on, but every step has the sum of all", ALL_WORDS, TO_GO),
+        ("step", "it is the sum up to each step, but every step has the sum of all", ALL_WORDS,
+         "(mask * log_p).cumsum(axis=0)"),
+        ("step", "the last step is left out", ALL_WORDS, "mask * 0 + (mask * log_p)[:-1].sum(axis=0)"),
+        ("step", "the first step is left out", ALL_WORDS, "mask * 0 + (mask * log_p)[1:].sum(axis=0)"),
+        ("log", "the probabilities are summed, not their logs", "(mask * log_p)", "(mask * np.exp(log_p))"),
+        ("step", "it is each step's own word, not a sum", ALL_WORDS, "mask * log_p"),
+        ),
+    *of(to_go,
+        ("mask", "words that do not count are included", "(mask * log_p)", "log_p"),
+        ("mask", "the mask is applied after the sum: words that do not count are included", TO_GO,
+         "mask * log_p[::-1].cumsum(axis=0)[::-1]"),
+        ("mask", "steps that do not count get 0", TO_GO, "mask * " + TO_GO),
+        ("step", "it is off by one step: this word is missing", TO_GO, TO_GO + " - mask * log_p"),
+        ("step", "it is the sum up to step t, of words that this choice cannot change", TO_GO,
+         "(mask * log_p).cumsum(axis=0)"),
+        ("step", "it is the sum before step t, of words that this choice cannot change", TO_GO,
+         "(mask * log_p).cumsum(axis=0) - mask * log_p"),
+        ("step", "it is only this step's word, not a sum", TO_GO, "mask * log_p"),
+        ("step", "it is this word and the next, not the sum of all from here on", TO_GO,
+         "mask * log_p + np.concatenate([(mask * log_p)[1:], 0 * log_p[:1]])"),
+        ("step", "it is the sum of all steps", TO_GO, "mask * 0 + (mask * log_p).sum(axis=0)"),
+        ("step", "the steps are in reverse order: the sum is not turned back", TO_GO, "(mask * log_p)[::-1].cumsum(axis=0)"),
+        ("step", "the steps are in reverse order: they are not turned before the sum", TO_GO,
+         "(mask * log_p).cumsum(axis=0)[::-1]"),
+        ("axis", "the sum is over the captions, not over the steps: the wrong axis", TO_GO,
+         "(mask * log_p)[:, ::-1].cumsum(axis=1)[:, ::-1]"),
+        ("mean", "it is the mean from step t on, not the sum", TO_GO, TO_GO + " / np.arange(len(log_p), 0, -1)[:, None]"),
+        ("mean", "it is the mean over the words that count from step t on, not the sum", TO_GO,
+         TO_GO + " / np.maximum(mask[::-1].cumsum(axis=0)[::-1], 1)"),
+        *(("step", "later words are discounted", TO_GO,
+           f"sum(np.concatenate([{g}**k * (mask * log_p)[k:], 0 * log_p[:k]]) for k in range(len(log_p)))")
+          for g in ("0.9", "0.99", "0.5")),
+        ),
+    *of(after,
+        ("mask", "words that do not count are included", "to_go(log_p, mask) - mask * log_p",
+         "to_go(log_p, 0 * mask + 1) - log_p"),
+        ("step", "it is off by one step: this word is included", "to_go(log_p, mask) - mask * log_p", "to_go(log_p, mask)"),
+        ("step", "it is off by one step: the next word is missing too", "to_go(log_p, mask) - mask * log_p",
+         "np.concatenate([to_go(log_p, mask)[2:], 0 * log_p[:2]])[: len(log_p)]"),
+        ("step", "it is the sum up to step t, of words that this choice cannot change", "to_go(log_p, mask) - mask * log_p",
+         "(mask * log_p).cumsum(axis=0) - mask * log_p"),
+        ("step", "it is the sum up to step t, of words that this choice cannot change", "to_go(log_p, mask) - mask * log_p",
+         "(mask * log_p).cumsum(axis=0)"),
+        ("step", "it is only the next word, not the sum of all later ones", "to_go(log_p, mask) - mask * log_p",
+         "np.concatenate([(mask * log_p)[1:], 0 * log_p[:1]])"),
+        ("step", "it is the sum of all other steps, before and after", "to_go(log_p, mask) - mask * log_p",
+         "(mask * log_p).sum(axis=0) - mask * log_p"),
+        ("step", "the last step has the sum of the first: np.roll puts it there", "to_go(log_p, mask) - mask * log_p",
+         "np.roll(to_go(log_p, mask), -1, axis=0)"),
+        ("step", "it is the sum from the step before on", "to_go(log_p, mask) - mask * log_p",
+         "np.roll(to_go(log_p, mask), 1, axis=0)"),
+        ("step", "this word is subtracted though it does not count", "- mask * log_p", "- log_p"),
+        ("step", "this word is added, not subtracted", "- mask * log_p", "+ mask * log_p"),
+        ("mask", "steps that do not count get 0", "to_go(log_p, mask) - mask * log_p",
+         "mask * (to_go(log_p, mask) - mask * log_p)"),
+        ),
+    *of(moving_average,
+        ("mask", "images that were not sampled are included", "(sampled * reward).sum()", "reward.sum()", "sampled.sum()",
+         "len(sampled)"),
+        ("mask", "images that were not sampled are included", "(sampled * reward).sum()", "reward.sum()"),
+        ("mask", "images that were not sampled are included", MEAN_R, "mean = reward.mean()"),
+        ("mask", "images that were not sampled are counted", "maximum(count, 1)", "maximum(len(sampled), 1)"),
+        ("mask", "the images that were not sampled count, not those that were", "count = sampled.sum()",
+         "sampled = 1 - sampled\n    count = sampled.sum()"),
+        ("decay", "the weights of the old baseline and the new mean are exchanged", "decay * baseline + (1 - decay) * mean",
+         "(1 - decay) * baseline + decay * mean"),
+        ("decay", "the old baseline is not multiplied by its weight", "decay * baseline + (1 - decay) * mean",
+         "baseline + (1 - decay) * mean"),
+        ("decay", "the new mean is not multiplied by its weight", "decay * baseline + (1 - decay) * mean",
+         "decay * baseline + mean"),
+        ("decay", "the new mean has the weight of the old baseline", "decay * baseline + (1 - decay) * mean",
+         "decay * baseline + decay * mean"),
+        ("decay", "the old baseline is not there: it is the mean alone", "decay * baseline + (1 - decay) * mean", "mean"),
+        ("decay", "the old baseline is lost", "decay * baseline + (1 - decay) * mean", "(1 - decay) * mean"),
+        ("decay", "the new mean is lost", "decay * baseline + (1 - decay) * mean", "decay * baseline"),
+        ("decay", "the new mean is subtracted", "decay * baseline + (1 - decay) * mean",
+         "decay * baseline - (1 - decay) * mean"),
+        ("mean", "it is the sum of the rewards, not the mean", MEAN_R, "mean = (sampled * reward).sum()"),
+        ("mean", "each image moves the baseline by itself, one after the other, not their mean once", COUNTS,
+         "baseline * decay ** count + sum((1 - decay) * r * decay ** (count - 1 - k) for k, r in enumerate(reward[sampled > "
+         "0]))"),
+        ("mean", "if no image was sampled the baseline must stay: it is multiplied by its weight", COUNTS,
+         "decay * baseline + (1 - decay) * mean"),
+        ("mean", "if no image was sampled the baseline must stay: it is 0",
+         COUNTS.replace("mean, baseline)", "mean, baseline)"), COUNTS.replace("mean, baseline)", "mean, 0 * baseline)")),
+        ("mean", "if no image was sampled the baseline must stay: 0 / 0", MEAN_R, "mean = (sampled * reward).sum() / count",
+         COUNTS, "decay * baseline + (1 - decay) * mean"),
+        ("mean", "if no image was sampled the baseline must stay: the mean of all rewards is used", COUNTS,
+         "decay * baseline + (1 - decay) * (mean if count else reward.mean())"),
+        ("mean", "only the first image counts, not the mean", MEAN_R, "mean = reward[0]"),
+        ("mean", "it is the largest reward, not the mean", MEAN_R, "mean = reward[sampled > 0].max() if count else 0"),
+        ("mean", "the rewards are taken relative to the old baseline", "(1 - decay) * mean",
+         "(1 - decay) * (mean - baseline)"),
+        *(("decay", f"the weight of the old baseline is {d}, not 0.9", "    count = ",
+           f"    decay = {d}\n    count = ") for d in ("0.99", "0.5", "0.95", "0.999", "0.8")),
+        ),
+    *of(leave_one_out,
+        ("own sample", OWN_SAMPLE, LEAVE, "0 * rewards + rewards.mean(axis=0)"),
+        ("own sample", "the divisor counts the sample itself too", "(len(rewards) - 1)", "len(rewards)"),
+        ("own sample", "the sample itself is in the sum", "(rewards.sum(axis=0) - rewards)",
+         "(rewards.sum(axis=0) + 0 * rewards)"),
+        ("own sample", "it is the sample's own reward", LEAVE, "1 * rewards"),
+        ("sample", "it is the reward of one other sample, the next, not the mean of all others", LEAVE,
+         "np.roll(rewards, -1, axis=0)"),
+        ("sample", "it is the reward of one other sample, the one before, not the mean of all others", LEAVE,
+         "np.roll(rewards, 1, axis=0)"),
+        ("sample", "another sample is left out than the sample itself: the next", LEAVE,
+         "(rewards.sum(axis=0) - np.roll(rewards, -1, axis=0)) / (len(rewards) - 1)"),
+        ("sample", "another sample is left out than the sample itself: the one before", LEAVE,
+         "(rewards.sum(axis=0) - np.roll(rewards, 1, axis=0)) / (len(rewards) - 1)"),
+        ("sample", "the first sample is left out for every sample", LEAVE,
+         "(rewards.sum(axis=0) - rewards[:1] + 0 * rewards) / (len(rewards) - 1)"),
+        ("sample", "the last sample is left out for every sample", LEAVE,
+         "(rewards.sum(axis=0) - rewards[-1:] + 0 * rewards) / (len(rewards) - 1)"),
+        ("sample", "another sample is left out than the sample itself: the order is reversed", LEAVE,
+         "(rewards.sum(axis=0) - rewards[::-1]) / (len(rewards) - 1)"),
+        ("sample", "it is the reward of the first sample for every sample", LEAVE, "0 * rewards + rewards[:1]"),
+        ("sample", "only the samples before it are averaged, not all others", LEAVE,
+         "(rewards.cumsum(axis=0) - rewards)"
+         " / np.maximum(np.arange(len(rewards)), 1).reshape(-1, *[1] * (rewards.ndim - 1))"),
+        ("size", "it is the sum of the other samples, not their mean", " / (len(rewards) - 1)", ""),
+        ("axis", "the mean is not over the samples of one caption", LEAVE, "(rewards.sum() - rewards) / (rewards.size - 1)"),
+        ("axis", "the mean is over the captions, not over the samples: the wrong axis", LEAVE,
+         "(rewards.sum(axis=-1, keepdims=True) - rewards) / max(rewards.shape[-1] - 1, 1)"),
+        ("axis", "the mean is over the second axis, not over the samples: the wrong axis", LEAVE,
+         "(rewards.sum(axis=1, keepdims=True) - rewards) / max(rewards.shape[1] - 1, 1)"),
+        ("axis", "the mean is over the captions, not over the other samples", LEAVE,
+         "0 * rewards + rewards.mean(axis=-1, keepdims=True)"),
+        ("axis", "it is one mean of the whole array", LEAVE, "0 * rewards + rewards.mean()"),
+        ("sign", "it is the reward minus its baseline, not the baseline", LEAVE,
+         "rewards - (rewards.sum(axis=0) - rewards) / (len(rewards) - 1)"),
+        ("sample", "it is the largest reward of the samples, not a mean", LEAVE, "0 * rewards + rewards.max(axis=0)"),
+        ),
+    *of(reinforce,
+        ("sign", "the sign is wrong: the gradient is that of a cost, which is -r", REINFORCE,
+         "return advantage[..., None] * (sample - alpha)"),
+        ("term", "alpha is missing: a part of the gradient of log p is lost", "(sample - alpha)", "sample"),
+        ("term", "the sample is missing: a part of the gradient of log p is lost", "(sample - alpha)",
+         "(0 * sample - alpha)"),
+        ("term", "alpha is added, not subtracted", "(sample - alpha)", "(sample + alpha)"),
+        ("term", "1 stands in place of the sample", "(sample - alpha)", "(1 - alpha)"),
+        ("diagonal", "each weight depends on every score: only the drawn location gets a gradient", "(sample - alpha)",
+         "(sample * (1 - alpha))"),
+        ("diagonal", "it is the gradient with respect to alpha, not to the scores", "(sample - alpha)", "(sample / alpha)"),
+        ("diagonal", "the softmax's Jacobian comes in twice", "(sample - alpha)",
+         "(alpha * (sample - (alpha * sample).sum(axis=-1, keepdims=True)))"),
+        ("factor", "the advantage is missing", "-advantage[..., None]", "-(0 * advantage[..., None] + 1)"),
+        ("factor", "the advantage is there twice", "-advantage[..., None]", "-advantage[..., None]**2"),
+        ("factor", "alpha is one factor too many", "(sample - alpha)", "alpha * (sample - alpha)"),
+        ("factor", "log alpha stands in place of alpha", "(sample - alpha)", "(sample - np.log(alpha))"),
+        ("batch", "every row has the advantage of the first", "advantage[..., None]",
+         "(0 * advantage + advantage.ravel()[0])[..., None]"),
+        ("mean", "the mean advantage is used for all", "advantage[..., None]",
+         "(0 * advantage + advantage.mean())[..., None]"),
+        ("baseline", "the mean of the advantages is subtracted once more", "advantage[..., None]",
+         "(advantage - advantage.mean())[..., None]"),
+        ),
+    *of(local_expectation,
+        ("expectation", "the log p of this word is not compared with its mean over the locations", LOCAL,
+         "return reinforce(sample, alpha, advantage) - alpha * ahead"),
+        ("expectation", "the expectation of this word's log p is lost", LOCAL,
+         "return reinforce(sample, alpha, advantage) + 0 * alpha"),
+        ("expectation", "the reward of the later words is lost", LOCAL,
+         LOCAL.replace("reinforce(sample, alpha, advantage)", "0 * sample")),
+        ("expectation", "alpha is missing in front of the expectation", LOCAL, LOCAL.replace("- alpha *", "-")),
+        ("mean", "the plain mean over the locations is subtracted, not the mean weighted by alpha", LOCAL,
+         LOCAL.replace("(alpha * ahead).sum(", "ahead.mean(")),
+        ("mean", "the sum over the locations is subtracted, not the mean weighted by alpha", LOCAL,
+         LOCAL.replace("(alpha * ahead).sum(", "ahead.sum(")),
+        ("mean", "the mean of alpha * l is subtracted, not the sum", LOCAL,
+         LOCAL.replace("(alpha * ahead).sum(", "(alpha * ahead).mean(")),
+        ("axis", "the mean weighted by alpha is over the wrong axis", LOCAL, LOCAL.replace("axis=-1", "axis=0")),
+        ("axis", "the mean weighted by alpha is over the whole array", LOCAL, LOCAL.replace("axis=-1, keepdims=True", "")),
+        ("sign", "the mean weighted by alpha is added, not subtracted", LOCAL, LOCAL.replace("(ahead - (", "(ahead + (")),
+        ("expectation", "the log p of the drawn location is used, not the expectation over all", LOCAL,
+         "return reinforce(sample, alpha, advantage + (sample * ahead).sum(axis=-1))"),
+        ("expectation", "the log p of the drawn location is added to the advantage too", LOCAL,
+         LOCAL.replace("alpha, advantage)", "alpha, advantage + (sample * ahead).sum(axis=-1))")),
+        ("expectation", "the sample stands in place of alpha", LOCAL, LOCAL.replace("- alpha *", "- sample *")),
+        ("expectation", "only the diagonal of the softmax's Jacobian is used", LOCAL,
+         "return reinforce(sample, alpha, advantage) - alpha * (1 - alpha) * ahead"),
+        ("expectation", "the probabilities stand in place of their logs", LOCAL, "ahead = np.exp(ahead)\n    " + LOCAL),
+        ),
+    *of(entropy,
+        ("sign", "the sign is wrong: it is the negative entropy", "-_alpha_log_alpha(scores)", "_alpha_log_alpha(scores)"),
+        ("axis", "the sum is over the batch, not over the locations: the wrong axis", ".sum(axis=-1)", ".sum(axis=0)"),
+        ("axis", "it is one sum of the whole array", "-_alpha_log_alpha(scores).sum(axis=-1)",
+         "-_alpha_log_alpha(scores).sum() + 0 * scores[..., 0]"),
+        ("factor", "alpha is missing: the logs are not weighted", "return -_alpha_log_alpha(scores).sum(axis=-1)",
+         "return -log_softmax(scores).sum(axis=-1)"),
+        ("factor", "alpha is missing: it is the mean of the logs, not weighted",
+         "return -_alpha_log_alpha(scores).sum(axis=-1)", "return -log_softmax(scores).mean(axis=-1)"),
+        ("log", "the log of a weight that is 0 is not finite: alpha log alpha is 0 there",
+         "return -_alpha_log_alpha(scores).sum(axis=-1)",
+         "alpha = xp_of(scores).exp(log_softmax(scores))\n    return -(alpha * np.log(alpha)).sum(axis=-1)"),
+        *(("log", "a small number is added in the log", "return -_alpha_log_alpha(scores).sum(axis=-1)",
+           f"alpha = xp_of(scores).exp(log_softmax(scores))\n    return -(alpha * np.log(alpha + {eps})).sum(axis=-1)")
+          for eps in ("1e-12", "1e-10", "1e-8", "1e-6")),
+        ("log", "the scores stand in place of log alpha", "return -_alpha_log_alpha(scores).sum(axis=-1)",
+         "return -(np.exp(log_softmax(scores)) * scores).sum(axis=-1)"),
+        ("log", "it is the exponential of the entropy", "return -_alpha_log_alpha(scores).sum(axis=-1)",
+         "return np.exp(-_alpha_log_alpha(scores).sum(axis=-1))"),
+        ("log", "it is minus the log of the largest weight", "return -_alpha_log_alpha(scores).sum(axis=-1)",
+         "return -log_softmax(scores).max(axis=-1)"),
+        ("square", "it is 1 minus the sum of the squares", "return -_alpha_log_alpha(scores).sum(axis=-1)",
+         "return 1 - np.exp(2 * log_softmax(scores)).sum(axis=-1)"),
+        ),
+    *of(entropy_gradient,
+        ("diagonal", "H is missing: each weight depends on every score", "(x - alpha * x.sum(axis=-1, keepdims=True))", "x"),
+        ("diagonal", "1 stands in place of H: the derivative does not go through the softmax",
+         "(x - alpha * x.sum(axis=-1, keepdims=True))", "(x + alpha)"),
+        ("diagonal", "a 1 too many: H is there and the 1 of the derivative of alpha log alpha as well",
+         "(x - alpha * x.sum(axis=-1, keepdims=True))", "(x + alpha - alpha * x.sum(axis=-1, keepdims=True))"),
+        ("diagonal", "only the diagonal of the softmax's Jacobian is used", "(x - alpha * x.sum(axis=-1, keepdims=True))",
+         "((1 - alpha) * (x + alpha))"),
+        ("diagonal", "only the diagonal of the softmax's Jacobian is used", "(x - alpha * x.sum(axis=-1, keepdims=True))",
+         "((1 - alpha) * x)"),
+        ("term", "log alpha is lost", "(x - alpha * x.sum(axis=-1, keepdims=True))",
+         "(-alpha * x.sum(axis=-1, keepdims=True))"),
+        ("sign", "H is subtracted, not added", "x - alpha *", "x + alpha *"),
+        ("entropy", "the sign of the entropy is wrong: it makes alpha sharper, not flatter", "return weight[",
+         "return -weight["),
+        ("factor", "alpha is missing in front of the bracket", "(x - alpha * x.sum(axis=-1, keepdims=True))",
+         "(log_softmax(scores) - x.sum(axis=-1, keepdims=True))"),
+        ("factor", "alpha is missing at H", "x - alpha * x.sum(axis=-1, keepdims=True)",
+         "x - x.sum(axis=-1, keepdims=True)"),
+        ("factor", "the weight is missing", "weight[..., None]", "(0 * weight[..., None] + 1)"),
+        ("factor", "the weight is there twice", "weight[..., None]", "weight[..., None]**2"),
+        ("mean", "the mean stands in H in place of the sum", "x.sum(axis=-1, keepdims=True)",
+         "x.mean(axis=-1, keepdims=True)"),
+        ("axis", "H is over the batch, not over the locations: the wrong axis", "x.sum(axis=-1, keepdims=True)",
+         "x.sum(axis=0, keepdims=True)"),
+        ("axis", "H is one sum of the whole array", "x.sum(axis=-1, keepdims=True)", "x.sum()"),
+        ("batch", "every row has the weight of the first", "weight[..., None]",
+         "(0 * weight + weight.ravel()[0])[..., None]"),
+        ("log", "the log of a weight that is 0 is not finite: alpha log alpha is 0 there", "x = _alpha_log_alpha(scores)",
+         "x = alpha * np.log(alpha)"),
+        *(("log", "a small number is added in the log", "x = _alpha_log_alpha(scores)",
+           f"x = alpha * np.log(alpha + {eps})") for eps in ("1e-12", "1e-10", "1e-8", "1e-6")),
+        ("log", "the scores stand in place of log alpha", "x = _alpha_log_alpha(scores)", "x = alpha * scores"),
+        ),
+    *of(bound_forward,
+        ("mean", "the paths are not weighted by their probabilities: it is their plain mean", "(p * rewards).sum()",
+         "rewards.mean()"),
+        ("mean", "the paths are not weighted by their probabilities: it is their plain sum", "(p * rewards).sum()",
+         "rewards.sum()"),
+        ("mean", "it is the mean of p r over the paths, not the sum", "(p * rewards).sum()", "(p * rewards).mean()"),
+        ("path", "the probability of a path is the sum of those of its steps, but it is their product", ".prod(axis=1)",
+         ".sum(axis=1)"),
+        ("path", "the probability of a path is the mean of those of its steps, but it is their product", ".prod(axis=1)",
+         ".mean(axis=1)"),
+        ("path", "the probability of a path is that of its first step, but it is the product over all", ".prod(axis=1)",
+         "[:, 0]"),
+        ("path", "the probability of a path is that of its last step, but it is the product over all", ".prod(axis=1)",
+         "[:, -1]"),
+        ("path", "only the likeliest path counts, not the sum over all", "(p * rewards).sum()", "(p * rewards)[p.argmax()]"),
+        ("path", "only the likeliest path's reward is there, without its probability", "(p * rewards).sum()",
+         "rewards[p.argmax()]"),
+        ("log", "it is the log of the mean, not the mean", "(p * rewards).sum()", "np.log((p * np.exp(rewards)).sum())"),
+        ("log", "log p stands in place of p", "(p * rewards).sum()", "(np.log(p) * rewards).sum()"),
+        ("softmax", "the softmax is missing: the scores are used as probabilities", "(sample * alpha).sum(axis=2)",
+         "(sample * scores).sum(axis=2)"),
+        ("axis", "the softmax is over the steps, not over the locations: the wrong axis", "softmax_forward(scores)",
+         "softmax_forward(scores.T)", "    p = (sample", "    alpha = alpha.T\n    p = (sample"),
+        ("order", "the paths are in another order: the last step must change fastest", "(p * rewards).sum()",
+         "(p * rewards.reshape([scores.shape[1]] * scores.shape[0]).T.ravel()).sum()"),
+        ),
+    *of(bound_backward,
+        ("mean", "the paths are not weighted by their probabilities", "\"p,ptl->tl\", p, cost",
+         "\"p,ptl->tl\", 0 * p + 1 / len(p), cost", "dbound * p", "dbound / len(p) + 0 * p"),
+        ("mean", "the paths are summed without their probabilities as weights", "\"p,ptl->tl\", p, cost",
+         "\"p,ptl->tl\", 0 * p + 1, cost", "dbound * p", "dbound + 0 * p"),
+        ("mean", "it is the mean of p times the estimate over the paths, not the sum", "\"p,ptl->tl\", p, cost",
+         "\"p,ptl->tl\", p / len(p), cost"),
+        ("factor", "dbound, the upstream gradient, is missing", "return -dbound * np", "return -np", "dbound * p", "p"),
+        ("path", "only the likeliest path counts, not the sum over all", "\"p,ptl->tl\", p, cost",
+         "\"p,ptl->tl\", p * (p == p.max()), cost"),
+        ("path", "only the first path counts, not the sum over all", "\"p,ptl->tl\", p, cost",
+         "\"p,ptl->tl\", p * (np.arange(len(p)) == 0), cost"),
+        ("factor", "the probabilities are there twice", "\"p,ptl->tl\", p, cost", "\"p,ptl->tl\", p * p, cost"),
+        ("factor", "the rewards are missing", "np.tile(rewards[:, None], (1, T))", "np.ones((len(rewards), T))"),
+        ("factor", "the rewards are in the gradient of the rewards", "dbound * p", "dbound * p * rewards"),
+        ("term", "alpha is missing: the gradient of log p is s - alpha", "cost = reinforce(sample, alpha,",
+         "cost = reinforce(sample, 0 * alpha,"),
+        ("sign", "the sign is wrong: reinforce gives the gradient of a cost, and the bound is a reward",
+         "return -dbound * np", "return dbound * np"),
+        ("steps", "only the first step gets a gradient", "np.tile(rewards[:, None], (1, T))",
+         "np.tile(rewards[:, None], (1, T)) * (np.arange(T) == 0)"),
+        ("steps", "only the last step gets a gradient", "np.tile(rewards[:, None], (1, T))",
+         "np.tile(rewards[:, None], (1, T)) * (np.arange(T) == T - 1)"),
+        ),
+    *of(choices_backward,
+        ("baseline", "the baseline is lost", "rewards - leave_one_out(rewards)", "rewards"),
+        ("own sample", OWN_SAMPLE, "leave_one_out(rewards)", "rewards.mean(axis=0)"),
+        ("own sample", "the baseline is the reward of the first sample", "leave_one_out(rewards)", "rewards[:1]"),
+        ("axis", "the baseline is over the captions, not over the other samples: the wrong axis", "leave_one_out(rewards)",
+         "rewards.mean(axis=-1, keepdims=True)"),
+        ("axis", "the baseline leaves one caption out, not one sample: the wrong axis", "leave_one_out(rewards)",
+         "(rewards.sum(axis=-1, keepdims=True) - rewards) / max(N - 1, 1)"),
+        ("axis", "the baseline is over the steps, not over the other samples: the wrong axis", "leave_one_out(rewards)",
+         "rewards.mean(axis=1, keepdims=True)"),
+        ("axis", "the baseline is one mean of all rewards", "leave_one_out(rewards)", "rewards.mean()"),
+        ("axis", "the baseline is the mean of all rewards but its own, of all captions", "leave_one_out(rewards)",
+         "(rewards.sum() - rewards) / (rewards.size - 1)"),
+        ("sample", "the baseline is the reward of one other sample, not the mean of all others", "leave_one_out(rewards)",
+         "np.roll(rewards, -1, axis=0)"),
+        ("sample", "the baseline is the reward of one other sample, not the mean of all others", "leave_one_out(rewards)",
+         "np.roll(rewards, 1, axis=0)"),
+        ("baseline", "the baseline is the sum of the other samples, not their mean", "leave_one_out(rewards)",
+         "(S - 1) * leave_one_out(rewards)"),
+        ("baseline", "the baseline is added, not subtracted", "rewards - leave_one_out(rewards)",
+         "rewards + leave_one_out(rewards)"),
+        ("baseline", "the baseline alone is there: the reward is missing", "rewards - leave_one_out(rewards)",
+         "leave_one_out(rewards)"),
+        ("baseline", "the reward is subtracted from the baseline: the sign of the advantage is wrong",
+         "rewards - leave_one_out(rewards)", "leave_one_out(rewards) - rewards"),
+        ("baseline", "the advantages are divided by their standard deviation", "    share = ",
+         "    advantage = advantage / np.sqrt((advantage * advantage).mean())\n    share = "),
+        ("mask", "words that do not count are in the reward", "total(of_sample, mask)", "total(of_sample, 0 * mask + 1)"),
+        ("mask", "padded steps get a gradient", "mask / (S * N)", "(0 * mask + 1) / (S * N)"),
+        ("mask", "the mask is inverted", "mask / (S * N)", "(1 - mask) / (S * N)"),
+        ("mask", "padded steps get a gradient from the rewards", "alpha, share * advantage)", "alpha, advantage / (S * N))"),
+        ("mask", "padded steps get a gradient from the entropy", "entropy_weight * share)",
+         "entropy_weight * (0 * share + 1 / (S * N)))"),
+        ("reward", "the reward is that from each step on, but it is that of the whole caption", "total(of_sample, mask)",
+         "(mask * of_sample)[::-1].cumsum(axis=0)[::-1]"),
+        ("reward", "the reward is that of each step's own word, but it is that of the whole caption",
+         "total(of_sample, mask)", "mask * of_sample"),
+        ("reward", "the reward is the mean over the words, not their sum", "total(of_sample, mask)",
+         "total(of_sample, mask) / mask.sum(axis=0)"),
+        ("reward", "the reward is that of the first word, but it is that of the whole caption", "total(of_sample, mask)",
+         "0 * mask + (mask * of_sample)[:1]"),
+        ("reward", "the reward is that of the last word, but it is that of the whole caption", "total(of_sample, mask)",
+         "0 * mask + (mask * of_sample)[-1:]"),
+        ("reward", "the rewards are likelihoods, not log-likelihoods", "    advantage = ",
+         "    rewards = np.exp(rewards)\n    advantage = "),
+        ("reward", "the gradient from the rewards is lost", "reinforce(sample, alpha, share * advantage)", "0"),
+        ("entropy", "the gradient from the entropy is lost", "entropy_weight * share", "0 * share"),
+        ("entropy", "the sign of the entropy is wrong: it makes alpha sharper, not flatter", "+ entropy_gradient",
+         "- entropy_gradient"),
+        ("entropy", "the weight of the entropy is missing", "entropy_weight * share", "share"),
+        ("entropy", "the entropy is not averaged over the samples and captions", "entropy_weight * share",
+         "entropy_weight * share * S * N"),
+        ("entropy", "the entropy is not averaged over the samples", "entropy_weight * share", "entropy_weight * share * S"),
+        ("entropy", "the entropy is not averaged over the captions", "entropy_weight * share", "entropy_weight * share * N"),
+        ("entropy", "the entropy is averaged over the steps too", "entropy_weight * share",
+         "entropy_weight * share / mask.shape[0]"),
+        ("entropy", "the weight of the entropy scales the rewards too", "share * advantage)",
+         "entropy_weight * share * advantage)"),
+        ("batch", "the rewards are not averaged over the samples and captions", "alpha, share * advantage)",
+         "alpha, S * N * share * advantage)"),
+        ("batch", "the rewards are not averaged over the samples", "alpha, share * advantage)",
+         "alpha, S * share * advantage)"),
+        ("batch", "the rewards are not averaged over the captions", "alpha, share * advantage)",
+         "alpha, N * share * advantage)"),
+        ("batch", "the rewards are averaged twice: the share is there twice", "alpha, share * advantage)",
+         "alpha, share * share * advantage)"),
+        ("batch", "it is not averaged over the samples", "mask / (S * N)", "mask / N"),
+        ("batch", "it is not averaged over the captions", "mask / (S * N)", "mask / S"),
+        ("batch", "it is not averaged over the samples and captions", "mask / (S * N)", "mask"),
+        ("batch", "it is averaged over the words that count, not over the captions", "mask / (S * N)",
+         "mask / (S * mask.sum())"),
+        ("batch", "it is averaged over the steps too", "mask / (S * N)", "mask / (S * N * len(mask))"),
+        ("batch", "it is averaged over the words of each caption too", "mask / (S * N)",
+         "mask / (S * N * mask.sum(axis=0))"),
+        ("batch", "it is divided by S - 1, not by S", "mask / (S * N)", "mask / ((S - 1) * N)"),
+        ("term", "alpha is missing: a part of the gradient of log p is lost", "reinforce(sample, alpha, share",
+         "reinforce(sample, 0 * alpha, share"),
+        ),
 )  # fmt: skip
 
 A6 = (
-    *(x for x in (*A1, *A4) if {edit.function for edit in x.edits} & {
-        conv2d_forward, conv2d_backward_input, conv2d_backward_weights, embedding_backward,
-    }),
-    Mistake("steps", "only one step counts, not the sum over the steps", (
-        Edit(all_scores_backward, "additive_keys_backward(dscores, queries,",
-             "additive_keys_backward(dscores[-1:], queries[-1:],"),
-    )),
-    Mistake("steps", "only one step counts, not the sum over the steps", (
-        Edit(all_scores_backward, "additive_keys_backward(dscores, queries,",
-             "additive_keys_backward(dscores[:1], queries[:1],"),
-    )),
+    *CONVOLUTION,
+    *EMBEDDING,
+    *scoring(all_scores_forward, all_scores_backward, ALL, ALL_BACK, "dscores[..., None]",
+             "(annotations @ W_a)[None] + (h @ W_s)[:, :, None] + b", "(annotations @ W_a)[None]", "(h @ W_s)[:, :, None]",
+             "a W_a", "h W_s"),
+    *of(all_scores_forward,
+        ("term", "b, the bias, is lost", "[:, :, None] + b)", "[:, :, None])"),
+        ("term", "b, the bias, is added twice", "[:, :, None] + b)", "[:, :, None] + 2 * b)"),
+        ("term", "b, the bias, is added after the tanh", "[:, :, None] + b)", "[:, :, None]) + b"),
+        ("size", "it is the mean over the A units, not the sum", ".sum(axis=3)", ".mean(axis=3)"),
+        ("step", "every step has h of the first step", "(h @ W_s)[:, :, None]", "(h[:1] @ W_s)[:, :, None]"),
+        ("step", "every step has h of the last step", "(h @ W_s)[:, :, None]", "(h[-1:] @ W_s)[:, :, None]"),
+        ("step", "h of the step before is used", "(h @ W_s)[:, :, None]", "(np.roll(h, 1, axis=0) @ W_s)[:, :, None]"),
+        ("order", "a reshape mixes the steps and the captions", "(h @ W_s)[:, :, None]",
+         "(h @ W_s).reshape(h.shape[1], h.shape[0], -1).transpose(1, 0, 2)[:, :, None]"),
+        ("order", "a reshape mixes the captions and the locations", "(annotations @ W_a)[None]",
+         "(annotations @ W_a).reshape(annotations.shape[1], annotations.shape[0], -1).transpose(1, 0, 2)[None]"),
+        ("batch", "every caption has the annotations of the first", "(annotations @ W_a)[None]",
+         "(annotations[:1] @ W_a)[None]"),
+        plain=ALL, also=(body(all_scores_backward, ALL_BACK),)),
+    *of(all_scores_backward,
+        *((kind, sentence, "dkeys, dquery = dpre.sum(axis=0), dpre.sum(axis=2)", new) for kind, sentence, new in (
+            ("steps", "only the first step counts, not the sum over the steps", "dkeys, dquery = dpre[0], dpre.sum(axis=2)"),
+            ("steps", "only the last step counts, not the sum over the steps", "dkeys, dquery = dpre[-1], dpre.sum(axis=2)"),
+            ("mean", "it is the mean over the steps, not the sum", "dkeys, dquery = dpre.mean(axis=0), dpre.sum(axis=2)"),
+            ("locations", "only the first location counts, not the sum over all",
+             "dkeys, dquery = dpre.sum(axis=0), dpre[:, :, 0]"),
+            ("locations", "only the last location counts, not the sum over all",
+             "dkeys, dquery = dpre.sum(axis=0), dpre[:, :, -1]"))),
+        ("sum", "it is the product of two sums over the steps, not the sum of the products",
+         'np.einsum("tnh,tna->ha", h, dquery)',
+         "h.sum(axis=0).T @ dquery.sum(axis=0)"),
+        ("sum", "it is the product of two sums, not the sum of the products", 'np.einsum("tnh,tna->ha", h, dquery)',
+         "np.outer(h.sum(axis=(0, 1)), dquery.sum(axis=(0, 1)))"),
+        ("sum", "it is the product of two sums, not the sum of the products", 'np.einsum("nld,nla->da", annotations, dkeys)',
+         "np.outer(annotations.sum(axis=(0, 1)), dkeys.sum(axis=(0, 1)))"),
+        *((kind, sentence, '"nld,nla->da", annotations, dkeys', new) for kind, sentence, new in (
+            ("batch", "only the first caption counts, not the sum over the batch",
+             '"nld,nla->da", annotations[:1], dkeys[:1]'),
+            ("batch", "only the last caption counts, not the sum over the batch",
+             '"nld,nla->da", annotations[-1:], dkeys[-1:]'),
+            ("locations", "only the first location counts, not the sum over all",
+             '"nld,nla->da", annotations[:, :1], dkeys[:, :1]'),
+            ("locations", "only the last location counts, not the sum over all",
+             '"nld,nla->da", annotations[:, -1:], dkeys[:, -1:]'),
+            ("steps", "only the first step counts, not the sum over the steps", '"nld,nla->da", annotations, dpre[0]'),
+            ("steps", "only the last step counts, not the sum over the steps", '"nld,nla->da", annotations, dpre[-1]'))),
+        *((kind, sentence, '"tnh,tna->ha", h, dquery', new) for kind, sentence, new in (
+            ("batch", "only the first caption counts, not the sum over the batch", '"tnh,tna->ha", h[:, :1], dquery[:, :1]'),
+            ("batch", "only the last caption counts, not the sum over the batch",
+             '"tnh,tna->ha", h[:, -1:], dquery[:, -1:]'),
+            ("steps", "only the first step counts, not the sum over the steps", '"tnh,tna->ha", h[:1], dquery[:1]'),
+            ("steps", "only the last step counts, not the sum over the steps", '"tnh,tna->ha", h[-1:], dquery[-1:]'))),
+        *((kind, sentence, "dkeys.sum(axis=(0, 1))", new) for kind, sentence, new in (
+            ("batch", "only the first caption counts, not the sum over the batch", "dkeys[0].sum(axis=0)"),
+            ("batch", "only the last caption counts, not the sum over the batch", "dkeys[-1].sum(axis=0)"),
+            ("locations", "only the first location counts, not the sum over all", "dkeys[:, 0].sum(axis=0)"),
+            ("steps", "only the first step counts, not the sum over the steps", "dpre[0].sum(axis=(0, 1))"),
+            ("steps", "only the last step counts, not the sum over the steps", "dpre[-1].sum(axis=(0, 1))"))),
+        *((kind, sentence, "dv = (dscores[..., None] * tanh).sum", f"dv = {new}.sum") for kind, sentence, new in (
+            ("steps", "only the first step counts, not the sum over the steps", "(dscores[:1, ..., None] * tanh[:1])"),
+            ("steps", "only the last step counts, not the sum over the steps", "(dscores[-1:, ..., None] * tanh[-1:])"),
+            ("batch", "only the first caption counts, not the sum over the batch",
+             "(dscores[:, :1, :, None] * tanh[:, :1])"),
+            ("locations", "only the first location counts, not the sum over all",
+             "(dscores[:, :, :1, None] * tanh[:, :, :1])"))),
+        plain=ALL_BACK, also=(body(all_scores_forward, ALL),)),
 )  # fmt: skip
 
 MISTAKES = {"A1": A1, "A2": A2, "A3": A3, "A4": A4, "A5": A5, "A6": A6}
