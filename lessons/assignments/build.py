@@ -11,6 +11,7 @@ import numpy as np
 from lessons.assignments import marks, speed
 from lessons.assignments.cut import PACKAGE, package, write
 from lessons.assignments.declare import PUBLIC
+from lessons.assignments.hints import HINTS
 
 HERE = Path(__file__).parent
 
@@ -20,7 +21,7 @@ def build(assignment, out):
     with whole(out) as made:
         write(made, package(assignment, cut=True))
         (made / "requirements.txt").write_text("numpy>=2.0\npytest>=8.0\n")
-        for name in "check.py", "calls.py":
+        for name in "check.py", "calls.py", "kinds.py":
             (made / name).write_bytes((HERE / name).read_bytes())
         (made / "README.md").write_text(handout(assignment), encoding="utf-8")
         gold(assignment, made)
@@ -55,18 +56,52 @@ def below(x):
 
 
 def gold(assignment, folder):
-    """Write gold.npz and gold.json: the calls of the public checks, their inputs and right outputs, the speed tests."""
-    arrays, calls, pairs = {}, [], []
-    for k, case in enumerate(marks.cases(assignment, PUBLIC, ("usual",))):
-        about = {"name": case.task.name, "judged": marks.judged(case.task), "score": case.task.score}
-        calls.append(marks.call(case.task, case, PACKAGE) | about)
-        arrays |= {f"{k}/{n}": x for n, x in case.arrays.items()} | {f"{k}/right {n}": x for n, x in case.right.items()}
+    """Write gold.npz and gold.json: the public calls with inputs and right outputs, known mistakes, speed tests."""
+    arrays, tasks, k = {}, [], 0
     for task in assignment.tasks:
-        if task.speed:
-            timed, inputs, _ = speed.calls(task, PUBLIC, turns=1)
-            shapes = [{"arrays": {n: (x.shape, below(x)) for n, x in some.items()}, "options": call["options"]}
-                      for call, some in zip(timed, inputs, strict=True)]  # fmt: skip
-            naive = timed[0] | marks.named(task.speed.forward, task.speed.backward, PACKAGE)
-            pairs.append({"name": task.name, "ratio": task.speed.ratio, "yours": timed[0], "naive": naive, "shapes": shapes})
+        mine = [case for case in marks.cases(assignment, PUBLIC) if case.task is task]
+        made = []
+        for case, sizes in zip(mine, (*task.usual, *task.edges), strict=True):
+            about = {
+                "number": k,
+                "group": case.group,
+                "said": said(sizes),
+                "axes": case.axes,
+                "sizes": case.sizes,
+                "special": case.special,
+            }
+            made.append(marks.call(task, case, PACKAGE) | about | {"smooth": not sizes.get("ties", False)})
+            arrays |= {f"{k}/{n}": x for n, x in case.arrays.items()} | {f"{k}/right {n}": x for n, x in case.right.items()}
+            k += 1
+        known = [] if marks.judged(task) else marks.tables(assignment, PUBLIC, task)
+        tasks.append({
+            "name": task.name, "points": task.points, "uses": task.uses, "blocks": task.blocks, "calls": made,
+            "judged": marks.judged(task), "score": task.score, "speed": timed(task) if task.speed else None, "known": known,
+        })  # fmt: skip
     np.savez_compressed(folder / "gold.npz", **arrays)
-    (folder / "gold.json").write_text(json.dumps({"calls": calls, "speed": pairs}, indent=1) + "\n")
+    hints = {x.__name__: HINTS[x.__name__][1] for x in assignment.cut if x.__name__ in HINTS}
+    (folder / "gold.json").write_text(json.dumps({"hints": hints, "tasks": rounded(tasks)}) + "\n")
+
+
+def said(sizes):
+    """The sizes of a call in words."""
+    flags = [(n if x else f"not {n}") if isinstance(x, bool) else f"{n}={x}" for n, x in sizes.items()]
+    return " ".join(flags)
+
+
+def rounded(x):
+    """The same JSON with numbers of 12 digits, which is enough to compare with."""
+    if isinstance(x, float):
+        return float(f"{x:.12g}")
+    if isinstance(x, dict):
+        return {n: rounded(y) for n, y in x.items()}
+    return [rounded(y) for y in x] if isinstance(x, (list, tuple)) else x
+
+
+def timed(task):
+    """The speed test of a task, for check.py."""
+    calls, inputs, _ = speed.calls(task, PUBLIC, turns=1)
+    shapes = [{"arrays": {n: (x.shape, below(x)) for n, x in some.items()}, "options": call["options"]}
+              for call, some in zip(calls, inputs, strict=True)]  # fmt: skip
+    naive = calls[0] | marks.named(task.speed.forward, task.speed.backward, PACKAGE)
+    return {"ratio": task.speed.ratio, "yours": calls[0], "naive": naive, "shapes": shapes}

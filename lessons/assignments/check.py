@@ -1,105 +1,66 @@
-"""Checks your functions: python check.py [part of a name], or pytest check.py
+"""Checks your functions: python check.py [part of a name], or pytest check.py; python check.py --hint NAME gives a hint
 
 Each array is compared with gold.npz, and each gradient also with the complex step of your own forward:
 f(x + ih) = f(x) + ih f'(x), so f'(x) = Im f(x + ih) / h without rounding, if your forward keeps the dtype of its inputs.
-Grading uses other numbers and other sizes.
+A remark names the kind of a mistake if the numbers tell it. Grading uses other numbers, and more of them.
 """
 
 import json
+import math
 import sys
+import textwrap
 import time
 import traceback
 import warnings
 from pathlib import Path
+from typing import NamedTuple
 
 import calls
+import kinds
 import numpy as np
 
 HERE = Path(__file__).parent
 GOLD = json.loads((HERE / "gold.json").read_text())
-CALLS = GOLD["calls"]
-H, TOLERANCE = 1e-30, 1e-8
+TASKS, HINTS = GOLD["tasks"], GOLD["hints"]
+H = 1e-30
+COLUMNS = 79
+MISSING = "not written yet"
 
 
-def load(k):
-    """The inputs and the right arrays of call k."""
+class Call(NamedTuple):
+    """A call that was made: what it was given, what is right, and what was found."""
+
+    about: dict
+    arrays: dict
+    right: dict
+    found: dict
+    error: str
+
+
+class Report(NamedTuple):
+    points: float
+    lines: list  # a line for each call
+    remarks: list  # on what is not right
+
+
+def make(about):
+    """Make a call with the arrays of gold.npz."""
     with np.load(HERE / "gold.npz") as file:
-        mine = {n.partition("/")[2]: file[n] for n in file.files if n.startswith(f"{k}/")}
-    right = {n.removeprefix("right "): mine.pop(n) for n in list(mine) if n.startswith("right ")}
-    return mine, right
+        arrays = {n.partition("/")[2]: file[n] for n in file.files if n.startswith(f"{about['number']}/")}
+    right = {n.removeprefix("right "): arrays.pop(n) for n in list(arrays) if n.startswith("right ")}
+    results, error = run(about, arrays)
+    return Call(about, arrays, right, results, error)
 
 
-def complex_step(call, arrays, name):
-    """Gradient of sum(d<output> * output) with respect to input `name`, from your own forward, one element at a time."""
-    gradient, forward = np.zeros(arrays[name].shape), call | {"backward": None}
-    for index in np.ndindex(gradient.shape):
-        point = arrays | {n: arrays[n].astype(complex) for n in call["gradients"]}
-        point[name][index] += 1j * H
-        results = {}
-        calls.run(forward, point, results)
-        gradient[index] = sum((results[n] * arrays[f"d{n}"]).sum() for n in call["outputs"]).imag / H
-    return gradient
-
-
-def compare(found, right, scale):
-    """What is wrong with an array, or "right"; `scale`, the largest norm of the call, is for arrays that should be 0."""
-    if found is None:
-        return "not returned"
-    if found.shape != right.shape:
-        return f"has shape {found.shape}, wanted {right.shape}"
-    error = np.linalg.norm(found - right) / max(np.linalg.norm(right), 1e-3 * scale)
-    return "right" if error <= TOLERANCE else f"off by {error:.1e}"
-
-
-def score(found, right, wanted):
-    """The share of right entries, or "right" if it is at least `wanted`; entries with right < 0 do not count."""
-    if found is None or found.shape != right.shape:
-        return "not returned" if found is None else f"has shape {found.shape}, wanted {right.shape}"
-    share = (found == right)[right >= 0].mean()
-    return "right" if share >= wanted else f"{share:.1%} is right, {wanted:.0%} is wanted"
-
-
-def check(k):
-    """{array: what is wrong with it, or "right"} of call k, and the error that ended the call, or ""."""
-    call, (arrays, right), results, error = CALLS[k], load(k), {}, ""
-    try:
-        calls.run(call, arrays, results)
-    except Exception as ended:
-        error = where(ended)
-    scale = max([np.linalg.norm(x) for x in [*arrays.values(), *right.values()]], default=0)
-    if call["score"]:
-        found = {n: score(results.get(n), x, call["score"]) for n, x in right.items()}
-    elif call["judged"]:  # many answers are right: check only that there is one
-        found = {n: "right" if n in results else "not there" for n in call["outputs"]}
-    else:
-        found = {n: compare(results.get(n), x, scale) for n, x in right.items()}
-    if not error and call["backward"]:
-        for n in call["gradients"]:
-            try:
-                own = compare(results.get(f"d{n}"), complex_step(call, arrays, n), scale)
-            except Exception as ended:
-                own = f"with complex inputs it raised {where(ended)}"
-            if own != "right" or found[f"d{n}"] != "right":
-                found[f"d{n}"] += f"; compared with your own forward: {own}"
-    for n, x in arrays.items():
-        if not np.array_equal(results.get(f"after {n}", x), x):
-            found[f"{n} unchanged"] = "no: your function writes to it"
-    if any(not np.array_equal(results[n], results[f"again {n}"], equal_nan=True) for n in found if f"again {n}" in results):
-        found["the cache unchanged"] = "no: a second backward from the same cache gives different numbers"
-    if not error and not call["judged"]:
-        for n in widened(call, arrays, right):
-            found[n] += "; the inputs are float32, but this is not"
-    return found, error
-
-
-def widened(call, arrays, right):
-    """Names of the arrays that are not float32 although all floating-point inputs are."""
+def run(about, arrays):
+    """The arrays that a call returns, and the error that ended it, or ""."""
     results = {}
     try:
-        calls.run(call, {n: x.astype(np.float32) if x.dtype.kind == "f" else x for n, x in arrays.items()}, results)
-    except Exception:
-        pass  # the arrays made before the error are checked
-    return [n for n, x in right.items() if x.dtype.kind == "f" and n in results and results[n].dtype != np.float32]
+        with np.errstate(all="ignore"):
+            calls.run(about, arrays, results)
+    except Exception as error:
+        return results, where(error)
+    return results, ""
 
 
 def where(error):
@@ -109,14 +70,171 @@ def where(error):
     return f"{told} ({Path(frames[-1].filename).relative_to(HERE)}, line {frames[-1].lineno})" if frames else told
 
 
+def along(call, name):
+    """Is d<name> the derivative of your own forward along a random direction? -> yes or no, and its outputs or an error"""
+    rng, about = np.random.default_rng(0), call.about
+    vector = rng.standard_normal(call.arrays[name].shape)
+    point = call.arrays | {n: call.arrays[n].astype(complex) for n in about["gradients"]}
+    point[name] = point[name] + 1j * H * vector
+    outs, error = run(about | {"backward": None}, point)
+    if error:
+        return False, error
+    g = call.found[f"d{name}"]
+    if g.shape != vector.shape or any(outs[m].shape != call.right[m].shape for m in about["outputs"]):
+        return False, outs
+    number = sum((outs[m] * call.arrays[f"d{m}"]).sum() for m in about["outputs"]).imag / H
+    size = np.linalg.norm(g) * np.linalg.norm(vector)
+    return bool(abs((g * vector).sum() - number) <= kinds.TOLERANCE * size), outs
+
+
+def views(task, made):
+    """{array: its kinds.View in each call}"""
+    return {n: [kinds.view(n, x.found.get(n), x.arrays, x.right, x.about["outputs"], x.about, task["blocks"].get(n, ()))
+                for x in made] for n in made[0].right}  # fmt: skip
+
+
+def check(task, wrong_before=()):
+    """The Report on one task; `wrong_before` names the tasks that are wrong."""
+    made, points, remarks = [make(about) for about in task["calls"]], 0, []
+    bad, errors = [[] for _ in made], list(dict.fromkeys(x.error for x in made if x.error))
+    remarks += [f"ended with {error}" for error in errors if not error.startswith("NotImplementedError")]
+    missing = any(x.error.startswith("NotImplementedError") for x in made)
+    if task["judged"]:
+        for n, most in task["points"].items():
+            shares = [judge(task, x, n) for x in made]
+            share, sentence = min(shares)
+            points += most * share
+            remarks += [sentence] if share < 1 and sentence and not errors else []
+            for k, (one, _) in enumerate(shares):
+                bad[k] += [n] if one < 1 else []
+        return Report(points, lines(made, bad), remarks or [MISSING] * missing)
+    seen = views(task, made)
+    known = kinds.planted(task["known"], seen) if any(not kinds.right(x) for some in seen.values() for x in some) else {}
+    causes = " and ".join(x for x in task["uses"] if x in wrong_before)
+    pairs = []
+    for n, most in task["points"].items():
+        if n not in seen:
+            continue
+        told, notes = {}, set()
+        for group in kinds.SHARES:
+            told[group] = verdict(n, [k for k, x in enumerate(made) if x.about["group"] == group], made, seen, known)
+            if told[group].share < 1 and told[group].sentence:
+                notes.add(f"{n}: it is wrong, and so is {causes}, which it uses: mend that first"
+                          if causes and told[group].kind != "dtype" else told[group].sentence)  # fmt: skip
+        share = sum(kinds.SHARES[group] * x.share for group, x in told.items())
+        for x, about in ((kinds.DTYPE, dtypes(n, made)), (kinds.CHANGED, changed(n, made))):
+            share *= x if about and share else 1
+            notes |= {about} if about else set()
+        points += most * share
+        pairs += [(n, sentence) for sentence in sorted(notes)]
+        for k, x in enumerate(seen[n]):
+            bad[k] += [] if kinds.right(x) else [n]
+    remarks += kinds.merged(pairs)
+    fast = []
+    if task["speed"]:
+        share, sentence = timed(task["speed"], any(bad))
+        points += task["points"]["seconds"] * share
+        (remarks if share < 1 else fast).append(sentence)
+    return Report(points, [*lines(made, bad), *(f"  {x}" for x in fast)], remarks or [MISSING] * missing)
+
+
+def verdict(n, members, made, seen, planted):
+    """The kinds.Told of array `n` in one group of calls."""
+    mine, outputs = [seen[n][k] for k in members], made[0].about["outputs"]
+    wrong = [k for k in members if not kinds.right(seen[n][k])]
+    if any(made[k].error and made[k].found.get(n) is None for k in wrong):
+        return kinds.Told(0, "error", "")
+    own, outs = None, [m for m in outputs if m != n and any(not kinds.right(seen[m][k]) for k in wrong)]
+    if n not in outputs:
+        found = [along(made[k], n[1:]) if made[k].found.get(n) is not None else (False, {}) for k in wrong]
+        if found and all(yes for yes, _ in found):
+            own = min(kinds.measure([x[m] for m in outputs], [made[k].right[m] for m in outputs],
+                                    [seen[m][k].scale for m in outputs]) for k,
+                                    (_, x) in zip(wrong, found, strict=True))  # fmt: skip
+    return kinds.verdict(n, mine, seen[n], planted, own, outs if n not in outputs else [])
+
+
+def judge(task, call, n):
+    """(share of the points, remark) of an output that has more than one right value."""
+    found = call.found.get(n)
+    if found is None:
+        return 0, f"{n} was not returned"
+    if not task["score"]:
+        return 1, ""
+    if found.shape != call.right[n].shape:
+        return 0, f"{n} has shape {found.shape}, wanted {call.right[n].shape}"
+    return kinds.score(n, found, call.right[n], task["score"])
+
+
+def dtypes(n, made):
+    """A remark if the array is not float32 for float32 inputs, or your forward loses the imaginary part, else ""."""
+    call = next((x for x in made if x.found.get(n) is not None), None)
+    if call is None or call.right[n].dtype.kind != "f":
+        return ""
+    single, error = run(call.about, {m: x.astype(np.float32) if x.dtype.kind == "f" else x for m, x in call.arrays.items()})
+    if error and not call.error:
+        return f"with float32 inputs it ended with {error}"
+    if n in single and single[n].dtype != np.float32:
+        return f"{n}: it is {single[n].dtype} where the inputs are float32"
+    for x in made:
+        if x.about["smooth"] and n not in x.about["outputs"] and x.found.get(n) is not None and x.about["backward"]:
+            same, outs = along(x, n[1:])
+            if isinstance(outs, str):
+                return f"{n}: with complex inputs your forward raised {outs}"
+            right = all(m in x.found and x.found[m].shape == x.right[m].shape
+                        and kinds.same(x.found[m], x.right[m]) for m in x.about["outputs"])  # fmt: skip
+            if not same and right and kinds.same(x.found[n], x.right[n]):
+                return f"{n}: it is right, but your forward loses the imaginary part of complex inputs"
+    return ""
+
+
+def changed(n, made):
+    """A remark if a function writes to its inputs or to the cache, else ""."""
+    for x in made:
+        written = [m for m, given in x.arrays.items() if not np.array_equal(x.found.get(f"after {m}", given), given)]
+        if written:
+            return f"a function of this task writes to its input {', '.join(written)}"
+        if f"again {n}" in x.found and not np.array_equal(x.found[n], x.found[f"again {n}"], equal_nan=True):
+            return "a second backward from the same cache gives other numbers: a function writes to the cache"
+    return ""
+
+
+def lines(made, bad):
+    """A line for each call: its sizes, and which arrays are wrong."""
+    told_each = []
+    for x, wrong in zip(made, bad, strict=True):
+        told = "right" if not wrong else f"wrong: {', '.join(wrong)}"
+        if x.error.startswith("NotImplementedError"):
+            told = MISSING
+        elif len(wrong) > 4:
+            told = f"wrong: {len(wrong)} of {len(x.right)} arrays"
+        edge = "edge " if x.about["group"] == "edges" else ""
+        told_each.append(f"  {edge + x.about['said']:<45} {told}")
+    return told_each
+
+
+def timed(pair, wrong):
+    """(share of the points for seconds, sentence)"""
+    if wrong:
+        return 0, "not timed: the time counts where all arrays are right"
+    try:
+        ratio = speed(pair)
+    except Exception as error:
+        return 0, f"not timed, ended with {where(error)}"
+    share = min(1.0, max(0.0, math.log(ratio) / math.log(pair["ratio"])))
+    return share, f"{ratio:.3g} times as fast as the naive form, {pair['ratio']:g} times is wanted"
+
+
 def speed(pair, turns=3):
     """How many times as fast as the naive form your functions are, on random arrays of the shapes in gold.json."""
     rng, least = np.random.default_rng(), {"naive": 0.0, "yours": 0.0}
     for shapes in pair["shapes"]:
         taken = {way: [] for way in least}
         for _ in range(turns):
-            arrays = {n: rng.integers(below, size=shape) if below else rng.standard_normal(shape)
-                      for n, (shape, below) in shapes["arrays"].items()}
+            arrays = {
+                n: rng.integers(below, size=shape) if below else rng.standard_normal(shape)
+                for n, (shape, below) in shapes["arrays"].items()
+            }
             for way in least:
                 start = time.perf_counter()
                 calls.run(pair[way] | {"options": shapes["options"]}, arrays, {})
@@ -125,44 +243,53 @@ def speed(pair, turns=3):
     return least["naive"] / least["yours"]
 
 
+def number(points):
+    return f"{points:.1f}".removesuffix(".0")
+
+
 def pytest_generate_tests(metafunc):
-    metafunc.parametrize("k", range(len(CALLS)), ids=[f"{call['name']} {k}" for k, call in enumerate(CALLS)])
+    metafunc.parametrize("task", TASKS, ids=[task["name"] for task in TASKS])
 
 
-def test_arrays(k):
-    found, error = check(k)
-    assert not error and set(found.values()) == {"right"}, (error, found)
+def test_task(task):
+    assert not check(task).remarks
 
 
-def main(part=""):
-    warnings.simplefilter("ignore", np.exceptions.ComplexWarning)
-    wrong, names = 0, list(dict.fromkeys(call["name"] for call in CALLS))
-    if not any(part in name for name in names):
-        print(f"no task has {part!r} in its name; there are {', '.join(names)}", file=sys.stderr)
+def hint(name):
+    """Print the second hint for a function."""
+    if name not in HINTS:
+        print(f"no function is called {name!r}; there are {', '.join(HINTS)}", file=sys.stderr)
         return 2
-    for k, call in enumerate(CALLS):
-        if part not in call["name"]:
-            continue
-        found, error = check(k)
+    print("\n".join(textwrap.wrap(HINTS[name], COLUMNS)))
+    return 0
+
+
+def main(part="", *rest):
+    if part == "--hint":
+        return hint(*rest[:1] or ("",))
+    warnings.simplefilter("ignore", np.exceptions.ComplexWarning)
+    tasks = [task for task in TASKS if part in task["name"]]
+    if not tasks:
+        print(f"no task has {part!r} in its name; there are {', '.join(task['name'] for task in TASKS)}", file=sys.stderr)
+        return 2
+    points, wrong = 0, []
+    for task in tasks:
+        report, call, most = check(task, wrong), task["calls"][0], sum(task["points"].values())
         functions = ", ".join(call[x] for x in ("forward", "backward") if call[x])
-        print(f"\n{call['name']}: {functions} in {call['module'].replace('.', '/')}.py")
-        for n, told in found.items():
-            print(f"  {n:<13} {told}")
-        if error:
-            print(f"  ended with {error}")
-        wrong += bool(error) or set(found.values()) != {"right"}
-    for pair in GOLD["speed"]:
-        if part in pair["name"]:
-            try:
-                ratio = speed(pair)
-                print(f"\n{pair['name']}: {ratio:.3g} times as fast as the naive form, {pair['ratio']:g} times is wanted")
-                wrong += ratio < pair["ratio"]
-            except Exception as error:
-                print(f"\n{pair['name']}: not timed, ended with {where(error)}")
-                wrong += 1
-    print("\nall right" if not wrong else f"\n{wrong} calls are not right yet")
-    return int(wrong > 0)
+        print(f"\n{task['name']}: {number(report.points)} of {most} points")
+        print(f"  {functions} in {call['module'].replace('.', '/')}.py")
+        print("\n".join(report.lines))
+        for remark in [x for x in report.remarks if x != MISSING]:
+            print("\n".join(textwrap.wrap(f"  * {remark}", COLUMNS, subsequent_indent="    ", break_on_hyphens=False)))
+        points += report.points
+        wrong += [task["name"]] if report.remarks else []
+    most = sum(x for task in tasks for x in task["points"].values())
+    print(
+        f"\n{len(tasks) - len(wrong)} of {len(tasks)} tasks, {number(points)} of {most} points"
+        + ("" if wrong else ": all right")
+    )
+    return int(bool(wrong))
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:2]))
+    sys.exit(main(*sys.argv[1:3]))

@@ -8,17 +8,25 @@ import ast
 import importlib
 import inspect
 import re
+import textwrap
 from functools import cache
 from pathlib import Path
 
 from lessons.assignments.declare import place
+from lessons.assignments.hints import HINTS
 
 PACKAGE = "captioner"
 OURS = "satnp", "lessons"
 SHARED = "lessons.assignments.support"
 # SHARED replaces these modules
 SUPPORT = "satnp.arrays.backend", "satnp.arrays.elementwise", "satnp.arrays.threads", "satnp.arrays.products"
-TODO = "    # TODO: the docstring describes the arguments and the results\n"
+TODO = "# TODO. Hint: {}"
+MORE = "    # A second hint: python check.py --hint {}\n"
+FAST = "F", "out", "more", "relu"  # arguments and fields that only satnp's fast form needs
+WORDS = (
+    "`out`", "F from", "F is given", "kernel", "host", "algorithm", "relu", "winograd.", "_correlate", "more (",
+    "Relative error", "recomputes",
+)  # fmt: skip
 
 
 class Source:
@@ -48,8 +56,24 @@ class Source:
         above = [line for line in self.lines[start:body] if line.startswith("#")] + above
         if not cut:
             return "".join(above + self.lines[body:end])
-        end = node.body[0].end_lineno if ast.get_docstring(node) else node.body[0].lineno - 1
-        return "".join(self.lines[node.lineno - 1 : end]) + TODO + f'    raise NotImplementedError("{name}")\n'
+        todo = TODO.format(HINTS.get(name, ["the docstring describes the arguments and the results."])[0])
+        todo = textwrap.indent("\n".join(textwrap.wrap(todo, 120, subsequent_indent="# ")), "    ")
+        more = MORE.format(name) if name in HINTS else ""
+        arguments = ", ".join(x for x in ast.unparse(node.args).split(", ") if x.partition("=")[0] not in FAST)
+        text = _docstring(plain(ast.get_docstring(node))).replace("\n", "\n    ").replace("\n    \n", "\n\n")
+        return f'def {name}({arguments}):\n    {text}\n{todo}\n{more}    raise NotImplementedError("{name}")\n'
+
+
+def plain(text):
+    """A docstring without what only satnp's fast form needs."""
+    kept = []
+    for part in text.split("\n\n"):
+        part = re.sub(r", written to `out` if given|, F from `exponentials`", "", part)
+        for sentence in re.split(r"(?<=[.:])\s+(?=[A-Z])", part):
+            if any(word in sentence for word in WORDS):
+                part = part.replace(sentence, "").strip()
+        kept += [part] if part else []
+    return "\n\n".join(kept)
 
 
 @cache
@@ -90,6 +114,7 @@ def resolve(module, name):
     return module, name
 
 
+@cache
 def uses(module, name, cut=False):
     """{(name, attribute or None): (module, name there)} of the names that a definition uses from outside it."""
     found, node = source(module), source(module).nodes[name]
@@ -139,7 +164,7 @@ def package(assignment, cut=False, edits=(), name=PACKAGE):
     modules = list(dict.fromkeys(module for module, _ in wanted))
     files = {f"{name}/__init__.py": f'"""{assignment.name}: {assignment.title}"""\n'}
     for module in modules:
-        files[f"{name}/{short(module)}.py"] = _text(source(module), wanted, missing, edits, name)
+        files[f"{name}/{short(module)}.py"] = _text(source(module), wanted, missing, edits, name, roots)
     return files
 
 
@@ -157,15 +182,19 @@ def short(module):
     return f"reference_{last}" if room == "reference" else last
 
 
-def _text(found, wanted, missing, edits, package):
+def _text(found, wanted, missing, edits, package, roots):
     """The text of one module of the package."""
     plain, from_, modules, bodies = set(), {}, {}, {}
     for name in [x for x in found.nodes if (found.name, x) in wanted]:
         cut = (found.name, name) in missing
-        needed = uses(found.name, name, cut)
+        needed = dict(uses(found.name, name, cut))
         if cut:  # import what the student's body can use
             plain.add("import numpy as np")
-            needed |= {k: x for k, x in uses(found.name, name).items() if x in wanted and x[0] != found.name}
+            direct, all_of_it = uses(found.name, name).values(), closure([(found.name, name)])
+            needed |= {(x[1], None): x for x in all_of_it if x in wanted and x[0] != found.name and x[0] != SHARED
+                       and (x in direct or x in roots)
+                       and isinstance(source(x[0]).nodes.get(x[1]), ast.FunctionDef)}  # fmt: skip
+            needed |= {k: x for k, x in uses(found.name, name).items() if x == (SHARED, "xp_of")}
         for (alias, attribute), (module, there) in needed.items():
             ours = module.partition(".")[0] in OURS
             if attribute:
@@ -177,6 +206,15 @@ def _text(found, wanted, missing, edits, package):
                 from_.setdefault((ours, where), set()).add(there + (f" as {alias}" if alias != there else ""))
         node = found.nodes[name]
         bodies[node.lineno] = edited(found.definition(name, cut), (found.name, name), edits)
+        if (
+            missing
+            and isinstance(node, ast.ClassDef)
+            and not any((found.name, name) in uses(*here).values() for here in wanted if here not in missing)
+        ):  # a cache of students' own
+            fields = [x for x in bodies[node.lineno].splitlines() if x.strip().partition(":")[0] not in ("F", "relu")]
+            bodies[node.lineno] = "".join(f"{re.sub(' *# .*F is used.*', '', x)}\n" for x in fields)
+    if any("np." in body for body in bodies.values()):
+        plain.add("import numpy as np")
     lines = [_docstring(found.docstring)]
     standard = sorted(x for x in plain if "numpy" not in x)
     standard += sorted(f"from {where} import {', '.join(sorted(x))}" for (ours, where), x in from_.items() if not ours)
