@@ -209,7 +209,7 @@ def lines(made, bad):
         elif len(wrong) > 4:
             told = f"wrong: {len(wrong)} of {len(x.right)} arrays"
         edge = "edge " if x.about["group"] == "edges" else ""
-        told_each.append(f"  {edge + x.about['said']:<45} {told}")
+        told_each += textwrap.wrap(f"  {edge + x.about['said']:<45} {told}", COLUMNS, subsequent_indent=48 * " ")
     return told_each
 
 
