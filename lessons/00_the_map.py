@@ -1,11 +1,11 @@
 # %% [markdown]
 # # 00 The map: a photo becomes a sentence
 #
-# time: 40 minutes
-# cpu: 20 seconds
-# before: nothing
-# equations: Xu et al. 2015, eqs. 1-7 and 13
-# about: satnp.captioners.show_attend_tell.step
+# - time: 40 minutes
+# - cpu: 20 seconds
+# - before: nothing
+# - equations: Xu et al. 2015, eqs. 1-7 and 13
+# - about: satnp.captioners.show_attend_tell.step
 #
 # The one idea: a caption is a loop, and at each turn the network looks at the photo anew. A turn makes a score for each
 # place in the photo, turns the scores into weights, mixes what is at these places by the weights, and says one word. Here

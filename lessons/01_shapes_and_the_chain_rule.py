@@ -1,11 +1,11 @@
 # %% [markdown]
 # # 01 Arrays, shapes and the chain rule
 #
-# time: 40 minutes
-# cpu: 5 seconds
-# before: nothing
-# equations: Xu et al. 2015, eqs. 1 and 7 are made of this affine map
-# about: satnp.layers.affine_backward
+# - time: 40 minutes
+# - cpu: 5 seconds
+# - before: nothing
+# - equations: Xu et al. 2015, eqs. 1 and 7 are made of this affine map
+# - about: satnp.layers.affine_backward
 #
 # A gradient says how the loss moves when one number moves. The chain rule carries it from the loss back to every number
 # that went into the loss, one operation at a time. First on single numbers, then on a matrix, where the shapes tell you

@@ -1,11 +1,11 @@
 # %% [markdown]
 # # 02 Checking a gradient
 #
-# time: 70 minutes
-# cpu: 30 seconds
-# before: 01
-# equations: none of the paper's; Squire & Trapp 1998 for the complex step
-# about: satnp.proof.gradcheck.check_gradients
+# - time: 70 minutes
+# - cpu: 30 seconds
+# - before: 01
+# - equations: none of the paper's; Squire & Trapp 1998 for the complex step
+# - about: satnp.proof.gradcheck.check_gradients
 #
 # A backward pass written by hand is wrong until shown to be right, and a wrong one often still trains, only worse. So we
 # need an instrument: numbers made from the forward pass alone, held against what the backward says. This lesson builds

@@ -1,11 +1,11 @@
 # %% [markdown]
 # # 03 Convolution: the plain sum, products, Winograd
 #
-# time: 60 minutes
-# cpu: 20 seconds
-# before: 01, 02
-# equations: Xu et al. 2015, section 3.1.1 takes its annotations from convolutions; Lavin & Gray 2016 for Winograd's form
-# about: satnp.layers.conv2d_backward_input
+# - time: 60 minutes
+# - cpu: 20 seconds
+# - before: 01, 02
+# - equations: Xu et al. 2015, section 3.1.1 takes its annotations from convolutions; Lavin & Gray 2016 for Winograd's form
+# - about: satnp.layers.conv2d_backward_input
 #
 # A convolution slides one small set of weights over a photo. It is a plain sum; everything else is how to get that sum from
 # the machine quickly. We write it three ways, derive both gradients from the sum, and measure what each way costs in time

@@ -1,11 +1,11 @@
 # %% [markdown]
 # # 04 Pooling, ReLU and a small CNN that learns
 #
-# time: 50 minutes
-# cpu: 40 seconds
-# before: 01, 02, 03
-# equations: Xu et al. 2015, section 3.1.1: a = {a_1 ... a_L}, the annotations that an encoder makes of a photo
-# about: satnp.layers.max_pool_backward
+# - time: 50 minutes
+# - cpu: 40 seconds
+# - before: 01, 02, 03
+# - equations: Xu et al. 2015, section 3.1.1: a = {a_1 ... a_L}, the annotations that an encoder makes of a photo
+# - about: satnp.layers.max_pool_backward
 #
 # A max-pool and a ReLU have no weights: they only decide where a gradient goes and where it stops. With convolutions they
 # make the encoder that everything after this lesson looks through. We follow a gradient through the decisions, then train

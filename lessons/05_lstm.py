@@ -1,11 +1,11 @@
 # %% [markdown]
 # # 05 An LSTM step, forward
 #
-# time: 30 minutes
-# cpu: 5 seconds
-# before: 01
-# equations: Xu et al. 2015, eqs. 1-3
-# about: satnp.layers.lstm_cell_forward
+# - time: 30 minutes
+# - cpu: 5 seconds
+# - before: 01
+# - equations: Xu et al. 2015, eqs. 1-3
+# - about: satnp.layers.lstm_cell_forward
 #
 # A network that writes a sentence must remember what it has said. The LSTM keeps that memory in a cell `c`
 # which is carried from word to word by one multiplication and one addition. Three gates, numbers between

@@ -1,11 +1,11 @@
 # %% [markdown]
 # # 06 An LSTM backward, through time
 #
-# time: 60 minutes
-# cpu: 5 seconds
-# before: 02, 05
-# equations: Xu et al. 2015, eqs. 1-3
-# about: satnp.layers.lstm_cell_backward
+# - time: 60 minutes
+# - cpu: 5 seconds
+# - before: 02, 05
+# - equations: Xu et al. 2015, eqs. 1-3
+# - about: satnp.layers.lstm_cell_backward
 #
 # To go back, take the lines of the forward pass in reverse. Each array gets the sum of what its users, the lines
 # that read it, send back. The cell c has two users: h of its own step, and the cell one step later. That is all

@@ -1,11 +1,11 @@
 # %% [markdown]
 # # 07 Words: embedding, cross-entropy, masks, repeated ids
 #
-# time: 35 minutes
-# cpu: 5 seconds
-# before: 02
-# equations: Xu et al. 2015, eqs. 1, 7 and the first term of 14
-# about: satnp.layers.embedding_backward
+# - time: 35 minutes
+# - cpu: 5 seconds
+# - before: 02
+# - equations: Xu et al. 2015, eqs. 1, 7 and the first term of 14
+# - about: satnp.layers.embedding_backward
 #
 # A word goes in as a row of a table and comes out as a probability among all words. Both ends have a trap: a
 # word that occurs twice must teach its row twice, and a probability must never be computed before its

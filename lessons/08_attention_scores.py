@@ -1,11 +1,11 @@
 # %% [markdown]
 # # 08 Attention scores three ways: dot, general, additive
 #
-# time: 45 minutes
-# cpu: 10 seconds
-# before: 01, 02, 05
-# equations: Xu et al. 2015, eq. 4; Luong et al. 2015; Bahdanau et al. 2015
-# about: satnp.layers.additive_scores_forward
+# - time: 45 minutes
+# - cpu: 10 seconds
+# - before: 01, 02, 05
+# - equations: Xu et al. 2015, eq. 4; Luong et al. 2015; Bahdanau et al. 2015
+# - about: satnp.layers.additive_scores_forward
 #
 # Before each word the decoder asks: which part of the photo do I need now? It asks by giving each location a score, a
 # number made from what is there (a_i) and what it has in mind (h). Three formulas for that number are in use. They differ

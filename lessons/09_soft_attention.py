@@ -1,11 +1,11 @@
 # %% [markdown]
 # # 09 Soft attention, forward and backward
 #
-# time: 60 minutes
-# cpu: 10 seconds
-# before: 01, 02, 08
-# equations: Xu et al. 2015, eqs. 4-6 and 13
-# about: satnp.layers.softmax_backward
+# - time: 60 minutes
+# - cpu: 10 seconds
+# - before: 01, 02, 08
+# - equations: Xu et al. 2015, eqs. 4-6 and 13
+# - about: satnp.layers.softmax_backward
 #
 # Soft attention turns L scores into L weights that sum to 1, and mixes the L vectors of a photo with them. Everything is
 # smooth, so the gradient of the mixture says for each location whether it should have been looked at more or less. This

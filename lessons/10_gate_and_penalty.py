@@ -1,11 +1,11 @@
 # %% [markdown]
 # # 10 The beta gate and the doubly stochastic term
 #
-# time: 40 minutes
-# cpu: 10 seconds
-# before: 02, 07, 09
-# equations: Xu et al. 2015, section 4.2.1 and eq. 14
-# about: satnp.layers.doubly_stochastic_backward
+# - time: 40 minutes
+# - cpu: 10 seconds
+# - before: 02, 07, 09
+# - equations: Xu et al. 2015, section 4.2.1 and eq. 14
+# - about: satnp.layers.doubly_stochastic_backward
 #
 # Two additions to soft attention. A gate beta says for each word how much of the picture it needs: "circle" much, "of"
 # little. A penalty asks the caption as a whole to look at each location about once. The first adds a path to the gradient

@@ -1,11 +1,11 @@
 # %% [markdown]
 # # 11 One training step: everything together
 #
-# time: 75 minutes
-# cpu: 40 seconds
-# before: 02, 04, 06, 07, 09, 10
-# equations: Xu et al. 2015, eqs. 1-7, 13 and 14
-# about: satnp.captioners.show_attend_tell.backward
+# - time: 75 minutes
+# - cpu: 40 seconds
+# - before: 02, 04, 06, 07, 09, 10
+# - equations: Xu et al. 2015, eqs. 1-7, 13 and 14
+# - about: satnp.captioners.show_attend_tell.backward
 #
 # All the pieces are known: embedding, LSTM, scores, softmax, context, gate, output, penalty. This lesson puts them in one
 # forward and one backward pass. The one idea: an array that is read in k places gets a gradient of k parts, and the bugs of

@@ -1,11 +1,11 @@
 # %% [markdown]
 # # 12 Hard attention: sampling, and a gradient without a derivative
 #
-# time: 60 minutes
-# cpu: 20 seconds
-# before: 02, 09, 11
-# equations: Xu et al. 2015, section 4.1, eqs. 8-12
-# about: satnp.estimators.reinforce
+# - time: 60 minutes
+# - cpu: 20 seconds
+# - before: 02, 09, 11
+# - equations: Xu et al. 2015, section 4.1, eqs. 8-12
+# - about: satnp.estimators.reinforce
 #
 # Soft attention sees a mixture of all locations. Hard attention looks at one, drawn at random with the weights alpha. A
 # draw has no derivative, and yet there is a gradient: not of what was drawn, but of how likely it was.

@@ -1,11 +1,11 @@
 # %% [markdown]
 # # 13 Variance: baselines, entropy, and the exact answer by enumeration
 #
-# time: 75 minutes
-# cpu: 30 seconds
-# before: 02, 09, 12
-# equations: Xu et al. 2015, section 4.1, eqs. 10-12
-# about: satnp.estimators.choices.advantage
+# - time: 75 minutes
+# - cpu: 30 seconds
+# - before: 02, 09, 12
+# - equations: Xu et al. 2015, section 4.1, eqs. 10-12
+# - about: satnp.estimators.choices.advantage
 #
 # A gradient that is estimated from random paths has two kinds of error. Bias: its mean is not the gradient. Variance: one
 # estimate is far from the mean. Both are usually guessed at. Here the world is so small that all 27 ways to look can be

@@ -1,11 +1,11 @@
 # %% [markdown]
 # # 14 Decoding and scores: greedy, beam, BLEU and CIDEr by hand
 #
-# time: 60 minutes
-# cpu: 20 seconds
-# before: 00, 07
-# equations: Papineni et al. 2002; Vedantam et al. 2015
-# about: satnp.decoding.beam_search
+# - time: 60 minutes
+# - cpu: 20 seconds
+# - before: 00, 07
+# - equations: Papineni et al. 2002; Vedantam et al. 2015
+# - about: satnp.decoding.beam_search
 #
 # The network gives the probability of the next word. Two things are left: to find a sentence that is probable as a whole,
 # and to give it a mark. Both are done by counting, there is no gradient in this lesson; and both have traps in which

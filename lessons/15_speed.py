@@ -1,11 +1,11 @@
 # %% [markdown]
 # # 15 Speed: where the time goes
 #
-# time: 45 minutes
-# cpu: 30 seconds
-# before: 03, 09, 11
-# equations: Xu et al. 2015, eqs. 1-14, twice: as printed and as run
-# about: satnp.captioners.show_attend_tell.forward
+# - time: 45 minutes
+# - cpu: 30 seconds
+# - before: 03, 09, 11
+# - equations: Xu et al. 2015, eqs. 1-14, twice: as printed and as run
+# - about: satnp.captioners.show_attend_tell.forward
 #
 # The same numbers can be had in a fraction of the time. Measure first where the time goes, then take out of the
 # loop what need not be in it, keep what is in it small enough for the cache, and after every change hold the

@@ -1,11 +1,11 @@
 # %% [markdown]
 # # 16 The GPU: one formula becomes a kernel, and what waits
 #
-# time: 40 minutes
-# cpu: 5 seconds
-# before: 05, 15
-# equations: none
-# about: satnp.arrays.formulas.kernel
+# - time: 40 minutes
+# - cpu: 5 seconds
+# - before: 05, 15
+# - equations: none
+# - about: satnp.arrays.formulas.kernel
 #
 # A GPU computes fast and starts slowly. Every operation on an array is a kernel that has to be launched, and
 # every look at a value stops the program until all of them are done. So: few launches, no looks. Both can be

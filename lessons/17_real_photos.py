@@ -1,11 +1,11 @@
 # %% [markdown]
 # # 17 Real photos: train, look where it looks, and where it fails
 #
-# time: 60 minutes
-# cpu: 55 seconds
-# before: 00, 11, 14
-# equations: Xu et al. 2015, section 5
-# about: satnp.scores.evaluation.evaluate
+# - time: 60 minutes
+# - cpu: 55 seconds
+# - before: 00, 11, 14
+# - equations: Xu et al. 2015, section 5
+# - about: satnp.scores.evaluation.evaluate
 #
 # The one idea: three commands train, mark and use a captioner on any photos, and none of them tells you whether it works.
 # You have to look: at the curve, at the marks beside those of a captioner who sees nothing, and at single photos.

@@ -1,11 +1,11 @@
 # %% [markdown]
 # # 18 From 2010 to 2018: before the neural decoder, and beside it
 #
-# time: 75 minutes
-# cpu: 50 seconds
-# before: 02, 09, 14
-# equations: Farhadi et al. 2010; Kulkarni et al. 2011; Fang et al. 2015, section 3; Lu et al. 2018, eqs. 3-9
-# about: satnp.early.factors.exact
+# - time: 75 minutes
+# - cpu: 50 seconds
+# - before: 02, 09, 14
+# - equations: Farhadi et al. 2010; Kulkarni et al. 2011; Fang et al. 2015, section 3; Lu et al. 2018, eqs. 3-9
+# - about: satnp.early.factors.exact
 #
 # Show, Attend and Tell is one answer of many. Every captioner answers three questions: what is in the photo, which words
 # belong to it, and in which order? This lesson walks through the answers of eight years. Each system runs here on the same

@@ -5,11 +5,11 @@ A lesson is a script of py:percent cells whose first cell is its header:
     # %% [markdown]
     # # 06 An LSTM backward, through time
     #
-    # time: 40 minutes
-    # cpu: 5 seconds
-    # before: 02, 05
-    # equations: Xu et al. 2015, eqs. 1-3
-    # about: satnp.layers.lstm_cell_backward
+    # - time: 40 minutes
+    # - cpu: 5 seconds
+    # - before: 02, 05
+    # - equations: Xu et al. 2015, eqs. 1-3
+    # - about: satnp.layers.lstm_cell_backward
 """
 
 from satnp.arrays.runtime import tune
@@ -52,7 +52,7 @@ FIELDS = {
     "equations": r"(.+)",
     "about": r"(satnp\.\S+)",
 }
-AS_IS, ITEM = rf"#|\||    |(?:{'|'.join(FIELDS)}):", r"[-*] |\d+\. "  # headings, tables, formulas, the header; list items
+AS_IS, ITEM = r"#|\||    ", r"[-*] |\d+\. "  # headings, tables, formulas; list items
 WIDTH = 79
 ROWS = 12  # the most that the table of arrays has
 
@@ -94,21 +94,21 @@ class Lesson:
 
 def find_lessons():
     """{number: path}"""
-    return {path.name[:2]: path for path in sorted(FOLDER.glob("[0-9][0-9]_*.py"))}
+    return {path.name.partition("_")[0]: path for path in sorted(FOLDER.glob("[0-9][0-9]*_*.py"))}
 
 
 def read(path):
     """Parse a lesson file -> Lesson. Raises BadInput if a field of its header is missing."""
     cells = split(path.read_text(encoding="utf-8"))
     header = cells[0].text if cells and cells[0].is_text else ""
-    found = {"title": re.search(r"^# (\d\d) (.+)$", header, re.MULTILINE)}
-    found |= {name: re.search(rf"^{name}: ?{what}$", header, re.MULTILINE) for name, what in FIELDS.items()}
+    found = {"title": re.search(r"^# (\d\d[a-z]?) (.+)$", header, re.MULTILINE)}
+    found |= {name: re.search(rf"^- {name}: ?{what}$", header, re.MULTILINE) for name, what in FIELDS.items()}
     for name, match in found.items():
         if match is None:
             raise BadInput(f"the header of {path.name} has no valid {name}; lessons/__main__.py shows how to write it")
     number, title = found["title"].groups()
     minutes, seconds, before, equations, about = (found[name][1].strip() for name in FIELDS)
-    before = tuple(re.findall(r"\d\d", before))
+    before = tuple(re.findall(r"\d\d[a-z]?", before))
     return Lesson(path, number, title, int(minutes), int(seconds), before, equations, about, tuple(cells))
 
 
@@ -163,9 +163,10 @@ def main(arguments=None):
 def find(number):
     """The path of a lesson; `number` is written as 05 or 5."""
     lessons = find_lessons()
-    if number.rjust(2, "0") not in lessons:
+    name = re.sub(r"^(?=\d(?!\d))", "0", number)
+    if name not in lessons:
         raise BadInput(f"there is no lesson {number}; there are {', '.join(lessons)}")
-    return lessons[number.rjust(2, "0")]
+    return lessons[name]
 
 
 def print_map(lessons):

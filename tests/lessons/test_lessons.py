@@ -15,17 +15,17 @@ from lessons import __main__ as runner
 ROOT = Path(__file__).parents[2]
 SECTIONS = ["Predict", "Run", "Look", "Check by number", "Break it", "Exercises", "Next"]
 PATHS = list(runner.find_lessons().values())
-every_lesson = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.name[:2])
+every_lesson = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.name.partition("_")[0])
 
 TINY = """\
 # %% [markdown]
 # # 07 A tiny lesson
 #
-# time: 2 minutes
-# cpu: 1 second
-# before: 02, 05
-# equations: none
-# about: satnp.layers.tanh_forward
+# - time: 2 minutes
+# - cpu: 1 second
+# - before: 02, 05
+# - equations: none
+# - about: satnp.layers.tanh_forward
 #
 # It has one idea.
 
@@ -97,13 +97,13 @@ def on_terminal(folder, arguments, *dialogue, **more):
 
 def test_there_are_nineteen_lessons():
     assert [path.name[:2] for path in PATHS] == [f"{k:02}" for k in range(19)]
-    assert list(runner.find_lessons()) == [path.name[:2] for path in PATHS]  # no number twice
+    assert list(runner.find_lessons()) == [path.name.partition("_")[0] for path in PATHS]  # no number twice
 
 
 @every_lesson
 def test_the_header_says_what_a_reader_needs(path):
     lesson = runner.read(path)
-    assert lesson.number == path.name[:2]
+    assert lesson.number == path.name.partition("_")[0]
     assert 5 <= lesson.minutes <= 120 and 1 <= lesson.seconds < 60
     assert all(number < lesson.number for number in lesson.before)
     assert callable(lesson.function) and runner.first_line(lesson.function) > 1
@@ -151,7 +151,7 @@ def test_a_lesson_runs_within_the_time_it_states(path, tmp_path):
 @pytest.mark.slow
 @every_lesson
 def test_a_lesson_calls_what_it_is_about(path, tmp_path):
-    number, line = path.name[:2], runner.first_line(runner.read(path).function)
+    number, line = path.name.partition("_")[0], runner.first_line(runner.read(path).function)
     status, screen = on_terminal(
         runner.FOLDER, [number, "--break"], ("(Pdb) ", "q\n"), SATNP_LESSONS=str(tmp_path), TMPDIR=str(tmp_path)
     )
@@ -199,7 +199,7 @@ def test_bad_input_is_one_sentence(tiny, capsys, monkeypatch, arguments, sentenc
 
 
 def test_a_header_that_lacks_something_is_named(tiny, capsys):
-    (tiny / "07_tiny.py").write_text(TINY.replace("# cpu: 1 second\n", ""))
+    (tiny / "07_tiny.py").write_text(TINY.replace("# - cpu: 1 second\n", ""))
     assert runner.main([]) == 2
     assert "the header of 07_tiny.py has no valid cpu" in capsys.readouterr().err
 
