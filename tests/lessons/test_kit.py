@@ -45,7 +45,9 @@ def test_a_flow_that_holds_is_drawn(cell, tmp_path, capsys):
     assert "four gates" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("step", "formula", "told"), [(4, "f * c_prev - i * g", "formula of c"), (0, "gates[:, H:]", "broadcast")])
+@pytest.mark.parametrize(("step", "formula", "told"), [
+    (4, "f * c_prev - i * g", "formula of c"), (0, "gates[:, H:]", "broadcast"),
+])  # fmt: skip
 def test_a_wrong_formula_of_the_forward_is_refused(cell, step, formula, told):
     wrong = [*CELL[:step], (CELL[step][0], formula, CELL[step][2]), *CELL[step + 1 :]]
     with pytest.raises((AssertionError, ValueError), match=told):
