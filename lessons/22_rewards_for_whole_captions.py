@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 22 Rewards for whole captions: self-critical training
 #
-# - time: 60 minutes
+# - time: 75 minutes
 # - cpu: 60 seconds
 # - before: 09, 12, 13, 14
 # - equations: Rennie et al. 2017, eqs. 1-9
@@ -397,11 +397,11 @@ ax.legend()
 save(figure, "22_expected_reward", "the dotted line is the reward of the best caption")
 
 # %% [markdown]
-# The curves are close, and none reaches the dotted line, not even the exact gradient. The captioner has learnt
-# "red square", with the reward 6.7; "a red square" has the reward 8.0. To get there, the first word would have to become
-# "a", but by now captions that begin with "a" are improbable, and their gradients have the factor $p(y)$. Gradient ascent
-# has ended in a local maximum. That is one reason why self-critical training starts from a captioner that was trained with
-# cross-entropy (Rennie et al. 2017, section 5).
+# All four end at the same place, the estimates later than the exact gradient. None reaches the dotted line. The captioner
+# has learnt "red square", with the reward 6.7; "a red square" has the reward 8.0. To get there, the first word would have
+# to become "a", but by now captions that begin with "a" are improbable, and their gradients have the factor $p(y)$.
+# Gradient ascent has ended in a local maximum. That is one reason why self-critical training starts from a captioner that
+# was trained with cross-entropy (Rennie et al. 2017, section 5).
 #
 # ### Three rewards, one captioner
 #
@@ -546,9 +546,9 @@ for text in ("a red square", "a red square a"):
 # 2. Which constant baseline gives the smallest variance? Minimise $\sum_y p(y) (r(y) - b)^2 |g(y)|^2$ with respect to $b$;
 #    compute the best $b$ from `p`, `r` and `square`, and the standard deviation for S = 5. Check: 1.33 and 4.14; the
 #    expected reward, 1.09, gave 4.20.
-# 3. Entropy. The objective $J + 0.5 \, \mathrm{H}$, with $\mathrm{H} = -\sum_y p(y) \log p(y)$, rewards a captioner that keeps
-#    several captions: the reward becomes $r(y) - 0.5 \log p(y)$. Train with the exact gradient for 120 steps as above. Check:
-#    at the end, the entropy is .132 in place of .051, and the expected reward 6.65 in place of 6.70.
+# 3. Entropy. The objective $J + 0.5 \, \mathrm{H}$, with $\mathrm{H} = -\sum_y p(y) \log p(y)$, rewards a captioner that
+#    keeps several captions: the reward becomes $r(y) - 0.5 \log p(y)$. Train with the exact gradient for 120 steps as
+#    above. Check: at the end, the entropy is .132 in place of .051, and the expected reward 6.65 in place of 6.70.
 # 4. Train from a better start: first 60 steps of cross-entropy on the two references of the photo, with the weight 1/2 each,
 #    then 120 steps of the exact gradient of the expected reward. Check: the likeliest caption is now "a red square", and the
 #    expected reward is 7.96.

@@ -78,8 +78,8 @@ assert sentences_of_all[end.argmax()] == "a red square"
 # - hint: A sentence that names an object truly contains, for example, "cyan triangle". Pay for that, and charge a little for
 #   each word.
 #
-# The reward is 1 if the sentence names the colour and the shape of one of the objects, minus .1 for each word. The charge for
-# words is smaller than the reward of the truth, so a sentence without an object does not pay.
+# The reward is 1 if the sentence names the colour and the shape of one of the objects, minus .1 for each word. The charge
+# for words is smaller than the reward of the truth, so a sentence without an object does not pay.
 
 # %%
 def names_one(sentence, scene):
