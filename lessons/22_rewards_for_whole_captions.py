@@ -400,8 +400,8 @@ save(figure, "22_expected_reward", "the dotted line is the reward of the best ca
 # All four end at the same place, the estimates later than the exact gradient. None reaches the dotted line. The captioner
 # has learnt "red square", with the reward 6.7; "a red square" has the reward 8.0. To get there, the first word would have
 # to become "a", but by now captions that begin with "a" are improbable, and their gradients have the factor $p(y)$.
-# Gradient ascent has ended in a local maximum. That is one reason why self-critical training starts from a captioner that
-# was trained with cross-entropy (Rennie et al. 2017, section 5).
+# Gradient ascent has ended in a local maximum. Self-critical training starts from a captioner that was trained with
+# cross-entropy (Rennie et al. 2017); exercise 4 shows what this changes here.
 #
 # ### Three rewards, one captioner
 #
