@@ -491,7 +491,7 @@ save(figure, "06_reach", see)
 # - `no tanh'`: the factor $1 - t_c^2$ is forgotten.
 #
 # We measure the error of a gradient g against the complex step's n by $|g - n| / \max(|n|, G / 1000)$, where $|\cdot|$ is
-# the norm of the whole array and G the largest $|n|$ of the check.
+# the norm of the whole array and G the largest $|n|$ of the check (lesson 07b says why).
 #
 # **Predict** which of them cannot be seen by a check that runs a sequence of ONE step. (At the last step
 # $dc_{\mathrm{next}}$ is zero.)
@@ -558,7 +558,7 @@ for mistake, cell_backward in mistakes.items():
 # All angles are below 90 degrees, so a small step lowers the loss under each of these mistakes, but by less than the right
 # gradient would. A falling loss is no proof of a right gradient; a gradient check is needed.
 #
-# `diagnose` (satnp.proof.gradcheck) compares a wrong gradient with the right one and describes the difference. What will it
+# `diagnose` (lesson 02) compares a wrong gradient with the right one and describes the difference. What will it
 # say of the exchanged gates? H is 4, so the blocks of i, f, o and g are the columns 0-3, 4-7, 8-11 and 12-15.
 
 # %%

@@ -353,11 +353,12 @@ see = "above, the weight moves to the blue circle; below, a step raises the scor
 save(figure, "09_alpha", see)
 
 # %% [markdown]
-# At step 0 most weight happens to be on the red spot, and its score is lowered most (purple in the lower map). Other scores
-# are raised, but hardly that of the blue spot: its weight is almost 0, and $de_i$ has the factor $\alpha_i$. A location with
-# almost no weight gets almost no gradient, however much it would help. At step 10 most of the weight is near the blue spot,
-# and at step 300 most of it is on its middle. There dscores is not 0, but dh nearly is (3e-4): no change of the five numbers
-# of h lowers the loss any further. So a fifth of the weight stays spread over the photo, and the loss does not reach 0.
+# At step 0 the largest weights happen to be at the red spot, and its score is lowered most (purple in the lower map). Other
+# scores are raised, but hardly that of the blue spot: its weight is almost 0, and $de_i$ has the factor $\alpha_i$. A
+# location with almost no weight gets almost no gradient, however much it would help. At step 10 most of the weight is near
+# the blue spot, and at step 300 most of it is on its middle. There dscores is not 0, but dh nearly is (3e-4): no small
+# change of the five numbers of h lowers the loss any further. So a fifth of the weight stays spread over the photo, and the
+# loss does not reach 0.
 #
 # ## Check by number
 #
@@ -432,7 +433,7 @@ for name, backward in WRONG.items():
 # With ones, four of the five pass. Only the diagonal of the Jacobian is caught, because its result is not 0 where it should
 # be. With random numbers none passes.
 #
-# `diagnose` (satnp.proof.gradcheck) describes the difference between a wrong gradient and the right one. Here are two of the
+# `diagnose` (lesson 02) describes the difference between a wrong gradient and the right one. Here are two of the
 # five, and one mistake in the whole path: dquery is forgotten, so that h gets no gradient.
 
 # %%
