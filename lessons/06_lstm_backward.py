@@ -131,7 +131,7 @@ for name, block in zip("ifog", np.split(dgates, 4, axis=1), strict=True):
 # Here is satnp's code. Find each line of the derivation in it. There are two functions. The first makes room for `dgates`
 # and passes its four blocks to the second, which writes its results into them (`out=`). The second is the arithmetic. Its
 # argument `dc` is $dc_{\mathrm{next}}$; its second line makes it the whole $dc$. (`xp_of(dc)` is NumPy here. `cache` holds
-# c_prev, i, f, o, g and tanh_c, in this order.)
+# `c_prev, i, f, o, g, tanh_c`, in this order.)
 
 # %%
 show(lstm_cell_backward)
@@ -139,8 +139,8 @@ show(lstm._cell_gradient)
 
 # %% [markdown]
 # The drawing has the forward pass as solid arrows and the gradients as dashed arrows, each with its formula. `kit.graph`
-# evaluates every formula and compares the results with satnp's arrays. Two gradients arrive at c: one from tanh_c, one from
-# the next step ("from later").
+# evaluates every formula and compares the results with satnp's arrays. Two gradients arrive at c: one from `tanh_c`, one
+# from the next step ("from later").
 
 # %%
 c_prev = rng.standard_normal((N, H))
@@ -277,7 +277,7 @@ near("dc_prev", dc_prev, numeric_gradient(lambda x: J_of_step(gates, x), c_prev)
 # loop replaces T products in it:
 #
 # $$
-# dW_h = \text{h\_before}^{\top} \, d\text{gates}
+# dW_h = h_{\mathrm{before}}^{\top} \, d\text{gates}
 # $$
 #
 # $dW_x$ is computed in the same way, and $dx$ needs nothing but `dgates`. Only what the step before waits for must be in the
@@ -588,9 +588,9 @@ for bug in bugs.BUGS:
 # %% [markdown]
 # ## Exercises
 #
-# 1. With pencil and paper: all pre-activations are 0, $c_{\mathrm{prev}} = 0.5$, $dh = 1$, $dc_{\mathrm{next}} = 0$. Then
-#    i, f and o are one half and g = 0, so c = 0.25. Go through lines (4) to (1). Check with `lstm_cell_backward`: dgates =
-#    (0, 0.0588, 0.0612, 0.2350), dc_prev = 0.2350.
+# 1. With pencil and paper: all pre-activations are 0, $c_{\mathrm{prev}} = 0.5$, $dh = 1$, $dc_{\mathrm{next}} = 0$. Then i,
+#    f and o are one half and g = 0, so c = 0.25. Go through lines (4) to (1). Check with `lstm_cell_backward`: `dgates` is
+#    (0, 0.0588, 0.0612, 0.2350), `dc_prev` is 0.2350.
 # 2. Without looking at the listing above, write `my_cell_backward(dout, cache)` from the derivation, with
 #    `c_prev, i, f, o, g, tanh_c = cache`. Check: `backward(dh_out, forward(*inputs)[1], my_cell_backward)` is within 1e-12
 #    of `by_complex_step(J, inputs)`.

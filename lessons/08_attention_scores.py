@@ -138,7 +138,7 @@ for features in (1, 2, 4, 8, 16):
 # The third question: $v \cdot (\text{key}_i + \text{query}) = v \cdot \text{key}_i + v \cdot \text{query}$, and the second
 # term is the same for all i. The softmax does not depend on what is added to all scores, because
 # $\exp(e_i + k) = \exp(k) \exp(e_i)$ and the factor cancels. So $\alpha$ is the same for every word of the caption, and the
-# state has no influence on it. This has happened: `attend` in `model.py` of the GitHub repository DeepRNN/image_captioning
+# state has no influence on it. This has happened: `attend` in `model.py` of the GitHub repository `DeepRNN/image_captioning`
 # uses $v \cdot (\tanh(\text{key}_i) + \tanh(\text{query}))$, in which the query cancels in the same way.
 
 

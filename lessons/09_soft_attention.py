@@ -467,7 +467,7 @@ print(f"loss after 300 steps without dquery {0.5 * ((context - wanted) ** 2).sum
 #    and dscores[:, 3] are exactly 0, and nothing is NaN. This is how padding is masked.
 # 4. Without looking, write `look_forward` and `look_backward` for $e_i = \text{key}_i \cdot h$ with
 #    $\text{key}_i = a_i W_a$ and $W_a$ (D, H). Of the backward pass, $d\text{key}_i = de_i \, h$ and
-#    $dh = \sum_{i} de_i \, \text{key}_i$ are new (lesson 08). Check dh, dannotations (again a sum of two) and dW_a as
+#    $dh = \sum_{i} de_i \, \text{key}_i$ are new (lesson 08). Check $dh$, $da$ (again a sum of two) and $dW_a$ as
 #    `numbers` does, with your own forward pass and inputs: every error is below 1e-10.
 # 5. Let the upstream gradient of the context be ones, and let the annotations sum to 1 at each location (`same_sum`).
 #    dscores is 0; show that dannotations is NOT. Check: each $da_{id}$ is $\alpha_i$.

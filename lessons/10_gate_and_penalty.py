@@ -129,7 +129,7 @@ for bias in (0.0, -5.0, -50.0):
 
 # %% [markdown]
 # Some programs give each feature its own $\beta$, with W (H, D), for example `f_beta` in `models.py` of the GitHub
-# repository sgrvinod/a-PyTorch-Tutorial-to-Image-Captioning. Then there is no sum over d. `gate_backward` handles both.
+# repository `sgrvinod/a-PyTorch-Tutorial-to-Image-Captioning`. Then there is no sum over d. `gate_backward` handles both.
 #
 # ### The doubly stochastic term
 #
@@ -218,7 +218,7 @@ graph("10_penalty_flow", steps, values, {"T": T, "N": N, "L": L}, {"P": 1.0}, se
 # 2 \frac{L - T}{L} (T - L) + \frac{(L - T)^2}{L} = - \frac{(L - T)^2}{L} .
 # $$
 #
-# By this amount the printed loss is lower. (`core/model.py` of the GitHub repository yunjey/show-attend-and-tell has the
+# By this amount the printed loss is lower. (`core/model.py` of the GitHub repository `yunjey/show-attend-and-tell` has the
 # target 16/196, that is, T = 16 and L = 196.)
 
 # %%
@@ -326,7 +326,7 @@ for name in ("beta forgotten", "sign of the penalty", "penalty of padded steps",
 # Two of them are hard to notice in training. If $\beta$ is forgotten in dcontext, the gradient is too large by a factor, but
 # its direction is right for each word. If the penalty's gradient is lost, the cross-entropy is still trained. And a gradient
 # check cannot see at all whether the forward pass is the one of the paper. The authors' code sums the penalty over the batch
-# and averages it over the locations (`alpha_reg` in `capgen.py` of the GitHub repository kelvinxu/arctic-captions). So its
+# and averages it over the locations (`alpha_reg` in `capgen.py` of the GitHub repository `kelvinxu/arctic-captions`). So its
 # $\lambda$ is not that of eq. 14 (exercise 4), and its backward pass is right for its forward pass.
 
 # %% [markdown]

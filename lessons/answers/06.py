@@ -21,7 +21,7 @@ assert (dgates.round(4) == [[0, 0.0588, 0.0612, 0.2350]]).all() and dc_prev.roun
 # ## 2
 #
 # - hint: `dh, dc = dout`. Begin with do and the whole dc.
-# - hint: The result is `np.concatenate` of four arrays, in the order i, f, o, g, and dc_prev.
+# - hint: The result is `np.concatenate` of four arrays, in the order i, f, o, g, and `dc_prev`.
 #
 # The code is the derivation, line by line.
 

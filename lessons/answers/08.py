@@ -44,7 +44,7 @@ assert abs(db_dot).max() < 1e-12 < 1e-3 < abs(db_additive).max()
 # - hint: The score of the centre is then the sum of two bumps; that of each corner is near 0.
 # - hint: For 0.2: the score of the centre is the mean of the four scores of the corners.
 #
-# With the corners at $\pm 1$, $W_a$ with the rows (4, 4, 0, 0) and (0, 0, 4, 4), the query (1, -1, 1, -1) and
+# With the corners at 1 and -1, $W_a$ with the rows (4, 4, 0, 0) and (0, 0, 4, 4), the query (1, -1, 1, -1) and
 # v = 3 (1, -1, 1, -1), the centre gets nearly all weight. A dot score of the centre is the mean of those of the corners. The
 # exponential function is convex, so the exponential of a mean is at most the mean of the exponentials. So the weight of the
 # centre is at most a quarter of the sum of the corners' weights, that is, at most one fifth of the sum of all five.
