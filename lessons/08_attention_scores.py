@@ -43,7 +43,7 @@
 from types import SimpleNamespace
 
 import numpy as np
-from kit import graph, near, save
+from kit import graph, near, save, show
 from matplotlib.figure import Figure
 
 from satnp.layers import (
@@ -93,9 +93,9 @@ print("additive scores\n", additive(keys, query, v, c), "\nalpha\n", softmax(add
 # ### What a linear score cannot do
 #
 # For a given state the dot and the general score are linear in $a_i$: $e_i = a_i \cdot w$, with $w = h / \sqrt{D}$ or
-# $w = W_a h$. If $a_2$ is the mean of $a_1$ and $a_3$, then $e_2$ is the mean of $e_1$ and $e_3$, and a mean is never the
-# largest. So no location whose annotation lies inside the convex hull of the others can have the largest score, whatever
-# the weights. Moreover, an annotation that is twice as long has twice the score: a dot product measures how much of w is
+# $w = W_a h$. If $a_2$ is the mean of $a_1$ and $a_3$, then $e_2$ is the mean of $e_1$ and $e_3$, which is never larger than
+# both. So no location whose annotation lies inside the convex hull of the others can have the largest score, whatever the
+# weights. Moreover, an annotation that is twice as long has twice the score: a dot product measures how much of w is
 # present, not how similar $a_i$ and w are.
 #
 # The additive score is not linear. $\tanh(x + 1) - \tanh(x - 1)$ is a bump: it is highest at x = 0 and near 0 for large
@@ -121,7 +121,7 @@ assert best["dot"] <= 1 / 3 + 1e-12
 #
 # How much does that matter if there are many features? Take 49 random annotations. For how many of them is there a vector w
 # such that their score $a_i \cdot w$ is the largest? The next cell tries $w = a_i$ and 20,000 random directions, so it
-# counts at least some of those that there are.
+# finds a lower bound.
 
 # %%
 for features in (1, 2, 4, 8, 16):
@@ -222,14 +222,21 @@ _, additive_cache = additive_scores_forward(keys, query, v, c)
 pairs = {"dot": (dot_backward(de, keys, query), dot_scores_backward(de, dot_cache)),
          "additive": (additive_backward(de, keys, query, v), additive_scores_backward(de, additive_cache))}  # fmt: skip
 for kind, gradients in pairs.items():
-    for name, ours, satnp in zip(("keys", "query", "v", "c"), *gradients, strict=False):
-        near(f"{kind} d{name}", ours, satnp)
+    for name, plain, fast in zip(("keys", "query", "v", "c"), *gradients, strict=False):
+        near(f"{kind} d{name}", plain, fast)
 
 # %% [markdown]
-# A step of the captioner includes the products before the scores. For $y = x W$, $dx = dy \, W^{\top}$ and
-# $dW = x^{\top} dy$ (lesson 01), where every location of every photo is one row. Three drawings, one for each score, of the
-# whole path from a and h to e. Their gradients are compared with those of satnp's step-by-step captioner
-# (`f_att_forward` and `f_att_backward` in `satnp/reference/show_attend_tell.py`).
+# A step of the captioner includes the matrix products before the scores. For $y = x W$, $dx = dy \, W^{\top}$ and
+# $dW = x^{\top} dy$ (lesson 01), where every location of every photo is one row. Here is the code of satnp's step-by-step
+# captioner; `p` holds the parameters, and `g` their gradients.
+
+# %%
+show(f_att_forward)
+show(f_att_backward)
+
+# %% [markdown]
+# Three drawings, one for each score, show the whole path from a and h to e. Their formulas are compared with what the two
+# functions above return.
 
 
 # %%
@@ -285,8 +292,9 @@ graph("08_additive", steps, values, {"N": N, "L": L, "D": D, "H": H, "A": A}, {"
 # dc = \sum_{i} \alpha_i d\alpha_i - \left( \sum_{i} \alpha_i \right) \sum_{k} \alpha_k d\alpha_k = 0 .
 # $$
 #
-# The paper has c, so satnp keeps it; a gradient check that finds dc = 0 has not found a bug. The bias $b_a$ inside the tanh
-# is different: it changes the scores of the locations by different amounts.
+# The authors' code has c (`c_tt` in `capgen.py` of `kelvinxu/arctic-captions`), so satnp keeps it. A gradient check that
+# finds dc = 0 has not found a bug. The bias $b_a$ inside the tanh is different: it changes the scores of the locations by
+# different amounts.
 
 # %%
 scores, cache = additive_scores_forward(keys, query, v, c)
