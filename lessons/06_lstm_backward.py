@@ -38,7 +38,7 @@ print("ready")
 # | 3. Product | $y = a \odot b$ | $da = dy \odot b$ and $db = dy \odot a$ |
 # | 4. Users | X is read by several lines | $dX$ is the sum of what each of them sends back |
 #
-# Rule 4 is the one that is most easily forgotten. It is a sum because a small change of X changes J through each of its
+# Rule 4 is easily forgotten. It is a sum because a small change of X changes J through each of its
 # uses, and to first order these changes add up.
 #
 # Two derivatives are needed. Both can be written in terms of the result itself, which the forward pass has kept.
@@ -53,7 +53,7 @@ print("ready")
 # derivative of the numerator is the denominator, and that of the denominator is the numerator. By the quotient rule
 #
 # $$
-# \frac{\partial t}{\partial x} = \frac{(\exp(x) + \exp(-x))^2 - (\exp(x) - \exp(-x))^2}{(\exp(x) + \exp(-x))^2} = 1 - t^2 .
+# \frac{\partial t}{\partial x} = \frac{(\exp(x) + \exp(-x))^2 - (\exp(x) - \exp(-x))^2}{(\exp(x) + \exp(-x))^2} = 1 - t^2.
 # $$
 #
 # ## One step, derived
@@ -77,22 +77,22 @@ print("ready")
 # **Line (4)** is a product, so by rule 3
 #
 # $$
-# do = dh \odot t_c , \quad dt_c = dh \odot o .
+# do = dh \odot t_c, \quad dt_c = dh \odot o.
 # $$
 #
 # **Line (3).** By the chain rule, line (3) sends $dt_c \odot (1 - t_c^2)$ to c. But c has two users: line (3) of this step,
 # and line (2) of the NEXT step, where it is called $c_{\mathrm{prev}}$. By rule 4
 #
 # $$
-# dc = dc_{\mathrm{next}} + dh \odot o \odot (1 - t_c^2) .
+# dc = dc_{\mathrm{next}} + dh \odot o \odot (1 - t_c^2).
 # $$
 #
 # **Line (2)** is a sum of two products. Each product gets $dc$ (rule 2), and rule 3 gives
 #
 # $$
 # \begin{aligned}
-# df &= dc \odot c_{\mathrm{prev}} , \quad & dc_{\mathrm{prev}} &= dc \odot f , \\
-# di &= dc \odot g , \quad & dg &= dc \odot i .
+# df &= dc \odot c_{\mathrm{prev}}, \quad & dc_{\mathrm{prev}} &= dc \odot f, \\
+# di &= dc \odot g, \quad & dg &= dc \odot i.
 # \end{aligned}
 # $$
 #
@@ -198,7 +198,7 @@ near("dc_prev of satnp", dc_before, [[dc_prev]], within=1e-14)
 # shapes, and
 #
 # $$
-# J = \sum_{n,k} h_{nk} R_{h,nk} + \sum_{n,k} c_{nk} R_{c,nk} .
+# J = \sum_{n,k} h_{nk} R_{h,nk} + \sum_{n,k} c_{nk} R_{c,nk}.
 # $$
 #
 # Then $dh = R_h$, and the gradient that comes to c from outside the step is $R_c$; these two go into the backward pass.
@@ -256,7 +256,7 @@ near("dc_prev", dc_prev, numeric_gradient(lambda x: J_of_step(gates, x), c_prev)
 # One $h_{nj}$ is used for all k, and one $W_{jk}$ is used for all captions n. By rule 4
 #
 # $$
-# dh_{nj} = \sum_{k} d\text{gates}_{nk} W_{jk} , \quad dW_{jk} = \sum_{n} h_{nj} \, d\text{gates}_{nk} .
+# dh_{nj} = \sum_{k} d\text{gates}_{nk} W_{jk}, \quad dW_{jk} = \sum_{n} h_{nj} \, d\text{gates}_{nk}.
 # $$
 #
 # As matrix products:
@@ -408,7 +408,7 @@ near("dW_h, step by step", slow, found[4], within=1e-14)
 #
 # How far back does a gradient reach? We send one in at the last step only and plot its norm on its way back. It has two
 # paths. The first is the path of the cell: $dc_{t-1} = dc_t \odot f$, once a step. With a bias of 0 a forget gate is near
-# 1/2, and $2^{-40}$ is 1e-12. With a bias of 1, f = 0.731; with a bias of 3, f = 0.953, and $0.953^{40} = 0.15$. The second
+# 1/2, and $2^{-40}$ is 1e-12. With a bias of 1, f = 0.731; with a bias of 3, f = 0.953, and $f^{40} = 0.14$. The second
 # path goes through the gates and $W_h^{\top}$ to $h_{t-1}$, and from there to the cell again.
 #
 # We compare it with a plain recurrent network, $h_t = \tanh(x_t W_x + h_{t-1} W_h)$. Its gradient passes through a tanh and
@@ -416,7 +416,7 @@ near("dW_h, step by step", slow, found[4], within=1e-14)
 # and the plain one) the weights are normal random numbers divided by the square root of the number of rows of their matrix.
 #
 # **Predict.** With which of the biases 0, 1 and 3 does the LSTM lose the gradient as fast as the plain network does? What is
-# left of the gradient after 40 steps with bias 3: less than the 0.15 of the cell's path, as much, or more?
+# left of the gradient after 40 steps with bias 3: less than the 0.14 of the cell's path, as much, or more?
 
 # %%
 T, N, M, H = 41, 8, 7, 16
@@ -440,7 +440,9 @@ def lstm_sizes(forget_bias):
     return np.transpose(sizes)
 
 
-print(f"a factor of 1/2 a step: {0.5**10:.1e} after 10 steps, {0.5**40:.1e} after 40")
+for bias in (0, 1, 3):
+    f = 1 / (1 + np.exp(-bias))
+    print(f"bias {bias}: f {f:.3f}, after 10 steps {f**10:.1e}, after 40 steps {f**40:.1e}")
 
 
 # %%
@@ -478,13 +480,13 @@ save(figure, "06_reach", see)
 # %% [markdown]
 # With bias 0 the LSTM loses the gradient about as fast as the plain network: 2e-8 and 3e-8 are left after 40 steps. The cell
 # alone does not help; the forget gates must be open, by their bias or by training. With bias 3 the path of the cell alone
-# keeps 0.06 of the gradient, not 0.15: the gates vary with the words, and a product loses more by a small f than it gains by
+# keeps 0.06 of the gradient, not 0.14: the gates vary with the words, and a product loses more by a small f than it gains by
 # a large one. But the gradient that comes through $W_h^{\top}$ is added to $dc$ at each step. With both paths 0.74 is left.
 
 # %% [markdown]
 # ## Break it
 #
-# Three common mistakes, each planted by hand in the backward pass of the step:
+# Three mistakes, each planted by hand in the backward pass of the step:
 #
 # - `c lost`: what comes from the next step is dropped (the first term of $dc$).
 # - `i, g swapped`: the gradients of i and g are written to each other's columns.

@@ -8,7 +8,7 @@
 # - about: satnp.layers.embedding_backward
 #
 # A word enters the network as a row of a table, and leaves it as a probability for each word of the vocabulary. At both ends
-# there is a common mistake. If a word occurs twice, the gradients of both occurrences must be added to its row. And the
+# a mistake is easily made. If a word occurs twice, the gradients of both occurrences must be added to its row. And the
 # logarithm of a probability must not be computed from the probability.
 
 # %%
@@ -82,7 +82,7 @@ for name, dE in (("dE[ids] += dout", fancy), ("np.add.at", add_at), ("embedding_
 # The definition is a matrix product. Let `onehot` have one row for each id, with a 1 at the id and 0 elsewhere. Then
 #
 # $$
-# \mathrm{out} = \mathrm{onehot} \, E , \quad dE = \mathrm{onehot}^{\top} \, d\mathrm{out} ,
+# \mathrm{out} = \mathrm{onehot} \, E, \quad dE = \mathrm{onehot}^{\top} \, d\mathrm{out},
 # $$
 #
 # by the rule of the affine map (lesson 01). Nobody computes this product, because V is large (10,000 in the paper, section
@@ -125,7 +125,7 @@ print(f"{len(given)} input words, {len(words)} different: += would lose {1 - len
 # -1 for k = y and 0 otherwise. So
 #
 # $$
-# dz = p - \mathrm{onehot}(y) .
+# dz = p - \mathrm{onehot}(y).
 # $$
 #
 # A step against the gradient lowers every logit by its word's probability, and raises that of the right word by
@@ -275,7 +275,7 @@ print("largest gradient at a padded position:", abs(dlogits2[longer_mask.ravel()
 assert not dlogits2[longer_mask.ravel() == 0].any() and not gradients[0][0].any()
 
 # %% [markdown]
-# Two common definitions of the loss violate this. One is the mean over all N T positions: it falls when you append padding.
+# Two other definitions of the loss violate this. One is the mean over all N T positions: it falls when you append padding.
 # The other counts `<pad>` as a word: a network can learn to predict `<pad>` after `<pad>`, and these easy predictions lower
 # the printed loss.
 

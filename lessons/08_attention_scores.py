@@ -171,7 +171,7 @@ assert moved(SCORES["no tanh"]) < 1e-12 and moved(SCORES["tanh of each"]) < 1e-1
 # **Dot**: $e_i = \sum_{k} \text{key}_{ik} \text{query}_k$. Each key is used for one score, and the query for all L of them:
 #
 # $$
-# d\text{key}_i = de_i \, \text{query} , \quad d\text{query} = \sum_{i} de_i \, \text{key}_i .
+# d\text{key}_i = de_i \, \text{query}, \quad d\text{query} = \sum_{i} de_i \, \text{key}_i.
 # $$
 #
 # **Additive**: let $s_i = \text{key}_i + \text{query}$ and $u_i = \tanh(s_i)$, so that $e_i = v \cdot u_i + c$. With
@@ -289,7 +289,7 @@ graph("08_additive", steps, values, {"N": N, "L": L, "D": D, "H": H, "A": A}, {"
 # $de_i = \alpha_i (d\alpha_i - \sum_{k} \alpha_k d\alpha_k)$ (lesson 09 derives it). The weights sum to 1, so
 #
 # $$
-# dc = \sum_{i} \alpha_i d\alpha_i - \left( \sum_{i} \alpha_i \right) \sum_{k} \alpha_k d\alpha_k = 0 .
+# dc = \sum_{i} \alpha_i d\alpha_i - \left( \sum_{i} \alpha_i \right) \sum_{k} \alpha_k d\alpha_k = 0.
 # $$
 #
 # The authors' code has c (`c_tt` in `capgen.py` of `kelvinxu/arctic-captions`), so satnp keeps it. A gradient check that

@@ -101,7 +101,8 @@ print("de     ", de[0])
 # $$
 #
 # In the example $d\alpha = a$, because $d\text{context} = 1$. In words: $d\alpha_i$ is the rate at which the loss grows if
-# location i gets more weight and no other location gets less. The same as code, compared with satnp's `context_backward`:
+# location i gets more weight and no other location gets less. The same as code, compared with satnp's `context_backward`
+# (`satnp/layers/attention.py`):
 
 
 # %%
@@ -170,7 +171,7 @@ print("J equals its transpose:", (J == J.T).all())
 # \begin{aligned}
 # de_k &= \sum_{i} d\alpha_i J_{ik} = \sum_{i} d\alpha_i \alpha_i \delta_{ik} - \sum_{i} d\alpha_i \alpha_i \alpha_k \\
 # &= \alpha_k d\alpha_k - \alpha_k \sum_{i} \alpha_i d\alpha_i \\
-# &= \alpha_k (d\alpha_k - m) , \quad m = \sum_{i} \alpha_i d\alpha_i
+# &= \alpha_k (d\alpha_k - m), \quad m = \sum_{i} \alpha_i d\alpha_i
 # \end{aligned}
 # $$
 #
@@ -183,7 +184,7 @@ print("J equals its transpose:", (J == J.T).all())
 # $m = d\text{context} \cdot \sum_{i} \alpha_i a_i = d\text{context} \cdot \text{context}$, and
 #
 # $$
-# de_i = \alpha_i \, d\text{context} \cdot (a_i - \text{context}) .
+# de_i = \alpha_i \, d\text{context} \cdot (a_i - \text{context}).
 # $$
 #
 # This equation is the gradient of soft attention. A score changes in proportion to the weight of its location, $\alpha_i$,
@@ -229,8 +230,8 @@ print("satnp", softmax_forward(np.array([[1000.0, 999, 0]]))[0][0])
 #
 # $$
 # \begin{aligned}
-# dh &= d\text{query} \, W_s^{\top} , \quad & dW_s &= h^{\top} d\text{query} \\
-# da_i &= d\text{key}_i \, W_a^{\top} , \quad & dW_a &= \sum_{n,i} a_{ni}^{\top} d\text{key}_{ni}
+# dh &= d\text{query} \, W_s^{\top}, \quad & dW_s &= h^{\top} d\text{query} \\
+# da_i &= d\text{key}_i \, W_a^{\top}, \quad & dW_a &= \sum_{n,i} a_{ni}^{\top} d\text{key}_{ni}
 # \end{aligned}
 # $$
 #
@@ -382,7 +383,7 @@ print(f"dc: {gradients['c'][0]:.0e}, by complex step {numbers('c', dcontext)[0]:
 # %% [markdown]
 # ### Why the upstream gradient must be random
 #
-# Many gradient checks use `loss = out.sum()`, that is, an upstream gradient of ones. Apply this to the softmax alone: the
+# Some gradient checks use `loss = out.sum()`, that is, an upstream gradient of ones. Apply this to the softmax alone: the
 # loss is $\sum_{i} \alpha_i = 1$, whatever the scores are, and its gradient is exactly 0. In the formula: $d\alpha_i = 1$
 # for all i, so m = 1 and $de_i = \alpha_i (1 - 1) = 0$. Then a backward pass that returns zeros passes the check, and so
 # does one with the wrong sign or the wrong scale.

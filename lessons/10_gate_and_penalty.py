@@ -7,9 +7,9 @@
 # - equations: Xu et al. 2015, section 4.2.1 and eq. 14
 # - about: satnp.layers.doubly_stochastic_backward
 #
-# The paper adds two things to soft attention. A gate $\beta$ controls how much of the context each word uses: "circle" needs
-# much of it, "of" little. And a penalty makes the weights of each location sum to about 1 over a caption. The gate adds a
-# path to the gradient of h. The penalty adds a gradient to $\alpha$ that depends on all time steps at once.
+# The paper adds two things to soft attention. A gate $\beta$ controls how much of the context each word uses: "circle" may
+# need much of it, "of" little. And a penalty pushes the sum of the weights of each location over a caption towards 1. The
+# gate adds a path to the gradient of h. The penalty adds a gradient to $\alpha$ that depends on all time steps at once.
 
 # %% [markdown]
 # ## Predict
@@ -70,12 +70,14 @@ N, T, L, D, H = 2, 4, 7, 5, 3
 # d\text{context} &= \beta \, dz \\
 # d\beta &= \sum_{d} dz_d \, \text{context}_d \\
 # d\text{pre} &= d\beta \cdot \beta (1 - \beta) \\
-# dh &= d\text{pre} \, W^{\top} , \quad dW = h^{\top} d\text{pre} , \quad db = \sum_{n} d\text{pre}_n
+# dh &= d\text{pre} \, W^{\top} \\
+# dW &= h^{\top} d\text{pre} \\
+# db &= \sum_{n} d\text{pre}_n
 # \end{aligned}
 # $$
 #
 # So h now has two users in each step: attention computes the weights from it, and the gate computes $\beta$. The same as
-# code, compared with satnp's `gate_forward` and `gate_backward`:
+# code, compared with satnp's `gate_forward` and `gate_backward` (`satnp/layers/gate.py`):
 
 
 # %%
@@ -102,6 +104,9 @@ for name, plain, ours in zip(
 ):
     near(f"d{name}", plain, ours)
 print("beta", beta.ravel(), " dh", dh[0])
+
+# %% [markdown]
+# The gate as a drawing. Both factors of the product, $\beta$ and the context, have a dashed arrow with the other factor:
 
 # %%
 values = {"h": h, "context": context, "W": W, "b": b, "z": z, "dh": dh, "dcontext": dcontext, "dW": dW, "db": db,
@@ -137,7 +142,7 @@ for bias in (0.0, -5.0, -50.0):
 # may attend to the same location at all of its words. Equation 14 adds for each caption
 #
 # $$
-# \lambda \sum_{i} \left( 1 - \sum_{t} \alpha_{ti} \right)^2 .
+# \lambda \sum_{i} \left( 1 - \sum_{t} \alpha_{ti} \right)^2.
 # $$
 #
 # A matrix whose rows and columns all sum to 1 is called doubly stochastic; hence the name. The captions of a batch have
@@ -160,6 +165,7 @@ for bias in (0.0, -5.0, -50.0):
 # The excess does not depend on t, so all steps of a caption get the same gradient. But it contains the weights of ALL steps.
 # The backward loop begins with the last word; at step t it has seen the steps after t, but not those before t. So the excess
 # must be computed before the loop, from the weights that the forward pass has kept. The answer to the third question is no.
+# The same as code, compared with satnp's functions (`satnp/layers/penalty.py`):
 
 
 # %%
@@ -185,6 +191,9 @@ print("sums over time, caption 1:", (mask[:, :, None] * alphas).sum(axis=0)[0])
 print("P", penalty.round(4))
 print("dalpha, caption 2, steps 1 to 4, location 1:", dalphas[:, 1, 0])
 
+# %% [markdown]
+# The penalty as a drawing, from the scores of all steps on. `m(dalphas)` is the weighted mean of lesson 09.
+
 # %%
 values = {"scores": scores, "alphas": alphas, "mask": mask, "N": N, "excess": cache.excess, "P": penalty, "dalphas": dalphas,
           "dscores": softmax_backward(dalphas, softmax_cache), "softmax": softmax,
@@ -208,14 +217,14 @@ graph("10_penalty_flow", steps, values, {"T": T, "N": N, "L": L}, {"P": 1.0}, se
 # excess of target 1,
 #
 # $$
-# \sum_{i} (\text{excess}_i + 1 - k)^2 = \sum_{i} \text{excess}_i^2 + 2 (1 - k) \sum_{i} \text{excess}_i + L (1 - k)^2 ,
+# \sum_{i} (\text{excess}_i + 1 - k)^2 = \sum_{i} \text{excess}_i^2 + 2 (1 - k) \sum_{i} \text{excess}_i + L (1 - k)^2,
 # $$
 #
 # and the last two terms are constants, because $\sum_{i} \text{excess}_i = T - L$. For $k = T/L$ we have
 # $1 - k = (L - T)/L$, and the two terms are
 #
 # $$
-# 2 \frac{L - T}{L} (T - L) + \frac{(L - T)^2}{L} = - \frac{(L - T)^2}{L} .
+# 2 \frac{L - T}{L} (T - L) + \frac{(L - T)^2}{L} = - \frac{(L - T)^2}{L}.
 # $$
 #
 # By this amount the printed loss is lower. (`core/model.py` of the GitHub repository `yunjey/show-attend-and-tell` has the
@@ -324,7 +333,7 @@ for name in ("beta forgotten", "sign of the penalty", "penalty of padded steps",
 
 # %% [markdown]
 # Two of them are hard to notice in training. If $\beta$ is forgotten in dcontext, the gradient is too large by a factor, but
-# its direction is right for each word. If the penalty's gradient is lost, the cross-entropy is still trained. And a gradient
+# its direction at each word is right. If the penalty's gradient is lost, the cross-entropy is still trained. And a gradient
 # check cannot see at all whether the forward pass is the one of the paper. The authors' code sums the penalty over the batch
 # and averages it over the locations (`alpha_reg` in `capgen.py` of the GitHub repository `kelvinxu/arctic-captions`). So its
 # $\lambda$ is not that of eq. 14 (exercise 4), and its backward pass is right for its forward pass.
