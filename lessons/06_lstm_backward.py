@@ -38,8 +38,8 @@ print("ready")
 # | 3. Product | $y = a \odot b$ | $da = dy \odot b$ and $db = dy \odot a$ |
 # | 4. Users | X is read by several lines | $dX$ is the sum of what each of them sends back |
 #
-# Rule 4 is easily forgotten. It is a sum because a small change of X changes J through each of its
-# uses, and to first order these changes add up.
+# Rule 4 is easily forgotten. It is a sum because a small change of X changes J through each of its uses, and to first order
+# these changes add up.
 #
 # Two derivatives are needed. Both can be written in terms of the result itself, which the forward pass has kept.
 #

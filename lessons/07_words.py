@@ -339,5 +339,6 @@ for ids in (np.array([4, 6, 5, 8]), np.array([4, 6, 4, 4])):
 #
 # ## Next
 #
-# Lesson 08: where to look. There the softmax is over the locations of a photo instead of words, and there are three ways to
-# compute its scores.
+# Lesson 07b: the mistakes that a gradient check does not see, such as the one above with ids that are all different. Lesson
+# 08: where to look. There the softmax is over the locations of a photo instead of words, and there are three ways to compute
+# its scores.
