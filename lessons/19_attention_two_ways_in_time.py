@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 19 Attention two ways in time
 #
-# - time: 75 minutes
+# - time: 90 minutes
 # - cpu: 20 seconds
 # - before: 06, 08, 09, 11
 # - equations: Xu et al. 2015, eqs. 1-6; Lu et al. 2017, eqs. 6-8; Anderson et al. 2018, eqs. 1-7
@@ -11,7 +11,7 @@
 # with a query that it makes from the state. Which comes first? Xu et al. attend first, with the old state. Lu et al.
 # attend afterwards, with the new state. Anderson et al. use two LSTMs and attend between them. The layers are the same in
 # all three. What changes is which value depends on which, and so the path of every gradient through time. In this lesson
-# you write all three cells by hand, hold them against satnp's, and measure what each order can know when it attends.
+# you write all three cells by hand, compare them with satnp's, and measure on what the attention of each order can depend.
 
 # %% [markdown]
 # The symbols are those of lessons 05 to 09: N captions, T words, L locations, D features, H units, A attention units. In
@@ -40,6 +40,7 @@
 # held open) and the sentinel of Lu et al. (lesson 20).
 
 # %%
+from textwrap import fill
 from types import SimpleNamespace
 
 import numpy as np
@@ -395,7 +396,7 @@ graph("19_top_down", [
 # %% [markdown]
 # ## Look
 #
-# ### What can a query know, and what can a look change?
+# ### What does a query depend on, and what does a look change?
 #
 # Two tables of derivatives for each order, by complex step. The first: how much do the weights of step $t$ (row) change
 # with the word that is read at step $s$ (column)? The second: how much does the loss of word $t$ (row) change when the
@@ -418,21 +419,22 @@ def reach(order):
 tables = {name: reach(order) for name, order in ORDERS.items()}
 for k, title in enumerate(("weights of step t (row) by word read at s", "loss of word t (row) by scores of step s")):
     print(title)
-    print("   ".join(f"{name:>22}" for name in ORDERS))
+    print("   ".join(f"{name:>24}" for name in ORDERS))
     for t in range(T):
-        rows = ("".join(f"{x:7.4f}" if x else "      ." for x in found[k, t]) for found in tables.values())
-        print("   ".join(f"{row:22}" for row in rows).rstrip())
+        rows = ("".join(f"{x:6.3f}" if x else "     ." for x in found[k, t]) for found in tables.values())
+        print("   ".join(f"{row:24}" for row in rows).rstrip())
 
 # %% [markdown]
 # The first table answers the first question. In Xu's order the diagonal is 0: when $\alpha_t$ is computed, the word that
 # the step has just been given has not yet gone through the LSTM. The query of the step that predicts "circle" depends on
-# "a", but not on "red". In the other two orders the query knows all words up to the last one.
+# "a", but not on "red". In the other two orders the query depends on all words up to the last one.
 #
 # The second table answers the second question. In Lu's order it is diagonal: $z_t$ goes to the output only, so a look
 # changes its own word and nothing else. The state $h$ depends on what was seen only through the words that were said. In
 # Xu's order and in Top-Down what was seen enters a state, and all later words depend on it.
 #
-# So in Lu's order the query knows more, and the state knows less. Top-Down has both paths, and pays with a second LSTM.
+# So in Lu's order the query depends on one more word, and the state on nothing that was seen. Top-Down has both paths, at
+# the price of a second LSTM.
 
 # %% [markdown]
 # ### What can be computed outside of the loop
@@ -499,13 +501,13 @@ for name, (captioner, config, p) in {
     print(f"{name:10}" + "".join(f"{share:8.3f}    " for share in shares) + f"{cache.nll * len(ids) / mask.sum():10.3f}")
 
 # %% [markdown]
-# All three look at the object while they say its colour ("one before"), because the colour has to be seen, too. At the
-# noun Xu's order and Lu's are still there, for 98.5 and 99 % of the nouns. Top-Down is there for 83.8 %, and one word
-# later for 2.5 %: it has moved on. The second table explains what each order allows. In Lu's order a look changes its own
-# word only, so the network must look at the object when it says the noun. In Top-Down the second LSTM can remember what
-# was seen, so a look may come a word early. With more units it remembers more and looks even earlier
-# (`tests/benchmarks/results/family_scenes.md`, "Top-Down looks a word ahead"). A map of attention shows what was seen at a
-# step, and not always what the word of this step was made from.
+# All three look at the object one word before the noun, when they say its colour or its size. At the noun Xu's order and
+# Lu's are still there, for 98.5 and 99 % of the nouns. Top-Down is there for 83.8 %, and one word later for 2.5 % only:
+# its attention has moved on. The second table explains what each order allows. In Lu's order a look changes its own word
+# only, so the network must look at the object when it says the noun. In Top-Down the second LSTM can remember what was
+# seen, so a look may come a word early. How early differs with the number of its units and with the start of its training
+# (`tests/benchmarks/results/family_scenes.md`). So a map of attention shows what was seen at a step. The word of this step
+# may be made from what was seen before.
 #
 # None of the orders is the best at everything. In the same file, `satnp compare` trains all of them alike for three epochs
 # on frozen features: of 500 validation scenes, .956 of the captions are true for Xu's order, .928 for Top-Down, .816 for
@@ -568,10 +570,11 @@ for name, wrong in (("Xu", xu_wrong), ("Lu", lu_wrong)):
     order = ORDERS[name]
     _, _, upstream_and_steps = run(order)
     dx, right = (back(order, *upstream_and_steps, backward)[0] for backward in (wrong, None))
-    print(f"{name} with the other's backward: {diagnose('dx', dx, right, sizes=SIZES).sentence}")
+    print(f"{name} with the other's backward:")
+    print(fill(diagnose("dx", dx, right, sizes=SIZES).sentence, 78))
     error = np.linalg.norm(dx - right, axis=(1, 2)) / np.linalg.norm(right, axis=(1, 2))
     cosine = (dx * right).sum() / np.linalg.norm(dx) / np.linalg.norm(right)
-    print(f"  relative error of dx by step {error}, cosine with the right gradient {cosine:.3f}")
+    print(f"relative error of dx by step {error}\ncosine with the right gradient {cosine:.3f}\n")
 
 # %%
 (lost,) = (bug for bug in bugs.BUGS if bug.name == "h1's gradient from the second LSTM lost")
@@ -581,13 +584,14 @@ wrong = top.p.zeros_like()
 with bugs.in_place(lost):
     top_down.captioner.backward(cache, wrong)
 for name in ("W_x", "W_h1", "W_s", "U_h1"):
-    print(diagnose(f"d{name}", wrong[name], top.g[name], sizes=SIZES).sentence)
+    print(fill(diagnose(f"d{name}", wrong[name], top.g[name], sizes=SIZES).sentence, 78))
 
 # %% [markdown]
 # Xu's forward with Lu's backward still has a cosine of .77 with the right gradient, and Lu's forward with Xu's backward
-# one of .97. A training goes downhill with both, only less well, and nobody notices. `diagnose` cannot name the kind: the
-# term is not lost, it went to the wrong step. In Top-Down, the last listing shows the reach of one lost term: it is
-# missing in everything before $h^1_t$, the word's weights among them.
+# one of .97. A small step against either of them still reduces the loss, so a training curve does not show the mistake.
+# `diagnose` cannot name it more exactly, because the term is not lost: it went to the wrong step. In Top-Down one lost
+# term makes everything wrong that lies before $h^1_t$: the first LSTM, the words' weights `W_x`, and through the earlier
+# steps the second LSTM, too.
 #
 # ## Exercises
 #
@@ -597,8 +601,8 @@ for name in ("W_x", "W_h1", "W_s", "U_h1"):
 # 2. Luong et al. (2015, section 3.3) feed what was seen back into the LSTM ("input feeding"). Add it to Lu's order: the
 #    state gets $z_{t-1}$, with $z_0 = 0$, and the gates get $z_{t-1} W_f$ with a random `W_f` (H, 4H). Check: the second
 #    table of `reach` is now full below its diagonal. Can attention still be computed after the loop?
-# 3. In Xu's order the query does not know the last word. Add it: the query becomes $h_{t-1} W_s + x_t W_q$ with a random
-#    `W_q` (4H, A). Check: the diagonal of the first table is no longer 0. Where can $x_t W_q$ be computed?
+# 3. In Xu's order the query does not depend on the last word. Add it: the query becomes $h_{t-1} W_s + x_t W_q$ with a
+#    random `W_q` (4H, A). Check: the diagonal of the first table is no longer 0. Where can $x_t W_q$ be computed?
 # 4. Time `lu_at_once` against T calls of `attend_forward` with float32 arrays, 12 words, 64 locations, H = 128 and A = 64,
 #    for 1 photo and for 32, the best of 25 runs each. (Where this was written: 0.06 against 0.19 ms, and 1.7 against 1.7
 #    ms.) Why does it not help with 32 photos?

@@ -43,6 +43,8 @@
 # gate.
 
 # %%
+from textwrap import fill
+
 import numpy as np
 from kit import DATA, graph, near, save, show
 from matplotlib.figure import Figure
@@ -99,8 +101,8 @@ print("de     ", softmax_backward(np.array([[*v, s]]), softmax_cache)[0])
 #
 # ### Backward: the sentinel is one more location
 #
-# In the forward pass the softmax does not know that its last entry is no location. So lesson 09's gradient of soft
-# attention holds for all L + 1 entries. The gradient of the loss by $x$ is written $dx$:
+# For the softmax the sentinel's score is a score like the others. So lesson 09's gradient of soft attention holds for all
+# L + 1 entries. The gradient of the loss by $x$ is written $dx$:
 #
 # $$
 # \begin{aligned}
@@ -150,8 +152,8 @@ near("de_s", de[:, -1:], beta * (1 - beta) * (dz * (s - context)).sum(axis=1, ke
 print(f"sum of de over the L + 1 entries {np.abs(de.sum(axis=1)).max():.0e}, over the L locations {de[:, :-1].sum(axis=1)}")
 
 # %% [markdown]
-# The sum over all L + 1 scores is 0. The sum over the locations alone is $-de_s$: the photo as a whole wins what the
-# sentinel loses.
+# The sum over all L + 1 scores is 0. The sum over the locations alone is $-de_s$: the scores of the photo together get the
+# opposite of the sentinel's gradient.
 #
 # ### Backward: what a location does not have
 #
@@ -352,11 +354,10 @@ save(figure, "20_beta", "above, words for which the sentinel is needed; below, w
 #
 # **A small beta does not mean that the photo is needed.** Behind a relation, "a" follows from the grammar: the last row of
 # the next output says that it costs less than .001 nats there. Yet $\beta$ is below .1. Nothing in the loss rewards a
-# large $\beta$. What moves it is $dz \cdot (s - c)$ alone, and where both vectors predict the right word, there is no
-# reason to move.
+# large $\beta$. What moves it is $dz \cdot (s - c)$ alone, and $dz$ is almost 0 where the right word is already certain.
 #
-# **Beta can be a message of its own.** In scenes with one object over another, the captioner must choose between "above"
-# or "over" and "below" or "under". The next cell prints the mean probability of each pair.
+# **The value of beta can carry information by itself.** In scenes with one object over another, the captioner must choose
+# between "above" or "over" and "below" or "under". The next cell prints the mean probability of each pair.
 
 # %%
 up, down = ([model.vocabulary.words.index(word) for word in pair] for pair in (("above", "over"), ("below", "under")))
@@ -371,9 +372,10 @@ a = (targets == model.vocabulary.words.index("a")) & (mask > 0) & ~first
 print(f"'a' behind the relation: beta {beta[a].mean():.3f}, {nats[a].mean():.4f} nats")
 
 # %% [markdown]
-# Without the sentinel the captioner hardly ever says "below", without the photo hardly ever "above", whatever is true. So
-# it uses $\beta$ itself as the answer: a context $z$ that is mostly photo means "above", one that is mostly sentinel means
-# "below". A weight of attention is not an explanation. It is one more number that the network may use as it likes.
+# Without the sentinel "below" and "under" have almost no probability, and without the photo "above" and "over", whatever
+# is true. So the captioner uses $\beta$ itself as the answer: a $z$ that is mostly photo means "above", one that is mostly
+# sentinel means "below". A small weight of the photo does not show that the photo was not used: the captioner needs the
+# photo to choose the weight.
 #
 # **These are experiments with a trained network.** They say what this network does with its sentinel. They do not say that
 # attention without a sentinel cannot learn "of": Show, Attend and Tell has none, and 97.4 % of the captions of
@@ -429,29 +431,30 @@ NAMES = (
     "sentinel outside of the softmax", "beta missing in the sentinel's gradient", "memory's gradient from the sentinel lost",
     "query's gradient from the sentinel's score lost",
 )  # fmt: skip
-print(f"{'relative error of':50}{'dW_s':>8}{'dW_g':>8}{'dW_v':>8}{'dW_h':>8}")
+print(f"{'relative error of':48}{'dW_s':>8}{'dW_g':>8}{'dW_v':>8}{'dW_h':>8}")
 for bug in (bug for name in NAMES for bug in bugs.BUGS if bug.name == name):
     with bugs.in_place(bug):
         wrong = satnp_gradients()
     errors = [np.linalg.norm(wrong[w] - right[w]) / np.linalg.norm(right[w]) for w in ("W_s", "W_g", "W_v", "W_h")]
-    print(f"{bug.name:50}" + "".join(f"{error:8.4f}" for error in errors))
+    print(f"{bug.name:48}" + "".join(f"{error:8.4f}" for error in errors))
     print(f"    {bug.old}  ->  {bug.new}")
 
 # %% [markdown]
 # The first bug reaches all four arrays, because the scores' gradients go to all keys and to the query, and on into the
 # LSTM. Its errors are the smallest, 5 to 8 %. And it keeps the law of the softmax: the sum of $de$ over the L + 1 entries
-# is still 0, because `softmax_backward` sees to that for any input. So a test of that law does not find it. The second and
-# the third act on $ds$ and $dm$ only, behind the attention, and are seen in the LSTM's weights. The fourth loses $dk_s$ in
-# the query, so $W_g$ is wrong, and through $dh$ the LSTM's weights.
+# is still 0, because `softmax_backward` has this property for any input. So a test of that law does not find it. The
+# second and the third act on $ds$ and $dm$ only, behind the attention, and are seen in the LSTM's weights. The fourth
+# loses $dk_s$ in the query, so $W_g$ is wrong, and through $dh$ the LSTM's weights.
 #
 # The first bug in one line: the sentinel's $de_s$ becomes $\beta (0 - \text{mean})$ in place of $\beta (d\beta -
-# \text{mean})$, with the mean of all $d\alpha$ under the weights. The sentinel is judged as if its vector were 0.
+# \text{mean})$, with the mean of all $d\alpha$ under the weights. This is the gradient that would be right if the vector
+# $s$ were 0.
 
 # %%
 bug = next(bug for bug in bugs.BUGS if bug.name == NAMES[0])
 with bugs.in_place(bug):
     wrong = satnp_gradients()
-print(diagnose("dW_s", wrong.W_s, right.W_s, sizes=SIZES).sentence)
+print(fill(diagnose("dW_s", wrong.W_s, right.W_s, sizes=SIZES).sentence, 78))
 
 # %% [markdown]
 # ## Exercises
@@ -462,8 +465,8 @@ print(diagnose("dW_s", wrong.W_s, right.W_s, sizes=SIZES).sentence)
 #    Check: 5.28. A score is a sum of $w_k \tanh(\ldots)$, so it is at most $\sum_k |w_k|$. How large is this bound in the
 #    trained decoder? Check: 13.05.
 # 3. Replace the softmax over L + 1 by a gate as in lesson 10: $\beta = \sigma(h u)$ with a vector $u$ (H, 1), and $z =
-#    \beta s + (1 - \beta) c$. Write forward and backward, and check $dh$, $ds$ and $dc$ by complex step: below 1e-10. What
-#    can this gate not know, which the sentinel's softmax knows?
+#    \beta s + (1 - \beta) c$. Write forward and backward, and check $dh$, $ds$ and $dc$ by complex step: below 1e-10. On
+#    what does the weight of the sentinel depend that this gate does not depend on?
 # 4. Take the mean of the photo out of the LSTM's input: `follow(..., see_all=0.0)`. Check: 0.837 nats a word, and still
 #    0.000 for "of". Which words lose most?
 # 5. A check with captions of one word, T = 1: which of the four bugs do `dW_s`, `dW_g`, `dW_v` and `dW_h` find? Check: two
