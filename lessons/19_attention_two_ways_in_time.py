@@ -502,7 +502,7 @@ for name, (captioner, config, p) in {
 
 # %% [markdown]
 # All three look at the object one word before the noun, when they say its colour or its size. At the noun Xu's order and
-# Lu's are still there, for 98.5 and 99 % of the nouns. Top-Down is there for 83.8 %, and one word later for 2.5 % only:
+# Lu's are still there, for 98.5 and 99.0 % of the nouns. Top-Down is there for 83.8 %, and one word later for 2.5 % only:
 # its attention has moved on. The second table explains what each order allows. In Lu's order a look changes its own word
 # only, so the network must look at the object when it says the noun. In Top-Down the second LSTM can remember what was
 # seen, so a look may come a word early. How early differs with the number of its units and with the start of its training

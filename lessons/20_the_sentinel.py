@@ -79,8 +79,8 @@ print(f"N {N} captions, L {L} locations, H {H}, A {A}: no two alike")
 # %% [markdown]
 # ## Predict
 #
-# 1. Two locations with one number each, $v = (4, 0)$, and the sentinel $s = 8$. All scores of the photo are 0, and $e_s =
-#    \log 2$. What are the weights, $\beta$ and $z$?
+# 1. Two locations with one number each, $v = (4, 0)$, and the sentinel $s = 8$. All scores of the photo are 0, and
+#    $e_s = \log 2$. What are the weights, $\beta$ and $z$?
 # 2. The loss would fall if $z$ fell: $dz = 1$. Which of the three scores should be raised, which lowered?
 # 3. A captioner of rendered scenes says "a small red circle is left of a blue square". At which words do you expect a
 #    large $\beta$?
@@ -158,8 +158,8 @@ print(f"sum of de over the L + 1 entries {np.abs(de.sum(axis=1)).max():.0e}, ove
 # ### Backward: what a location does not have
 #
 # $v_i$ depends on the photo only. $s_t$ depends on the memory $m_t$ and on the gate $g_t$, so its gradient goes on into
-# the LSTM. It is read twice, as the vector that is mixed and as the key that is scored. With $k_s = s W_s$ and $q = h
-# W_g$:
+# the LSTM. It is read twice, as the vector that is mixed and as the key that is scored. With $k_s = s W_s$ and
+# $q = h W_g$:
 #
 # $$
 # \begin{aligned}
@@ -176,8 +176,9 @@ print(f"sum of de over the L + 1 entries {np.abs(de.sum(axis=1)).max():.0e}, ove
 # dm_t = (ds \odot g + dh \odot o) \odot \left( 1 - \tanh^2(m_t) \right) + dm_{t+1} \odot f_{t+1}
 # $$
 #
-# $h_t$ has three readers as well: the output $z + h$, the query, and the next step. Here is one step by hand, forward and
-# backward. `bias` is added to the sentinel's score; it is 0 until the experiments below.
+# $h_t$ has three readers as well: the output $z + h$, the query (of the locations and of the sentinel), and the next step.
+# Here is one step by hand, forward and backward. `bias` is added to the sentinel's score; it is 0 until the experiments
+# below.
 
 
 # %%
@@ -347,8 +348,8 @@ save(figure, "20_beta", "above, words for which the sentinel is needed; below, w
 # %% [markdown]
 # The third question. "of", "the" and `<end>` follow from the words before them, and $\beta$ is above .94 there. Without
 # the photo they cost nothing more, 0.000 nats. The shapes have $\beta$ below .01: all of the weight is on the photo, and
-# without it they cost .6 to 1.9 nats. Colours and sizes lie between .15 and .31. Lu et al. (2017, section 5.4) print such
-# lists for COCO.
+# without it they cost .6 to 1.9 nats. Colours and sizes lie between .15 and .31. Lu et al. (2017, section 5.4) show such a
+# ranking of words for COCO.
 #
 # Three things in this table are worth a second look.
 #
@@ -446,9 +447,9 @@ for bug in (bug for name in NAMES for bug in bugs.BUGS if bug.name == name):
 # second and the third act on $ds$ and $dm$ only, behind the attention, and are seen in the LSTM's weights. The fourth
 # loses $dk_s$ in the query, so $W_g$ is wrong, and through $dh$ the LSTM's weights.
 #
-# The first bug in one line: the sentinel's $de_s$ becomes $\beta (0 - \text{mean})$ in place of $\beta (d\beta -
-# \text{mean})$, with the mean of all $d\alpha$ under the weights. This is the gradient that would be right if the vector
-# $s$ were 0.
+# The first bug in one line: the sentinel's $de_s$ becomes $\beta (0 - \text{mean})$ in place of
+# $\beta (d\beta - \text{mean})$, with the mean of all $d\alpha$ under the weights. This is the gradient that would be
+# right if the vector $s$ were 0.
 
 # %%
 bug = next(bug for bug in bugs.BUGS if bug.name == NAMES[0])
@@ -464,9 +465,9 @@ print(fill(diagnose("dW_s", wrong.W_s, right.W_s, sizes=SIZES).sentence, 78))
 # 2. If all scores are alike, $\beta = 1 / (L + 1)$. Which $e_s$ gives $\beta = 1/2$ with 196 locations whose scores are 0?
 #    Check: 5.28. A score is a sum of $w_k \tanh(\ldots)$, so it is at most $\sum_k |w_k|$. How large is this bound in the
 #    trained decoder? Check: 13.05.
-# 3. Replace the softmax over L + 1 by a gate as in lesson 10: $\beta = \sigma(h u)$ with a vector $u$ (H, 1), and $z =
-#    \beta s + (1 - \beta) c$. Write forward and backward, and check $dh$, $ds$ and $dc$ by complex step: below 1e-10. On
-#    what does the weight of the sentinel depend that this gate does not depend on?
+# 3. Replace the softmax over L + 1 by a gate as in lesson 10: $\beta = \sigma(h u)$ with a vector $u$ (H, 1), and
+#    $z = \beta s + (1 - \beta) c$. Write forward and backward, and check $dh$, $ds$ and $dc$ by complex step: below 1e-10.
+#    On what does the weight of the sentinel depend that this gate does not depend on?
 # 4. Take the mean of the photo out of the LSTM's input: `follow(..., see_all=0.0)`. Check: 0.837 nats a word, and still
 #    0.000 for "of". Which words lose most?
 # 5. A check with captions of one word, T = 1: which of the four bugs do `dW_s`, `dW_g`, `dW_v` and `dW_h` find? Check: two

@@ -11,7 +11,8 @@
 # et al. 2017) also gives each channel a weight: how much each of the encoder's detectors counts. And it can do so in more
 # than one layer: the last convolution of the encoder then runs again at each word, on a map that depends on the words said
 # so far. This lesson derives both attentions, follows the gradient through the convolution and through time, measures what
-# it costs, and asks what a channel's weight can depend on.
+# it costs, and asks what a channel's weight can depend on. The queries are made from $h_{t-1}$, as in Xu's order of lesson
+# 19.
 
 # %% [markdown]
 # The symbols, for one photo: $X$ (L, D) is the map, $X_{id}$ channel $d$ at location $i$, and $h = h_{t-1}$ the state.
@@ -73,7 +74,7 @@ print("channels first ", (alpha[:, None] * (beta * X)).sum(axis=0))
 print("locations first", (beta * (alpha[:, None] * X)).sum(axis=0))
 
 # %% [markdown]
-# $z$ = (1.25, 2.25) in both orders: with given weights the two products commute. In the captioner the weights are not
+# $z = (1.25, 2.25)$ in both orders: with given weights the two products commute. In the captioner the weights are not
 # given. The second attention computes its keys from the map that the first one returned, so its weights depend on the
 # order.
 #
@@ -212,7 +213,7 @@ graph("21_c_s", [
 # \begin{aligned}
 # dY_t &= dR_t \odot [Y_t > 0] \\
 # dX'_{t,p} &= \sum_k dY_{t,p-k} F_k^\top \\
-# dF_k &= \sum_t \sum_p X'^{\,\top}_{t,p+k} dY_{t,p}
+# dF_k &= \sum_t \sum_p (X'_{t,p+k})^\top dY_{t,p}
 # \end{aligned}
 # $$
 #
@@ -289,9 +290,9 @@ graph("21_convolution", [
 # | gradient of $F$ | all steps | satnp adds it up in the loop |
 #
 # The last row is a choice. As one product after the loop, $dF$ needs the maps of all steps side by side. The order matters
-# for the cost, too. In C-S the second keys are $X'_i W_s$: L D A multiplications a word. In S-C the second keys are $v_d
-# W_c$ with the mean of the weighted map: D A. And the convolution needs $K^2$ L D D. The next cell times a training step
-# of each, with 16 captions of 12 words on maps of 8 x 8 x 128, and prints the size of all maps $X'_t$ of a minibatch.
+# for the cost, too. In C-S the second keys are $X'_i W_s$: L D A multiplications a word. In S-C the second keys are
+# $v_d W_c$ with the mean of the weighted map: D A. And the convolution needs $K^2$ L D D. The next cell times a training
+# step of each, with 16 captions of 12 words on maps of 8 x 8 x 128, and prints the size of all maps $X'_t$ of a minibatch.
 
 # %%
 SIZE = {"V": 30, "D": 128, "M": 32, "H": 64, "A": 32, "rows": 8, "dropout": 0.0}
@@ -313,11 +314,11 @@ for name, form in FORMS.items():
     print(f"{name:22} {1e3 * min(took):6.0f} ms a step, {sum(kept.values()) / 2**20:5.1f} MiB of maps in the cache")
 
 # %% [markdown]
-# The convolution makes the step two to three times as long with a kernel of 1, and five to seven times with a kernel of 3.
-# (A convolution that is outside of the loop runs once for the 12 words.) The maps of all steps are kept for the backward
-# pass: four or more times the memory of the photo for each word. The order of the two attentions makes a small difference
-# only, because the tanh's of both, (L + D) A a word, take much of the time. On photos, with one layer, D = 512 and A =
-# 128, a step takes 2.22 s, and one of Show, Attend and Tell .65 s (`tests/benchmarks/results/flickr8k_compare.md`).
+# Where this was written, a step with the convolution took two to three times as long as one layer with a kernel of 1, and
+# five to seven times with a kernel of 3. The maps are kept for the backward pass. A map of all photos has .5 MiB here, so
+# with one layer the cache has the photos and one map a word, and with two layers three maps a word. The order of the two
+# attentions makes a small difference only: in both, a word needs (L + D) A tanh's. On photos, with one layer, D = 512 and
+# A = 128, a step takes 2.22 s, and one of Show, Attend and Tell .65 s (`tests/benchmarks/results/flickr8k_compare.md`).
 
 # %% [markdown]
 # ## Look
@@ -476,7 +477,7 @@ for name in ("W_c", "W_hc", "W_s", "W_hs", "W_c2", "W_hc2", "W_s2", "W_hs2"):
 # ## Break it
 #
 # Four planted bugs in satnp's cell. Which arrays does each reach, and which of them does a check with captions of one
-# word, T = 1, let through? Predict both: W_s belongs to the first layer, W_s2 to the second, behind the convolution.
+# word, T = 1, let through? Predict both: `W_s` belongs to the first layer, `W_s2` to the second, behind the convolution.
 
 # %%
 NAMES = (
@@ -503,8 +504,8 @@ for bug in (bug for name in NAMES for bug in bugs.BUGS if bug.name == name):
 #
 # The fourth is the reason for a tight tolerance. What the channels' queries send back into $h_{t-1}$ is small here, and
 # without it the arrays are off by about .03 % or less. A check by central differences with a tolerance of .1 % lets it
-# through. The complex step finds it: the right code is off by 1e-15. With one word it cannot be seen at all, because $h_0$
-# is a constant.
+# through. The complex step finds it: the right code is off by less than 1e-12. With one word it cannot be seen at all,
+# because $h_0$ is a constant.
 #
 # ## Exercises
 #

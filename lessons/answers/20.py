@@ -7,8 +7,9 @@
 # - hint: exp of the scores is (1, 1, 6). What is their sum?
 # - hint: for the first formula you need $z$, for the second the context $c$ of the photo alone.
 #
-# The weights are 1/8, 1/8 and 6/8, so $\beta = 3/4$ and $z = 4/8 + 0 + 6 = 6.5$. The first formula gives $de_s = \beta (s
-# - z) = 3/4 \cdot 1.5$. The photo's context is $c = 2$, so the second gives $3/4 \cdot 1/4 \cdot (8 - 2)$. Both are 1.125.
+# The weights are 1/8, 1/8 and 6/8, so $\beta = 3/4$ and $z = 4/8 + 0 + 6 = 6.5$. The first formula gives
+# $de_s = \beta (s - z) = 3/4 \cdot 1.5$. The photo's context is $c = 2$, so the second gives
+# $3/4 \cdot 1/4 \cdot (8 - 2)$. Both are 1.125.
 
 # %%
 locations, s_1 = np.array([4.0, 0.0]), 8.0
@@ -42,8 +43,8 @@ near("the bound", bound, 13.05, 1e-3)
 # - hint: $ds = \beta \, dz$, $dc = (1 - \beta) \, dz$, and $dh$ comes from $\beta (1 - \beta) \, d\beta$.
 #
 # The gate depends on $h$ only. The sentinel's softmax compares $e_s$ with the scores of the locations: if one location
-# fits the query very well, its score takes weight from the sentinel. A gate must foresee this from $h$. The form $\beta (1
-# - \beta) \, dz \cdot (s - c)$ is the same in both.
+# fits the query very well, its score takes weight from the sentinel. A gate must foresee this from $h$. The form
+# $\beta (1 - \beta) \, dz \cdot (s - c)$ is the same in both.
 
 # %%
 def gate_forward_20(h, s, c, u):

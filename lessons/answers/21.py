@@ -7,8 +7,8 @@
 # - hint: the locations come last, so begin with them. What map do they multiply?
 # - hint: $d\beta_d = \sum_i dX'_{id} X_{id}$, and $dX'_{id} = \alpha_i dz_d$.
 #
-# The map after the channels is ((2, 0), (1, 3)), so $d\alpha$ is the sum of each row, (2, 4). For the channels $dX'$ =
-# ((1/4, 1/4), (3/4, 3/4)), so $d\beta$ = (4/4 + 2 * 3/4, 0 + 6 * 3/4).
+# The map after the channels is ((2, 0), (1, 3)), so $d\alpha$ is the sum of each row, (2, 4). For the channels
+# $dX' = ((1/4, 1/4), (3/4, 3/4))$, so $d\beta = (4 \cdot 1/4 + 2 \cdot 3/4, \, 6 \cdot 3/4)$.
 
 # %%
 X_1, beta_1, alpha_1, dz_1 = np.array([[4.0, 0], [2, 6]]), np.array([0.5, 0.5]), np.array([0.25, 0.75]), np.ones(2)
