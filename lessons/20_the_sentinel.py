@@ -367,9 +367,9 @@ for truth, name in ((up, "above or over"), (down, "below or under")):
     for experiment, (log_p, _) in said.items():
         p_up, p_down = (np.exp(log_p[here])[:, pair].sum(axis=1).mean() for pair in (up, down))
         print(f"true: {name:15} {experiment:9} p(above or over) {p_up:.3f}  p(below or under) {p_down:.3f}")
-first = np.cumsum(np.isin(targets, [model.vocabulary.words.index(word) for word in ("is", "of", *(
-    "above", "over", "below", "under"))]), axis=1) == 0  # fmt: skip
-a = (targets == model.vocabulary.words.index("a")) & (mask > 0) & ~first
+ends = [model.vocabulary.words.index(word) for word in ("of", "above", "over", "below", "under")]  # of a relation
+behind = np.cumsum(np.isin(targets, ends), axis=1) > 0
+a = (targets == model.vocabulary.words.index("a")) & (mask > 0) & behind
 print(f"'a' behind the relation: beta {beta[a].mean():.3f}, {nats[a].mean():.4f} nats")
 
 # %% [markdown]
