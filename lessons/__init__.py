@@ -1,1 +1,1 @@
-"""Nineteen lessons: `python -m lessons` is their map."""
+"""Twenty-two lessons: `python -m lessons` is their map."""

@@ -95,8 +95,8 @@ def on_terminal(folder, arguments, *dialogue, **more):
         os.close(ours)
 
 
-def test_there_are_nineteen_lessons():
-    assert [path.name[:2] for path in PATHS] == [f"{k:02}" for k in range(19)]
+def test_there_are_twenty_two_lessons():
+    assert [path.name[:2] for path in PATHS] == [f"{k:02}" for k in range(22)]
     assert list(runner.find_lessons()) == [path.name.partition("_")[0] for path in PATHS]  # no number twice
 
 
