@@ -268,8 +268,8 @@ save(figure, "00_where_it_looked", "white cells on the cyan triangle while it is
 #
 # The lines above are the whole decoder. Now compare them with satnp, in three ways. `satnp/reference/show_attend_tell.py`
 # is the decoder step by step as in the paper, with the caches that a backward pass needs. Its loss of this sentence,
-# without the penalty of eq. 14 (lesson 10), must be minus our $\log p$. Below is its `word_forward`, the part of a step after attention; find in it the lines of `turn`.
-# (`look` is `alpha`, and the masks belong to dropout, which is off here.)
+# without the penalty of eq. 14 (lesson 10), must be minus our $\log p$. Below is its `word_forward`, the part of a step
+# after attention; find in it the lines of `turn`. (`look` is `alpha`, and the masks belong to dropout, which is off here.)
 
 # %%
 show(reference.word_forward)
