@@ -75,7 +75,7 @@ save(figure, "00_photo", "two triangles and a cross; the lines bound the 8 x 8 l
 # %% [markdown]
 # ## Predict
 #
-# The photo consists of $64 \cdot 64 \cdot 3 = 12{,}288$ numbers. The encoder, a small convolutional network, turns it into
+# The photo consists of $64 \cdot 64 \cdot 3 = 12288$ numbers. The encoder, a small convolutional network, turns it into
 # one vector of $D = 128$ numbers for each of the 64 cells. Are these fewer numbers than in the photo, or more? In which of
 # the four stages of the encoder does the grid become smaller?
 
