@@ -360,10 +360,9 @@ print(f"Winograd's error is {rows[3][2] / rows[2][2]:.1f} times that of the patc
 
 # %% [markdown]
 # Of 113 million products Winograd's form needs 29: not quite a quarter, because 27 columns need 7 tiles of 4. Its error is
-# a few times that of the patches. For training this hardly matters: the gradients of a minibatch are noisy in a much
-# earlier digit. Larger tiles would lose more digits (exercise 4 compares two). "Patches in the cache" are the same
-# products as "all patches", some rows at a time, so that they need not be written to memory. The milliseconds are those of
-# your machine.
+# a few times that of the patches. Larger tiles would lose more digits (exercise 4 compares two). "Patches in the cache"
+# are the same products as "all patches", some rows at a time, so that they need not be written to memory. The milliseconds
+# are those of your machine.
 
 # %% [markdown]
 # ## Look
