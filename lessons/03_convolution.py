@@ -247,9 +247,12 @@ near("dx as a convolution", conv2d(dout, rotated, np.zeros(3), 1, 3 - 1 - 1), co
 #
 # $$
 # \begin{aligned}
-# m_0 &= (d_0 - d_2) \, g_0 & m_1 &= (d_1 + d_2) \, \frac{g_0 + g_1 + g_2}{2} \\
-# m_3 &= (d_1 - d_3) \, g_2 & m_2 &= (d_2 - d_1) \, \frac{g_0 - g_1 + g_2}{2} \\
-# y_0 &= m_0 + m_1 + m_2 & y_1 &= m_1 - m_2 - m_3
+# m_0 &= (d_0 - d_2) \, g_0 \\
+# m_1 &= (d_1 + d_2) \, (g_0 + g_1 + g_2) / 2 \\
+# m_2 &= (d_2 - d_1) \, (g_0 - g_1 + g_2) / 2 \\
+# m_3 &= (d_1 - d_3) \, g_2 \\
+# y_0 &= m_0 + m_1 + m_2 \\
+# y_1 &= m_1 - m_2 - m_3
 # \end{aligned}
 # $$
 #
