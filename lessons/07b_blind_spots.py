@@ -419,12 +419,12 @@ assert len(seen) >= 12
 # 2. The mean over the words that count: $\mathrm{out}_n = \sum_{t} m_{nt} x_{nt} / \sum_{t} m_{nt}$, with `x` (2, 4, 3)
 #    and the mask `m = [[1, 1, 0, 0], [1, 1, 1, 0]]`. Write the pair and its `Case`; a wrong backward divides by 4, the
 #    number of all words. Check: yours has an error below 1e-14. The wrong one passes with a mask of ones, and with the
-#    mask above its error is 0.44.
+#    mask above its error is about 0.4.
 # 3. Check the LSTM cell with an upstream gradient of 0 for $h$ and a random one for $c$. Which gate's gradient could be
 #    anything? Check: with $do = 0$ the largest error is still below 1e-14, with $df = 0$ it is not.
 # 4. `n = np.ones(10); n[3] = 1e-9`, and `g` equals `n`, but is twice as large at place 3. What do the three measures say?
-#    And what does `diagnose("g", g, n)` say? Check: 0.5, True, 3e-10, and "scattered". With `n[3] = 1e-10` `diagnose` says
-#    `None`.
+#    Does `diagnose("g", g, n)` of `satnp.proof.gradcheck` find it? And with `n[3] = 1e-10`? Check: 0.5, True, 3e-10, and
+#    yes. With 1e-10 it returns `None`.
 # 5. Plant a mistake of your own:
 #    `bugs.Bug("dW a mean", affine_backward, "x.T @ dout", "x.T @ dout / len(x)", case="layers/affine", kinds=None)`, with
 #    `affine_backward` from `satnp.layers`. What will `bugs.check` say of it? Check: "factor", 0.333333, and that 3 is the
