@@ -2,7 +2,7 @@
 # # 07b Blind spots of a gradient check, and a zoo of bugs
 #
 # - time: 50 minutes
-# - cpu: 40 seconds
+# - cpu: 50 seconds
 # - before: 02, 05, 07
 # - equations: none of the paper's
 # - about: satnp.proof.gradcheck.check_gradients

@@ -2,7 +2,7 @@
 # # 16 The GPU: one formula becomes a kernel, and what makes it wait
 #
 # - time: 45 minutes
-# - cpu: 5 seconds
+# - cpu: 10 seconds
 # - before: 05, 15
 # - equations: none
 # - about: satnp.arrays.formulas.kernel
