@@ -208,7 +208,7 @@ graph("00_map", steps, values, {}, {}, see)
 # ## Predict
 #
 # The most probable word is the next word of the sentence, and it is `word` in the next step. The loop ends at the word
-# <end>. For which words will the gate be open, and which cells will have the largest weight at the two words "triangle"?
+# `<end>`. For which words will the gate be open, and which cells will have the largest weight at the two words "triangle"?
 #
 # ## Run
 
@@ -281,8 +281,8 @@ near("the loss of the reference is -log p", reference.forward(p, config, batch, 
 # %% [markdown]
 # Training uses a faster form of the same equations, `satnp/captioners/show_attend_tell.py`, which lesson 15 explains. It
 # must have the same loss. And satnp's decoding must find the same words, the same probability and the same weights.
-# Decoding never outputs <pad>, <start> or <unk>, nor <end> as the first word, so it divides p by the probability of all
-# other words.
+# Decoding never outputs `<pad>`, `<start>` or `<unk>`, nor `<end>` as the first word, so it divides p by the probability
+# of all other words.
 
 # %%
 loss, _ = show_attend_tell.forward(p, config, batch, noise)

@@ -358,7 +358,7 @@ for name in ("weight not transposed", "weight gradient transposed", "mean for su
 # 1. By hand: $\mathrm{loss} = \log(1 + \exp(w x))$ at $w = 2$, $x = 0.5$. Find $dw$. Check: 0.365529.
 # 2. A gate scales each row: `out = beta * x` with `beta` (N, 1) and `x` (N, D). Derive `dbeta` and `dx`. What was
 #    broadcast forward is summed backward, so `dbeta` has shape (N, 1). Check: with `x` of this lesson,
-#    `beta = [[1], [2], [3]]` and `dout = np.ones((3, 4))`, `dbeta` is [[0.738948], [2.077007], [-2.551105]].
+#    `beta = [[1], [2], [3]]` and `dout = np.ones((3, 4))`, `dbeta` is `[[0.738948], [2.077007], [-2.551105]]`.
 # 3. Tied weights: `out = tanh(x @ W) @ W.T` uses `W` on two paths. Derive `dW` for a random `dout` (3, 4) and compare it
 #    by `near` with `numeric_gradient`, as in the chain above: off by less than 1e-14. Leave out one path and see it fail.
 # 4. Three axes: `a @ W` with `a` (N, L, D) and `W` (D, A), the same `W` at each of $L$ locations. Show that
