@@ -116,8 +116,8 @@ for k in range(0, 27, 9):
 #
 # The first word of every sentence is "a" or "there". Does the network need the photo to choose it? Look at two numbers:
 # the largest weight $\alpha_i$ of a location (if all weights are equal, each is $1/64 = 0.016$), and the gate $\beta$
-# between 0 and 1, which multiplies everything that comes from the photo. Which values do you expect for the first word,
-# and which for the word "cyan"?
+# between 0 and 1, which multiplies the context. Which values do you expect for the first word, and which for the word
+# "cyan"?
 
 # %% [markdown]
 # ## Run
@@ -165,9 +165,9 @@ for first in ("a", "there"):
     print(f"{firsts.count(first) / len(firsts):.3f} of the true sentences begin with {first!r}")
 
 # %% [markdown]
-# No. The weights differ from cell to cell, but the gate multiplies the context by 0.009, so almost nothing of the photo
-# reaches the first word. Nor does $p = 0.633$ for "a" mean that the network is unsure about the photo: about two thirds of
-# the true sentences begin with "a" and the others with "there", and the photo does not say which.
+# No. The weights differ from cell to cell, but the gate multiplies the context by 0.009, so attention has almost no effect
+# on the first word. Nor does $p = 0.633$ for "a" mean that the network is unsure about the photo: about two thirds of the
+# true sentences begin with "a" and the others with "there", and the photo does not say which.
 #
 # ## Look
 #
@@ -244,8 +244,8 @@ print(" ".join(words), f"  log p = {log_prob:.3f}")
 #
 # Read the table word by word. The gate is open at the words that need the photo ("small", "cyan", "blue": $\beta$ above
 # 0.8), and almost closed at those that grammar decides ("is", "left", "of": below 0.2). Where only one word can follow
-# ("of" after "left"), p is near 1. Where several sentences are true ("small" or not, "left of" or "to the left of"), the
-# network has to choose, and p is low although nothing is wrong. The training data do not say where to look: they are
+# ("of" after "left"), $p$ is near 1. Where several sentences are true ("small" or not, "left of" or "to the left of"), the
+# network has to choose, and $p$ is low although nothing is wrong. The training data do not say where to look: they are
 # photos and sentences.
 
 # %%
@@ -281,7 +281,7 @@ near("the loss of the reference is -log p", reference.forward(p, config, batch, 
 # %% [markdown]
 # Training uses a faster form of the same equations, `satnp/captioners/show_attend_tell.py`, which lesson 15 explains. It
 # must have the same loss. And satnp's decoding must find the same words, the same probability and the same weights.
-# Decoding never outputs `<pad>`, `<start>` or `<unk>`, nor `<end>` as the first word, so it divides p by the probability
+# Decoding never outputs `<pad>`, `<start>` or `<unk>`, nor `<end>` as the first word, so it divides $p$ by the probability
 # of all other words.
 
 # %%
@@ -307,14 +307,14 @@ print("shuffled: ", found)
 near("its alpha is shuffled alike", found.alpha.reshape(-1, 64), np.array(alphas)[:, order], 1e-12)
 
 # %% [markdown]
-# No change. The decoder does not know where a cell is, unless its vector says so. For this reason the encoder adds the row
-# and the column of each cell to the input of its last stage (`satnp/encoders/small.py`); without them the words "left of"
-# could not be learned.
+# No change. The decoder does not know where a cell is, unless its vector says so. For words such as "left of", the encoder
+# therefore adds the row and the column of each cell to the input of its last stage (`satnp/encoders/small.py`; Liu et al.
+# 2018, CoordConv).
 #
 # Now take attention away: give the decoder the mean of all vectors at each location, so that all words see the same
-# context. How many of a hundred unseen scenes does it still describe truly? And a bug that people do make: many libraries
-# keep the four gates of an LSTM in the order i, f, g, o. What does the network say when its weights are read in that
-# order? All shapes are right, so nothing stops.
+# context. How many of a hundred unseen scenes does it still describe truly? And a bug that people do make: PyTorch, for
+# example, keeps the four gates of an LSTM in the order i, f, g, o. What does the network say when its weights are read in
+# that order? All shapes are right, so nothing stops.
 
 # %%
 all_annotations = model.annotate(np.stack([scene.image for scene in scenes]))
@@ -361,7 +361,7 @@ for name, broken in (("blind", blind), ("gates i, f, g, o", misread)):
 
 # %% [markdown]
 # Without attention the sentence is still good English: the grammar comes from the LSTM, and the facts come through
-# attention. With the gates in the wrong order the words make no sense, but no line of code failed. Most bugs have a
+# attention. With the gates in the wrong order the words make no sense, but no line of code failed. Many bugs have a
 # smaller effect: the network runs, learns, and ends a little worse. Only a comparison of numbers shows it, and so each
 # lesson has a check.
 

@@ -11,6 +11,8 @@
 # So we need a numerical gradient: one that is computed from the forward pass alone, to compare with the result of the
 # backward. This lesson computes it by differences, shows why these lose digits, and ends with a method that is exact to
 # fifteen digits and a check that names the mistake in words. Lesson 07b looks for the mistakes that a check can miss.
+#
+# As in lesson 01, $dx$ is the gradient of the loss by $x$.
 
 # %% [markdown]
 # ## Predict
@@ -181,10 +183,10 @@ for h in (1e-2, 1e-5, 1e-8, 1e-30, 1e-200, 1e-300, 1e-322):
     print(f"h {h:.0e}: off by {abs(found / np.exp(x) - 1):.1e}")
 
 # %% [markdown]
-# From $h = 10^{-8}$ on, $h^2$ is below $\epsilon$, so the first error is gone. And there is no loss of digits, because the
-# real part (about 2) and the imaginary part (about $2 \cdot 10^{-30}$) are two separate floats with 16 digits each. Only
-# near the smallest float64 numbers, about $10^{-308}$, there are fewer digits: $h = 10^{-322}$ itself has only one or two.
-# So satnp uses $h = 10^{-30}$, and there is no best $h$ to search for.
+# For $h = 10^{-8}$ and below, $h^2$ is below $\epsilon$, so the first error is gone. And there is no loss of digits,
+# because the real part (about 2) and the imaginary part (about $2 \cdot 10^{-30}$) are two separate floats with 16 digits
+# each. Only near the smallest float64 numbers, about $10^{-308}$, there are fewer digits: $h = 10^{-322}$ itself has only
+# one or two. So satnp uses $h = 10^{-30}$, and there is no best $h$ to search for.
 #
 # Why does this work through a whole network? Multiply two numbers that have their derivatives in the imaginary part:
 #

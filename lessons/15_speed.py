@@ -318,8 +318,9 @@ show(attention.exponentials)
 show(attention.saturation)
 
 # %% [markdown]
-# The gradient of this form, in the drawing, goes through $R$: its slope is $R (1 - R)$, divided by $F$ or $E$, which the
-# exponentials multiply again. So `satnp/layers/attention.py` computes $dk = 4 \, de \, v R (1 - R)$ directly.
+# The gradient of this form ($dk$ is that of the loss by $k$), in the drawing, goes through $R$: its slope is $R (1 - R)$,
+# divided by $F$ or $E$, which the exponentials multiply again. So `satnp/layers/attention.py` computes
+# $dk = 4 \, de \, v R (1 - R)$ directly.
 
 # %%
 small = {"keys": rng.standard_normal((2, 5, 3)), "query": rng.standard_normal((2, 3)), "v": rng.standard_normal(3)}
