@@ -83,7 +83,7 @@ save(figure, "00_photo", "two triangles and a cross; the lines bound the 8 x 8 l
 # ## Run
 #
 # Each of the four stages is a convolution (lesson 03); the two in the middle also have a pooling that keeps the largest of
-# four neighbors (lesson 04). The result is called the annotations: `annotations[n, l]` is the vector of location $l$ of
+# four neighbours (lesson 04). The result is called the annotations: `annotations[n, l]` is the vector of location $l$ of
 # photo $n$.
 
 # %%

@@ -370,5 +370,5 @@ for name in ("weight not transposed", "weight gradient transposed", "mean for su
 # %% [markdown]
 # ## Next
 #
-# 02, checking a gradient. All later lessons write gradients by hand. So first build the tool that finds a wrong one, even
+# 02, checking a gradient. The later lessons write gradients by hand. So first build the tool that finds a wrong one, even
 # if it is wrong by a hundredth of a percent.

@@ -144,7 +144,7 @@ print(f"exp(0.7): {central(np.exp, 0.7, 1e-5):.9f}  {central(np.exp, 0.7, 5e-6):
 
 # %% [markdown]
 # At $x = 3 \cdot 10^{-6}$ the point $x - h$ is on the other side of the kink: the result is 0.65 in place of 1. The
-# backward is right; the difference is wrong. To recognize this, compare $h$ with $h/2$: where $f$ is smooth the two
+# backward is right; the difference is wrong. To recognise this, compare $h$ with $h/2$: where $f$ is smooth the two
 # results agree to ten digits, across a kink they do not (0.65 and 0.80).
 #
 # Exactly AT 0 there is no derivative, and both results are 0.5. `relu_backward` returns 0 there, by convention; any number

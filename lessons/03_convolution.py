@@ -27,13 +27,13 @@
 #
 # `x` is (2, 7, 6, 3), `W` is (3, 3, 3, 4).
 #
-# 1. What shape has the output with stride 1, padding 1? With stride 2, padding 0?
+# 1. What is the shape of the output with stride 1 and padding 1? With stride 2 and padding 0?
 # 2. How many multiplications does the first take? (Count those with the zeros of the padding too.)
 
 # %% [markdown]
 # ## Run
 #
-# The plain sum, as it is in satnp/reference/. It is slow and easy to verify, so all other forms are compared with it.
+# The plain sum, from `satnp/reference/conv.py`. It is slow and easy to verify, so all other forms are compared with it.
 
 # %%
 import textwrap
@@ -454,8 +454,8 @@ for bug in bugs.BUGS:
 # ## Exercises
 #
 # 1. Count: the first layer of the small encoder has the input `x` (8, 64, 64, 3) and the weights `W` (5, 5, 3, 16), with
-#    stride 2 and padding 2. Which shape has its output, and how many multiplications does it take? Check: 9,830,400. How
-#    many does its backward take, and why does `satnp.encoders.small.backward` leave out half of them?
+#    stride 2 and padding 2. What is the shape of its output, and how many multiplications does it take? Check: 9,830,400.
+#    How many does its backward take, and why does `satnp.encoders.small.backward` leave out half of them?
 # 2. A 1 x 1 convolution is an affine map of every cell. Show it: compare `conv2d_forward` with `W` (1, 1, 3, 4) and
 #    `affine_forward` on `x.reshape(-1, 3)`. Check: off by less than 1e-15.
 # 3. F(2, 3) is linear in $g$, so its gradient is the same product transposed: $dg = G^\top [(B^\top d) \odot (A \, dy)]$.

@@ -128,7 +128,7 @@ print(f"{'max_pool_backward':20}", max_pool_backward(one, max_pool_forward(tie, 
 #
 # ReLU is $\mathrm{out} = \max(x, 0)$, with slope 1 where $x > 0$ and 0 elsewhere, so
 # $dx = d\mathrm{out} \odot 1[\mathrm{out} > 0]$, where $1[\ldots]$ is 1 if the condition holds and 0 otherwise. So `out`
-# alone is enough of a cache.
+# alone is a sufficient cache.
 
 # %%
 show(relu_backward)
@@ -267,7 +267,7 @@ print(f"before training: loss {loss:.3f}, log 4 = {np.log(4):.3f}, right {(cache
 # %% [markdown]
 # ## Check by number
 #
-# Check the gradient before training, never after. All parameters along one random direction, in float64, by the complex
+# Check the gradient before you train: here for all parameters, along one random direction, in float64, by the complex
 # step. The biases are random here: with zero biases, a plain grey photo would put units on a kink.
 
 
@@ -387,8 +387,8 @@ save(figure, "04_learning", "the loss starts near log 4 = 1.386 nats; the share 
 
 # %% [markdown]
 # What did the first layer learn? Its 8 filters have 5 x 5 pixels of RGB each. Grey is 0. A filter whose two sides have
-# different colors responds to an edge between such colors. The norm of the change in training, printed below, is less than
-# that of the initial values, so much in the filters is still the random noise from which training started.
+# different colours responds to an edge between such colours. The norm of the change in training, printed below, is less
+# than that of the initial values, so much in the filters is still the random noise from which training started.
 
 # %%
 filters = params["encoder.W0"]  # (5, 5, 3, 8)
@@ -440,15 +440,15 @@ assert change < 1 and 0.3 < min(shares) and max(shares) < right[3]
 # %% [markdown]
 # ## Exercises
 #
-# 1. Average pooling: `out` is the mean of the window. Derive `dx` by the rule of lesson 01 (which slope has each cell?).
-#    Check with `average_pool_backward` from `satnp.layers`: for the 4 x 6 cells above and
+# 1. Average pooling: `out` is the mean of the window. Derive `dx` by the rule of lesson 01 (what is the slope of each
+#    cell?). Check with `average_pool_backward` from `satnp.layers`: for the 4 x 6 cells above and
 #    `dout = [[10, 20, 30], [40, 50, 60]]`, `dx[0, 0]` is 2.5, and the sum of `dx` is 210 again.
 # 2. Overlap: max-pool the 4 x 6 cells with $K = 3$, stride 1. Which cell is the maximum of most windows? Check: the 9 at
 #    (2, 2), of 4 of the 8 windows. Why not also of the window of rows 0-2 and columns 0-2?
 # 3. Divide the gradient of a tie equally among all maxima (by their number) in a pair of your own. Check: on random inputs
 #    its `Case` passes like satnp's, and for the window of four zeros the sum of `dx` is the sum of `dout`, too.
-# 4. Colors: make the label the color (one of 6) in place of the shape. Which is learned sooner? Check: after the first
-#    epoch, colors have more than 0.98.
+# 4. Colours: make the label the colour (one of 6) in place of the shape. Which is learned sooner? Check: after the first
+#    epoch, colours have more than 0.98.
 # 5. Leave out the mean over the locations: use `a.reshape(N, L * D)` with `W` (1152, 4). Derive `da` first (a reshape
 #    back). Check: 11,604 parameters. After one epoch this network is ahead of the one with the mean, after ten it is
 #    behind: why?

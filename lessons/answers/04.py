@@ -69,8 +69,8 @@ assert result.passed and dx.sum() == 1
 # - hint: The objects of a scene have a `colour`; `COLOURS` in `satnp.data.scenes` lists all of them.
 # - hint: `crops` and `init` change in one place each: the label, and 6 columns of `W` and `b` in place of 4.
 #
-# Colors. A filter of the first layer can respond to a color directly, and the mean over the locations keeps it. A shape is
-# in the places of the edges to each other, which takes several layers.
+# Colours. A filter of the first layer can respond to a colour directly, and the mean over the locations keeps it. A shape
+# is in the places of the edges to each other, which takes several layers.
 
 # %%
 from satnp.data.scenes import COLOURS  # noqa: E402
@@ -90,7 +90,7 @@ def color_init(rng):
 
 init = color_init
 (share,) = run(1)[2]
-print(f"after one epoch: colors {share:.3f}, shapes {right[0]:.3f}")
+print(f"after one epoch: colours {share:.3f}, shapes {right[0]:.3f}")
 assert share > 0.98 > right[0]
 train, test, init = by_shape
 
