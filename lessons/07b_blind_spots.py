@@ -415,7 +415,8 @@ assert len(seen) >= 12
 # ## Exercises
 #
 # 1. An upstream gradient that is constant within each row, for example rows of 2, of $-1$ and of 7: which of A to D pass
-#    with it? Derive it from the formula, then run it. Check: A, B and C have a largest error below 1e-14; D has not.
+#    with it? Derive it from the formula, then run it. Check: the largest errors of A, B and C are below 1e-14, that of D
+#    is not.
 # 2. The mean over the words that count: $\mathrm{out}_n = \sum_{t} m_{nt} x_{nt} / \sum_{t} m_{nt}$, with `x` (2, 4, 3)
 #    and the mask `m = [[1, 1, 0, 0], [1, 1, 1, 0]]`. Write the pair and its `Case`; a wrong backward divides by 4, the
 #    number of all words. Check: yours has an error below 1e-14. The wrong one passes with a mask of ones, and with the

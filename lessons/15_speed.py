@@ -8,8 +8,8 @@
 # - about: satnp.captioners.show_attend_tell.forward
 #
 # The same numbers can be computed in a fraction of the time. First measure where the time goes. Then move out of the loop
-# what does not depend on it, and keep the arrays inside it small enough for the processor's cache. After every change,
-# compare the numbers with the plain form.
+# what need not be in it, and keep the arrays inside it small enough for the processor's cache. After every change, compare
+# the numbers with the plain form.
 #
 # Other lessons show the plain form of a function. This one shows the fast forms on purpose: how they differ from the
 # printed equations is its subject.
@@ -289,8 +289,8 @@ for name, ms in interleaved(works, 5).items():
 
 # %% [markdown]
 # The results are equal to the last bit. On one core the gain is small, and with a short formula there may be none: a fast
-# memory is nearly as good as a cache. With several cores it is larger, because they share one memory, but each has a cache
-# of its own.
+# memory is nearly as good as a cache. With several cores it can be larger, because they share one memory, but each has a
+# cache of its own.
 #
 # ## A tanh without tanh
 #

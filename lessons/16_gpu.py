@@ -55,7 +55,7 @@ print(textwrap.fill(sentence, 80))
 # ## Predict
 #
 # The LSTM's step of lesson 05 is these lines. If CuPy runs them as they stand, how many kernels does a step launch? (A
-# sigmoid counts as one. Count every +, * and tanh.) How many are necessary?
+# sigmoid counts as one. Count every `+`, `*` and tanh.) How many are necessary?
 
 # %%
 show(lstm._cell)
@@ -181,7 +181,7 @@ assert refused == ["branch", "share", "powers", "size"]
 
 # %% [markdown]
 # At its definition, with the line, on a computer without a GPU. The whole message also says what may be written:
-# assignments of + - * /, comparisons and `xp.exp`, `log`, `sqrt`, `tanh`, `maximum`, `minimum`, `where`. Write
+# assignments of `+ - * /`, comparisons and `xp.exp`, `log`, `sqrt`, `tanh`, `maximum`, `minimum`, `where`. Write
 # `xp.where(x > 0, x, 0)` for the `if`. `abs` is left out because the complex step does not work with it (lesson 02), and
 # `x.sum()` because an element would depend on all others.
 
