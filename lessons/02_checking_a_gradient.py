@@ -115,6 +115,8 @@ for number, h in ((np.float32, 5.6e-3), (np.float64, 6.9e-6)):
 
     found = central(loss, number(0.1), number(h))
     print(f"{number.__name__}: loss {loss(0.1):.7g}, found {found:.6f}, off by {abs(found / np.exp(0.1) - 1):.1e}")
+print(f"the gap at the loss in float32: {np.spacing(np.float32(loss(0.1))):.3f}")
+print(f"the difference of the two losses: {2 * 5.6e-3 * np.exp(0.1):.3f}")
 
 # %% [markdown]
 # One. The rounding error is relative to the LOSS, and not to its small change: the more terms, the fewer digits. So a
