@@ -4,7 +4,7 @@
 # - time: 50 minutes
 # - cpu: 40 seconds
 # - before: 01, 02, 03
-# - equations: Xu et al. 2015, section 3.1.1, the annotations $a = \{ a_1, \ldots, a_L \}$ of a photo
+# - equations: Xu et al. 2015, section 3.1.1: the annotations of a photo
 # - about: satnp.layers.max_pool_backward
 #
 # A max-pool and a ReLU have no weights: they only decide which numbers of the gradient are passed on, and to which cells.
