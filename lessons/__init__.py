@@ -1,1 +1,1 @@
-"""Twenty-two lessons: `python -m lessons` is their map."""
+"""The lessons: `python -m lessons` is their map."""
