@@ -308,7 +308,7 @@ graph("11_word", WORD, inputs | {name: p[name] for name in p.shapes} | {
     "lstm_backward": lambda d: lstm_cell_backward(np.split(d, 2, axis=1), word.cell),
     "cross_entropy": lambda x: cross_entropy_forward(x, tiny_batch.captions[:, 1], tiny_mask[:, 0] / N)[0],
     "cross_entropy_backward": lambda d: cross_entropy_backward(d, step.cross_entropy),
-}, sizes, {"nll": np.ones(()), "state": later}, "the third part of h_0; two dashed arrows reach Ey, z and state")  # fmt: skip
+}, sizes, {"nll": np.ones(()), "state": later}, "the third part of h_0; two arrows reach Ey, z and state")  # fmt: skip
 
 # %% [markdown]
 # ## Check by number
@@ -468,8 +468,8 @@ save(figure, "11_checks", see)
 # %% [markdown]
 # ## Exercises
 #
-# 1. Apply the start check to a vocabulary of 10,000 words: build such a Config and draw random captions. Check: about 9.3 nats
-#    per word, and $\log V = 9.21$.
+# 1. Apply the start check to a vocabulary of 10,000 words: build such a Config and draw random captions. Check: about 9.3
+#    nats per word, and $\log V = 9.21$.
 # 2. Plant "h not carried to the step before" and "context's gradient from the output layer lost" from `satnp.proof.bugs`.
 #    Check: the error of the gradient is 0.032 and 0.0078; no other check fails.
 # 3. Set `config.penalty` to 5 and train. Check: "overfit" still passes. The spread over locations of $\sum_t \alpha_{ti}$
