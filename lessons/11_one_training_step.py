@@ -103,7 +103,8 @@ show(plain.word_forward)
 
 # %%
 loss, cache = sat.forward(params, config, batch, sat.Noise())
-near("loss, plain form against the form that trains", plain.forward(params, config, batch, sat.Noise())[0], loss, 1e-5)
+plain_loss, plain_cache = plain.forward(params, config, batch, sat.Noise())
+near("loss, plain form against the form that trains", plain_loss, loss, 1e-5)
 expected = float(mask.sum(axis=1).mean()) * np.log(config.V)
 print(f"loss without the penalty {cache.nll:.2f} nats per caption; T log V = {expected:.2f}")
 for name in ("alphas", "h_prev", "z"):
@@ -136,6 +137,10 @@ for name in ("alphas", "h_prev", "z"):
 show(plain.backward)
 show(plain.word_backward)
 show(plain.f_att_backward)
+gradients = {form: params.zeros_like() for form in (plain, sat)}
+plain.backward(plain_cache, gradients[plain])
+sat.backward(cache, gradients[sat])
+near("gradient, plain form against the form that trains", gradients[plain].flat, gradients[sat].flat, 1e-4)
 
 # %% [markdown]
 # ### Memorising twenty captions
