@@ -118,11 +118,11 @@ for name in ("alphas", "h_prev", "z"):
 # ### Backward: count the uses
 #
 # By the chain rule (lesson 01), the gradient of an array is the sum of one part for each place where the array is used. So
-# list the places. (f_att is the paper's name for the function that computes the scores, lesson 08.)
+# list the places. (`f_att` is the paper's name for the function that computes the scores, lesson 08.)
 #
 # | array | where it is used | parts |
 # |---|---|---|
-# | $h_t$ | output layer of word $t$ ($L_h$); LSTM ($W_h$), f_att ($W_s$) and gate of step $t+1$ | 4 |
+# | $h_t$ | output layer of word $t$ ($L_h$); LSTM ($W_h$), `f_att` ($W_s$) and gate of step $t+1$ | 4 |
 # | $c_t$ | $h_t = o_t \odot \tanh(c_t)$; $c_{t+1} = f_{t+1} \odot c_t + i_{t+1} \odot g_{t+1}$ | 2 |
 # | $z_t$ | LSTM of step $t$ ($W_z$); output layer of word $t$ ($L_z$) | 2 |
 # | $E[y_{t-1}]$ | LSTM of step $t$ ($W_x$); output layer of word $t$ | 2 |
@@ -130,8 +130,8 @@ for name in ("alphas", "h_prev", "z"):
 # | $a_i$ | context of every step; keys $a_i W_a$ of every step; the mean that makes $h_0$ and $c_0$ | 3 kinds |
 #
 # The backward pass goes through the steps in reverse. At the top of its loop `dh` holds what step $t+1$ has sent to $h_t$:
-# the parts of LSTM, f_att and gate. Put the listings beside the forward ones. They follow the forward lines from the bottom
-# to the top, and each line that adds (`dh + ...`, `dEy + dEy_out`, `dz + dz_out`) belongs to a row of the table.
+# the parts of LSTM, `f_att` and gate. Put the listings beside the forward ones. They follow the forward lines from the
+# bottom to the top, and each line that adds (`dh + ...`, `dEy + dEy_out`, `dz + dz_out`) belongs to a row of the table.
 
 # %%
 show(plain.backward)

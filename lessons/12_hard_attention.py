@@ -90,7 +90,7 @@ assert (np.abs(samples.mean(axis=0) - alpha) < 5 * deviation).all()
 #
 # As a function of $e$, with $g$ fixed, the draw is constant almost everywhere, and jumps where two locations tie. So its
 # derivative is 0, or does not exist. The complex step gives exactly 0 for each score. The likelihood has a gradient with
-# respect to $z_t = \beta_t a_{s_t}$, but behind the draw it is 0. From there f_att gets no gradient, and attention would
+# respect to $z_t = \beta_t a_{s_t}$, but behind the draw it is 0. From there `f_att` gets no gradient, and attention would
 # not learn.
 
 # %%
@@ -109,9 +109,9 @@ print(f"mean of 300 such steps against sum_i alpha_i r_i: off by {np.abs(earned.
 # follows from $\partial \alpha_i = \alpha_i \, \partial \log \alpha_i$:
 #
 # $$
-# \frac{\partial J}{\partial e} = \sum_i r_i \frac{\partial \alpha_i}{\partial e}
-# = \sum_i \alpha_i \, r_i \frac{\partial \log \alpha_i}{\partial e}
-# = \mathbb{E}_s \left( r_s \frac{\partial \log \alpha_s}{\partial e} \right)
+# \frac{\partial J}{\partial e} = \sum_i r_i \frac{\partial \alpha_i}{\partial e} =
+# \sum_i \alpha_i \, r_i \frac{\partial \log \alpha_i}{\partial e} =
+# \mathbb{E}_s \left( r_s \frac{\partial \log \alpha_s}{\partial e} \right)
 # $$
 #
 # The last form is a mean over the draws $s$. So $r_s \, \partial \log \alpha_s / \partial e$ of ONE draw is an estimate of
@@ -195,8 +195,8 @@ graph("12_flow", FLOW, {
 # of $L_s$ both factors depend on the weights $W$, so the estimate from one path has two parts (eqs. 11-12):
 #
 # $$
-# \frac{\partial C}{\partial W} \approx - \left( \frac{\partial r}{\partial W}
-# + (r - b) \frac{\partial \log p(s)}{\partial W} \right)
+# \frac{\partial C}{\partial W} \approx - \left( \frac{\partial r}{\partial W} +
+# (r - b) \frac{\partial \log p(s)}{\partial W} \right)
 # $$
 #
 # The first part is the ordinary backward pass along the drawn path; it ends at each draw. The second part is the gradient of
@@ -206,9 +206,9 @@ graph("12_flow", FLOW, {
 # de_t = -(r - b)(s_t - \alpha_t)
 # $$
 #
-# From there it flows on like any gradient of scores: through f_att to $v$, $W_a$ and $W_s$, and to $h_{t-1}$, hence through
-# the recurrence to all steps before. Here is the formula as a function, held against satnp's own, and then the lines of the
-# plain backward pass (lesson 11) that belong to hard attention: one scales the likelihood's part, which is 0 where a
+# From there it flows on like any gradient of scores: through `f_att` to $v$, $W_a$ and $W_s$, and to $h_{t-1}$, hence
+# through the recurrence to all steps before. Here is the formula as a function, held against satnp's own, and then the lines
+# of the plain backward pass (lesson 11) that belong to hard attention: one scales the likelihood's part, which is 0 where a
 # location was drawn; one adds the score part.
 
 
@@ -245,8 +245,8 @@ for name, what in (("v", "f_att"), ("W_a", "f_att"), ("W_s", "f_att"), ("W_h", "
     print(f"{name:7}{what:7}{np.linalg.norm(likelihood[name]):13.4f}{np.linalg.norm(whole[name] - likelihood[name]):16.4f}")
 
 # %% [markdown]
-# f_att gets its gradient from the score part alone, the output layer from the likelihood alone. The LSTM, the words and the
-# gate have both: they determine $h$, and the next scores depend on $h$.
+# `f_att` gets its gradient from the score part alone, the output layer from the likelihood alone. The LSTM, the words and
+# the gate have both: they determine $h$, and the next scores depend on $h$.
 #
 # ### The coin
 #

@@ -69,8 +69,9 @@ assert own < 0.1 and round(before, 2) == 0.11 and round(after, 2) == 0.01
 #
 # - hint: Which functions of the model have $h_0$ as an input? Which would have $h_1$, if there is no step 2?
 #
-# $h_0$ is used by the LSTM, f_att and gate of step 1, but by no output layer: three parts. $h_1$ is used by the output layer
-# of word 1 alone, since there is no step 2: one part. In the recorded parts of the lesson $T$ is 4, so $h_3$ shows all four.
+# $h_0$ is used by the LSTM, `f_att` and gate of step 1, but by no output layer: three parts. $h_1$ is used by the output
+# layer of word 1 alone, since there is no step 2: one part. In the recorded parts of the lesson $T$ is 4, so $h_3$ shows all
+# four.
 
 # %%
 (first_part, lstm, attention, gate, weight), _ = noted["_to_state"][T - 1]
