@@ -8,8 +8,8 @@
 # - about: satnp.estimators.choices.advantage
 #
 # A gradient that is estimated from random paths has two kinds of error. Bias: its mean is not the gradient. Variance: a
-# single estimate is far from the mean. In training one can only guess at both. Here the model is so small that all 27 paths
-# can be computed. So both errors are plain numbers, and we can measure what each trick does to them.
+# single estimate is far from the mean. In training both are unknown. Here the model is so small that all 27 paths can be
+# computed. So both errors are plain numbers, and we can measure how each trick changes them.
 
 # %% [markdown]
 # First, the results of lesson 12 in short. A caption has $T$ words. Before word $t$ the decoder draws one location $s_t$
@@ -31,8 +31,8 @@
 # $$
 #
 # We call them the path part and the score part. The sum is a mean over paths: for any $x$, write
-# $\mathbb{E}[x] = \sum_s p(s) \, x(s)$. REINFORCE draws one path, and what stands in parentheses is its estimate of the
-# mean.
+# $\mathbb{E}[x] = \sum_s p(s) \, x(s)$. REINFORCE draws one path, and its estimate of the mean is the term in
+# parentheses for this path.
 
 # %%
 from dataclasses import replace
@@ -42,15 +42,7 @@ import numpy as np
 from kit import graph, near, save, show
 from matplotlib.figure import Figure
 
-from satnp.estimators import (
-    choices,
-    draw,
-    entropy,
-    entropy_gradient,
-    leave_one_out,
-    local_expectation,
-    moving_average,
-)
+from satnp.estimators import choices, draw, entropy, entropy_gradient, leave_one_out, local_expectation, moving_average
 from satnp.layers import log_softmax, softmax
 from satnp.proof import bugs, enumeration
 from satnp.proof.enumeration import PATHS, L, T
@@ -70,8 +62,8 @@ print(f"sum of p over all 27 {p.sum():.12f}; mean reward E[r] = L_s = {p @ r:.4f
 
 # %% [markdown]
 # `walk` is the captioner's own forward pass along given paths: the Gumbel noise is infinite at the wanted location and 0
-# elsewhere (lesson 12). So nothing in this lesson is a model of the captioner; it is the captioner. All its parameters are
-# in one flat vector, `world.params.flat`, and `world.params.on(x)` gives the parts of another vector x their names.
+# elsewhere (lesson 12). So this lesson computes with the captioner itself, and not with a model of it. All its parameters
+# are in one flat vector, `world.params.flat`, and `world.params.on(x)` gives the parts of another vector x their names.
 #
 # The bound is below the quantity that we want to maximise, $\log p(y) = \log \sum_s p(s) \exp(r(s))$, because the mean of a
 # logarithm is at most the logarithm of the mean (eq. 10).
@@ -158,8 +150,8 @@ print(f"one draw, path {PATHS[k]}: |g| = {np.linalg.norm(g[k]):.1f} where |exact
 # $$
 #
 # This is a parabola in $b$. Its derivative is 0 at $\hat{b} = \mathbb{E}[g \cdot K] / \mathbb{E}[K \cdot K]$. If there were
-# no path part ($g = r K$), and $|K|^2$ were the same for all paths, $\hat{b}$ would be exactly $\mathbb{E}[r]$: then a path
-# raises its own probability if its reward is above the average, and lowers it if the reward is below.
+# no path part ($g = r K$), and $|K|^2$ were the same for all paths, $\hat{b}$ would be exactly $\mathbb{E}[r]$. With
+# this $b$, a gradient step makes the drawn path more probable if its reward is above the average, and else less probable.
 
 # %%
 print("largest entry of E[K]:", np.abs(p @ K).max())
