@@ -62,7 +62,7 @@ print("alpha", alpha, f" mean reward {alpha @ r:.4f}")
 # $$
 #
 # so the density of $x_i$ is $w_i \exp(-w_i x)$, minus the derivative. Now $x_i$ is the smallest of all if every other $x_k$
-# is larger. For $x_i = x$ this has the density
+# is larger. The density of this event, with $x_i = x$, is
 #
 # $$
 # w_i \exp(-w_i x) \prod_{k \ne i} \exp(-w_k x) = w_i \exp(-W x), \quad W = \sum_k w_k
@@ -90,8 +90,8 @@ assert (np.abs(samples.mean(axis=0) - alpha) < 5 * deviation).all()
 #
 # As a function of $e$, with $g$ fixed, the draw is constant almost everywhere, and jumps where two locations tie. So its
 # derivative is 0, or does not exist. The complex step gives exactly 0 for each score. The likelihood has a gradient with
-# respect to $z_t = \beta_t a_{s_t}$, but behind the draw it is 0. From there `f_att` gets no gradient, and attention would
-# not learn.
+# respect to $z_t = \beta_t a_{s_t}$, but through the draw its gradient with respect to the scores is 0. So `f_att` gets no
+# gradient from it, and attention would not learn.
 
 # %%
 g = gumbel[0]
@@ -142,10 +142,14 @@ near("and against the complex step", mean, numeric_gradient(lambda e: -(softmax(
 print(f"mean of s - alpha over all draws: {np.abs(alpha @ (np.eye(3) - alpha)).max():.0e}")
 
 # %% [markdown]
-# So the exact gradient is that of lesson 09: $\alpha \odot (d\alpha - \mathrm{mean})$ with $d\alpha = -r$. REINFORCE is for
-# the case in which $r$ is known only at the drawn location. This is our case, because the rest of the caption was computed
-# for that location alone. The last line shows why $b$ is free: the mean of $b(s - \alpha)$ is 0. Lesson 13 measures how much
-# $b$ helps.
+# This answers the three questions. The drawn location stays the same, and the derivative through the draw is 0. The exact
+# gradient is that of lesson 09: $\alpha \odot (d\alpha - \mathrm{mean})$ with $d\alpha = -r$. And if location 3 is drawn,
+# the third row raises its score (a step goes against the gradient) and lowers the others, although location 2 would be
+# better.
+#
+# REINFORCE is for the case in which $r$ is known only at the drawn location. This is our case, because the rest of the
+# caption was computed for that location alone. The last printed line shows why any $b$ may be used: the mean of
+# $b(s - \alpha)$ is 0. Lesson 13 measures how much $b$ helps.
 #
 # ### The flow, drawn
 #
@@ -251,7 +255,7 @@ for name, what in (("v", "f_att"), ("W_a", "f_att"), ("W_s", "f_att"), ("W_h", "
 # ### The coin
 #
 # The paper adds a trick: with probability one half an image uses the expected value, $\alpha_t$ in place of $s_t$, at every
-# step. Then the likelihood has a gradient with respect to $\alpha_t$, as in soft attention, and no draw adds noise to it.
+# step. Then the likelihood has a gradient with respect to $\alpha_t$, as in soft attention, without the noise of a draw.
 # The price is a bias: half of the expected gradient belongs to another cost. `choose` does it; `expected` is 1 where the
 # coin has chosen the expected value.
 
