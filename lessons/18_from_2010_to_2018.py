@@ -316,18 +316,18 @@ for pointer in ([0.0, 0.0, 3.0], [3.0, 0.0, 0.0], [0.0, 3.0, 0.0]):
           "square", round(p[7], 3), "sum", round(p.sum(), 12))  # fmt: skip
 
 # %% [markdown]
-# So the language model writes the sentence, and the detector gives the nouns, even nouns that few captions have. The
+# So the language model writes the sentence, and the detector gives the nouns. The
 # detector gives the second region the class circle with probability .2. So "circle" has probability .196 when the pointer
 # chooses this region.
 
 # %% [markdown]
 # ## Look
 #
-# All systems on the same rendered scenes and, if they were measured with the same features, on real photos. Left: the share
-# of true captions of 500 unseen scenes (validation scenes; for Neural Baby Talk test scenes). Right: CIDEr on the 1,000
-# validation photos of Flickr8k, with EfficientNet-Lite0 and short trainings. The numbers and how they were computed are in
-# `tests/benchmarks/results/early.md`, `family_scenes.md` and `flickr8k_released.md`; `flickr8k_compare.md` has the other
-# systems with another encoder.
+# The figure has all systems on the same rendered scenes and, if they were measured with the same features, on real photos.
+# Left: the share of true captions of 500 unseen scenes (validation scenes; for Neural Baby Talk test scenes). Right: CIDEr
+# on the 1,000 validation photos of Flickr8k, with EfficientNet-Lite0 and short trainings. The numbers and how they were
+# computed are in `tests/benchmarks/results/early.md`, `family_scenes.md` and `flickr8k_released.md`; `flickr8k_compare.md`
+# has the other systems with another encoder.
 
 # %%
 # year, system, true captions of scenes, CIDEr on Flickr8k; None where it was not measured
