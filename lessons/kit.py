@@ -58,6 +58,8 @@ def graph(name, steps, values, sizes, upstream, see):
         found[output] = _same(output, eval(formula, {}, found), values)
     total = {output: np.asarray(gradient) for output, gradient in upstream.items()}
     for output, _, inputs in reversed(steps) if upstream else ():
+        if output not in total and not any(inputs.values()):
+            continue
         found[f"d{output}"] = _same(f"d{output}", total[output], values)
         for x, formula in inputs.items():
             if formula is not None:
@@ -160,10 +162,12 @@ def _drawn(steps, shapes, upstream):
         if name in upstream and all(route[0] != name for route in routes.values()):
             end = np.subtract(at, (0, half))
             ax.annotate(f"d{name}", end, end - (0, 0.4), color=BACKWARD, arrowprops=dashed, **words | {"va": "top"})
-        elif name in upstream:  # arrows leave below, so it comes from the left
-            end = np.subtract(at, (BOX[0] / 2, 0))
-            ax.annotate(f"d{name}\nfrom later", end, end - (0.4, 0), color=BACKWARD, arrowprops=dashed,
-                        **words | {"ha": "right"})
+        elif name in upstream:  # arrows leave below, so it comes from a side
+            near = [x - at[0] for x, y in places.values() if y == at[1] and 0 < abs(x - at[0]) < 2]
+            side = 1 if any(x < 0 for x in near) and not any(x > 0 for x in near) else -1
+            end = np.add(at, (side * BOX[0] / 2, 0))
+            ax.annotate(f"d{name}\nfrom later", end, end + (side * 0.4, 0), color=BACKWARD, arrowprops=dashed, bbox=plain,
+                        zorder=3, **words | {"ha": "left" if side > 0 else "right"})
     return figure
 
 
