@@ -79,7 +79,10 @@ def mark(assignment, name, path, seed=HIDDEN):
         for k, task in enumerate(assignment.tasks):
             planned = marks.plan(assignment, task, seed, PACKAGE)
             calls, arrays = [x[2] for x in planned], [x[3] for x in planned]
-            ran = process.run(folder / f"task{k}", package, calls, arrays, task.seconds, assignment.memory)
+            with process.Worker(folder / f"task{k}", package, calls, task.seconds, assignment.memory) as worker:
+                for j, some in enumerate(arrays):
+                    worker.ask(j, some)
+                ran = worker.ran()
             if ran.ended:
                 said.append(f"{task.name}: the process {ran.ended}")
             confined |= {ran.confined} - {None}
