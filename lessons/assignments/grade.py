@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from lessons.assignments import marks, process, speed
+from lessons.assignments import marks, numerical, process, speed
 from lessons.assignments.build import whole
 from lessons.assignments.cut import PACKAGE
 from lessons.assignments.declare import HIDDEN
@@ -39,6 +39,8 @@ def grade(assignment, paths, out, seed=HIDDEN):
     """Grade the submissions `paths` and write the folder `out`, new or empty -> list of Marked"""
     marks.cases(assignment, seed)
     marks.predictions(assignment, seed)
+    for task in assignment.tasks:
+        numerical.large(task, seed)
     names = unique([_given(path) for path in paths])
     with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()) as pool:
         found = list(pool.map(lambda pair: _whatever_comes(assignment, *pair, seed), zip(names, paths, strict=True)))
@@ -77,16 +79,19 @@ def mark(assignment, name, path, seed=HIDDEN):
             return Marked(name, nothing(assignment, "refused", "not marked"), [f"refused: {error}"], "")
         rows, confined = [], set()
         for k, task in enumerate(assignment.tasks):
-            planned = marks.plan(assignment, task, seed, PACKAGE)
-            calls, arrays = [x[2] for x in planned], [x[3] for x in planned]
-            with process.Worker(folder / f"task{k}", package, calls, task.seconds, assignment.memory) as worker:
-                for j, some in enumerate(arrays):
-                    worker.ask(j, some)
+            planned, large = marks.plan(assignment, task, seed, PACKAGE), numerical.large(task, seed)
+            calls = [x[2] for x in planned] + numerical.calls(large, PACKAGE)
+            calls[0]["watched"] = not marks.judged(task)
+            limits = task.seconds, assignment.memory, numerical.MOST
+            with process.Worker(folder / f"task{k}", package, calls, *limits) as worker:
+                for j, (*_, arrays) in enumerate(planned):
+                    worker.ask(j, arrays)
                 ran = worker.ran()
+                marked = marks.mark(assignment, task, seed, planned, ran)
+                rows += numerical.judge(task, marked, worker, len(planned), large)
             if ran.ended:
                 said.append(f"{task.name}: the process {ran.ended}")
             confined |= {ran.confined} - {None}
-            rows += marks.mark(assignment, task, seed, planned, ran)
             if task.speed:
                 rows.append(speed.mark(assignment, task, seed, package, folder / f"speed{k}"))
         marks.follow(assignment, rows)

@@ -35,24 +35,26 @@ class Ran(NamedTuple):
     errors: dict    # {call: {type, message, where}}
     ended: str      # how the process ended, or "" if it answered all calls
     confined: str   # from confine.confine, or None if the process ended before it
+    stepped: set    # calls in which watch.Watch found changed inputs
 
 
 class Worker:
     """Context manager: a process that makes calls on request. `folder` is a new folder, `package` the submission's package.
 
-    `seconds` of CPU time are for all calls together.
+    `seconds` of CPU time are for all calls together; `later` are for calls that have their own limit.
     """
 
-    def __init__(self, folder, package, calls, seconds, memory):
+    def __init__(self, folder, package, calls, seconds, memory, later=0):
+        self.made_of = package, calls, seconds, memory, later
         folder.mkdir(parents=True)
-        for name in "worker.py", "confine.py", "calls.py":
+        for name in "worker.py", "confine.py", "calls.py", "watch.py":
             shutil.copy(HERE / name, folder / name)
         shutil.copytree(package, folder / "submission")
         readable, listable, libraries = readables()
         job = {
             "calls": calls, "submission": str(folder / "submission"), "hidden": [*HIDDEN, str(_top(folder))],
             "readable": [*readable, str(folder)], "listable": listable, "libraries": libraries, "refused": REFUSED,
-            "seconds": seconds, "memory": memory,
+            "seconds": seconds + later, "memory": memory,
         }  # fmt: skip
         (folder / "job.json").write_text(json.dumps(job))
         threads = {f"{name}_NUM_THREADS": "1" for name in ("OPENBLAS", "OMP", "MKL")}
@@ -64,10 +66,10 @@ class Worker:
         self.folder, self.seconds, self.got = folder, seconds, bytearray()
         self.until, self.last = seconds, time.monotonic() + PATIENCE * seconds
         self.ended, self.late, self.confined = "", False, None  # late: a limit of time ended it
-        self.results, self.errors = [{} for _ in calls], {}
+        self.results, self.errors, self.stepped = [{} for _ in calls], {}, set()
 
-    def ask(self, k, arrays):
-        """Make call k -> its CPU time in seconds, or None if the process ended."""
+    def ask(self, k, arrays, seconds=None):
+        """Make call k -> its CPU time in seconds, or None if the process ended. `seconds` is a limit for this call alone."""
         if self.confined is None and not self.ended:  # the first message, sent before the submission is imported
             if hello := self._answer():
                 self.confined = _plain(hello[0]["confined"])
@@ -78,6 +80,8 @@ class Worker:
             return None
         _signal(self.child.pid, signal.SIGCONT)
         start = self._clock()
+        if seconds is not None:
+            self.seconds, self.until, self.last = seconds, start + seconds, time.monotonic() + PATIENCE * seconds
         np.savez(self.folder / f"{k}.npz", **arrays)
         with suppress(OSError):
             self.child.stdin.write(b"%d\n" % k)
@@ -89,11 +93,17 @@ class Worker:
         taken, (head, self.results[k]) = self._clock() - start, answer
         if error := head.get("error"):
             self.errors[k] = error
+        if head.get("stepped"):
+            self.stepped.add(k)
         return taken
 
     def ran(self):
         """What the calls gave until now."""
-        return Ran([*self.results], {**self.errors}, self.ended, self.confined)
+        return Ran([*self.results], {**self.errors}, self.ended, self.confined, {*self.stepped})
+
+    def again(self):
+        """A new process for the same calls."""
+        return Worker(self.folder.with_name(f"{self.folder.name}-again"), *self.made_of)
 
     def __enter__(self):
         return self

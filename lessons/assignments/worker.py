@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import traceback
+from contextlib import nullcontext
 from pathlib import Path
 
 
@@ -35,9 +36,10 @@ def main(job):
     sys.path.append(job["libraries"])
     import calls
     import numpy as np
+    import watch
 
     sys.path.remove(str(here))
-    for name in "confine", "calls":
+    for name in "confine", "calls", "watch":
         del sys.modules[name]
     sys.meta_path.insert(0, Refuse(job["refused"]))
     sys.path.insert(0, job["submission"])
@@ -46,13 +48,14 @@ def main(job):
         call, error, results = job["calls"][k], None, {}
         with np.load(here / f"{k}.npz", allow_pickle=False) as file:
             arrays = dict(file)
+        watched = watch.Watch(call, arrays, job["submission"])
         try:
-            with np.errstate(all="ignore"):
+            with np.errstate(all="ignore"), watched if call.get("watched") else nullcontext():
                 calls.run(call, arrays, results)
         except (Exception, SystemExit) as ended:
             error = told(ended, job["submission"])
         numbers = {n: x for n, x in results.items() if x.dtype.kind in "biufc"}
-        answer(answers, numbers, error=error)
+        answer(answers, numbers, error=error, stepped=watched.stepped())
     os._exit(0)  # skips threads and exit handlers of the submission
 
 

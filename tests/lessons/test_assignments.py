@@ -521,7 +521,7 @@ def test_without_landlock_a_namespace_confines_and_without_both_it_is_said(tmp_p
     for missing in (["landlock"], ["landlock", "namespace", "refuse_calls"]):
         tools = tmp_path / str(len(missing))
         tools.mkdir()
-        for name in "worker.py", "calls.py", "confine.py":
+        for name in "worker.py", "calls.py", "confine.py", "watch.py":
             shutil.copy(HERE / name, tools)
         text = (tools / "confine.py").read_text()
         for name in missing:
