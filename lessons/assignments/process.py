@@ -126,6 +126,7 @@ class Worker:
     def _take(self, size):
         """The next `size` bytes, or a line. Raises ValueError if they are too many or do not come."""
         if size is not None and size > BODY:
+            self._end(f"returned more than {BODY // 2**20} MiB")
             raise ValueError
         while len(self.got) < size if size is not None else b"\n" not in self.got:
             if size is None and len(self.got) > HEAD:

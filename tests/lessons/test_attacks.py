@@ -266,7 +266,7 @@ def test_an_answer_before_the_work_is_the_answer(text, tmp_path):
     ("b'{\"arrays\": [[\"h\", \"<f8\", [3, 5]]], \"error\": null}\\n' + bytes(120)", "h is all zeros"),
     ("b'{\"arrays\": [[\"h\", \"O\", [3]]]}\\n' + bytes(24)", "wrote an answer that cannot be read"),
     ("b'{\"arrays\": [[\"h\", \"<f8\", [-3]]]}\\n' + bytes(24)", "wrote an answer that cannot be read"),
-    ("b'{\"arrays\": [[\"h\", \"<f8\", [1099511627776]]]}\\n'", "wrote an answer that cannot be read"),
+    ("b'{\"arrays\": [[\"h\", \"<f8\", [1099511627776]]]}\\n'", "returned more than 32 MiB"),
     ("b'{\"arrays\": [[\"h\", [\"<f8\"], 3]], \"error\": 5}\\n'", "wrote an answer that cannot be read"),
     ("b'nonsense\\n'", "wrote an answer that cannot be read"),
     ("b'[' * 60000 + b'\\n'", "wrote an answer that cannot be read"),
