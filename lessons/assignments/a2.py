@@ -40,7 +40,7 @@ ASSIGNMENT = Assignment(
             usual=({"T": 5, "N": 3, "D": 2, "H": 4}, {"T": 4, "N": 2, "D": 3, "H": 3}),
             edges=({"T": 1, "N": 2, "D": 3, "H": 2, "padded": False}, {"T": 4, "N": 1, "D": 1, "H": 2, "padded": False}),
             points={"h": 15, "dx": 8, "dW_x": 8, "dW_h": 8, "db": 7, "dh_0": 7, "dc_0": 7},
-            constants=("mask",), uses=("cell",),
+            constants=("mask",), uses=("cell",), large={"N": 1000},
             blocks=dict.fromkeys(("dW_x", "dW_h", "db"), GATES),
         ),
     ),

@@ -53,6 +53,7 @@ class Task:
     uses: tuple = ()      # tasks whose functions this task's functions call; if those are wrong, the report says so
     blocks: dict = field(default_factory=dict)  # {array: names of the equal parts of its last axis}
     seconds: int = 20     # of CPU time, the limit for all calls together
+    large: Any = None     # sizes in numerical.py where they are not usual[0]; None: a larger N
 
 
 class Edit(NamedTuple):
