@@ -60,9 +60,8 @@ def pseudo(theta, phis, y):
 
 
 by_pseudo = train_weights(known, pseudo)
-print(f"theta {by_pseudo}, -log p {mean_loss(by_pseudo, known):.4f}, likelihood {mean_loss(learned, known):.4f}, "
-      f"true {share(describe(by_pseudo)):.3f}")  # fmt: skip
-near("theta of the likelihood and of the pseudo-likelihood", by_pseudo, learned, 0.1)
+print(f"theta {by_pseudo}, true {share(describe(by_pseudo)):.3f}")
+near("theta against that of the likelihood", by_pseudo, learned, 0.1)
 
 # %% [markdown]
 # ## 4
