@@ -96,3 +96,32 @@ for name, annotations, scenes in (("own", seen[:200], elsewhere[:200]), ("new", 
     true = share(describe(mine))
     print(name, mine, f"true {true:.3f}")
     assert abs(mine[2]) < 0.3 and true < share(with_text)
+
+# %% [markdown]
+# ## 6
+#
+# - hint: The factors $G$ come after the N factors $F$ in the list: `observed(phis[N:], y)` is their part of the observed
+#   features, with the factor.
+# - hint: Without the factor this part is $(N - 1) / 2$ times as large.
+#
+# For three boxes the factor is 1, so a gradient check with three boxes alone does not find the mistake; with two boxes it
+# does. $\theta_3$ grows, since its observed feature, a sum of logarithms, seems too small in size for two boxes. The
+# sentences hardly change, because the preposition is clear from the boxes. The loss shows it too, if training is long
+# enough: it rises again.
+
+# %%
+def unscaled(theta, phis, y):
+    N = count_boxes(phis)
+    return gradient(theta, phis, y) - ((N - 1) / 2 - 1) * observed(phis[N:], y)
+
+
+for photo in ((of_test[two], y_two), three):
+    print(count_boxes(photo[0]), "boxes, right", gradient(learned, *photo), "\n         wrong", unscaled(learned, *photo))
+near("three boxes", unscaled(learned, *three), gradient(learned, *three))
+mine, losses = theta, {}
+for step in range(51):
+    losses[step] = mean_loss(mine, known) if step in (10, 50) else None
+    if losses[step]:
+        print(f"step {step}: theta {mine}, -log p {losses[step]:.3f}, true {share(describe(mine)):.3f}")
+    mine = mine - 0.1 * np.mean([unscaled(mine, *photo) for photo in known], axis=0)
+assert losses[50] > losses[10] and mine[3] > 2 * learned[3]
