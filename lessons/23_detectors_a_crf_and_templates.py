@@ -2,7 +2,7 @@
 # # 23 Detectors, a CRF and templates: captions without a recurrent network
 #
 # - time: 90 minutes
-# - cpu: 50 seconds
+# - cpu: 55 seconds
 # - before: 02, 07, 18
 # - equations: Kulkarni et al. 2011, the energy of the CRF; Farhadi et al. 2010
 # - about: satnp.early.babytalk.infer
@@ -615,6 +615,8 @@ print(f"sum of the probabilities of all labellings: {np.exp(scores - log_Z_two[0
 
 # %% [markdown]
 # ## Break it
+#
+# The table of weights above has the effect of each missing potential. Here are two mistakes.
 #
 # **A unary potential with the wrong sign.** The feature is the cost $-\log p(o_i \mid \text{box } i)$, but it is added to
 # the score like the others.
