@@ -2,7 +2,7 @@
 # # 22 Rewards for whole captions: self-critical training
 #
 # - time: 75 minutes
-# - cpu: 60 seconds
+# - cpu: 55 seconds
 # - before: 09, 12, 13, 14
 # - equations: Rennie et al. 2017, eqs. 1-9
 # - about: satnp.training.self_critical.weighted
