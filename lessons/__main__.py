@@ -23,7 +23,7 @@ from .terminal import dim, print_cell, wrapped
 COMMANDS = """\
 python -m lessons 05              prints a lesson and runs it
 python -m lessons 05 --step       shows each cell, runs it, lists its arrays
-python -m lessons 05 --break      stops in pdb in the function the lesson is about
+python -m lessons 05 --break      stops in pdb in the function that it explains
 python -m lessons 05 --hint 2     a hint for exercise 2, then the next
 python -m lessons 05 --answer 2   the answer to exercise 2
 python -m lessons book --out DIR  all lessons as pages for a browser"""
@@ -107,7 +107,7 @@ def print_hints(lesson, exercise):
     for k, hint in enumerate(answer.hints[: seen + 1], 1):
         print(wrapped(f"hint {k} of {count}: {hint}"))
     if seen >= count:
-        print(f"There are no more hints. The answer: python -m lessons {lesson.number} --answer {exercise}")
+        print(f"There are no more hints; the answer: python -m lessons {lesson.number} --answer {exercise}")
     else:
         progress.remember(lesson.number, hints=hints | {exercise: seen + 1})
 
@@ -115,7 +115,7 @@ def print_hints(lesson, exercise):
 def print_answer(lesson, exercise):
     for cell in find_answer(lesson, exercise).cells:
         print_cell(cell)
-    print(dim(f"The code uses names of lesson {lesson.number}: run it at a prompt of --step, or after the lesson's cells."))
+    print(dim(f"The code needs the names of lesson {lesson.number}, as at the prompt of --step."))
 
 
 def find_answer(lesson, exercise):

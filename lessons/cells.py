@@ -49,7 +49,7 @@ class BadInput(Exception):
     """A wrong command line or lesson file; the message is one sentence for the user."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Cell:
     """A cell: `text` without its line `# %%`, and `first`, the line number of the text in the file."""
 

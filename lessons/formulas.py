@@ -11,18 +11,19 @@ GREEK = dict(zip(
     "αβγδεζηθικλμνξπρστφχψω", strict=True,
 )) | dict(zip("Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega".split(), "ΓΔΘΛΞΠΣΦΨΩ", strict=True))  # fmt: skip
 SYMBOLS = GREEK | {
-    "partial": "∂", "nabla": "∇", "infty": "∞", "top": "⊤", "ldots": "…", "quad": "  ", ",": " ", "{": "{", "}": "}",
-    "sum": "Σ", "prod": "Π",
+    "partial": "∂", "nabla": "∇", "sum": "Σ", "prod": "Π", "infty": "∞", "top": "⊤", "ldots": "…", "{": "{", "}": "}",
+    "quad": "\N{EM SPACE}", ",": " ",
 }  # fmt: skip
 OPERATORS = {
     "cdot": "·", "odot": "⊙", "times": "×", "le": "≤", "ge": "≥", "ne": "≠", "approx": "≈", "to": "→", "in": "∈", "mid": "|",
+    "pm": "±",
 }  # fmt: skip
-FUNCTIONS = {"tanh", "exp", "log", "max"}
+FUNCTIONS = {"tanh", "exp", "log", "max", "min", "sin", "cos"}
 ACCENTS = {"hat": "\u0302", "bar": "\u0304", "tilde": "\u0303"}
 WORDS = {"mathrm", "mathbf", "text", "operatorname", "mathbb"}
 
 BLACKBOARD = {"E": "𝔼", "R": "ℝ"}
-RAISED = dict(zip("0123456789+-=()niT⊤", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾ⁿⁱᵀᵀ", strict=True))
+RAISED = dict(zip("0123456789+-=()ni⊤", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾ⁿⁱᵀ", strict=True))
 TOKEN = re.compile(r"\\[A-Za-z]+|\\.|\s+|.", re.DOTALL)
 IN_TEXT = re.compile(r"(`+).+?\1|\$(?![\s$])([^$]+?)(?<!\s)\$", re.DOTALL)  # code, which stays as it is, or a formula
 DISPLAY = re.compile(r"^( *)\$\$\n(.*?)\n\1\$\$$", re.MULTILINE | re.DOTALL)
@@ -45,13 +46,16 @@ def in_text(markdown, space=" "):
 
 def as_text(latex):
     """A formula as text, of several lines if it is aligned. Raises: UnknownMacro."""
-    lines = re.sub(r"(?<=[(\[]) +| +(?=[)\]])", "", _Reader(latex).all()).split("\n")
-    rows = [[re.sub(" {3,}", "  ", cell).strip() for cell in line.split("\t")] for line in lines]
-    if len(rows) == 1:
-        return " ".join(filter(None, rows[0]))
-    widths = [max(_width(row[k]) for row in rows if k < len(row)) for k in range(max(map(len, rows)))]
-    rows = [[_pad(cell, widths[k], left=k % 2) for k, cell in enumerate(row)] for row in rows]
+    text = re.sub(r"(?<=[(\[]) +| +(?=[)\]])", "", _Reader(latex).all())
+    rows = [[_spaced(cell) for cell in line.split("\t")] for line in text.split("\n")]
+    if len(rows) > 1:
+        widths = [max(_width(row[k]) for row in rows if k < len(row)) for k in range(max(map(len, rows)))]
+        rows = [[_pad(cell, widths[k], left=k % 2) for k, cell in enumerate(row)] for row in rows]
     return "\n".join(" ".join(row).rstrip() for row in rows)
+
+
+def _spaced(text):
+    return re.sub(" *\N{EM SPACE} *", "  ", re.sub(" +", " ", text)).strip()
 
 
 def _width(text):
@@ -175,7 +179,7 @@ class _Reader:
         if self.next() != "{" or "}" not in self.tokens:
             self.refuse("no {} where some are needed")
         end = self.tokens.index("}")
-        text = "".join(self.tokens[1:end])
+        text = "".join(self.tokens[1:end]).replace(r"\_", "_")
         del self.tokens[: end + 1]
         if "\\" in text:
             self.refuse("a macro inside of text")

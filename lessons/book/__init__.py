@@ -33,16 +33,18 @@ def make(lessons, out):
         raise BadInput(f"{out} is there and is not a book; give another folder, or one that is empty")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".book-", dir=out.parent) as scratch:
-            _make(lessons, Path(scratch))
+        scratch = tempfile.TemporaryDirectory(prefix=".book-", dir=out.parent.resolve())
+    except OSError as error:
+        raise BadInput(f"cannot write into {out.parent} ({error.strerror}); give another folder") from None
+    try:
+        with scratch as folder:
+            _make(lessons, Path(folder))
             if out.exists():
                 shutil.rmtree(out)
-            os.rename(Path(scratch) / "site", out)
+            os.rename(Path(folder) / "site", out)
     except Failed as error:
         print(f"lessons: {error}", file=sys.stderr)
         return 1
-    except OSError as error:
-        raise BadInput(f"cannot write the book to {out} ({error.strerror}); give another folder") from None
     print(f"open {out / 'index.html'} in a browser")
     return 0
 
@@ -55,9 +57,10 @@ def _make(lessons, scratch):
         answers = read_answers(lesson)
         cells = [*lesson.cells, *(cell for answer in answers.values() for cell in answer.cells)]
         ran, seconds = execute(lesson, cells, source / "figures", scratch / "work")
-        took = sum(seconds[: len(lesson.cells)])
-        book.add(lesson, answers, dict(zip(cells, ran, strict=True)))
-        record[lesson.number] = {"seconds": round(took, 2), "answers": round(sum(seconds) - took, 2)}
+        book.add(lesson, answers, {cell: done.get("outputs", []) for cell, done in zip(cells, ran, strict=True)})
+        count = len(lesson.cells)
+        nbformat.write(nbformat.v4.new_notebook(cells=ran[:count]), source / f"{lesson.path.stem}.ipynb")
+        record[lesson.number] = {"lesson": round(sum(seconds[:count]), 2), "answers": round(sum(seconds[count:]), 2)}
         print(f"{lesson.number} {lesson.title}: {sum(seconds):.1f} s", flush=True)
     book.finish()
     if wrong := site.build(source, scratch / "site", scratch / "doctrees"):
@@ -66,7 +69,7 @@ def _make(lessons, scratch):
 
 
 def execute(lesson, cells, figures, folder):
-    """Run cells as a notebook, in a process whose working directory is `folder` -> (outputs of each, seconds of each)"""
+    """Run cells as a notebook, in a process whose working directory is `folder` -> (the notebook's, seconds of each)"""
     paths = [lesson.path.parent, *Path(__file__).parents[1:3], os.environ.get("PYTHONPATH", "")]  # kit.py, satnp
     environment = os.environ | {
         "SATNP_LESSONS": str(figures), "TMPDIR": str(folder), "PYTHONPATH": os.pathsep.join(map(str, paths)),
@@ -87,4 +90,6 @@ def execute(lesson, cells, figures, folder):
                 place = f"{file.relative_to(lesson.path.parent)}, cell at line {cell.first}"
                 raise Failed(f"lesson {lesson.number} failed in {place}: {' '.join(what.split())}") from None
             seconds.append(time.monotonic() - started)
-    return [cell.get("outputs", []) for cell in notebook.cells], seconds
+    for output in (x for cell in notebook.cells for x in cell.get("outputs", []) if "text" in x):
+        output["text"] = output["text"].replace(str(figures), "satnp-lessons").replace(str(folder), "/tmp")
+    return notebook.cells, seconds

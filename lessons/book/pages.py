@@ -84,6 +84,7 @@ class Pages:
         return (
             f"- time: {lesson.minutes} minutes\n- computing: {lesson.seconds} seconds\n- read before: {before}\n"
             f"- equations: {self.linked(lesson.equations)}\n- about: {self.linked(f'`{lesson.about}`')}\n"
+            f"- notebook: [{lesson.path.stem}.ipynb]({lesson.path.stem}.ipynb)\n"
         )
 
     def lesson_link(self, number, text=None):
@@ -137,13 +138,19 @@ class Pages:
         text, out, at = ANSI.sub("", "".join(texts)), [], 0
         for match in SAID.finditer(text):
             if match["figure"]:
-                shown, end = figure(match["figure"], match["see"]), match.end()
+                shown, end = self.figure(Path(match["figure"]).name, match["see"]), match.end()
             else:
                 shown, end = self.listing(match, text)
             if shown:
                 out += [fenced(text[at : match.start()], "text", "output"), shown]
                 at = end
         return "\n\n".join(filter(None, [*out, fenced(text[at:], "text", "output")]))
+
+    def figure(self, name, see):
+        with open(self.folder / "figures" / name, "rb") as png:
+            (width,) = struct.unpack(">16x I", png.read(20))
+        caption = re.sub(r"([\\`*_$<>\[\]|~#])", r"\\\1", see)
+        return f":::{{figure}} figures/{name}\n:alt: {see}\n:width: {width}px\n\n{caption}\n:::"
 
     def listing(self, match, text):
         """What kit.show has printed, and its end in `text`; None if it is something else."""
@@ -169,13 +176,6 @@ class Pages:
         for name in sorted(self.sources):
             code = fenced((ROOT / name).read_text(encoding="utf-8"), "python")
             self.write(f"source/{name}", f"---\norphan: true\nnosearch: true\n---\n\n# {name}\n\n{code}\n")
-
-
-def figure(file, see):
-    with open(file, "rb") as png:
-        (width,) = struct.unpack(">16x I", png.read(20))
-    caption = re.sub(r"([\\`*_$<>\[\]|~#])", r"\\\1", see)
-    return f":::{{figure}} figures/{Path(file).name}\n:alt: {see}\n:width: {width}px\n\n{caption}\n:::"
 
 
 def fenced(text, language, name=None):

@@ -24,6 +24,7 @@ SETTINGS = {
     "html_css_files": ["book.css"],
     "html_math_renderer": "mathml",
     "html_copy_source": False,
+    "html_use_index": False,
     "html_show_sphinx": False,
     "html_show_copyright": False,
     "html_show_search_summary": False,  # the browser loads the pages for it, which it refuses to do for files
@@ -50,7 +51,8 @@ class Fold(Directive):
 
 def mathml(latex, display):
     """A formula as MathML; latex2mathml knows `aligned` as align*, and loses the limits of a sum in brackets."""
-    math = ElementTree.fromstring(convert(latex.strip().replace("{aligned}", "{align*}"), display=display))
+    latex = latex.strip().replace("{aligned}", "{align*}").replace(r"\_", "_")
+    math = ElementTree.fromstring(convert(latex, display=display))
     for name, better in (("msub", "munder"), ("msup", "mover"), ("msubsup", "munderover")):
         for element in math.iter(f"{{{MATHML}}}{name}"):
             if element[0].text in ("∑", "∏"):
