@@ -75,8 +75,8 @@ for beam in (1, 2):
     print(f"beam {beam}: {' '.join('..$.xy'[i] for i in ids)}   p = {math.exp(total):.2f}")
 
 # %% [markdown]
-# (`$` is `<end>`.) Greedy takes x, which is the better word, and ends at .6 * .4 = .24. "y" alone has .4 * .9 = .36. A word
-# is chosen before it is known where it leads; a beam of two waits one word longer.
+# ($ is <end>.) Greedy takes x, which is the better word, and ends at .6 * .4 = .24. "y" alone has .4 * .9 = .36. A word is
+# chosen before it is known where it leads; a beam of two waits one word longer.
 #
 # satnp's beam search does the same for all photos and all beginnings at once, and asks a captioner only for two things:
 # `start`, and `step`, the log-probabilities of the next word of each beginning. The toy fits in six lines: its table takes

@@ -136,7 +136,7 @@ def make_book(options, rest):
     try:
         from . import book
     except ImportError as error:
-        raise BadInput(f'the book needs the package {error.name}; run: pip install "satnp[lessons]"') from None
+        raise BadInput(f'the book needs the package {error.name}; run: pip install -e ".[lessons]"') from None
     lessons = [read(path) for path in find_lessons().values()]
     return book.make(lessons, Path(options["out"]))
 

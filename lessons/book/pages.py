@@ -117,19 +117,19 @@ class Pages:
 
         return LINKS.sub(link, text)
 
-    def source(self, name, line=None):
+    def source(self, name, line=1):
         """Where the site has a file such as satnp/layers/lstm.py, or a function such as satnp.layers.lstm; None: nowhere."""
         if re.fullmatch(r"satnp(\.\w+)+", name):
             try:
                 found = inspect.unwrap(resolve_name(name))
                 name = str(Path(inspect.getsourcefile(found)).relative_to(ROOT))
-                line = None if inspect.ismodule(found) else inspect.getsourcelines(found)[1]
+                line = max(1, inspect.getsourcelines(found)[1])  # 0 for a module
             except (ImportError, AttributeError, TypeError, OSError, ValueError):  # a number or a name of something else
                 return None
         if not re.fullmatch(r"\w+(/\w+)+\.py", name) or not (ROOT / name).is_file():
             return None
         self.sources.add(name)
-        return f"source:{name}" + (f"#L-{line}" if line else "")
+        return f"source:{name}#L-{line}"
 
     def output(self, outputs):
         """What a cell has shown: text, listings of source with a link, figures in their places."""

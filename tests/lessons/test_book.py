@@ -12,7 +12,7 @@ import pytest
 
 from lessons import cells
 from lessons.formulas import formulas
-from tests.lessons.test_lessons import PATHS, environment, every_lesson
+from tests.lessons.test_lessons import PATHS, ROOT, environment, every_lesson
 
 pytestmark = pytest.mark.slow
 OPAQUE = {"pre", "code", "math", "script", "style", "svg", "title"}
@@ -69,12 +69,12 @@ class Book:
         self.record = json.loads((folder / "book.json").read_text())
         self.pages = {path.relative_to(folder).as_posix(): Page(path) for path in folder.rglob("*.html")}
 
-    def notebook(self, path):
-        (file,) = self.folder.glob(f"_downloads/*/{path.stem}.ipynb")
-        return json.loads(file.read_text(encoding="utf-8"))
-
     def outputs(self, path):
-        return [output for cell in self.notebook(path)["cells"] for output in cell.get("outputs", [])]
+        """What the notebook of a lesson has printed, and how many figures it has."""
+        (file,) = self.folder.glob(f"_downloads/*/{path.stem}.ipynb")
+        outputs = [x for cell in json.loads(file.read_text(encoding="utf-8"))["cells"] for x in cell.get("outputs", [])]
+        printed = "".join("".join(x.get("text", "")) for x in outputs)
+        return printed, sum("image/png" in x.get("data", {}) for x in outputs)
 
 
 def made(folder, lessons, out, **more):
@@ -108,10 +108,10 @@ def test_a_lesson_runs_within_the_time_it_states(book, path):
 
 @every_lesson
 def test_a_notebook_and_the_page_show_every_figure(book, path):
-    outputs = book.outputs(path)
-    said = re.findall(r"^figure: (.+)\n  see: .", "".join(x.get("text", "") for x in outputs), re.MULTILINE)
+    printed, count = book.outputs(path)
+    said = re.findall(r"^figure: (.+)\n  see: .", printed, re.MULTILINE)
     page = book.pages[f"{path.stem}.html"]
-    assert sum("image/png" in x.get("data", {}) for x in outputs) == len(said) >= 1
+    assert count == len(said) >= 1
     assert {Path(file).name for file in said} <= set(page.images)
     assert all((book.folder / "_images" / Path(file).name).read_bytes().startswith(b"\x89PNG") for file in said)
     assert not any("figure: " in x for x in page.text)
@@ -132,14 +132,13 @@ def test_a_page_shows_every_formula_hint_and_answer(book, path):
 def test_a_page_has_no_markdown_and_no_tag_left(book, path):
     page = book.pages[f"{path.stem}.html"]
     text = "".join(page.text)
-    assert not re.findall(r"\*\*|`|\]\(|</?\w+>|\$|^ *(?:#+|\||:::).*$", text, re.MULTILINE)
+    assert not re.findall(r"\*\*|`|\]\(|</?\w+>|\$|^ *(?:#|:::|\|.*\|$)", text, re.MULTILINE)
     assert all(re.fullmatch(r"[^\W\d_][\w ,.;:?!'’()&+-]*", x.replace("\n", " ")) for x in page.emphasis)
 
 
 @every_lesson
 def test_every_listing_of_source_has_its_link(book, path):
-    text = "".join(x.get("text", "") for x in book.outputs(path))
-    shown = re.findall(r"^(\w+(?:/\w+)+\.py):(\d+)\n", text, re.MULTILINE)
+    shown = re.findall(r"^(\w+(?:/\w+)+\.py):(\d+)\n", book.outputs(path)[0], re.MULTILINE)
     links = book.pages[f"{path.stem}.html"].links
     for file, line in shown:
         assert f"source/{file}.html#L-{line}" in links
@@ -168,3 +167,144 @@ def test_the_contents_name_every_lesson_and_what_it_needs(book):
     for path in PATHS:
         assert page.links.count(f"{path.stem}.html") >= 3  # the table, the drawing, the list beside the page
     assert page.formulas == 0 and cells.short_path() in " ".join("".join(page.text).split())
+
+
+SMALL = """\\
+# %% [markdown]
+# # 07 A small lesson
+#
+# - time: 2 minutes
+# - cpu: 9 seconds
+# - before: nothing
+# - equations: Xu et al. 2015, eq. 5
+# - about: satnp.layers.softmax_backward
+#
+# Inline $\\alpha_i * x_i * y$ and x * y * z, <end>, `satnp/layers/softmax.py`, lesson 07.
+#
+# $$
+# \\begin{aligned}
+# de_k &= \\sum_i d\\alpha_i \\frac{\\partial \\alpha_i}{\\partial e_k} \\\\
+#      &= \\alpha_k (d\\alpha_k - \\left( \\sum_i \\alpha_i d\\alpha_i \\right)), \\quad a < b
+# \\end{aligned}
+# $$
+#
+# | array | meaning |
+# |---|---|
+# | `alpha` | $\\alpha_i$ |
+
+# %%
+from kit import near, save, show
+from matplotlib.figure import Figure
+
+from satnp.layers import softmax_backward
+
+show(softmax_backward)
+print("<b>not bold</b> $x$ **")
+save(Figure((2, 1)), "07_one", "the *first* of <two>, $1")
+save(Figure((2, 1)), "07_two", "the second")
+n = 4
+
+# %% [markdown]
+# ## Exercises
+#
+# 1. Twice $n$?
+#    Say it.
+# 2. Thrice?
+"""
+ANSWERS = """\\
+# %% [markdown]
+# # Answers to lesson 07
+
+# %% [markdown]
+# ## 1
+#
+# - hint: Multiply by $2$.
+# - hint: Look at
+#   `n`.
+#
+# Eight, $2 n$:
+#
+# $$
+# 2 \\cdot 4 = 8
+# $$
+
+# %%
+near("twice", 2 * n, 8)
+save(Figure((2, 1)), "07_answer", "it is seen after a click")
+
+# %% [markdown]
+# ## 2
+#
+# - hint: Multiply.
+#
+# Twelve.
+
+# %%
+assert 3 * n == 12
+"""
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """The book of one small lesson, and its folder."""
+    pytest.importorskip("nbclient"), pytest.importorskip("sphinx")
+    folder = tmp_path_factory.mktemp("small")
+    (folder / "answers").mkdir()
+    (folder / "07_small.py").write_text(SMALL)
+    (folder / "answers" / "07.py").write_text(ANSWERS)
+    done = made(folder, folder, folder / "book")
+    assert (done.returncode, done.stderr) == (0, "")
+    return Book(folder / "book", done.stdout)
+
+
+def test_a_small_book_has_everything(small):
+    page = small.pages["07_small.html"]
+    check_links(small)
+    assert page.formulas == 3 + 1 + 1 + 2 and page.folds == ["Hint 1", "Hint 2", "Answer", "Hint 1", "Answer"]
+    assert page.images == ["07_one.png", "07_two.png", "07_answer.png"] and not page.emphasis
+    text = " ".join("".join(page.text).split())
+    for part in ("x * y * z, <end>,", "the *first* of <two>, $1", "Say it.", "Eight,", "Twelve."):
+        assert part in text
+    source = "source/satnp/layers/softmax.py.html"
+    line, top, shown = (int(x.partition("#L-")[2]) for x in page.links if x.startswith(source))  # the header's is first
+    assert line == shown > top == 1
+    assert "07_small.html" in page.links and "https://arxiv.org/abs/1502.03044" in page.links
+    html = (small.folder / "07_small.html").read_text(encoding="utf-8")
+    assert "&lt;b&gt;not bold&lt;/b&gt; $x$ **" in html and html.count("<munder") == 2 and "<mtable" in html
+    listing = (small.folder / source).read_text(encoding="utf-8")
+    assert re.search(rf'id="L-{line}".{{0,200}}def</span>.{{0,60}}softmax_backward', listing)
+    printed, count = small.outputs(Path("07_small"))
+    assert count == 2 and "figure: satnp-lessons/07_one.png\n" in printed
+
+
+def test_a_book_is_replaced_and_nothing_else_is(small):
+    folder = small.folder.parent
+    (folder / "other").mkdir()
+    (folder / "other" / "mine.txt").write_text("mine")
+    done = made(folder, folder, folder / "other")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "is not a book; give another folder" in done.stderr
+    assert (folder / "other" / "mine.txt").read_text() == "mine"
+    before = (folder / "book" / "index.html").read_bytes()
+    lesson = folder / "07_small.py"
+    lesson.write_text(SMALL.replace("n = 4", "n = 4 / 0"))
+    done = made(folder, folder, folder / "book")
+    line = SMALL[: SMALL.index("from kit")].count("\n") + 1
+    assert done.returncode == 1
+    place = f"07_small.py, cell at line {line}"
+    assert done.stderr == f"lessons: lesson 07 failed in {place}: ZeroDivisionError: division by zero\n"
+    assert (folder / "book" / "index.html").read_bytes() == before
+    lesson.write_text(SMALL.replace("n = 4", "n = 5"))
+    done = made(folder, folder, folder / "book")
+    assert done.returncode == 1
+    assert "failed in answers/07.py, cell at line" in done.stderr and "AssertionError" in done.stderr
+    lesson.write_text(SMALL.replace("Say it", "Tell it"))
+    done = made(folder, folder, folder / "book")
+    assert done.returncode == 0 and "Tell it" in (folder / "book" / "07_small.html").read_text()
+    assert sorted(x.name for x in folder.iterdir() if x.name.startswith(".")) == []
+
+
+def test_without_the_extra_one_sentence_says_so(tmp_path):
+    (tmp_path / "sphinx.py").write_text("raise ImportError(name='sphinx')")
+    done = made(tmp_path, cells.FOLDER, tmp_path / "book", PYTHONPATH=f"{tmp_path}:{ROOT}")
+    assert done.returncode == 2
+    assert done.stderr == 'lessons: the book needs the package sphinx; run: pip install -e ".[lessons]"\n'
