@@ -268,7 +268,7 @@ def test_a_small_book_has_everything(small):
     source = "source/satnp/layers/softmax.py.html"
     line, top, shown = (int(x.partition("#L-")[2]) for x in page.links if x.startswith(source))  # the header's is first
     assert line == shown > top == 1
-    assert "07_small.html" in page.links and "https://arxiv.org/abs/1502.03044" in page.links
+    assert "https://arxiv.org/abs/1502.03044" in page.links
     html = (small.folder / "07_small.html").read_text(encoding="utf-8")
     assert "&lt;b&gt;not bold&lt;/b&gt; $x$ **" in html and html.count("<munder") == 2 and "<mtable" in html
     listing = (small.folder / source).read_text(encoding="utf-8")
