@@ -20,6 +20,7 @@ from satnp.arrays.parameters import Parameters
 from . import formulas
 
 WIDTH = 79
+NO_BREAK = "\N{NO-BREAK SPACE}"
 ROWS = 12  # the most that the table of arrays has
 AS_IS, ITEM = r"#|    ", r" {0,3}(?:[-*]|\d+\.) "  # headings, tables, listings; list items
 FENCE = re.compile(r"^```.*\n((?:.*\n)*?)```$", re.MULTILINE)
@@ -68,14 +69,14 @@ def _formatted(block, colours):
 
 def wrapped(text, indent=""):
     """Wrap a paragraph, but no formula; the lines after the first begin with `indent`."""
-    text = formulas.in_text(text, "\N{NO-BREAK SPACE}")
-    return textwrap.fill(text, WIDTH, subsequent_indent=indent, break_on_hyphens=False).replace("\N{NO-BREAK SPACE}", " ")
+    text = formulas.in_text(text, NO_BREAK)
+    return textwrap.fill(text, WIDTH, subsequent_indent=indent, break_on_hyphens=False).replace(NO_BREAK, " ")
 
 
 def _table(markdown):
     """A Markdown table with aligned columns; the cells of the widest columns are wrapped if it is too wide."""
     head, _, *rows = [
-        [formulas.in_text(cell.strip()) for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
+        [formulas.in_text(cell.strip(), NO_BREAK) for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
         for line in markdown.splitlines()
     ]
     widths = [max(len(row[k]) for row in (head, *rows) if k < len(row)) for k in range(len(head))]
@@ -86,7 +87,7 @@ def _table(markdown):
         cells = [textwrap.wrap(cell, width) for cell, width in zip(row, widths, strict=False)]
         for parts in zip_longest(*cells, fillvalue=""):
             lines.append("  ".join(f"{part:{width}}" for part, width in zip(parts, widths, strict=False)).rstrip())
-    return "\n".join(lines)
+    return "\n".join(lines).replace(NO_BREAK, " ").replace("\\|", "|")
 
 
 def highlighted(code, colours):
