@@ -39,6 +39,7 @@ FIELDS = {
     "about": r"(satnp\.\S+)",
 }
 NUMBER = r"\d\d[a-z]?"
+EXERCISE = re.compile(r"^(\d+)\. .+\n(?:   .*\n|\n)*", re.MULTILINE)
 HINT = r"- hint: (.+(?:\n  .+)*)\n*"
 
 # The short path, in minutes: three hours for the lessons without their sections Break it and Exercises.
@@ -144,10 +145,14 @@ def read_answers(lesson):
 
 
 def exercises(lesson):
-    """{number: the text of the exercise}, from the lesson's section Exercises"""
-    text = "\n".join(cell.text for cell in lesson.cells if cell.is_text)
-    section = re.search(r"^## Exercises *$(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
-    return dict(re.findall(r"^(\d+)\. (.+\n(?:   .*\n|\n)*)", section[1] + "\n", re.MULTILINE)) if section else {}
+    """The numbers of the lesson's exercises."""
+    return [match[1] for cell in lesson.cells if cell.is_text for match in EXERCISE.finditer(exercise_section(cell.text)[1])]
+
+
+def exercise_section(text):
+    """Cut the text of a cell -> (what is before its section Exercises, the section, what is after it)"""
+    section = re.search(r"^## Exercises\n.*?(?=^## |\Z)", f"{text}\n", re.MULTILINE | re.DOTALL)
+    return (text[: section.start()], section[0], text[section.end() :]) if section else (text, "", "")
 
 
 def split(source):

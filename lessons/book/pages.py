@@ -7,7 +7,7 @@ import textwrap
 from pathlib import Path
 from pkgutil import resolve_name
 
-from ..cells import NUMBER, short_path
+from ..cells import EXERCISE, NUMBER, exercise_section, short_path
 from .needs import drawing
 
 ROOT = Path(__file__).parents[2]
@@ -20,7 +20,6 @@ LINKS = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 PAPER = re.compile(r"(?:^- |; |: )(?:[A-Z]\. )+([\w-]+)[^*\n]*\*[^*\n]+\*, [^,;\n]*?(\d{4}), arXiv:([\d.]+\d)", re.MULTILINE)
-EXERCISE = re.compile(r"^(\d+)(\. .+\n(?:   .*\n|\n)*)", re.MULTILINE)
 ANSI = re.compile(r"\x1b\[[\d;]*[A-Za-z]|[^\n]*\r(?!\n)")  # colours, and what a progress bar wrote over
 CONTENTS = """\
 # The lessons
@@ -35,7 +34,7 @@ in it. All outputs and figures on these pages are from one run.
 |---|---|---|---|
 {rows}
 
-## What needs what
+## Prerequisites
 
 ```{{raw}} html
 <div class="needs-frame">
@@ -71,8 +70,10 @@ class Pages:
         texts = []
         for cell in lesson.cells:
             text = self.cell(cell, outputs[cell])
-            if cell.is_text and cell.text.startswith("## Exercises"):
-                text = EXERCISE.sub(lambda match: f"{match[0].rstrip()}\n\n{folds.get(match[1], '')}\n", text + "\n")
+            if cell.is_text:
+                before, section, after = exercise_section(text)
+                section = EXERCISE.sub(lambda match: f"{match[0].rstrip()}\n\n{folds.get(match[1], '')}\n", section)
+                text = f"{before}{section}\n{after}"
             texts.append(text)
         header = self.header(lesson)
         texts[0] = re.sub(r"(?:^- .*\n)+", lambda _: header, texts[0], count=1, flags=re.MULTILINE)
@@ -171,8 +172,9 @@ class Pages:
             for x in self.lessons.values()
         ]
         names = "\n".join(x.path.stem for x in self.lessons.values())
-        contents = CONTENTS.format(short=short_path(), rows="\n".join(rows), drawing=drawing(self.lessons), pages=names)
-        self.write("index", contents)
+        short = re.sub(NUMBER, lambda number: self.lesson_link(number[0]), short_path())
+        contents = CONTENTS.format(short=short, rows="\n".join(rows), drawing=drawing(self.lessons), pages=names)
+        self.write("index", self.linked(contents))
         for name in sorted(self.sources):
             code = fenced((ROOT / name).read_text(encoding="utf-8"), "python")
             self.write(f"source/{name}", f"---\norphan: true\nnosearch: true\n---\n\n# {name}\n\n{code}\n")

@@ -41,7 +41,7 @@ class Page(HTMLParser):
             self.loaded.append(values.get("src") or values["href"])
         if tag == "img":
             self.images.append(Path(values["src"]).name)
-        self.formulas += tag == "math"
+        self.formulas += tag == "math" and "article" in self.stack  # not those of a list of headings
 
     def handle_startendtag(self, tag, attributes):
         self.handle_starttag(tag, attributes)
@@ -114,7 +114,7 @@ def test_a_notebook_and_the_page_show_every_figure(book, path):
     assert count == len(said) >= 1
     assert {Path(file).name for file in said} <= set(page.images)
     assert all((book.folder / "_images" / Path(file).name).read_bytes().startswith(b"\x89PNG") for file in said)
-    assert not any("figure: " in x for x in page.text)
+    assert "figure: satnp-lessons" not in (book.folder / f"{path.stem}.html").read_text(encoding="utf-8")
 
 
 @every_lesson
@@ -133,7 +133,7 @@ def test_a_page_has_no_markdown_and_no_tag_left(book, path):
     page = book.pages[f"{path.stem}.html"]
     text = "".join(page.text)
     assert not re.findall(r"\*\*|`|\]\(|</?\w+>|\$|^ *(?:#|:::|\|.*\|$)", text, re.MULTILINE)
-    assert all(re.fullmatch(r"[^\W\d_][\w ,.;:?!'’()&+-]*", x.replace("\n", " ")) for x in page.emphasis)
+    assert not [x for x in page.emphasis if re.search(r"[=*/^_{}\\<>|]", x)]
 
 
 @every_lesson

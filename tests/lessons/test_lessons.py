@@ -358,8 +358,8 @@ def test_every_exercise_has_hints_and_an_answer(path):
     if not lesson.answers_path.exists():
         pytest.skip("its answers are not written yet")
     wanted, answers = cells.exercises(lesson), cells.read_answers(lesson)
-    assert list(wanted) == [str(k) for k in range(1, len(wanted) + 1)]
-    assert list(answers) == list(wanted), f"answers/{lesson.number}.py lacks {set(wanted) - set(answers)}"
+    assert wanted == [str(k) for k in range(1, len(wanted) + 1)] and wanted
+    assert list(answers) == wanted, f"answers/{lesson.number}.py lacks {set(wanted) - set(answers)}"
     for answer in answers.values():
         assert 1 <= len(answer.hints) <= 3 and answer.cells[0].text
         assert any(re.search(r"\bassert\b|\bnear\(", cell.text) for cell in answer.cells if not cell.is_text)
