@@ -57,11 +57,16 @@ def mathml(latex, display):
         for element in math.iter(f"{{{MATHML}}}{name}"):
             if element[0].text in ("∑", "∏"):
                 element.tag = f"{{{MATHML}}}{better}"
+    for row in math.iter():
+        for before, element in zip([None, *row], row, strict=False):
+            starts = before is None or before.tag.endswith("}mo") and before.text not in ")]}|"
+            if starts and element.text in ("-", "−", "±"):
+                element.set("form", "prefix")  # a sign, which has no space after it
     return ElementTree.tostring(math, encoding="unicode")
 
 
 def inline(translator, node):
-    translator.body.append(mathml(node.astext(), "inline"))
+    translator.body.append(mathml(node.astext(), "inline") + "\N{WORD JOINER}")  # a comma stays on the line of the formula
     raise nodes.SkipNode
 
 

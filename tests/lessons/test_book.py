@@ -179,7 +179,7 @@ SMALL = """\\
 # - equations: Xu et al. 2015, eq. 5
 # - about: satnp.layers.softmax_backward
 #
-# Inline $\\alpha_i * x_i * y$ and x * y * z, <end>, `satnp/layers/softmax.py`, lesson 07.
+# Inline $\\alpha_i * x_i * y - 1 = -1$ and x * y * z, <end>, `satnp/layers/softmax.py`, lesson 07.
 #
 # $$
 # \\begin{aligned}
@@ -270,6 +270,7 @@ def test_a_small_book_has_everything(small):
     assert line == shown > top == 1
     assert "https://arxiv.org/abs/1502.03044" in page.links
     html = (small.folder / "07_small.html").read_text(encoding="utf-8")
+    assert html.count('<mo form="prefix">−</mo>') == 1  # a sign has another space than a difference
     assert "&lt;b&gt;not bold&lt;/b&gt; $x$ **" in html and html.count("<munder") == 2 and "<mtable" in html
     listing = (small.folder / source).read_text(encoding="utf-8")
     assert re.search(rf'id="L-{line}".{{0,200}}def</span>.{{0,60}}softmax_backward', listing)

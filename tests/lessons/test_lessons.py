@@ -188,6 +188,12 @@ def test_a_lesson_calls_what_it_is_about(path, tmp_path):
     assert status == 0 and f"({line})" in screen
 
 
+def test_the_readme_links_every_lesson():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for path in PATHS:
+        assert re.search(rf"\| {path.name.partition('_')[0]} \| \[.+?\]\(lessons/{path.name}\) \|", readme), path.name
+
+
 def test_the_map_fits_a_terminal(capsys):
     assert runner.main([]) == 0
     said = capsys.readouterr().out
