@@ -84,21 +84,20 @@ class Steps:
             return True
         print(f"You stopped at cell {cell + 1} of {count}.")
         command = self.input("Enter: go on there, s: from the start, q: quit ").strip().lower()
-        if command in ("", "b"):
+        if not command:
             print(dim("running the code of the cells before it, without its output ..."), flush=True)
             with redirect_stdout(io.StringIO()):
-                while self.ran < cell:
-                    self.run_next(arrays=False)
-            self.at = cell
+                for done in self.lesson.cells[:cell]:
+                    if not done.is_text:
+                        execute(self.lesson, done, self.namespace)
+            self.at = self.ran = cell
         return command != "q"
 
-    def run_next(self, arrays=True):
+    def run_next(self):
         cell, self.ran = self.lesson.cells[self.ran], self.ran + 1
-        if cell.is_text:
-            return
-        before = digests(self.namespace)
-        execute(self.lesson, cell, self.namespace)
-        if arrays:
+        if not cell.is_text:
+            before = digests(self.namespace)
+            execute(self.lesson, cell, self.namespace)
             print_arrays(self.namespace, before)
 
     def ask(self):
