@@ -20,7 +20,7 @@ from satnp.files import read_json, write_json
 from ..cells import BadInput, read_answers
 from . import pages, site
 
-RECORD = "book.json"  # in the folder of a book: what was run, and how long it took
+RECORD, MADE_BY = "book.json", "python -m lessons book"  # a file in the folder of a book: what made it, and the run times
 
 
 class Failed(Exception):
@@ -29,7 +29,7 @@ class Failed(Exception):
 
 def make(lessons, out):
     """Run the lessons and write the site to the folder `out` -> exit status"""
-    if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or read_json(out / RECORD))):
+    if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or _is_book(out))):
         raise BadInput(f"{out} is there and is not a book; give another folder, or one that is empty")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -49,8 +49,13 @@ def make(lessons, out):
     return 0
 
 
+def _is_book(folder):
+    record = read_json(folder / RECORD)
+    return isinstance(record, dict) and record.get("made by") == MADE_BY
+
+
 def _make(lessons, scratch):
-    source, record = scratch / "pages", {}
+    source, times = scratch / "pages", {}
     (scratch / "work").mkdir()
     book = pages.Pages(source, lessons)
     for lesson in lessons:
@@ -60,12 +65,12 @@ def _make(lessons, scratch):
         book.add(lesson, answers, {cell: done.get("outputs", []) for cell, done in zip(cells, ran, strict=True)})
         count = len(lesson.cells)
         nbformat.write(nbformat.v4.new_notebook(cells=ran[:count]), source / f"{lesson.path.stem}.ipynb")
-        record[lesson.number] = {"lesson": round(sum(seconds[:count]), 2), "answers": round(sum(seconds[count:]), 2)}
+        times[lesson.number] = {"lesson": round(sum(seconds[:count]), 2), "answers": round(sum(seconds[count:]), 2)}
         print(f"{lesson.number} {lesson.title}: {sum(seconds):.1f} s", flush=True)
     book.finish()
     if wrong := site.build(source, scratch / "site", scratch / "doctrees"):
         raise Failed(f"the pages have mistakes:\n{wrong}")
-    write_json(scratch / "site" / RECORD, record)
+    write_json(scratch / "site" / RECORD, {"made by": MADE_BY, "seconds": times})
 
 
 def execute(lesson, cells, figures, folder):

@@ -66,7 +66,7 @@ class Book:
 
     def __init__(self, folder, said):
         self.folder, self.said = folder, said
-        self.record = json.loads((folder / "book.json").read_text())
+        self.seconds = json.loads((folder / "book.json").read_text())["seconds"]
         self.pages = {path.relative_to(folder).as_posix(): Page(path) for path in folder.rglob("*.html")}
 
     def outputs(self, path):
@@ -103,7 +103,7 @@ def book(tmp_path_factory):
 def test_a_lesson_runs_within_the_time_it_states(book, path):
     lesson = cells.read(path)
     assert f"{lesson.number} {lesson.title}: " in book.said
-    assert book.record[lesson.number]["lesson"] <= lesson.seconds
+    assert book.seconds[lesson.number]["lesson"] <= lesson.seconds
 
 
 @every_lesson
@@ -282,6 +282,7 @@ def test_a_book_is_replaced_and_nothing_else_is(small):
     folder = small.folder.parent
     (folder / "other").mkdir()
     (folder / "other" / "mine.txt").write_text("mine")
+    (folder / "other" / "book.json").write_text('{"title": "mine"}')
     done = made(folder, folder, folder / "other")
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "is not a book; give another folder" in done.stderr
     assert (folder / "other" / "mine.txt").read_text() == "mine"
