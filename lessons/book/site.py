@@ -62,6 +62,8 @@ def mathml(latex, display):
             starts = before is None or before.tag.endswith("}mo") and before.text not in ")]}|"
             if starts and element.text in ("-", "−", "±"):
                 element.set("form", "prefix")  # a sign, which has no space after it
+            if element.text == "|":  # of a norm; \mid is another sign, with spaces
+                element.attrib |= {"lspace": "0", "rspace": "0"}
     return ElementTree.tostring(math, encoding="unicode")
 
 
