@@ -28,7 +28,7 @@
 #
 # The network was trained for 218 seconds on rendered scenes, each with five sentences (`lessons/data/README.md`). The
 # scene below was not among them. Here all numbers are float64, so that two ways to compute the same thing agree to 15
-# digits.
+# digits. In the code, `p` holds the learned arrays of the decoder, such as `p.W_h`; in the text, $p$ is a probability.
 
 # %%
 from dataclasses import replace
@@ -58,8 +58,9 @@ scene = scenes[2]
 photo = scene.image
 print("photo", photo.shape, photo.dtype)
 for thing in scene.objects:
-    print(f"  a {thing.size} {thing.colour} {thing.shape}, pixels {thing.box}")
-print("people would say:", *scene.captions[:3], sep="\n  ")
+    left, top, right, bottom = thing.box
+    print(f"  a {thing.size} {thing.colour} {thing.shape}, columns {left} to {right}, rows {top} to {bottom}")
+print("three of its five sentences:", *scene.captions[:3], sep="\n  ")
 
 # %%
 figure = Figure((3.4, 3.4))
@@ -76,15 +77,15 @@ save(figure, "00_photo", "two triangles and a cross; the lines bound the 8 x 8 l
 # ## Predict
 #
 # The photo consists of $64 \cdot 64 \cdot 3 = 12288$ numbers. The encoder, a small convolutional network, turns it into
-# one vector of $D = 128$ numbers for each of the 64 cells. Are these fewer numbers than in the photo, or more? In which of
-# the four stages of the encoder does the grid become smaller?
+# one vector of $D = 128$ numbers for each of the 64 cells. Are these fewer numbers than in the photo, or more? The encoder
+# has four stages. From 64 x 64 pixels to 8 x 8 cells, how many of them must halve the sides of the grid?
 
 # %% [markdown]
 # ## Run
 #
-# Each of the four stages is a convolution (lesson 03); the two in the middle also have a pooling that keeps the largest of
-# four neighbours (lesson 04). The result is called the annotations: `annotations[n, l]` is the vector of location $l$ of
-# photo $n$.
+# Each of the four stages is a convolution (lesson 03). The first one computes only every second row and column; the two in
+# the middle have a pooling, which keeps the largest of four neighbours (lesson 04). The result is called the annotations:
+# `annotations[n, l]` is the vector of location $l$ of photo $n$.
 
 # %%
 annotations, (stages, _) = small.forward(encoder, model.encoder_config, photo[None])
@@ -94,12 +95,13 @@ for k, stage in enumerate(stages):
 print("annotations   ", annotations.shape, annotations.size, "numbers")
 
 # %% [markdown]
-# A third fewer. The grid becomes smaller in the first three stages. The 64 cells are now in one row, in reading order:
-# location 10 is row 1, column 2. No later step uses the photo itself.
+# A third fewer. Three stages halve the sides, the first three: 64, 32, 16, 8. The 64 cells are now in one row, in reading
+# order: location 10 is row 1, column 2 (counted from 0). No later step uses the photo itself.
 #
-# The decoder starts from the mean of the 64 vectors, which says what is in the photo but not where. Two small layers turn
-# it into the state `h` and the cell `c` of an LSTM (lesson 05). `keys` is the part of the scores that does not depend on
-# the state, so it is computed once per photo.
+# The decoder starts from the mean of the 64 vectors, in which all locations are mixed. Two small layers turn it into the
+# state `h` and the cell `c` of an LSTM (lesson 05; this cell is a vector and has nothing to do with the cells of the grid).
+# `keys` is the part of the scores that does not depend on the state, so it is computed once per photo. The vocabulary
+# begins with four marks: padding, the start and the end of a sentence, and a word that is not in the vocabulary.
 
 # %%
 mean = annotations.mean(axis=1)
@@ -114,15 +116,16 @@ for k in range(0, 27, 9):
 # %% [markdown]
 # ## Predict
 #
-# The first word of every sentence is "a" or "there". Does the network need the photo to choose it? Look at two numbers:
+# The first word of every sentence is "a" or "there". Does the network need attention to choose it? Two numbers show it:
 # the largest weight $\alpha_i$ of a location (if all weights are equal, each is $1/64 = 0.016$), and the gate $\beta$
-# between 0 and 1, which multiplies the context. Which values do you expect for the first word, and which for the word
-# "cyan"?
+# between 0 and 1, which multiplies the context, that is, the weighted mean of the 64 vectors. Which values do you expect
+# for the first word, and which for the word "cyan"?
 
 # %% [markdown]
 # ## Run
 #
-# One step of the loop, in NumPy alone. Compare each line with the equation to its right.
+# One step of the loop, in NumPy alone. To the right of each line are the number of its equation in the paper and the shape
+# of its result.
 
 
 # %%
@@ -148,7 +151,7 @@ def turn(word, h, c, annotations, keys):
     c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)  #          eq. 2          (N, H)
     h = sigmoid(o) * np.tanh(c)  #                           eq. 3          (N, H)
     hidden = np.tanh(Ey + h @ p.L_h + z @ p.L_z + p.b_m)  #  eq. 7          (N, M)
-    logits = hidden @ p.L_o + p.b_o  #                                      (N, V)
+    logits = hidden @ p.L_o + p.b_o  #                       before softmax (N, V)
     return softmax(logits), h, c, dict(locals())
 
 
@@ -166,8 +169,9 @@ for first in ("a", "there"):
 
 # %% [markdown]
 # No. The weights differ from cell to cell, but the gate multiplies the context by 0.009, so attention has almost no effect
-# on the first word. Nor does $p = 0.633$ for "a" mean that the network is unsure about the photo: about two thirds of the
-# true sentences begin with "a" and the others with "there", and the photo does not say which.
+# on the first word. (The photo still has one, through the mean and `h`.) Nor does $p = 0.633$ for "a" mean that the network
+# is unsure about the photo: about two thirds of the true sentences begin with "a" and the others with "there", and the
+# photo does not say which.
 #
 # ## Look
 #
@@ -224,7 +228,7 @@ def cell_of(alpha):
     return f"({row}, {column}) nothing"
 
 
-words, alphas, betas, log_prob, never = [], [], [], 0.0, 0.0
+words, alphas, betas, log_prob, never = [], [], [], 0.0, 0.0  # `never` is for the check of the decoding below
 print("  t  word        p    beta   largest alpha, its cell, what is there")
 while word != 2 and len(words) < 20:  # 2 is <end>
     prob, h, c, made = turn(np.array([word]), h, c, annotations, keys)
@@ -242,11 +246,12 @@ print(" ".join(words), f"  log p = {log_prob:.3f}")
 # %% [markdown]
 # ## Look
 #
-# Read the table word by word. The gate is open at the words that need the photo ("small", "cyan", "blue": $\beta$ above
-# 0.8), and almost closed at those that grammar decides ("is", "left", "of": below 0.2). Where only one word can follow
-# ("of" after "left"), $p$ is near 1. Where several sentences are true ("small" or not, "left of" or "to the left of"), the
-# network has to choose, and $p$ is low although nothing is wrong. The training data do not say where to look: they are
-# photos and sentences.
+# Read the table word by word. The gate is open at words for sizes, colours and shapes ("small", "cyan", "triangle": $\beta$
+# above 0.8), and almost closed at those that grammar decides ("is", "of", `<end>`: below 0.2). It is almost closed at "left"
+# too, although this word depends on the photo: the LSTM also has what it kept from the earlier steps. Where only one word
+# can follow ("of" after "left"), $p$ is near 1. Where several sentences are true ("small" or not, "left of" or "to the left
+# of"), the network has to choose, and $p$ is low although nothing is wrong. The training data do not say where to look:
+# they are photos and sentences.
 
 # %%
 figure = Figure((9, 3.9), layout="constrained")
@@ -269,7 +274,8 @@ save(figure, "00_where_it_looked", "white cells on the cyan triangle while it is
 # The lines above are the whole decoder. Now compare them with satnp, in three ways. `satnp/reference/show_attend_tell.py`
 # is the decoder step by step as in the paper, with the caches that a backward pass needs. Its loss of this sentence,
 # without the penalty of eq. 14 (lesson 10), must be minus our $\log p$. Below is its `word_forward`, the part of a step
-# after attention; find in it the lines of `turn`. (`look` is `alpha`, and the masks belong to dropout, which is off here.)
+# after attention; find in it the lines of `turn`. (`look` is `alpha`, `gate_forward` computes `beta` and `z`,
+# `deep_output_forward` computes `hidden`; `Word` collects the caches, and the masks belong to dropout, which is off here.)
 
 # %%
 show(reference.word_forward)
@@ -281,8 +287,8 @@ near("the loss of the reference is -log p", reference.forward(p, config, batch, 
 # %% [markdown]
 # Training uses a faster form of the same equations, `satnp/captioners/show_attend_tell.py`, which lesson 15 explains. It
 # must have the same loss. And satnp's decoding must find the same words, the same probability and the same weights.
-# Decoding never outputs `<pad>`, `<start>` or `<unk>`, nor `<end>` as the first word, so it divides $p$ by the probability
-# of all other words.
+# Decoding never outputs `<pad>`, `<start>` or `<unk>`, nor `<end>` as the first word, so it divides $p$ by the sum of the
+# probabilities of the words that remain.
 
 # %%
 loss, _ = show_attend_tell.forward(p, config, batch, noise)
@@ -313,8 +319,8 @@ near("its alpha is shuffled alike", found.alpha.reshape(-1, 64), np.array(alphas
 #
 # Now take attention away: give the decoder the mean of all vectors at each location, so that all words see the same
 # context. How many of a hundred unseen scenes does it still describe truly? And a bug that people do make: PyTorch, for
-# example, keeps the four gates of an LSTM in the order i, f, g, o. What does the network say when its weights are read in
-# that order? All shapes are right, so nothing stops.
+# example, keeps the four gates of an LSTM in the order i, f, g, o (documentation of `torch.nn.LSTM`). Which sentences come
+# out when the weights are read in that order? All shapes are right, so no error is raised.
 
 # %%
 all_annotations = model.annotate(np.stack([scene.image for scene in scenes]))
@@ -361,7 +367,7 @@ for name, broken in (("blind", blind), ("gates i, f, g, o", misread)):
 
 # %% [markdown]
 # Without attention the sentence is still good English: the grammar comes from the LSTM, and the facts come through
-# attention. With the gates in the wrong order the words make no sense, but no line of code failed. Many bugs have a
+# attention. With the gates in the wrong order the words make no sense, but no line of code failed. A bug can also have a
 # smaller effect: the network runs, learns, and ends a little worse. Only a comparison of numbers shows it, and so each
 # lesson has a check.
 
@@ -370,15 +376,15 @@ for name, broken in (("blind", blind), ("gates i, f, g, o", misread)):
 #
 # 1. How many of the learned numbers belong to the decoder? Add the sizes of the arrays in `p.items()`. (233,949 of
 #    334,461.)
-# 2. Which other words were possible at step 9? Keep `prob` of each step and print its three largest entries. (blue .507,
-#    big .487, small .002: the triangle is both blue and big, and people name the size or leave it out.)
+# 2. Which other words were possible at step 9? Start the loop again, keep `prob` of each step and print its three largest
+#    entries. (blue .507, big .487, small .002: the triangle is blue and big, and a sentence may leave out the size.)
 # 3. Write a step with $\beta = 1$ at all words, as a copy of `turn` with one line changed. How many of the 100 sentences
 #    are true? (15: the other weights were trained with an almost closed gate at words such as "is".)
 # 4. Start `describe_all` from $h = 0$ and $c = 0$. How many are true? (0: in training the LSTM never started from there.
 #    Scene 2 becomes the sentence "triangle".)
-# 5. Annotate mirrored photos, `scene.image[:, ::-1]`, and compare the sentences with the scenes as they were. First say
-#    how many true ones you expect. Then count them, and count again separately for "left of" and the rest. (65: of the 35
-#    sentences with "left of" none is true, of the 65 with above, over, below or under all are.)
+# 5. Annotate mirrored photos, `scene.image[:, ::-1]`, and compare the sentences with the scenes as they were. Which of the
+#    sentences do you expect to be true? Count the true ones, and count them again separately for "left of" and for the
+#    rest. (65: of the 35 sentences with "left of" none is true, of the 65 with above, over, below or under all are.)
 
 # %% [markdown]
 # ## Next

@@ -58,8 +58,9 @@ for h in (1e-2, 1e-5, 1e-8, 1e-11, 1e-14, 1e-17):
     print(f"{h:.0e}   " + "     ".join(f"{abs(rule(np.exp, x, h) / right - 1):.1e}" for rule in (one_sided, central)))
 
 # %% [markdown]
-# At $h = 10^{-17}$ the error is 1, that is 100 %: $x + h$ is rounded to $x$, so the difference is 0. There are two sources
-# of error, and a smaller $h$ makes one of them smaller and the other larger.
+# Of these six, $10^{-8}$ is the best for the one-sided difference and $10^{-5}$ for the central one. At $h = 10^{-17}$ the
+# error is 1, that is 100 %: $x + h$ is rounded to $x$, so the difference is 0. There are two sources of error, and a
+# smaller $h$ makes one of them smaller and the other larger.
 #
 # **The curve bends.** Taylor's series is
 #
@@ -75,8 +76,8 @@ for h in (1e-2, 1e-5, 1e-8, 1e-11, 1e-14, 1e-17):
 # difference of two nearby values the leading digits cancel and the rounding errors remain, and then they are divided by
 # $h$: the error is up to $\epsilon |f| / h$ for the one-sided difference and $\epsilon |f| / (2h)$ for the central one.
 #
-# The best $h$ is where the sum of both errors has slope 0 as a function of $h$. For exp, where $f = f' = f'' = f'''$, the
-# relative errors are
+# The best $h$ is where the sum of both errors has slope 0 as a function of $h$. For exp, where $f = f' = f'' = f'''$,
+# divide both errors by $f'$:
 #
 # | difference | relative error | its slope is 0 at |
 # |---|---|---|
@@ -93,7 +94,8 @@ for name, eps in (("float64", np.finfo(np.float64).eps), ("float32", np.finfo(np
 
 # %% [markdown]
 # So a central difference is right to about 11 digits in float64, and to 5 in float32, the numbers of 7 digits in which
-# networks are trained. That holds for a function whose value is about as large as its derivative. A loss is different.
+# networks are trained. That holds for a function whose value is about as large as its derivative. A loss can be far larger
+# than its derivative by one of its inputs.
 #
 # ## Predict
 #
@@ -119,9 +121,9 @@ print(f"the gap at the loss in float32: {np.spacing(np.float32(loss(0.1))):.3f}"
 print(f"the difference of the two losses: {2 * 5.6e-3 * np.exp(0.1):.3f}")
 
 # %% [markdown]
-# One. The rounding error is relative to the LOSS, and not to its small change: the more terms, the fewer digits. So a
-# network cannot be checked in float32. satnp's layers compute in the dtype of their inputs: the same lines train in
-# float32 and are checked in float64.
+# One. The rounding error is relative to the LOSS, and not to its small change: the more terms, the fewer digits. Even
+# float64 keeps only 7 digits of its 11 here. So a network cannot be checked in float32. satnp's layers compute in the
+# dtype of their inputs: the same lines train in float32 and are checked in float64.
 
 # %% [markdown]
 # ## Predict
@@ -185,10 +187,11 @@ for h in (1e-2, 1e-5, 1e-8, 1e-30, 1e-200, 1e-300, 1e-322):
     print(f"h {h:.0e}: off by {abs(found / np.exp(x) - 1):.1e}")
 
 # %% [markdown]
-# For $h = 10^{-8}$ and below, $h^2$ is below $\epsilon$, so the first error is gone. And there is no loss of digits,
-# because the real part (about 2) and the imaginary part (about $2 \cdot 10^{-30}$) are two separate floats with 16 digits
-# each. Only near the smallest float64 numbers, about $10^{-308}$, there are fewer digits: $h = 10^{-322}$ itself has only
-# one or two. So satnp uses $h = 10^{-30}$, and there is no best $h$ to search for.
+# For $h = 10^{-8}$ and below, $h^2$ is below $\epsilon$, so the error from the bent curve is smaller than
+# the rounding of the result. And there is no loss of digits, because the real part (about 2) and the imaginary part (about
+# $2 \cdot 10^{-30}$) are two separate floats with 16 digits each. Only near the smallest float64 numbers, about
+# $10^{-308}$, there are fewer digits: $h = 10^{-322}$ itself has only one or two. So satnp uses $h = 10^{-30}$, and there
+# is no best $h$ to search for.
 #
 # Why does this work through a whole network? Multiply two numbers that have their derivatives in the imaginary part:
 #
@@ -243,7 +246,7 @@ axes.loglog(hs, np.minimum(hs**2 / 6 + 1.1e-16 / hs, 1), "k--", lw=1, label="h²
 axes.axvline(1e-30, color="grey", ls=":", label="h = 1e-30")
 axes.set(xlabel="h (in units of x)", ylabel="relative error of f' (0 is drawn at 1e-17)", ylim=(5e-18, 10))
 axes.legend(fontsize=8, loc=(0.14, 0.12))
-save(figure, "02_errors", "a difference has its least error between two slopes; the complex step has only the right one")
+save(figure, "02_errors", "a difference is best where its falling and its rising line meet; the complex step only rises")
 
 # %% [markdown]
 # ## Predict
@@ -256,8 +259,8 @@ save(figure, "02_errors", "a difference has its least error between two slopes; 
 # maximum(x, 0)    logaddexp(x, 0)    log(1 + exp(x))
 # ```
 #
-# (`norm` is the length of a vector, here $\sqrt{x^2 + 1}$. `conj` turns $ih$ into $-ih$. `logaddexp(x, 0)` is the last one
-# of the list.)
+# (`norm` is the length of a vector, here $\sqrt{x^2 + 1}$. `conj` turns $ih$ into $-ih$. `logaddexp(x, 0)` is NumPy's own
+# function for the last one of the list.)
 
 # %% [markdown]
 # ## Run
@@ -293,12 +296,12 @@ for name, f in operations.items():
     print(f"{name:22} {found:14} {central(f, x, 6.9e-6):.6f}")
 
 # %% [markdown]
-# Without any error the derivative is 0 for `abs` and `norm` (they compute the length of $x + ih$, which is
-# $\sqrt{x^2 + h^2}$ and real) and for `conj` ($ih$ and $-ih$ cancel). NumPy's `vdot` and `var` do the same. Each has an
-# analytic form that is as short: `where` for `abs`, `sqrt` of a sum of `x*x` for `norm`. `maximum` and `where` are right.
-# `logaddexp` does not accept complex numbers. The last line is not an operation but a slip: an array of zeros of the wrong
-# dtype drops the imaginary part with a ComplexWarning. satnp's check turns this warning into an error. A derivative that
-# is wrongly 0 is also found, because a right backward then disagrees.
+# `abs`, `norm` and `conj` give 0 and no error message: the first two compute with the length of $x + ih$,
+# which is $\sqrt{x^2 + h^2}$ and real, and with `conj` $ih$ and $-ih$ cancel. NumPy's `vdot` and `var` do the same. Each
+# has an analytic form that is as short: `where` for `abs`, `sqrt` of a sum of `x*x` for `norm`. `maximum` and `where` are
+# right. `logaddexp` does not accept complex numbers. The last line, which was not in the list, is a mistake in the
+# forward: an array of zeros of the wrong dtype drops the imaginary part with a ComplexWarning. satnp's check turns this
+# warning into an error. A derivative that is wrongly 0 is also found, because a right backward then disagrees.
 
 # %% [markdown]
 # ## Predict
@@ -318,7 +321,8 @@ for name, f in operations.items():
 # ## Run
 #
 # One element at a time: 12 for the complex step, 24 for the central difference. Here are both, compared with tanh's
-# backward from lesson 01. The upstream gradient is random: a constant one would hide mistakes (lesson 07b).
+# backward from lesson 01. (`STEP[method]` in the listing is $10^{-30}$ or $10^{-5}$.) The upstream gradient is random: a
+# constant one would hide mistakes (lesson 07b).
 
 # %%
 show(numeric_gradient)
@@ -342,8 +346,8 @@ near("tanh_backward against central differences", g, d, within=1e-9)
 # slope $\sum_{j} d\theta_j \, v_j$ (all paths add), and one forward at $\theta + i h v$ gives it. This check says that
 # something is wrong, but not where. (`direction=True` in satnp.)
 #
-# "Equal" needs a measure. Let $g$ be the array from the backward and $n$ the numerical gradient. satnp divides the norm of
-# their difference by the norm of $n$:
+# "Equal" needs a measure. Let $g$ be the array from the backward, $n$ the numerical gradient, and $|n|$ its norm, the root
+# of the sum of its squares. satnp divides the norm of the difference by the norm of $n$:
 #
 # $$
 # \mathrm{error} = \frac{|g - n|}{\max(|n|, G / 1000)}
@@ -357,8 +361,8 @@ near("tanh_backward against central differences", g, d, within=1e-9)
 # ## Check by number
 #
 # Now check a layer of your own. A `Case` describes what to check: a name, a function that makes random inputs, and the
-# pair. `check_gradients` does the rest: a random upstream gradient for each output, the backward, the complex step for
-# each input, and the error. It passes if the error is below 1e-10 and no single element is far off.
+# pair of forward and backward. `check_gradients` does the rest: a random upstream gradient for each output, the backward,
+# the complex step for each input, and the error. It passes if the error is below 1e-10 and no single element is far off.
 
 # %%
 show(Case)
@@ -449,7 +453,7 @@ for name, change in mistakes.items():
 # %% [markdown]
 # Each sentence names a pattern, and not the line of the mistake: it says where to look. You can also call `diagnose`
 # yourself, with your array and the numerical gradient. Here is a gradient that is 0.01 % too large, and one that is right
-# up to rounding:
+# to twelve digits, for which `diagnose` returns `None`:
 
 # %%
 n = rng.standard_normal((4, 5))
@@ -464,8 +468,8 @@ print(diagnose("dW", n * (1 + 1e-12), n))
 #    With `np.float32(0.7)` and `np.float32(4.9e-4)` the error happens to be 7.7e-5.
 # 2. $f(x) = \sqrt{|\sin x|}$ at $x = 4$, written with `abs`: the complex step gives 0. Mend `f`. Check: 0.375681.
 # 3. `z = np.random.default_rng(0).standard_normal(100_000)`: for how many of these numbers is `central(relu, z, 1e-3)`
-#    neither 0 nor 1, to within 1e-6? Say first how many you expect (the density of a normal number at 0 is 0.4): 80.
-#    Check: 75.
+#    neither 0 nor 1, to within 1e-6? Say first how many you expect, with the density of a normal number at 0, which is
+#    0.4. Check: 80 expected, 75 counted.
 # 4. The second derivative is in the real part: $f'' = 2 \, (f(x) - \operatorname{Re} f(x + ih)) / h^2$. Does this one lose
 #    digits? Find the best $h$ for exp at 0.7 among the powers of ten. Check: $h$ = 1e-4, with a relative error of 6e-9.
 # 5. Write the pair of $\mathrm{out} = x / r$ with $r = \sqrt{m + 0.01}$, where $m$ is the mean of $x^2$ over the row and

@@ -7,9 +7,10 @@
 # - equations: Xu et al. 2015, eqs. 1-3
 # - about: satnp.layers.lstm_cell_backward
 #
-# The backward pass goes through the lines of the forward pass in reverse order. The gradient of an array is the sum of what
-# its users send back, that is, of the lines that read the array. The cell $c$ has two users: the hidden state h of the same
-# step, and the cell of the next step. This sum, at every step, is all there is to "backpropagation through time".
+# The backward pass goes through the lines of the forward pass in reverse order. The lines that read an array are its
+# users; each of them sends back a gradient, and the gradient of the array is their sum. The cell $c$ has two users: the
+# hidden state h of the same step, and the cell of the next step. This sum, at every step, is all there is to
+# "backpropagation through time".
 
 # %%
 import numpy as np
@@ -126,12 +127,14 @@ for name, block in zip("ifog", np.split(dgates, 4, axis=1), strict=True):
 
 # %% [markdown]
 # It is the block of the forget gate: $df = dc \odot c_{\mathrm{prev}} = 0$, because there is nothing to forget yet. So the
-# first step of a caption gives the forget gate no gradient, unless $c_0$ depends on the photo, as in Show, Attend and Tell.
+# first step of a caption gives the forget gate no gradient, if the initial cell is 0. (In Show, Attend and Tell it is not:
+# it is computed from the photo.)
 #
-# Here is satnp's code. Find each line of the derivation in it. There are two functions. The first makes room for `dgates`
-# and passes its four blocks to the second, which writes its results into them (`out=`). The second is the arithmetic. Its
-# argument `dc` is $dc_{\mathrm{next}}$; its second line makes it the whole $dc$. (`xp_of(dc)` is NumPy here. `cache` holds
-# `c_prev, i, f, o, g, tanh_c`, in this order.)
+# Here is satnp's code. There are two functions. The first makes room for `dgates` and passes its four blocks to the second,
+# which writes its results into them: `@elementwise` gives it the argument `out`. In the first function the blocks are
+# called `di, df, do, dg`; what is written into them is $da_i, da_f, da_o, da_g$. (`xp_of(dc)` is NumPy here. `cache` holds
+# `c_prev, i, f, o, g, tanh_c`, in this order.) The second function is the arithmetic: find each line of the derivation in
+# it. Its argument `dc` is $dc_{\mathrm{next}}$; its second line makes it the whole $dc$.
 
 # %%
 show(lstm_cell_backward)
@@ -332,10 +335,11 @@ print("in the loop: one product a step; after the loop: three")
 # loop belong to the initial state. They go on into the layers that computed it (in the captioner, from the mean over the
 # locations of the photo).
 #
-# Two time steps as a drawing. The lines of a step are joined into three boxes: `gates`, c and h. `f_0` is f at step 0, and
-# `slope_0` is $1 - t_c^2$ there. `ifg_0` and `only_o_0` are the rest of the backward pass of a step: the first turns $dc$
-# into the gradient of the gates i, f and g, the second turns $dh$ into that of o. $W_h$, $h_0$ and $c_0$ have two users
-# each, so two dashed arrows arrive at each of them (at $h_0$ one is the output layer's, "from later").
+# Two time steps as a drawing. The lines of a step are joined into three boxes: `gates`, c and h. Step 0 has `words[0]` for
+# $x_0 W_x + b$, `f_0` for f, and `slope_0` for $1 - t_c^2$. `ifg_0` and `only_o_0` are the rest of the backward pass of a
+# step: the first turns $dc$ into the gradient of the gates i, f and g, the second turns $dh$ into that of o. $W_h$, $h_0$
+# and $c_0$ have two users each, so two dashed arrows arrive at each of them (at $h_0$ one is the output layer's, "from
+# later"). The two arrows at `gates` fill different blocks.
 
 # %%
 N, M, H = 2, 3, 5
@@ -406,10 +410,10 @@ near("dW_h, step by step", slow, found[4], within=1e-14)
 # %% [markdown]
 # ## Look
 #
-# How far back does a gradient reach? We send one in at the last step only and plot its norm on its way back. It has two
-# paths. The first is the path of the cell: $dc_{t-1} = dc_t \odot f$, once a step. With a bias of 0 a forget gate is near
-# 1/2, and $2^{-40}$ is 1e-12. With a bias of 1, f = 0.731; with a bias of 3, f = 0.953, and $f^{40} = 0.14$. The second
-# path goes through the gates and $W_h^{\top}$ to $h_{t-1}$, and from there to the cell again.
+# How far back does a gradient reach? We give the last step a random gradient, all other steps none, and plot its norm on
+# its way back. It has two paths. The first is the path of the cell: $dc_{t-1} = dc_t \odot f$, once a step. With a bias of
+# 0 a forget gate is near 1/2, and $2^{-40}$ is 1e-12. With a bias of 1, f = 0.731; with a bias of 3, f = 0.953, and
+# $f^{40} = 0.14$. The second path goes through the gates and $W_h^{\top}$ to $h_{t-1}$, and from there to the cell again.
 #
 # We compare it with a plain recurrent network, $h_t = \tanh(x_t W_x + h_{t-1} W_h)$. Its gradient passes through a tanh and
 # through $W_h^{\top}$ at each step: $dh_{t-1} = (dh_t \odot (1 - h_t^2)) W_h^{\top}$. In all four networks (three biases
@@ -478,10 +482,11 @@ see = "only with forget bias 3 does the gradient reach the first step; dotted, a
 save(figure, "06_reach", see)
 
 # %% [markdown]
-# With bias 0 the LSTM loses the gradient about as fast as the plain network: 2e-8 and 3e-8 are left after 40 steps. The cell
-# alone does not help; the forget gates must be open, by their bias or by training. With bias 3 the path of the cell alone
-# keeps 0.06 of the gradient, not 0.14: the gates vary with the words, and a product loses more by a small f than it gains by
-# a large one. But the gradient that comes through $W_h^{\top}$ is added to $dc$ at each step. With both paths 0.74 is left.
+# With bias 0 the LSTM loses the gradient about as fast as the plain network: 2e-8 and 3e-8 are left after 40 steps. A cell
+# by itself does not help; the forget gates must be open, by their bias or by training. With bias 3 the path of the cell
+# alone keeps 0.06 of the gradient, not 0.14: the gates vary with the words, and a product loses more by a small f than it
+# gains by a large one. But the gradient that comes through $W_h^{\top}$ is added to $dc$ at each step. With both paths
+# 0.74 is left.
 
 # %% [markdown]
 # ## Break it
@@ -542,12 +547,13 @@ assert min(six["i, g swapped"], six["no tanh'"], one["i, g swapped"], one["no ta
 
 # %% [markdown]
 # With one step `c lost` passes: there is no step t+1 whose gradient could be lost. A check through time needs at least two
-# steps, better three. (And with one step dc0 does not show the exchange of i and g, because
-# $dc_{\mathrm{prev}} = dc \odot f$ contains neither.)
+# steps; with three there is also a step that has one before it and one after it. (And with one step dc0 does not show the
+# exchange of i and g, because $dc_{\mathrm{prev}} = dc \odot f$ contains neither.)
 #
-# Would training have shown the mistakes? A step of $-\epsilon$ times a wrong gradient $\tilde{g}$ changes J by about
-# $-\epsilon \sum \tilde{g} g$, with g the right gradient. J falls as long as this sum is positive, that is, as long as the
-# angle between the two is below 90 degrees. We take the six gradients together as one long vector:
+# Would training have shown the mistakes? Let $g$ now be the right gradient, $\tilde{g}$ a wrong one and $\eta$ a small
+# learning rate. A step of $-\eta \tilde{g}$ changes J by about $-\eta \sum \tilde{g} g$. J falls as long as this sum is
+# positive, that is, as long as the angle between the two is below 90 degrees. We take the six gradients together as one
+# long vector:
 
 # %%
 right = np.concatenate([g.ravel() for g in found])
@@ -557,8 +563,8 @@ for mistake, cell_backward in mistakes.items():
     print(f"{mistake:13} {np.degrees(np.arccos(min(cosine, 1))):5.1f} degrees from the right direction")
 
 # %% [markdown]
-# All angles are below 90 degrees, so a small step lowers the loss under each of these mistakes, but by less than the right
-# gradient would. A falling loss is no proof of a right gradient; a gradient check is needed.
+# All angles are below 90 degrees, so a small step lowers the loss under each of these mistakes, but by less than a step of
+# the same length along the right gradient. A falling loss is no proof of a right gradient; a gradient check is needed.
 #
 # `diagnose` (lesson 02) compares a wrong gradient with the right one and describes the difference. What will it
 # say of the exchanged gates? H is 4, so the blocks of i, f, o and g are the columns 0-3, 4-7, 8-11 and 12-15.
@@ -582,7 +588,7 @@ for mistake in ("i, g swapped", "no tanh'"):
 for bug in bugs.BUGS:
     if bug.case == "layers/lstm_cell":
         result = bugs.check(bug)
-        print(f"{bug.name}: {'passed' if result.passed else 'caught'}")
+        print(f"{bug.name}: {'passed' if result.passed else 'caught'}\n  {bug.old}  ->  {bug.new}")
         for finding in result.findings:
             print("   ", finding.sentence.partition("; ")[0])
         assert not result.passed
@@ -603,9 +609,9 @@ for bug in bugs.BUGS:
 #    $c_{\mathrm{prev}}$ has one more user. Derive $dc_{\mathrm{prev}}$ (two terms) and $dp$ (a sum over n). Check as in 3:
 #    all three gradients below 1e-12.
 # 5. Captions of different lengths: after the end of a caption its state stays as it is,
-#    $h_t = m_t h_{\mathrm{new}} + (1 - m_t) h_{t-1}$, and c alike, with a mask m (T, N, 1) of ones and zeros for the lengths
-#    6, 3 and 1. $h_{t-1}$ has one more user, and so has $c_{t-1}$. Derive $dh$ and $dc$. Check all six gradients by
-#    `by_complex_step`, below 1e-12; and $dx$ of the steps after the end is exactly 0.
+#    $h_t = m_t h_{\mathrm{new}} + (1 - m_t) h_{t-1}$, and c likewise. The mask m (T, N, 1) has ones and zeros, for
+#    the lengths 6, 3 and 1. $h_{t-1}$ has one more user, and so has $c_{t-1}$. Derive $dh$ and $dc$. Check all six gradients
+#    by `by_complex_step`, below 1e-12; and $dx$ of the steps after the end is exactly 0.
 #
 # ## Next
 #

@@ -19,8 +19,11 @@
 # | symbol | shape | meaning |
 # |---|---|---|
 # | $v_i$ | (H,) | the vector of location $i$, of L locations |
+# | $x$ | (2M,) | the LSTM's input: the embedding of the word before, and a vector made from the mean of the photo |
 # | $h$, $m$ | (H,) | the LSTM's new state and memory (Lu et al. write $m$ for the cell $c$) |
-# | $g$, $s$ | (H,) | the sentinel's gate, the sentinel |
+# | $g$, $s$ | (H,) | the sentinel's gate (not the $g$ of lesson 05), the sentinel |
+# | $W_{x5}$, $W_{h5}$ | (2M, H), (H, H) | the weights of this gate |
+# | $W_v$, $W_s$, $W_g$, $w$ | (H, A), (A,) | the weights of the scores; $w$ is a vector |
 # | $e_i$, $e_s$ | numbers | scores of the locations and of the sentinel |
 # | $\alpha_i$, $\beta$ | numbers | weights; $\sum_i \alpha_i + \beta = 1$ |
 # | $z$ | (H,) | what attention returns |
@@ -40,7 +43,7 @@
 #
 # The word is predicted from $z_t + h_t$. Compare the second line with lesson 05: $h_t = o_t \odot \tanh(m_t)$. The
 # sentinel is a second output of the same memory, with an output gate of its own. satnp therefore computes $g_t$ as a fifth
-# gate.
+# gate: $W_{x5}$ and $W_{h5}$ are the fifth blocks of H columns.
 
 # %%
 from textwrap import fill
@@ -96,8 +99,8 @@ print("de     ", softmax_backward(np.array([[*v, s]]), softmax_cache)[0])
 
 # %% [markdown]
 # The weights are quarters and a half, and $z = 1 + 0 + 4 = 5$. Both scores of the photo have a negative gradient, so a
-# step of gradient descent raises them. The first gradient is smaller, because 4 is nearer to 5 than 0 is. The sentinel's
-# score goes down.
+# step of gradient descent raises them. The first gradient has the smaller size, because 4 is nearer to 5 than 0 is. The
+# sentinel's score goes down.
 #
 # ### Backward: the sentinel is one more location
 #
@@ -158,11 +161,12 @@ print(f"sum of de over the L + 1 entries {np.abs(de.sum(axis=1)).max():.0e}, ove
 # ### Backward: what a location does not have
 #
 # $v_i$ depends on the photo only. $s_t$ depends on the memory $m_t$ and on the gate $g_t$, so its gradient goes on into
-# the LSTM. It is read twice, as the vector that is mixed and as the key that is scored. With $k_s = s W_s$ and
-# $q = h W_g$:
+# the LSTM. It is read twice, as the vector that is mixed and as the key that is scored. With $k_i = v_i W_v$, $k_s = s W_s$
+# and $q = h W_g$:
 #
 # $$
 # \begin{aligned}
+# dk_i &= de_i \, w \odot \left( 1 - \tanh^2(k_i + q) \right) \\
 # dk_s &= de_s \, w \odot \left( 1 - \tanh^2(k_s + q) \right) \\
 # ds &= \beta \, dz + dk_s W_s^\top \\
 # dq &= \sum_i dk_i + dk_s
@@ -176,7 +180,8 @@ print(f"sum of de over the L + 1 entries {np.abs(de.sum(axis=1)).max():.0e}, ove
 # dm_t = (ds \odot g + dh \odot o) \odot \left( 1 - \tanh^2(m_t) \right) + dm_{t+1} \odot f_{t+1}
 # $$
 #
-# $h_t$ has three readers as well: the output $z + h$, the query (of the locations and of the sentinel), and the next step.
+# Here $dh$ is the whole gradient of $h_t$. It has three readers as well: the output $z + h$, the query (of the locations
+# and of the sentinel), and the next step.
 # Here is one step by hand, forward and backward. `bias` is added to the sentinel's score; it is 0 until the experiments
 # below.
 
@@ -213,7 +218,8 @@ def step_backward(p, dout, dh, dm, cache):
 
 # %% [markdown]
 # satnp's cell does the same. It keeps the L locations and the sentinel in separate arrays, because the locations' arrays
-# belong to the photo and are shared by all steps. `deferred` collects the gradients of the weights and of the photo.
+# belong to the photo and are shared by all steps. `deferred` collects the gradients of the weights and of the photo: its
+# `product` returns $dk_s W_s^\top$ and keeps what $dW_s$ needs, its `scores` returns the locations' part of $dq$.
 
 # %%
 show(adaptive.cell_forward)
@@ -243,10 +249,10 @@ near("dv      against satnp's", deferred.vectors(), dv)
 # %% [markdown]
 # ### Draw it
 #
-# The flow behind the LSTM, from its memory and its two output gates `o` and `g` on. The gradients in the drawing are held
+# The flow after the LSTM, from its memory and its two output gates `o` and `g` on. The gradients in the drawing are held
 # against those of satnp's cell: the gates' gradients divided by their slopes, and the memory's divided by the forget gate.
 # No gradient of the memory comes from a next step here. `back_s` is $dk_s$, `back` the sum of the $dk_i$; `join` puts two
-# arrays side by side.
+# arrays side by side, `mix` is the weighted sum and `dot` its dot products, `slope` is the softmax's backward pass.
 
 # %%
 deferred = Deferred(p, p.zeros_like())
@@ -272,7 +278,7 @@ graph("20_sentinel", [
     "mix": lambda alpha, x: np.einsum("nl,nld->nd", alpha, x), "dot": lambda dz, x: np.einsum("nd,nld->nl", dz, x),
     "dg": dgates_satnp[:, 4 * H :] / (g * (1 - g)), "do": dgates_satnp[:, 2 * H : 3 * H] / (o * (1 - o)),
     "dm": dm_prev_satnp / f,
-}, SIZES, {"out": dout, "h": dh}, "s is read twice; h three times, and once more by the next step")  # fmt: skip
+}, SIZES, {"out": dout, "h": dh}, "s is read twice; h by the scores (twice), by out, and by the next step")  # fmt: skip
 
 # %% [markdown]
 # ## Look
@@ -281,11 +287,12 @@ graph("20_sentinel", [
 #
 # `adaptive.npz` is a captioner with a sentinel that was trained on rendered scenes, on the encoder of `scenes.npz`
 # (`lessons/data/README.md`). It is given the true captions of 500 unseen scenes, word by word, with the cell that you
-# wrote above. The table has the mean $\beta$ of each word, and three times the mean $-\log p$ of the true word in nats:
+# wrote above. The table has the mean $\beta$ of each word, and the mean $-\log p$ of the true word in three experiments (in
+# nats, because the logarithm is natural):
 #
-# - as the captioner was trained,
-# - without the sentinel: 50 is subtracted from its score, so that $\beta = 0$ and the photo has the whole weight,
-# - without the photo in $z_t$: 50 is added, so that $\beta = 1$ and $z_t = s_t$.
+# - `as it is`: as the captioner was trained,
+# - `no s`: without the sentinel. 50 is subtracted from its score, so that $\beta = 0$ and the photo has the whole weight,
+# - `only s`: without the photo in $z_t$. 50 is added, so that $\beta = 1$ and $z_t = s_t$.
 
 
 # %%
@@ -338,7 +345,7 @@ rows, names = np.arange(len(table))[::-1], [word for word, *_ in table]
 left.barh(rows, [row[2] for row in table], color="0.5")
 left.set_yticks(rows, names, fontsize=8)
 left.set(xlabel="mean beta: the weight of the sentinel", xlim=(0, 1))
-for k, (label, colour) in enumerate((("without the sentinel", "C0"), ("without the photo", "C3"))):
+for k, (label, colour) in enumerate((("without the sentinel", "C0"), ("without the photo in z", "C3"))):
     right.barh(rows + 0.2 - 0.4 * k, [row[4 + k] - row[3] for row in table], 0.4, color=colour, label=label)
 right.axvline(0, color="0.3", linewidth=0.8)
 right.set(xlabel="more nats for the true word")
@@ -346,16 +353,17 @@ right.legend(fontsize=8)
 save(figure, "20_beta", "above, words for which the sentinel is needed; below, words for which the photo is needed")
 
 # %% [markdown]
-# The third question. "of", "the" and `<end>` follow from the words before them, and $\beta$ is above .94 there. Without
-# the photo they cost nothing more, 0.000 nats. The shapes have $\beta$ below .01: all of the weight is on the photo, and
-# without it they cost .6 to 1.9 nats. Colours and sizes lie between .15 and .31. Lu et al. (2017, section 5.4) show such a
-# ranking of words for COCO.
+# The answer to the third question: "of", "the" and `<end>` follow from the words before them, and $\beta$ is above .94
+# there. Without the photo in $z_t$ they still cost 0.000 nats. The shapes have $\beta$ below .01: all of the weight is on
+# the photo, and without it they cost .6 to 1.9 nats. Colours and sizes lie between .15 and .31. Lu et al. (2017, section
+# 5.4) show such a ranking of words for COCO.
 #
 # Three things in this table are worth a second look.
 #
-# **A small beta does not mean that the photo is needed.** Behind a relation, "a" follows from the grammar: the last row of
-# the next output says that it costs less than .001 nats there. Yet $\beta$ is below .1. Nothing in the loss rewards a
-# large $\beta$. What moves it is $dz \cdot (s - c)$ alone, and $dz$ is almost 0 where the right word is already certain.
+# **A small beta does not mean that the photo is needed.** After a relation ("left of", "above"), "a" follows from the
+# grammar: the last row of the next output says that it costs less than .001 nats there. Yet $\beta$ is below .1. Nothing in
+# the loss rewards a large $\beta$. What moves it is $dz \cdot (s - c)$ alone, and $dz$ is almost 0 where the right word is
+# already certain.
 #
 # **The value of beta can carry information by itself.** In scenes with one object over another, the captioner must choose
 # between "above" or "over" and "below" or "under". The next cell prints the mean probability of each pair.
@@ -368,15 +376,15 @@ for truth, name in ((up, "above or over"), (down, "below or under")):
         p_up, p_down = (np.exp(log_p[here])[:, pair].sum(axis=1).mean() for pair in (up, down))
         print(f"true: {name:15} {experiment:9} p(above or over) {p_up:.3f}  p(below or under) {p_down:.3f}")
 ends = [model.vocabulary.words.index(word) for word in ("of", "above", "over", "below", "under")]  # of a relation
-behind = np.cumsum(np.isin(targets, ends), axis=1) > 0
-a = (targets == model.vocabulary.words.index("a")) & (mask > 0) & behind
-print(f"'a' behind the relation: beta {beta[a].mean():.3f}, {nats[a].mean():.4f} nats")
+after = np.cumsum(np.isin(targets, ends), axis=1) > 0
+a = (targets == model.vocabulary.words.index("a")) & (mask > 0) & after
+print(f"'a' after the relation: beta {beta[a].mean():.3f}, {nats[a].mean():.4f} nats")
 
 # %% [markdown]
-# Without the sentinel "below" and "under" have almost no probability, and without the photo "above" and "over", whatever
-# is true. So the captioner uses $\beta$ itself as the answer: a $z$ that is mostly photo means "above", one that is mostly
-# sentinel means "below". A small weight of the photo does not show that the photo was not used: the captioner needs the
-# photo to choose the weight.
+# With `no s`, "below" and "under" have almost no probability, and with `only s`, "above" and "over", whatever is true. So
+# the captioner uses $\beta$ itself as the answer: a $z$ that is mostly photo means "above", one that is mostly sentinel
+# means "below". A small weight of the photo does not show that the photo was not used: the captioner needs the photo to
+# choose the weight.
 #
 # **These are experiments with a trained network.** They say what this network does with its sentinel. They do not say that
 # attention without a sentinel cannot learn "of": Show, Attend and Tell has none, and 97.4 % of the captions of
@@ -385,8 +393,8 @@ print(f"'a' behind the relation: beta {beta[a].mean():.3f}, {nats[a].mean():.4f}
 # %% [markdown]
 # ## Check by number
 #
-# One step by complex step: the gradients by the gates and by the memory, with random numbers as upstream gradients of all
-# three outputs, `out`, `h` and `m`.
+# One step by complex step: the gradients of the gates, of the memory, and of the vectors and keys of the locations, with
+# random numbers as upstream gradients of all three outputs, `out`, `h` and `m`.
 
 # %%
 def objective(gates=gates, m_prev=m_prev, v=v, keys=keys):
@@ -444,8 +452,8 @@ for bug in (bug for name in NAMES for bug in bugs.BUGS if bug.name == name):
 # The first bug reaches all four arrays, because the scores' gradients go to all keys and to the query, and on into the
 # LSTM. Its errors are the smallest, 5 to 8 %. And it keeps the law of the softmax: the sum of $de$ over the L + 1 entries
 # is still 0, because `softmax_backward` has this property for any input. So a test of that law does not find it. The
-# second and the third act on $ds$ and $dm$ only, behind the attention, and are seen in the LSTM's weights. The fourth
-# loses $dk_s$ in the query, so $W_g$ is wrong, and through $dh$ the LSTM's weights.
+# second and the third change $ds$ and $dm$ only, after the backward pass of the scores, and are seen in the LSTM's weights.
+# The fourth loses $dk_s$ in the query, so $W_g$ is wrong, and through $dh$ the LSTM's weights.
 #
 # The first bug in one line: the sentinel's $de_s$ becomes $\beta (0 - \text{mean})$ in place of
 # $\beta (d\beta - \text{mean})$, with the mean of all $d\alpha$ under the weights. This is the gradient that would be
@@ -467,7 +475,7 @@ print(fill(diagnose("dW_s", wrong.W_s, right.W_s, sizes=SIZES).sentence, 78))
 #    trained decoder? Check: 13.05.
 # 3. Replace the softmax over L + 1 by a gate as in lesson 10: $\beta = \sigma(h u)$ with a vector $u$ (H, 1), and
 #    $z = \beta s + (1 - \beta) c$. Write forward and backward, and check $dh$, $ds$ and $dc$ by complex step: below 1e-10.
-#    On what does the weight of the sentinel depend that this gate does not depend on?
+#    The weight of the sentinel depends on something that this gate does not depend on. On what?
 # 4. Take the mean of the photo out of the LSTM's input: `follow(..., see_all=0.0)`. Check: 0.837 nats a word, and still
 #    0.000 for "of". Which words lose most?
 # 5. A check with captions of one word, T = 1: which of the four bugs do `dW_s`, `dW_g`, `dW_v` and `dW_h` find? Check: two

@@ -20,8 +20,8 @@ assert count == 233_949 and model.params.flat.size == 334_461
 # - hint: Start again from the mean of the annotations, and append `prob[0]` to a list in each step.
 # - hint: `np.argsort(-prob)[:3]` has the ids of the three most probable words.
 #
-# Two words are almost equally probable: the triangle is blue, and it is big. People name the size or leave it out, so both
-# words are right in the training sentences.
+# Two words are almost equally probable: the triangle is blue, and it is big. Some training sentences name the size and
+# others leave it out, so both words are right here.
 
 # %%
 mean = annotations.mean(axis=1)
@@ -41,8 +41,8 @@ near("the three largest", probs[8][top], [0.507, 0.487, 0.002], 1e-3)
 # - hint: Only the line of `beta` changes: it is 1 for each photo.
 # - hint: `np.ones((len(h), 1))`.
 #
-# 15. The other weights were trained together with a gate that is almost closed at words such as "is" and "of". With an
-#     open gate these steps get a context that they never had in training.
+# 15 of 100. The other weights were trained together with a gate that is almost closed at words such as "is" and "of". With
+# an open gate these steps get a context that they never had in training.
 
 
 # %%
@@ -65,8 +65,9 @@ assert abs(true - 15) <= 2
 # %% [markdown]
 # ## 4
 #
-# - hint: Two lines of `describe_all` change: `h` and `c` are `np.zeros((len(mean), 128))`.
-# - hint: You can also do it in the turn, at the first word alone: there all words are `<start>`, whose id is 1.
+# - hint: Copy `describe_all` and change one line. `h` and `c` have a row for each scene and 128 columns.
+# - hint: Without a copy: give `describe_all` a step that calls `turn`, but with zeros for `h` and `c` at the first word. At
+#   the first word all words are `<start>`, whose id is 1.
 #
 # None. In training, the first step always started from the state that the two layers make of the mean, so no weight was
 # adapted to zeros.
@@ -90,8 +91,8 @@ assert true == 0 and said[2] == "triangle"
 # - hint: Which words change their truth when left and right are exchanged?
 # - hint: `describe_all(turn, annotations)` returns the sentences; `is_true(sentence, scene)` judges one.
 #
-# 65. A mirrored scene exchanges left and right and leaves above and below. The network describes what it sees, so the 35
-#     sentences with "left of" are all false of the scenes as they were, and the other 65 are all true.
+# 65 of 100. A mirrored scene exchanges left and right and leaves above and below as they are. The sentences describe the
+# mirrored photos, so the 35 with "left of" are all false for the scenes as they were, and the other 65 are all true.
 
 # %%
 mirrored = model.annotate(np.stack([scene.image[:, ::-1] for scene in scenes]))

@@ -4,9 +4,8 @@
 # %% [markdown]
 # ## 1
 #
-# - hint: The formulas are in the table of the one-sided difference; $\epsilon$ is that of float32,
-#   `np.finfo(np.float32).eps`.
-# - hint: $h = (2 \epsilon)^{1/2}$, and the error there is $h$.
+# - hint: The formulas are in the row of the one-sided difference, in the table with the slopes.
+# - hint: $\epsilon$ is that of float32, `np.finfo(np.float32).eps`.
 #
 # $h = 4.9 \cdot 10^{-4}$, with an error of up to $4.9 \cdot 10^{-4}$. That is a bound: the rounding errors of the two
 # values happen to be smaller here.
@@ -83,7 +82,7 @@ assert powers[np.argmin(errors)] == 1e-4 and min(errors) < 1e-8
 #
 # - hint: The first use is the numerator: $d\mathrm{out}_j / r$.
 # - hint: The gradient of $r$ collects from all outputs of the row: $dr = -\sum_{k} d\mathrm{out}_k x_k / r^2$.
-# - hint: Multiply $dr$ by $\partial r / \partial x_j = x_j / (5r)$ and add both.
+# - hint: Multiply $dr$ by $\partial r / \partial x_j$ and add both.
 #
 # The sum over $k$ is there because $r$ divides all five numbers of the row. Without the 5 the second term is five times
 # too large; the first is right, so no factor explains the difference, and the kind is "term".

@@ -20,7 +20,7 @@ assert (dgates.round(4) == [[0, 0.0588, 0.0612, 0.2350]]).all() and dc_prev.roun
 # %% [markdown]
 # ## 2
 #
-# - hint: `dh, dc = dout`. Begin with do and the whole dc.
+# - hint: `dh, dc = dout`. Begin with $do$ and the whole $dc$.
 # - hint: The result is `np.concatenate` of four arrays, in the order i, f, o, g, and `dc_prev`.
 #
 # The code is the derivation, line by line.
@@ -78,8 +78,8 @@ for name, ours, number in zip(("gates", "c_prev"), gradients, by_complex_step(J_
 # ## 4
 #
 # - hint: $da_f$ is also the gradient of the product $p \odot c_{\mathrm{prev}}$, by the rule of the sum.
-# - hint: By the rule of the product, $c_{\mathrm{prev}}$ gets $da_f \odot p$ from it, and p gets
-#   $da_f \odot c_{\mathrm{prev}}$ of each caption.
+# - hint: What does this product send to $c_{\mathrm{prev}}$, and what to p, by the rule of the product?
+# - hint: All N captions are users of the same p.
 #
 # $dc_{\mathrm{prev}} = dc \odot f + da_f \odot p$, and $dp = \sum_{n} da_f \odot c_{\mathrm{prev}}$, because all captions
 # use the same p.
@@ -114,7 +114,7 @@ for name, ours, number in zip(("gates", "c_prev", "p"), gradients, numbers, stri
 # - hint: $h_{\mathrm{new}}$ and $c_{\mathrm{new}}$ are the outputs of the cell. They get $m_t \odot dh_t$ and
 #   $m_t \odot dc_t$.
 # - hint: $h_{t-1}$ is used by line (5) and by the new line; the new line sends $(1 - m_t) \odot dh_t$ to it.
-# - hint: Of an ended caption the gradients of the gates are 0, so line (5) sends nothing back and $dx_t$ is 0.
+# - hint: After the end of a caption the gradients of its gates are 0. What does line (5) send back then?
 #
 # With $dh = dh_t^{\mathrm{out}} + dh_{\mathrm{next}}$: the cell's backward pass gets $(m_t \odot dh, m_t \odot dc)$; then
 # $dh_{t-1} = d\text{gates}_t W_h^{\top} + (1 - m_t) \odot dh$ and $dc_{t-1} = dc_{\mathrm{prev}} + (1 - m_t) \odot dc$.

@@ -39,11 +39,11 @@ near("the bound", bound, 13.05, 1e-3)
 # %% [markdown]
 # ## 3
 #
-# - hint: backwards, $z$ is read by nobody else, and $\beta$ multiplies two vectors: $d\beta = dz \cdot (s - c)$.
-# - hint: $ds = \beta \, dz$, $dc = (1 - \beta) \, dz$, and $dh$ comes from $\beta (1 - \beta) \, d\beta$.
+# - hint: $z$ is a sum of two products. By how much does it change if $\beta$ rises by a small $\epsilon$?
+# - hint: $d\beta = dz \cdot (s - c)$. Then comes the slope of the sigmoid, and $h$ has the weights $u$.
 #
 # The gate depends on $h$ only. The sentinel's softmax compares $e_s$ with the scores of the locations: if one location
-# fits the query very well, its score takes weight from the sentinel. A gate must foresee this from $h$. The form
+# fits the query very well, its score takes weight from the sentinel. A gate is computed without these scores. The form
 # $\beta (1 - \beta) \, dz \cdot (s - c)$ is the same in both.
 
 # %%
@@ -94,9 +94,9 @@ assert set(sorted(loses, key=loses.get)[-2:]) == {"below", "under"} and abs(lose
 # - hint: which state does the first step read? See `photo_forward`.
 # - hint: what is $h_0^\top d\mathrm{gates}$ for $h_0 = 0$?
 #
-# The first step reads $h_0 = 0$, so `dW_h` is exactly 0, right or wrong. The second and the third bug were seen in `dW_h`
-# only, so now neither is found in these four arrays; `db` would find both. A check needs at least two steps for every
-# weight of the recurrence.
+# The first step reads $h_0 = 0$, so `dW_h` is exactly 0, with and without the bugs. The second and the third bug were seen
+# in `dW_h` only, so now neither is found in these four arrays; `db` would find both. A check needs at least two steps for
+# every weight of the recurrence.
 
 # %%
 batch = Batch(annotations, batch.captions[:, :2], np.ones((N, 1)))
