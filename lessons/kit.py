@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import sys
 from pathlib import Path
 from textwrap import fill
 
@@ -22,10 +23,18 @@ def show(function):
 
 
 def save(figure, name, see):
-    """Save a matplotlib figure as NAME.png; print its path and `see`, one sentence about what it shows."""
+    """Save a matplotlib figure as NAME.png; print its path and `see`, one sentence about what it shows.
+
+    In a notebook, and where an editor runs cells, the figure also stands under its cell.
+    """
     FIGURES.mkdir(parents=True, exist_ok=True)
     file = FIGURES / f"{name}.png"
     figure.savefig(file, dpi=110, bbox_inches="tight")
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if hasattr(shell, "kernel"):  # not in IPython on a terminal, which shows no images
+        from IPython.display import Image, display
+
+        display(Image(file, alt=see))
     print(f"figure: {file.resolve()}\n  see: {see}")
 
 
