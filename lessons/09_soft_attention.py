@@ -162,8 +162,8 @@ print(f"largest sum of a row {np.abs(J.sum(axis=1)).max():.0e}")
 print("J equals its transpose:", (J == J.T).all())
 
 # %% [markdown]
-# Each row and each column sums to 0: what one weight gains, the others lose. The matrix is symmetric, so for the softmax
-# (and for few other layers) it makes no difference if J and its transpose are confused.
+# Each row and each column sums to 0: what one weight gains, the others lose. The matrix is symmetric, so here it makes no
+# difference if J and its transpose are confused. (For $y = x W$ of lesson 01 it does.)
 #
 # Backward, $e_k$ is used for all L weights:
 #
@@ -175,8 +175,8 @@ print("J equals its transpose:", (J == J.T).all())
 # \end{aligned}
 # $$
 #
-# So the L x L matrix need not be computed. m is the mean of $d\alpha$, weighted by the weights themselves. The sign of
-# $d\alpha_k - m$ says whether more weight on location k is worse or better than more weight on the average location. In the
+# So the L x L matrix need not be computed. m is the mean of $d\alpha$, weighted by the weights themselves. If $d\alpha_k$ is
+# larger than this mean, a larger score $e_k$ makes the loss larger; if it is smaller, the loss becomes smaller. In the
 # example $m = 0.5 \cdot 4 + 0.25 \cdot 0 + 0.25 \cdot 8 = 4$, and
 # $de = (0.5 \cdot (4 - 4), 0.25 \cdot (0 - 4), 0.25 \cdot (8 - 4)) = (0, -1, 1)$.
 #
@@ -187,8 +187,8 @@ print("J equals its transpose:", (J == J.T).all())
 # de_i = \alpha_i \, d\text{context} \cdot (a_i - \text{context}).
 # $$
 #
-# This equation is the gradient of soft attention. A score changes in proportion to the weight of its location, $\alpha_i$,
-# and to the difference between its annotation and the context, along the direction in which the loss changes.
+# This equation is the gradient of soft attention. The gradient of a score is a product of two factors: the weight of its
+# location, $\alpha_i$, and the difference between its annotation and the context, as a dot product with $d\text{context}$.
 #
 # The same as code, compared with satnp's `softmax_backward`, with the Jacobian, and with the equation above:
 
@@ -212,8 +212,8 @@ print(f"largest sum over the locations of a photo {np.abs(dscores.sum(axis=1)).m
 # %% [markdown]
 # The gradient of the scores sums to 0 over the locations of each photo. It must: a constant that is added to all scores does
 # not change $\alpha$ (lesson 08), so the loss does not change in that direction. For the same reason the forward pass can
-# avoid overflow. $\exp(1000)$ is infinite in floating point, so `softmax_forward` first subtracts the largest score of the
-# row, which in exact arithmetic changes nothing.
+# avoid overflow. $\exp(1000)$ is infinite in floating point, and infinity divided by infinity is NaN. So `softmax_forward`
+# first subtracts the largest score of the row, which in exact arithmetic changes nothing.
 
 # %%
 with np.errstate(over="ignore", invalid="ignore"):
@@ -272,9 +272,9 @@ for name, g in gradients.items():
     print(f"d{name:12}{g.shape!s:11} norm {np.linalg.norm(g):.4f}")
 
 # %% [markdown]
-# The same as a drawing (without the biases $b_a$ and c). `kit.graph` evaluates every formula and compares it with what
-# `look_forward` and `look_backward` returned. Two dashed arrows arrive at the annotations a, one from each user. `m(dalpha)`
-# is the weighted mean m.
+# The same as a drawing (without the biases $b_a$ and c). Solid arrows are the forward pass, dashed arrows are gradients, and
+# u is the tanh. `kit.graph` evaluates every formula and compares it with what `look_forward` and `look_backward` returned.
+# Two dashed arrows arrive at the annotations a, one from each user. `m(dalpha)` is the weighted mean m.
 
 # %%
 *_, softmax_cache, context_cache = look_cache
@@ -294,9 +294,9 @@ see = "the annotations have two users, the keys and the context; the state gets 
 graph("09_flow", steps, values, {"N": N, "L": L, "D": D, "H": H, "A": A}, {"context": dcontext}, see)
 
 # %% [markdown]
-# Two things are remarkable. dc is 0 up to rounding, as lesson 08 said: c changes all scores alike. And dh is not 0: the
-# state learns from the content of the context, because the state decided which locations the context is made of. Through
-# this path the network learns where to look.
+# Two of the printed norms are remarkable. dc is 0 up to rounding, as lesson 08 said: c changes all scores alike. And dh is
+# not 0: the context depends on the state, because the state determines the weights of the locations. Through this path the
+# network learns where to look.
 #
 # In satnp the same calls are in `satnp/reference/show_attend_tell.py`, which follows the equations step by step, and a
 # faster form of them is in `satnp/captioners/show_attend_tell.py`. There softmax and context are one function,
@@ -307,9 +307,9 @@ graph("09_flow", steps, values, {"N": N, "L": L, "D": D, "H": H, "A": A}, {"cont
 #
 # A photo has 6 x 9 locations with four numbers each (D = 4): how red it is, how blue it is, its row and its column. There is
 # a red spot at the upper left and a blue one at the lower right. All weights are random and fixed; only the state h changes,
-# starting at 0. The context shall become the annotation of the middle of the blue spot: the loss is half the squared
+# starting at 0. The context should become the annotation of the middle of the blue spot: the loss is half the squared
 # distance, so that `dcontext = context - wanted`. Gradient descent on h (h - 0.3 dh, 300 times) uses only the path from
-# dcontext through dalpha, dscores and dquery to dh. Which location's score do you expect to change most at step 0?
+# dcontext through dalpha, dscores and dquery to dh. Which location's score gets the largest gradient at step 0?
 
 # %%
 rows, columns = 6, 9
@@ -354,12 +354,12 @@ see = "above, the weight moves to the blue circle; below, a step raises the scor
 save(figure, "09_alpha", see)
 
 # %% [markdown]
-# At step 0 the largest weights happen to be at the red spot, and its score is lowered most (purple in the lower map). Other
-# scores are raised, but hardly that of the blue spot: its weight is almost 0, and $de_i$ has the factor $\alpha_i$. A
-# location with almost no weight gets almost no gradient, however much it would help. At step 10 most of the weight is near
-# the blue spot, and at step 300 most of it is on its middle. There dscores is not 0, but dh nearly is (3e-4): no small
-# change of the five numbers of h lowers the loss any further. So a fifth of the weight stays spread over the photo, and the
-# loss does not reach 0.
+# At step 0 the largest weights happen to be at the red spot, and the gradient of its score is the largest (purple in the
+# lower map): a step lowers it. Other scores are raised, but hardly that of the blue spot: its weight is 0.002, and $de_i$
+# has the factor $\alpha_i$. A location with almost no weight gets almost no gradient, however much it would help. At step 10
+# most of the weight is near the blue spot, and at step 300 most of it is on its middle. There dscores is not 0, but dh
+# nearly is (3e-4): no small change of the five numbers of h lowers the loss much further. So a fifth of the weight stays
+# spread over the photo, and the loss does not reach 0.
 #
 # ## Check by number
 #
@@ -444,9 +444,9 @@ for name in ("wrong sign", "only the diagonal"):
 print(f"lost query: {diagnose('dh', 0 * gradients['h'], numbers('h', dcontext)).sentence}")
 
 # %% [markdown]
-# A forgotten dquery is hard to notice in training. The loss can still fall, because v, $W_a$ and the other layers have their
-# gradients; only $W_s$ and the state learn nothing about where to look. In the experiment of the figure, where h alone
-# changes, the loss cannot fall:
+# A forgotten dquery is easy to overlook in training. The loss can still fall, because v, $W_a$ and the other layers have
+# their gradients. But $W_s$ and h get no gradient from attention, so the network cannot learn where to look for each word.
+# In the experiment of the figure, where h alone changes, the loss cannot fall:
 
 # %%
 state = np.zeros((1, 5))
@@ -461,9 +461,9 @@ print(f"loss after 300 steps without dquery {0.5 * ((context - wanted) ** 2).sum
 #
 # 1. By hand: $\alpha = (1/2, 1/4, 1/4)$ and $d\alpha = (1, 3, 7)$. What is de? Check: it sums to 0, and its second element
 #    is 0.
-# 2. Nearly all weight on one location. Multiply e = (1, 0, -1, 0.5, 2, 0.2) by 1, 5 and 20, and print the largest element of
-#    J. Check: 0.2498, 0.0074 and 2e-9. What does this mean for attention that puts all weight on one location too early in
-#    training?
+# 2. What if nearly all weight is on one location? Multiply e = (1, 0, -1, 0.5, 2, 0.2) by 1, 5 and 20, and print the largest
+#    element of the softmax's J. Check: 0.2498, 0.0074 and 2e-9. What does this mean for attention that puts all weight on
+#    one location too early in training?
 # 3. Set `scores[:, 3]` to -inf in a copy of `scores`, and run softmax and context forward and backward. Check: alpha[:, 3]
 #    and dscores[:, 3] are exactly 0, and nothing is NaN. This is how padding is masked.
 # 4. Without looking, write `look_forward` and `look_backward` for $e_i = \text{key}_i \cdot h$ with

@@ -61,8 +61,8 @@ print("alpha", alpha, f" mean reward {alpha @ r:.4f}")
 # P(x_i > x) = P(u_i < \exp(-w_i x)) = \exp(-w_i x)
 # $$
 #
-# so the density of $x_i$ is $w_i \exp(-w_i x)$, minus the derivative. Now $x_i$ is the smallest of all if every other $x_k$
-# is larger. The density of this event, with $x_i = x$, is
+# so the density of $x_i$ is $w_i \exp(-w_i x)$, the negative derivative of this probability. Now $x_i$ is the smallest of
+# all if every other $x_k$ is larger. The density of this event, with $x_i = x$, is
 #
 # $$
 # w_i \exp(-w_i x) \prod_{k \ne i} \exp(-w_k x) = w_i \exp(-W x), \quad W = \sum_k w_k
@@ -72,7 +72,7 @@ print("alpha", alpha, f" mean reward {alpha @ r:.4f}")
 # $x_i$ has the largest $-\log x_i = e_i - \log(-\log u_i) = e_i + g_i$.
 #
 # In satnp the caller draws the noise, so a run can be repeated. If the noise of a location is infinite, that location is
-# chosen; we use this below.
+# chosen; we use this below. (The paper and the listing call a draw of one location Multinoulli.)
 
 # %%
 show(estimators.draw)
@@ -89,9 +89,12 @@ assert (np.abs(samples.mean(axis=0) - alpha) < 5 * deviation).all()
 # ### Why no gradient comes through a draw
 #
 # As a function of $e$, with $g$ fixed, the draw is constant almost everywhere, and jumps where two locations tie. So its
-# derivative is 0, or does not exist. The complex step gives exactly 0 for each score. The likelihood has a gradient with
-# respect to $z_t = \beta_t a_{s_t}$, but through the draw its gradient with respect to the scores is 0. So `f_att` gets no
-# gradient from it, and attention would not learn.
+# derivative is 0, or does not exist. The complex step gives exactly 0 for each score. In the captioner, with $s_t$ the
+# location drawn at step $t$, the likelihood has a gradient with respect to the context $z_t = \beta_t a_{s_t}$, but through
+# the draw its gradient with respect to the scores is 0. So `f_att` gets no gradient from it, and attention would not learn.
+#
+# The cell also computes the reward for many values of $e_1$: for a fixed draw it is a step, and the mean of 300 such steps
+# is near the smooth curve $\sum_i \alpha_i r_i$ (left in the figure of "Look").
 
 # %%
 g = gumbel[0]
@@ -143,9 +146,9 @@ print(f"mean of s - alpha over all draws: {np.abs(alpha @ (np.eye(3) - alpha)).m
 
 # %% [markdown]
 # This answers the three questions. The drawn location stays the same, and the derivative through the draw is 0. The exact
-# gradient is that of lesson 09: $\alpha \odot (d\alpha - \mathrm{mean})$ with $d\alpha = -r$. And if location 3 is drawn,
-# the third row raises its score (a step goes against the gradient) and lowers the others, although location 2 would be
-# better.
+# gradient is that of lesson 09: $\alpha \odot (d\alpha - m)$ with $d\alpha = -r$ and $m = \sum_i \alpha_i d\alpha_i$. And if
+# location 3 is drawn, the third row of the printed table raises its score (a step goes against the gradient) and lowers the
+# others, although location 2 would be better.
 #
 # REINFORCE is for the case in which $r$ is known only at the drawn location. This is our case, because the rest of the
 # caption was computed for that location alone. The last printed line shows why any $b$ may be used: the mean of
@@ -154,7 +157,8 @@ print(f"mean of s - alpha over all draws: {np.abs(alpha @ (np.eye(3) - alpha)).m
 # ### The flow, drawn
 #
 # One choice and one word, for four captions: $s$ is drawn from the scores, $z$ is the annotation of the drawn location, and
-# the word has the log-probability $\log p(y \mid s)$, which is the reward. The cost has two parts:
+# the word has the log-probability $\log p(y \mid s)$, which is the reward. The gradient of the cost has two parts; the next
+# section derives them:
 #
 # - The likelihood, with upstream gradient $-1$. Its gradient flows back through $z$ to the drawn annotation and to $s$. It
 #   ends there: the arrow from $e$ to $s$ has no dashed partner.
@@ -188,15 +192,17 @@ graph("12_flow", FLOW, {
 # ### A whole caption
 #
 # Before each word a location is drawn. A path $s = (s_1, \ldots, s_T)$ has the probability
-# $p(s) = \alpha_1[s_1] \cdot \ldots \cdot \alpha_T[s_T]$. By Jensen's inequality, the logarithm of a mean is at least the
-# mean of the logarithms. So the paper maximises a lower bound of the log-likelihood (eq. 10), by a sampled gradient:
+# $p(s) = \alpha_1[s_1] \cdot \ldots \cdot \alpha_T[s_T]$, where $\alpha_t$ depends on the locations drawn before step $t$.
+# By Jensen's inequality, the logarithm of a mean is at least the mean of the logarithms. So the paper maximises a lower
+# bound of the log-likelihood (eq. 10), by a sampled gradient:
 #
 # $$
 # L_s = \sum_s p(s) \log p(y \mid s) \le \log \sum_s p(s) \, p(y \mid s) = \log p(y)
 # $$
 #
-# ($L_s$ is the paper's name; $L$ alone remains the number of locations.) The reward is $r = \log p(y \mid s)$. In each term
-# of $L_s$ both factors depend on the weights $W$, so the estimate from one path has two parts (eqs. 11-12):
+# ($L_s$ is the paper's name; $L$ alone remains the number of locations.) The reward is $r = \log p(y \mid s)$, and the cost
+# is $C = -L_s$. In each term of $L_s$ both factors depend on the parameters $W$. By the product rule, and
+# $\partial p(s) = p(s) \, \partial \log p(s)$, the estimate from one path has two parts (eqs. 11-12):
 #
 # $$
 # \frac{\partial C}{\partial W} \approx - \left( \frac{\partial r}{\partial W} +
@@ -212,8 +218,8 @@ graph("12_flow", FLOW, {
 #
 # From there it flows on like any gradient of scores: through `f_att` to $v$, $W_a$ and $W_s$, and to $h_{t-1}$, hence
 # through the recurrence to all steps before. Here is the formula as a function, held against satnp's own, and then the lines
-# of the plain backward pass (lesson 11) that belong to hard attention: one scales the likelihood's part, which is 0 where a
-# location was drawn; one adds the score part.
+# of the plain backward pass (lesson 11) that belong to hard attention. `drawn` is 1 where a location was drawn: there no
+# gradient of the likelihood reaches `dalpha`, and `choice_backward` adds the score part.
 
 
 # %%
@@ -314,6 +320,9 @@ see = "left, a draw is a step but its mean is smooth; the runs scatter round the
 save(figure, "12_hard", see)
 
 # %% [markdown]
+# With $b = 0$ all rewards are negative. So each step lowers the score of the drawn location, whichever it is, and in the
+# worst of the 20 runs location 2 ends with a weight of 0.001.
+#
 # ## Check by number
 #
 # How can one check a gradient that is random? Along one given path nothing is random. Hold the path and its reward fixed.
@@ -339,7 +348,7 @@ numbers = world.params.on(numeric_gradient(surrogate, world.params.flat))
 for name in ("v", "W_s", "W_h", "E", "L_o", "W_h0"):
     near(f"d{name}", whole[name], numbers[name])
 near("all parameters", whole.flat, numbers.flat)
-moving = world._replace(config=replace(world.config, baseline="moving_average"))
+moving = world._replace(config=replace(world.config, baseline="moving_average"))  # b is given to the forward pass
 with_b = enumeration.gradient(enumeration.walk(moving, path, baseline=-7.5))
 near("all, with b = -7.5", with_b, numeric_gradient(lambda flat: surrogate(flat, -7.5), world.params.flat))
 
@@ -361,8 +370,8 @@ for name in ("sign of REINFORCE", "likelihood leaks through the sample", "score 
 
 # %% [markdown]
 # The next mistake is to let the reward carry a gradient, because $\log p(y \mid s)$ is part of the computation. In a
-# framework with automatic differentiation it is a forgotten `detach`. By hand it does not come by accident: the reward
-# enters `reinforce` as a number. In the surrogate it is easy to make. With $R = \log p(y \mid s)$ as a variable, the
+# framework with automatic differentiation it is a forgotten `detach`. In a backward pass by hand it hardly happens: the
+# reward enters `reinforce` as a number. In the surrogate it is easy to make. With $R = \log p(y \mid s)$ as a variable, the
 # derivative of $-R - R \log p(s)$ with respect to $R$ is $-(1 + \log p(s))$ where it should be $-1$. So every gradient of
 # the likelihood is multiplied by $1 + \log p(s)$.
 
@@ -382,17 +391,18 @@ print(f"dL_o becomes {factor:.4f} times the right one: 1 + log p(s) = {1 + float
 # %% [markdown]
 # ## Exercises
 #
-# 1. By hand: $\alpha = (1/2, 1/4, 1/4)$, the draw is location 3, $r = 2$, $b = 1$. Check with `reinforce`:
-#    $de = (0.5, 0.25, -0.75)$.
-# 2. Draw 20,000 times with scores (0, -inf, 2). Check: the second location never comes, the third 88.1 % of the time.
+# 1. By hand: $\alpha = (1/2, 1/4, 1/4)$, the draw is location 3, $r = 2$, $b = 1$. Check with `reinforce` (all three inputs
+#    are arrays, so write `np.array(1.0)` for $r - b$): $de = (0.5, 0.25, -0.75)$.
+# 2. Draw 20,000 times with scores (0, -inf, 2). Check: the second location never comes, the third in 88.1 % of the draws,
+#    to within one percentage point.
 # 3. Write `draw` by the cumulative sum: the first $i$ with $\alpha_1 + \ldots + \alpha_i > u$. Check: the same frequencies.
 #    How does your draw change when one score changes a little and $u$ stays the same? Is it better than Gumbel noise in this
 #    respect?
 # 4. Run `learn` with $r = (0, 5, 1)$ itself and $b = 3$. Check: the same 20 curves as with $r - 15$ and $b = -12$, up to
 #    rounding. With $b = 0$ they are similar, too. Why is 0 a good baseline for $r$, and a bad one for $r - 15$?
 # 5. Take all 27 paths of `enumeration.PATHS` and the gradient of each,
-#    `enumeration.gradient(enumeration.walk(world, path))`. Compute their mean with the weights $p(s)$. Check against
-#    `enumeration.exact_gradient(world)`: below 1e-12. Lesson 13 begins there.
+#    `enumeration.gradient(enumeration.walk(world, path))`, where a path has the shape (1, 3). Compute their mean with the
+#    weights $p(s)$. Check against `enumeration.exact_gradient(world)`: below 1e-12. Lesson 13 begins there.
 
 # %% [markdown]
 # ## Next

@@ -13,8 +13,8 @@
 
 # %% [markdown]
 # First, the results of lesson 12 in short. A caption has $T$ words. Before word $t$ the decoder draws one location $s_t$
-# from $\alpha_t$, and sees only the annotation of that location. A path is $s = (s_1, \ldots, s_T)$. With teacher forcing
-# its probability is
+# from $\alpha_t$, and reads only the annotation of that location. A path is $s = (s_1, \ldots, s_T)$. In training, the
+# decoder reads the right words (teacher forcing), so only the path is random. Its probability is
 #
 # $$
 # p(s) = \alpha_1[s_1] \, \alpha_2[s_2] \cdot \ldots \cdot \alpha_T[s_T]
@@ -55,6 +55,7 @@ passed = enumeration.walk(world, PATHS)  # one row for each path
 p, log_p = enumeration.path_probabilities(passed), passed.hard.log_p.T  # (27,), and (27, T): log p(y_t | s)
 r = log_p.sum(axis=1)
 print(f"L {L} locations, T {T} words: {len(PATHS)} paths; {world.params.flat.size} parameters")
+print("the six most probable (location 0 is the first):")
 print("path       p(s)    log p of the three words      r(s)")
 for k in np.argsort(-p)[:6]:
     print(PATHS[k], f"{p[k]:9.4f}  {log_p[k]!s:26} {r[k]:8.3f}")
@@ -142,7 +143,7 @@ print(f"one draw, path {PATHS[k]}: |g| = {np.linalg.norm(g[k]):.1f} where |exact
 # \frac{\partial}{\partial W} \sum_s p(s) = - \frac{\partial}{\partial W} 1 = 0
 # $$
 #
-# So no $b$ changes the mean. The variance does change:
+# So no $b$ changes the mean. The variance, $\mathbb{E} |g_b|^2 - |\mathrm{exact}|^2$, does change:
 #
 # $$
 # \mathbb{E} |g_b|^2 = \mathbb{E} |g - b K|^2 =
@@ -154,7 +155,7 @@ print(f"one draw, path {PATHS[k]}: |g| = {np.linalg.norm(g[k]):.1f} where |exact
 # this $b$, a gradient step makes the drawn path more probable if its reward is above the average, and else less probable.
 
 # %%
-print("largest entry of E[K]:", np.abs(p @ K).max())
+print(f"largest entry of E[K]: {np.abs(p @ K).max():.0e}")
 E_gK, E_KK = p @ (g * K).sum(axis=1), p @ (K * K).sum(axis=1)
 best = E_gK / E_KK
 print("      b     bias   variance")
@@ -276,13 +277,15 @@ rows["soft"] = soft, 0.0
 print(f"{'estimator, baseline':34}   bias   variance")
 for name, (mean, variance) in rows.items():
     print(f"{name:34} {np.linalg.norm(mean - exact) / size:.1e} {variance / size**2:9.4f}")
+print("mean log p of words 1, 2, 3:", p @ log_p)
 
 # %% [markdown]
-# With a good baseline the variance falls most. One row may surprise: with the moving average, the reward to go has a larger
-# variance than the whole reward (`reinforce`). Its baseline is a share of $b$, in proportion to the number of words still to
-# come, as if all words were equally probable. But here word 1 costs 4.0 nats on average and word 3 costs 2.4. With a
-# baseline of its own for each step the reward to go is better again (exercise 2). The command `satnp estimators` prints the
-# same table with one more biased estimator, and then trains with each.
+# A baseline lowers the variance more than the other tricks: for `reinforce`, the moving average divides it by 43. One row
+# may surprise: with the moving average, the reward to go has a larger variance than the whole reward (`reinforce`). Its
+# baseline is a share of $b$, in proportion to the number of words still to come, as if all words were equally probable. But
+# the last printed line shows that word 1 costs 4.0 nats on average and word 3 costs 2.4. If each step has its own baseline,
+# the reward to go has a smaller variance than the whole reward (exercise 2). The command `satnp estimators` prints the same
+# table with one more biased estimator, and then trains with each.
 #
 # ### The error falls as $1 / \sqrt{S}$
 #
@@ -294,7 +297,7 @@ for name, (mean, variance) in rows.items():
 #
 # This answers the second question: 100 paths have a tenth of the error of one. To halve the error takes four times the work.
 # The error of a biased estimate does not fall below its bias. In the figure the lines are the formula; each dot is measured,
-# over 400 estimates of $S$ paths each.
+# over 400 estimates of $S$ paths each. `to go` and `local expectation` have no baseline here.
 
 # %%
 counts = np.array([1, 4, 16, 64, 256, 1024])
@@ -342,9 +345,9 @@ for estimator in ("reinforce", "reward_to_go", "local_expectation"):
 # %% [markdown]
 # ### Entropy
 #
-# If $\alpha$ becomes almost certain of a bad location early in training, the other locations are hardly ever drawn, and
-# nothing is learned about them. So the paper adds $\lambda_e H$ to the objective, where
-# $H = -\sum_i \alpha_i \log \alpha_i$ is the entropy: 0 for a certain choice, $\log L$ for an even one. With
+# If a bad location gets almost all of the weight early in training, the other locations are hardly ever drawn, and nothing
+# is learned about them. So the paper adds $\lambda_e H$ to the objective, where $H = -\sum_i \alpha_i \log \alpha_i$ is the
+# entropy: 0 if one location has all of the weight, $\log L$ if all weights are equal. With
 # $\partial H / \partial \alpha_i = -(\log \alpha_i + 1)$ and the softmax rule of lesson 09,
 #
 # $$
@@ -359,7 +362,7 @@ for estimator in ("reinforce", "reward_to_go", "local_expectation"):
 
 # %%
 e = rng.standard_normal((2, 5))
-weight = np.array([0.3, 0.7])
+weight = np.array([0.3, 0.7])  # lambda_e, here another one for each row
 numbers = numeric_gradient(lambda e: -(weight * entropy(e)).sum(), e)
 near("entropy_gradient", entropy_gradient(e, softmax(e), weight), numbers)
 print("alpha ", softmax(e)[0], " H", entropy(e)[0].round(4), "of at most", np.log(5).round(4))
@@ -367,6 +370,7 @@ print("dcost ", entropy_gradient(e, softmax(e), weight)[0])
 
 # %% [markdown]
 # In the drawing $H$ is computed from $\log \alpha$, as the code does. $\log \alpha$ is used twice, so its gradient is a sum.
+# The last formula, at $e$, follows from $\partial \log \alpha_i / \partial e_k = 1_{i = k} - \alpha_k$ (lesson 12).
 
 # %%
 graph("13_entropy", [
@@ -395,7 +399,8 @@ for weight in (0.01, 0.1, 1.0):
 # ### A baseline that contains its own sample
 #
 # This is the third question. Let the two paths have $r$, $K$ and $r'$, $K'$, and take the mean of both rewards as the
-# baseline, $b = (r + r')/2$. From the score part of the first path it subtracts
+# baseline, $b = (r + r')/2$. It is subtracted from $r$, so the mean of the first path's score part, $\mathbb{E}[r K]$,
+# becomes smaller by
 #
 # $$
 # \mathbb{E}[b K] = \frac{1}{2} \mathbb{E}[r K] + \frac{1}{2} \mathbb{E}[r'] \, \mathbb{E}[K] = \frac{1}{2} \mathbb{E}[r K]
@@ -418,16 +423,16 @@ for name, mean in (("own sample in the mean", own_in_mean), ("updated before use
     print(f"{name:24} bias {np.linalg.norm(mean - exact) / size:.3f}")
 
 # %% [markdown]
-# A training curve does not show such a bias, because the loss still falls. Enumeration shows it at once. Here are four
+# With such a bias the loss can still fall, so a training curve need not show it. Enumeration shows it at once. Here are four
 # mistakes planted in satnp's own source, one after the other: `in_place` replaces the function that the captioner calls. We
-# ask `diagnose` about $dv$: $v$ belongs to `f_att`, which has no path part, so a factor of the score part appears there
-# alone.
+# ask `diagnose` about $dv$: $v$ belongs to `f_att`, whose gradient has a score part only (lesson 12), so a factor of the
+# score part is a factor of the whole $dv$.
 
 # %%
 CASES = {
     "own sample in the mean": {"samples": 2, "baseline": "leave_one_out"},
     "baseline updated before use": {"baseline": "moving_average"},
-    "this word counted twice": {"estimator": "local_expectation"},
+    "this word counted twice": {"estimator": "local_expectation"},  # in the mean, and among "the words after it"
     "sign of REINFORCE": {},
 }
 wanted = world.params.on(exact)

@@ -29,7 +29,7 @@ largest = []
 for s in (1, 5, 20):
     p = softmax(s * np.array([[1.0, 0.0, -1.0, 0.5, 2.0, 0.2]]))[0]
     largest.append(np.abs(np.diag(p) - np.outer(p, p)).max())
-print("largest element of J", *(f"{x:.1e}" for x in largest))
+print("largest element of J", *(f"{x:.4g}" for x in largest))
 assert round(largest[0], 4) == 0.2498 and round(largest[1], 4) == 0.0074 and f"{largest[2]:.0e}" == "2e-09"
 
 # %% [markdown]
@@ -86,7 +86,7 @@ for name, g in zip(general, general_backward(dcontext, general_forward(**general
 # - hint: $da_{id} = \alpha_i \, d\text{context}_d$. What is it if $d\text{context}_d = 1$?
 #
 # The loss is the sum of the context, $\sum_{i} \alpha_i \sum_{d} a_{id}$. A change of one $a_{id}$ changes it by $\alpha_i$
-# times as much. That the sums over d are equal removes only the gradient of the weights.
+# times as much. Equal sums over d make all $d\alpha_i$ equal, so only the gradient of the scores is 0.
 
 # %%
 alpha_same, same_cache = softmax_forward(scores)

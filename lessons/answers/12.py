@@ -25,7 +25,7 @@ near("de", de, [0.5, 0.25, -0.75])
 # %%
 masked = np.tile([0.0, -np.inf, 2.0], (20_000, 1))
 often = estimators.draw(masked, np.random.default_rng(5).gumbel(size=masked.shape)).mean(axis=0)
-print("how often", often, " exact", 1 / (1 + np.exp(-2)))
+print("how often", often, f" exact {1 / (1 + np.exp(-2)):.4f}")
 assert often[1] == 0 and abs(often[2] - 0.881) < 5 * np.sqrt(0.881 * 0.119 / 20_000)
 
 # %% [markdown]
@@ -49,7 +49,7 @@ often = np.mean([draw_by_sum(e, x) for x in u], axis=0)
 print("how often", often, " alpha", alpha)
 assert (np.abs(often - alpha) < 5 * np.sqrt(alpha * (1 - alpha) / len(u))).all()
 along = np.array([draw_by_sum(np.array([x, e[1], e[2]]), 0.7).argmax() for x in grid])
-print("locations along the grid of the figure, u = 0.7:", along[np.r_[True, np.diff(along) != 0]])
+print("locations along the grid of the figure (0 is the first), u = 0.7:", along[np.r_[True, np.diff(along) != 0]])
 
 # %% [markdown]
 # ## 4

@@ -79,8 +79,8 @@ assert round(ratio, 1) == 43.5
 #
 # - hint: Multiply both sides by $S$: $v_1 = S \cdot \mathrm{bias}^2 + v_2$.
 #
-# $S = (v_1 - v_2) / \mathrm{bias}^2$. The coin has the smaller variance, because half of its estimates are not random. From
-# four paths on its bias weighs more.
+# $S = (v_1 - v_2) / \mathrm{bias}^2 = 3.5$. The coin has the smaller variance, because half of its estimates are not random.
+# With four paths or more REINFORCE has the smaller error, because the coin's bias stays.
 
 # %%
 bias, variance = np.linalg.norm(coin[0] - exact) / size, coin[1] / size**2

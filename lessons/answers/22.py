@@ -19,8 +19,8 @@ near("dJ/dz", p_1 * (r_1 - (p_1 * r_1).sum()), np.array([2.0, -1.0, -1.0]))
 # - hint: The sum is a quadratic function of $b$. Set its derivative to 0.
 # - hint: The derivative is $-2 \sum_y p(y) (r(y) - b) |g(y)|^2$.
 #
-# $b = \sum p r |g|^2 / \sum p |g|^2$: the mean of the rewards with the weights $p |g|^2$. The standard deviation is hardly
-# smaller than with $b = J$, because the length of $g(y)$ hardly depends on the reward of $y$.
+# $b = \sum p r |g|^2 / \sum p |g|^2$: the mean of the rewards with the weights $p |g|^2$. It would be $J$ if $|g|^2$ were
+# the same for all captions. The standard deviation is hardly smaller than with $b = J$ (4.14 and 4.20).
 
 # %%
 best_b = (p * r * square).sum() / (p * square).sum()
@@ -34,8 +34,8 @@ assert variance <= of_one
 # - hint: `estimate("exact", ...)` uses `weight = p * r`. Only the weight changes.
 # - hint: $\nabla \mathrm{H} = -\sum_y \nabla p(y) \, (\log p(y) + 1)$. The 1 adds nothing, since the probabilities sum to 1.
 #
-# The weight is `p * (r - 0.5 * log p)`. A caption gets a higher reward when it is improbable, so the captioner keeps several
-# captions.
+# The weight is `p * (r - 0.5 * log_p)`, with the log-probability of each caption. An improbable caption gets a higher
+# reward, so the captioner keeps several captions.
 
 # %%
 def train_exact(mine, weight_of, steps=120):
@@ -60,7 +60,8 @@ assert round(entropy, 3) == 0.132
 # - hint: Cross-entropy is the same loss with fixed weights: 1/2 for each reference, 0 for all other captions.
 # - hint: Find the rows of the references in `sentences_of_all`, and train twice with the same parameters.
 #
-# Cross-entropy makes both references probable. "a red square" has the larger reward, and now its gradient is not small.
+# Cross-entropy makes both references probable. "a red square" has the larger reward, and now the factor $p(y)$ of its
+# gradient is not small.
 
 # %%
 target = np.zeros(len(captions))
@@ -75,11 +76,11 @@ assert sentences_of_all[end.argmax()] == "a red square"
 # ## 5
 #
 # - hint: A reward may use the scene itself: the objects in `scene.objects` have `size`, `colour` and `shape`.
-# - hint: A sentence that names an object truly contains, for example, "cyan triangle". Pay for that, and charge a little for
-#   each word.
+# - hint: A sentence about an object of the scene contains, for example, "cyan triangle". Give a reward for that, and
+#   subtract a little for each word.
 #
-# The reward is 1 if the sentence names the colour and the shape of one of the objects, minus .1 for each word. The charge
-# for words is smaller than the reward of the truth, so a sentence without an object does not pay.
+# The reward is 1 if the sentence names the colour and the shape of one of the objects, minus .1 for each word. Three words
+# cost .3, which is less than the 1 for the object, so a sentence that names one has the larger reward.
 
 # %%
 def names_one(sentence, scene):
