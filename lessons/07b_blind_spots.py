@@ -3,7 +3,7 @@
 #
 # - time: 50 minutes
 # - cpu: 50 seconds
-# - before: 02, 05, 07
+# - before: 02, 06, 07
 # - equations: none of the paper's
 # - about: satnp.proof.gradcheck.check_gradients
 #
@@ -21,12 +21,12 @@
 # use:
 #
 # - elementwise: the largest $|g_i - n_i| / \max(|g_i|, |n_i|)$
-# - `np.allclose`: $|g_i - n_i| < 10^{-8} + 10^{-5} |n_i|$ for all $i$
+# - `np.allclose`: $|g_i - n_i| \le 10^{-8} + 10^{-5} |n_i|$ for all $i$
 # - by norm: $|g - n| / |n|$, with the norm of the whole array
 #
-# For which arrays does which measure give the wrong answer? Think of a right $g$ whose entries range from 1 to $10^{-9}$,
-# compared with central differences; and of a $g$ that is twice too large, with all entries about $10^{-9}$ (a mean over
-# many words, times a small weight).
+# Which measure is wrong for which arrays? Think of a right $g$ whose entries range from 1 to $10^{-9}$, compared with
+# central differences; and of a $g$ that is twice too large, with all entries about $10^{-9}$ (a mean over many words, times
+# a small weight).
 
 # %% [markdown]
 # ## Run
@@ -78,7 +78,8 @@ print("TWICE the right one, small:", measures(2 * small, small))
 # rounding error of the differences ($10^{-11}$). People then raise the tolerance to $10^{-2}$, and mistakes pass. Even
 # against the complex step it is $10^{-8}$: there the backward itself has lost digits, in $1 - \mathrm{out}^2$ with
 # $\mathrm{out}$ near 1. `allclose` has an absolute part of $10^{-8}$, so it accepts anything that small. The norm is right
-# each time. satnp requires an error by norm below $10^{-10}$ AND that each element is within $10^{-8}$ of the largest.
+# each time. satnp requires an error by norm below $10^{-10}$ AND that no element is wrong by more than $10^{-8}$ times the
+# largest one.
 #
 # One case is left: a gradient that is truly zero. There $g$ and $n$ are both rounding errors of about $10^{-17}$, and
 # their ratio means nothing. So $|g - n|$ is divided by at least a thousandth of $G$, the largest norm $|n|$ among the
@@ -94,7 +95,7 @@ print(f"two zeros up to rounding: without G {relative_error(g, n):.2f}, with G =
 #
 # The next blind spot is the upstream gradient. Many checks use `out.sum()` as their loss, that is, an upstream gradient of
 # all ones. Softmax (lesson 07) turns scores $e$ into weights $\alpha_i = \exp(e_i) / \sum_{k} \exp(e_k)$ that sum to 1.
-# Its backward, derived in lesson 09, is
+# Its backward, which lesson 09 derives, is
 #
 # $$
 # de_i = \alpha_i \left( d\alpha_i - \sum_{k} \alpha_k \, d\alpha_k \right)
@@ -113,7 +114,7 @@ print(f"two zeros up to rounding: without G {relative_error(g, n):.2f}, with G =
 # ## Run
 
 # %%
-wrong = {
+wrong = {  # functions of d, the upstream gradient, and c, the cache, which holds alpha
     "right": softmax_backward,
     "A zeros": lambda d, c: np.zeros_like(d),
     "B 7 times": lambda d, c: 7 * softmax_backward(d, c),
@@ -135,9 +136,9 @@ see = "total sums over a row; with dalpha = 1 the bracket is 1 - 1 = 0, whatever
 graph("07b_softmax", flow, values, {"N": 3, "L": 5}, {"alpha": dalpha}, see)
 
 # %% [markdown]
-# With all ones the loss is $\sum_{i} \alpha_i = 1$ whatever the scores are. So the right gradient is 0, and A, B and C,
-# which also give 0, pass. A random upstream gradient finds them all. A constant one hides other mistakes in other layers:
-# a backward that never multiplies by `dout`, or that reads its entries in the wrong order. So: always a random,
+# With all ones the loss of a row is $\sum_{i} \alpha_i = 1$ whatever the scores are. So the right gradient is 0, and A, B
+# and C, which also give 0, pass. A random upstream gradient finds them all. A constant one hides other mistakes in other
+# layers: a backward that never multiplies by `dout`, or that reads its entries in the wrong order. So: always a random,
 # non-constant upstream gradient, for EVERY output.
 #
 # ## Predict
@@ -244,9 +245,9 @@ except ValueError as error:
 # to one of the two and the other changes as well. So in satnp no backward writes to what it receives, and the check makes
 # all of these arrays read-only.
 #
-# The last blind spot is the tolerance. A gradient that is 0.01 % too large passes at $10^{-3}$, and a check in float32
-# cannot require more. That looks harmless; but a small term that was forgotten looks the same: a penalty with a small
-# weight, an epsilon, one row in ten thousand.
+# The last blind spot is the tolerance. A gradient that is 0.01 % too large passes at $10^{-3}$, and in float32 a numerical
+# gradient is often no more exact than that (lesson 02). That looks harmless; but a small term that was forgotten looks the
+# same: a penalty with a small weight, an epsilon, one row in ten thousand.
 #
 # ## Predict
 #
@@ -255,9 +256,9 @@ except ValueError as error:
 # `np.allclose`, arrays that may be written to. It is weakened in one way at a time, then in all three. Last comes satnp's
 # check. Which weakness hides most?
 #
-# | check | |
+# | check | what is different |
 # |---|---|
-# | strict | random upstream gradient, tolerance 1e-6, the inputs of satnp's own cases |
+# | strict | nothing: random upstream gradient, tolerance 1e-6, the inputs of satnp's own cases |
 # | all ones | upstream gradient of ones |
 # | loose | tolerance 1e-2 |
 # | easy inputs | positive numbers, masks and weights all 1, no id twice |
@@ -265,8 +266,8 @@ except ValueError as error:
 # %% [markdown]
 # ## Run
 #
-# Each layer has a `Case` (lesson 02). Here is the one of dropout, which sets the numbers to zero where its mask is 0, and
-# the same with easy inputs.
+# Each layer has a `Case` (lesson 02). Here is the one of dropout, which multiplies by a random mask of 0 and 1/0.6 (the
+# share that it keeps is 0.6), and the same with easy inputs.
 
 
 # %%
@@ -351,16 +352,18 @@ print(f"found by the strict check, missed by the loose one: {only_loose}; by all
 # %%
 figure = Figure(figsize=(7, 2.6), layout="constrained")
 axes = figure.subplots()
-axes.barh(list(missed), [len(found) for found in missed.values()])
+bars = axes.barh(list(missed), [len(found) for found in missed.values()])
+axes.bar_label(bars, padding=3)
 axes.invert_yaxis()
-axes.set(xlabel=f"mistakes that pass, of {len(layer_bugs)}", xlim=(-0.3, None))
+axes.set(xlabel=f"mistakes that pass, of {len(layer_bugs)}", xlim=(-0.3, 23), xticks=range(0, 21, 5))
 save(figure, "07b_missed", "easy inputs hide most; satnp's check, in the last row, finds all")
 
 # %% [markdown]
 # The inputs matter most: masks of ones, words without a repeat and positive numbers hide many mistakes at any tolerance. A
 # tolerance of $10^{-2}$ hides the gradient that is 0.01 % too large. Ones alone hide none of THESE mistakes (they hid A, B
-# and C above). The one that writes into its upstream gradient passes every check that does not forbid it. Each weakness
-# seems small. satnp's check has none of them.
+# and C above), but the three weaknesses together hide two that none of them hides alone. The one that writes into its
+# upstream gradient passes every check that does not forbid it. satnp's check has none of these weaknesses, and its cases
+# were chosen so that it finds every mistake of the zoo. (A mistake that nobody has thought of can still pass.)
 #
 # ## Check by number
 #
@@ -421,8 +424,9 @@ assert len(seen) >= 12
 #    and the mask `m = [[1, 1, 0, 0], [1, 1, 1, 0]]`. Write the pair and its `Case`; a wrong backward divides by 4, the
 #    number of all words. Check: yours has an error below 1e-14. The wrong one passes with a mask of ones, and with the
 #    mask above its error is about 0.4.
-# 3. Check the LSTM cell with an upstream gradient of 0 for $h$ and a random one for $c$. Which gate's gradient could be
-#    anything? Check: with $do = 0$ the largest error is still below 1e-14, with $df = 0$ it is not.
+# 3. Check the LSTM cell with an upstream gradient of 0 for $h$ and a random one for $c$. A wrong backward returns 0 for one
+#    of the four gates. For which gate does it pass? Check: with $do = 0$ the largest error is still below 1e-14, with
+#    $df = 0$ it is not.
 # 4. `n = np.ones(10); n[3] = 1e-9`, and `g` equals `n`, but is twice as large at place 3. What do the three measures say?
 #    Does `diagnose("g", g, n)` of `satnp.proof.gradcheck` find it? And with `n[3] = 1e-10`? Check: 0.5, True, 3e-10, and
 #    yes. With 1e-10 it returns `None`.

@@ -31,10 +31,11 @@
 # | additive | $a_i W_a + b_a$ | $h W_s$ | $v \cdot \tanh(\text{key}_i + \text{query}) + c$ |
 #
 # The dot score needs D = H. The general score has $W_a$ (D, H); the additive score has $W_a$ (D, A), $W_s$ (H, A) and
-# v (A,). (Luong's dot score is not divided by $\sqrt{D}$; Vaswani et al. 2017, section 3.2.1, introduced the division.)
+# v (A,), with A of our choice. (Luong's dot score is not divided by $\sqrt{D}$; Vaswani et al. 2017, section 3.2.1,
+# introduced the division.)
 #
 # The softmax turns scores into weights, $\alpha_i = \exp(e_i) / \sum_{k} \exp(e_k)$. The weights are positive and sum to 1,
-# and the largest score has the largest weight. Lesson 09 derives the softmax; this lesson needs no more of it.
+# and the largest score has the largest weight. Lesson 09 derives its backward pass.
 #
 # Here are the formulas as code, for keys (N, L, A) and queries (N, A). satnp's own functions return the same numbers. They
 # are written to use less memory and less time (lesson 15).
@@ -84,7 +85,7 @@ print("additive scores\n", additive(keys, query, v, c), "\nalpha\n", softmax(add
 # Three locations lie on a line: $a_i = -1, 0, 1$ (D = 1). The decoder needs the MIDDLE one.
 #
 # 1. Is there any query q for which the dot score $q \, a_i$ is largest in the middle?
-# 2. Are there any v, W and q for which the additive score $v \cdot \tanh(W a_i + q)$ is, with A = 2?
+# 2. Are there any v, W and q for which the additive score $v \cdot \tanh(W a_i + q)$ is largest there, with A = 2?
 # 3. Remove the tanh: $e_i = v \cdot (\text{key}_i + \text{query})$. How much does $\alpha$ change when the query changes?
 
 # %% [markdown]
@@ -94,13 +95,14 @@ print("additive scores\n", additive(keys, query, v, c), "\nalpha\n", softmax(add
 #
 # For a given state the dot and the general score are linear in $a_i$: $e_i = a_i \cdot w$, with $w = h / \sqrt{D}$ or
 # $w = W_a h$. If $a_2$ is the mean of $a_1$ and $a_3$, then $e_2$ is the mean of $e_1$ and $e_3$, which is never larger than
-# both. So no location whose annotation lies inside the convex hull of the others can have the largest score, whatever the
-# weights. Moreover, an annotation that is twice as long has twice the score: a dot product measures how much of w is
-# present, not how similar $a_i$ and w are.
+# both. The same holds for weighted means (with positive weights that sum to 1); the set of all of them is the convex hull of
+# the annotations. So a location whose annotation lies inside the convex hull of the others never has a larger score than all
+# others, whatever $W_a$ and h are. Moreover, an annotation that is twice as long has twice the score: a dot product measures
+# how much of w is present, not how similar $a_i$ and w are.
 #
 # The additive score is not linear. $\tanh(x + 1) - \tanh(x - 1)$ is a bump: it is highest at x = 0 and near 0 for large
 # $|x|$. With two units, W = (4, 4), q = (-4m + 1, -4m - 1) and v = (1, -1), the maximum of the bump is at a = m. So the
-# query decides where it is.
+# query decides where it is. (The cell multiplies v by 3, which makes the largest weight larger.)
 
 # %%
 a = np.array([[[-1.0], [0.0], [1.0]]])  # N = 1, L = 3, D = 1
@@ -117,7 +119,7 @@ assert best["dot"] <= 1 / 3 + 1e-12
 
 # %% [markdown]
 # The dot score never gives the middle location more than one third. The general score is the dot score in another basis: it
-# can compare any feature with any unit of the state and does not need D = H, but for a given state it is as linear.
+# can compare any feature with any unit of the state and does not need D = H, but for a given state it is linear, too.
 #
 # How much does that matter if there are many features? Take 49 random annotations. For how many of them is there a vector w
 # such that their score $a_i \cdot w$ is the largest? The next cell tries $w = a_i$ and 20,000 random directions, so it
@@ -139,7 +141,7 @@ for features in (1, 2, 4, 8, 16):
 # term is the same for all i. The softmax does not depend on what is added to all scores, because
 # $\exp(e_i + k) = \exp(k) \exp(e_i)$ and the factor cancels. So $\alpha$ is the same for every word of the caption, and the
 # state has no influence on it. This has happened: `attend` in `model.py` of the GitHub repository `DeepRNN/image_captioning`
-# uses $v \cdot (\tanh(\text{key}_i) + \tanh(\text{query}))$, in which the query cancels in the same way.
+# uses, in its form with two layers, $v \cdot (\tanh(\text{key}_i) + \tanh(\text{query}))$, in which the query cancels, too.
 
 
 # %%
@@ -161,8 +163,8 @@ for name, score in SCORES.items():
 assert moved(SCORES["no tanh"]) < 1e-12 and moved(SCORES["tanh of each"]) < 1e-12
 
 # %% [markdown]
-# The last row is a warning. For tiny arguments $\tanh(x)$ is nearly x, and the additive score hardly depends on the query
-# either. If all weights are initialised with very small numbers, attention hardly reacts to the state at first.
+# The last row is a warning. For tiny arguments $\tanh(x)$ is nearly x, so the query nearly cancels in the additive score as
+# well. If all weights are initialised with very small numbers, attention hardly reacts to the state at first.
 #
 # ### Backward
 #
@@ -228,7 +230,7 @@ for kind, gradients in pairs.items():
 # %% [markdown]
 # A step of the captioner includes the matrix products before the scores. For $y = x W$, $dx = dy \, W^{\top}$ and
 # $dW = x^{\top} dy$ (lesson 01), where every location of every photo is one row. Here is the code of satnp's step-by-step
-# captioner; `p` holds the parameters, and `g` their gradients.
+# captioner; `p` holds the parameters, with c under the name `c_a`, and `g` holds their gradients.
 
 # %%
 show(f_att_forward)
@@ -311,9 +313,9 @@ assert abs(dc[0]) < 1e-12
 # ### Saturation
 #
 # Both kinds of score can saturate. (a) The additive score: where $|\text{key}_i + \text{query}|$ is large, $1 - \tanh^2$ is
-# near 0, and neither the key nor the query gets a gradient. (b) The dot score: if keys and queries have independent elements
-# of variance 1, a sum of D products has the standard deviation $\sqrt{D}$, which is 23 for D = 512. Then the softmax gives
-# nearly all weight to one location, and its own gradient is near 0. The division by $\sqrt{D}$ prevents this.
+# near 0, and the gradients of the key and the query are near 0, too. (b) The dot score: if keys and queries have independent
+# elements of variance 1, a sum of D products has the standard deviation $\sqrt{D}$, which is 23 for D = 512. Then the
+# softmax gives nearly all weight to one location, and its own gradient is near 0. The division by $\sqrt{D}$ prevents this.
 
 # %%
 sizes, slopes = (0.1, 1, 3, 10, 30), []

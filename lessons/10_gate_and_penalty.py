@@ -17,7 +17,8 @@
 # 1. The gate is closed, $\beta = 0$, at some word. Which of these are 0 at that word: the gradient of the context, the
 #    gradient of the gate's own weights, both, or neither?
 # 2. The penalty is $P = \sum_{i} (1 - \sum_{t} \alpha_{ti})^2$ for one caption of T words on L locations. Another program
-#    has $(T/L - \sum_{t} \alpha_{ti})^2$ instead. It prints another loss. How do its gradients differ?
+#    has $(T/L - \sum_{t} \alpha_{ti})^2$ instead. It prints another loss. How do its gradients differ, those of
+#    the weights $\alpha$ and those of the scores?
 # 3. In the backward loop, t runs from T down to 1. Can step t compute its share of the gradient of the penalty from what the
 #    loop has computed so far?
 
@@ -130,7 +131,7 @@ for bias in (0.0, -5.0, -50.0):
     _, cache = gate_forward(h, context, W, b + bias)
     dh_shut, dcontext_shut, dW_shut, _ = gate_backward(dz, cache)
     norms = (np.linalg.norm(x) for x in (dcontext_shut, dW_shut, dh_shut))
-    print("b {:5.0f}  beta {:.0e}  |dcontext| {:.0e}  |dW| {:.0e}  |dh| {:.0e}".format(bias, cache.beta.max(), *norms))
+    print("b {:+4.0f}  beta {:.0e}  |dcontext| {:.0e}  |dW| {:.0e}  |dh| {:.0e}".format(bias, cache.beta.max(), *norms))
 
 # %% [markdown]
 # Some programs give each feature its own $\beta$, with W (H, D), for example `f_beta` in `models.py` of the GitHub
@@ -139,7 +140,7 @@ for bias in (0.0, -5.0, -50.0):
 # ### The doubly stochastic term
 #
 # The softmax makes the weights of each step sum to 1 over the locations. Nothing restricts their sum over time, so a decoder
-# may attend to the same location at all of its words. Equation 14 adds for each caption
+# may attend to the same location at all of its words. Equation 14 adds for each caption, with a factor $\lambda$,
 #
 # $$
 # \lambda \sum_{i} \left( 1 - \sum_{t} \alpha_{ti} \right)^2.
@@ -162,7 +163,7 @@ for bias in (0.0, -5.0, -50.0):
 # d\alpha_{tni} = \frac{2}{N} m_{tn} \, \text{excess}_{ni}
 # $$
 #
-# The excess does not depend on t, so all steps of a caption get the same gradient. But it contains the weights of ALL steps.
+# The excess does not depend on t, so all words of a caption get the same gradient. But it contains the weights of ALL steps.
 # The backward loop begins with the last word; at step t it has seen the steps after t, but not those before t. So the excess
 # must be computed before the loop, from the weights that the forward pass has kept. The answer to the third question is no.
 # The same as code, compared with satnp's functions (`satnp/layers/penalty.py`):
@@ -208,13 +209,13 @@ see = "the sum over the steps comes before the square, so each step's gradient c
 graph("10_penalty_flow", steps, values, {"T": T, "N": N, "L": L}, {"P": 1.0}, see)
 
 # %% [markdown]
-# ### Another target changes the loss and no gradient
+# ### Another target changes the loss, but not the gradient of the scores
 #
 # Let the target be k instead of 1. Then the excess grows by 1 - k, by the same amount at all locations i, so $d\alpha_{ti}$
 # changes by a number that does not depend on i. But the softmax passes $\alpha_i (d\alpha_i - m)$ back (lesson 09), and if
 # the same number is added to all $d\alpha_i$, it is added to their weighted mean m as well. So the gradient of the scores is
-# the same, and so are all gradients before it. The reason is that $\sum_{i} \sum_{t} \alpha_{ti} = T$ always. With the
-# excess of target 1,
+# the same, and so are the gradients of all earlier layers: this answers the second question. The reason is that
+# $\sum_{i} \sum_{t} \alpha_{ti} = T$ always. With the excess of target 1,
 #
 # $$
 # \sum_{i} (\text{excess}_i + 1 - k)^2 = \sum_{i} \text{excess}_i^2 + 2 (1 - k) \sum_{i} \text{excess}_i + L (1 - k)^2,
@@ -242,9 +243,10 @@ near("dscores of the two", softmax_backward(dalphas_other, softmax_cache), softm
 print(f"(L - T)^2 / L for 10 words on 196 locations: {(196 - 10) ** 2 / 196:.1f}")
 
 # %% [markdown]
-# $(L - T)^2 / L$ is also the smallest possible P: it is reached if all sums over time are T/L. For 10 words on 196 locations
-# it adds $176.5 \, \lambda$ to the cross-entropy, which no training can remove. So the losses of two programs can be
-# compared only if their targets are equal. satnp also prints the cross-entropy by itself, as `nll`.
+# $(L - T)^2 / L$ is also the smallest possible P, because the penalty with target T/L is at least 0, and 0 if all sums over
+# time are T/L. For 10 words on 196 locations it adds $176.5 \, \lambda$ to the cross-entropy, which no training can remove.
+# So the losses of two programs can be compared only if their targets are equal. satnp also prints the cross-entropy by
+# itself, as `nll`.
 #
 # ## Look
 #
@@ -322,7 +324,8 @@ for t in range(T):
 print(fill(diagnose("dalphas", running, numbers, sizes={"N": N}).sentence, 78))
 
 # %% [markdown]
-# Four more mistakes from `satnp.proof.bugs`, each planted in satnp's source and compared with the complex step:
+# Four more mistakes from `satnp.proof.bugs`, each planted in satnp's source and compared with the complex step. (The last
+# one is in a whole captioner; `dE` is the gradient of its table of words.)
 
 # %%
 for name in ("beta forgotten", "sign of the penalty", "penalty of padded steps", "doubly stochastic term lost"):

@@ -3,7 +3,7 @@
 #
 # - time: 75 minutes
 # - cpu: 40 seconds
-# - before: 02, 04, 06, 07, 09, 10
+# - before: 00, 02, 04, 06, 07, 09, 10
 # - equations: Xu et al. 2015, eqs. 1-7, 13 and 14
 # - about: satnp.reference.show_attend_tell.backward
 #
@@ -86,10 +86,21 @@ print(f"decoder: {len(params.flat):,} parameters in {len(params)} arrays, V = {c
 # %% [markdown]
 # ### Forward
 #
-# Read the listings with the equations at hand. They are the plain form of the captioner, in `satnp/reference`: each step
-# computes every equation. A step has two halves. `f_att_forward` and softmax make the weights (eqs. 4-5); `word_forward`
-# makes the context, the gate, the next state and the logits of the word (eqs. 1-3, 6 and 7). The lines after `if hard`
-# belong to lesson 12.
+# Read the listings with the equations at hand: `turn` in lesson 00 has them all, with the same names. The listings are the
+# plain form of the captioner, in `satnp/reference`: each step computes every equation. A step has two halves.
+# `f_att_forward` and softmax make the weights (eqs. 4-5); `word_forward` makes the context, the gate, the next state and the
+# logits of the word (eqs. 1-3, 6 and 7). One layer has no lesson of its own, the output layer (`deep_output_forward`):
+#
+# $$
+# \begin{aligned}
+# \text{hidden}_t &= \tanh(E[y_{t-1}] + h_t L_h + z_t L_z + b_m) \\
+# \text{logits}_t &= \text{hidden}_t \, L_o + b_o
+# \end{aligned}
+# $$
+#
+# You may skip what belongs to hard attention (lesson 12): all lines with `hard`, `sampled`, `noise`, `ahead` or `choices`,
+# and the S copies of the batch. Without it `look` is `alpha`. The masks of dropout are None here: `sat.Noise()` means that
+# nothing is random. The index `t` of the code starts at 0, so its pass with `t = 0` computes step 1.
 
 # %%
 show(plain.forward)
@@ -132,6 +143,7 @@ for name in ("alphas", "h_prev", "z"):
 # The backward pass goes through the steps in reverse. At the top of its loop `dh` holds what step $t+1$ has sent to $h_t$:
 # the parts of LSTM, `f_att` and gate. Put the listings beside the forward ones. They follow the forward lines from the
 # bottom to the top, and each line that adds (`dh + ...`, `dEy + dEy_out`, `dz + dz_out`) belongs to a row of the table.
+# (`drawn` is 0, and a backward of dropout without a mask returns what it receives.)
 
 # %%
 show(plain.backward)
@@ -145,8 +157,9 @@ near("gradient, plain form against the form that trains", gradients[plain].flat,
 # %% [markdown]
 # ### Memorising twenty captions
 #
-# A training step sets the gradients to zero, runs the forward and the backward pass, clips the gradient, and updates the
-# parameters by Adam. (`threadpool_limits` keeps the matrix products, which are small here, on one thread.)
+# A training step sets the gradients to zero, runs the forward and the backward pass, clips the gradient (one with a norm
+# above 1 is divided by its norm), and updates the parameters by Adam (lesson 04). `frozen` means that the encoder needs no
+# gradient. (`threadpool_limits` keeps the matrix products, which are small here, on one thread.)
 
 
 # %%
@@ -215,7 +228,8 @@ print(f"|dW0| of the first filters {size(gradients['encoder'].W0):.4f}")
 #
 # How large are the parts? The form that trains adds them in three small functions: `_to_state` adds those of $dh$,
 # `_through_gate` those of $dz$, `_sum` those of the annotations. For one pass we replace these functions, and two others, by
-# versions that also record their inputs and results. The model is tiny and in float64, as in every gradient check.
+# versions that also record their inputs and results. (The gate's part of $dh$ arrives as two factors, `gate` and `weight`.)
+# The model is tiny and in float64, as in every gradient check.
 
 # %%
 rng = np.random.default_rng(0)
@@ -261,10 +275,10 @@ print("|da| by part: mean of h_0, c_0 {:.4f}, context {:.4f}, keys {:.4f}".forma
 #
 # Here are the same parts as arrows, for step 1 of the tiny model: first attention and gate, then LSTM and output layer.
 # Solid arrows are the forward pass. Each dashed arrow has its formula, or the backward function of the layer, which takes
-# the upstream gradient; `[k]` is the k-th gradient that it returns. If several dashed arrows reach a box, their sum is its
-# gradient. "From later" comes what step 1 alone does not give: the penalty's part of $d\alpha$, and the parts of the state
-# that come from step 2. `state` is $h_1$ and $c_1$ side by side. `graph` evaluates each formula and compares: the forward
-# arrays and the gradients must be those that the pass above has recorded.
+# the upstream gradient; `[0]` is the first gradient that it returns. If several dashed arrows reach a box, their sum is
+# its gradient. "From later" comes what step 1 alone does not give: the penalty's part of $d\alpha$, and the parts of the
+# state that come from step 2. `state` is $h_1$ and $c_1$ side by side, and `pad` appends the zeros for $c_1$. `graph`
+# evaluates each formula and compares: the forward arrays and the gradients must be those that the pass above has recorded.
 
 # %%
 p, (_, plain_cache) = tiny_params, plain.forward(tiny_params, tiny, tiny_batch, sat.Noise())
@@ -334,8 +348,8 @@ near("dannotations", dannotations, da)
 print(f"dc_a {grads.c_a[0]:.0e}: the constant outside the tanh (lesson 08)")
 
 # %% [markdown]
-# That takes a forward pass for each parameter. For a large model choose one random direction $d$ in the space of all
-# parameters. One complex step gives the derivative along $d$; compare it with the sum of gradient times $d$.
+# That takes a forward pass for each parameter. For a large model choose one random direction $r$ in the space of all
+# parameters. One complex step gives the derivative along $r$; compare it with the sum of gradient times $r$.
 
 
 # %%
@@ -406,6 +420,7 @@ assert all(PASSES[name](x) for name, x in table["right"].items())
 
 # %%
 zoo = {bug.name: bug for bug in bugs.BUGS}
+# a Bug: its name, the function, a piece of its source, and what the piece becomes; the rest is not needed here
 given = bugs.Bug("target given", sat.forward, "y_prev = batch.captions[:, :-1]", "y_prev = batch.captions[:, 1:]", "", set())
 counted = bugs.Bug("padding counted", sat.forward, "weights = mask.ravel()", "weights = (0 * mask.ravel() + 1)", "", set())
 large = sat.init(config, np.random.default_rng(2))

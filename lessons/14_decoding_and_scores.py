@@ -28,7 +28,7 @@ from satnp.decoding import LengthScore, beam_search
 from satnp.scores.metrics import bleu, cider_d, score
 
 np.set_printoptions(precision=4, suppress=True, linewidth=78)
-END, START = 2, 1  # ids; 0 is padding, 3 the unknown word, and neither is ever said
+END, START = 2, 1  # ids; 0 is padding and 3 the unknown word: neither occurs in a sentence
 print("imported")
 
 # %% [markdown]
@@ -50,7 +50,7 @@ print("imported")
 #
 # The probability of a sentence is the product of the probabilities of its words, `<end>` included; its logarithm is a sum.
 # Beam search keeps the `beam` most probable partial sentences, in place of one. A sentence that ends with `<end>` is
-# finished: it leaves the beam, and its place stays empty.
+# finished: it leaves the beam, and its place stays empty. A sentence of `longest` words is finished, too.
 
 
 # %%
@@ -81,9 +81,10 @@ for beam in (1, 2):
 # $.4 \cdot .9 = .36$. A greedy choice does not consider which words can follow. A beam of two keeps both first words for one
 # more step.
 #
-# satnp's `beam_search` does the same for all photos and all partial sentences at once. Of a captioner it calls only two
-# functions: `start`, and `step`, which gives the log-probabilities of the next word of each partial sentence. The toy can be
-# written as a captioner in six lines, with its table in place of the annotations. (With `min_length=0` a sentence may end
+# satnp's `beam_search` does the same for all photos and all partial sentences at once. Of a captioner it calls only three
+# functions: `decoding_noise`, for random numbers (none here); `start`; and `step`, which gives the log-probabilities of the
+# next word of each partial sentence (`parents[k]` is the row of the partial sentence that row k continues). The toy can be
+# written as a captioner in a few lines, with its table in place of the annotations. (With `min_length=0` a sentence may end
 # before its first word, as in `search`; the default is one word or more.)
 
 # %%
@@ -102,8 +103,9 @@ print("satnp, beam 2:", found.ids, f"p = {math.exp(found.log_prob):.2f}")
 # %% [markdown]
 # ## Predict
 #
-# Now take 300 random tables of nine words. A beam of 2,000 is so wide that it finds the best sentence of each. How often
-# does greedy decoding find it? And a beam of three?
+# Now take 300 random tables of nine words, and sentences of at most six. The best sentence of a table can be computed
+# without a search, because a word depends on the last word only: of all partial sentences of t words that end with the same
+# word, only the best one matters. How often does greedy decoding find the best sentence? And a beam of three?
 
 # %% [markdown]
 # ## Run
@@ -111,9 +113,15 @@ print("satnp, beam 2:", found.ids, f"p = {math.exp(found.log_prob):.2f}")
 # %%
 rng = np.random.default_rng(0)
 V, longest = 13, 6
-tables = np.full((300, V, V), -np.inf)  # <pad>, <start> and <unk> are never said
+tables = np.full((300, V, V), -np.inf)  # <pad>, <start> and <unk> do not occur
 tables[:, :, [END, *range(4, V)]] = np.log(rng.dirichlet(np.full(V - 3, 0.3), size=(300, V)))
-best = np.array([found.log_prob for found in beam_search(toy, None, None, tables, 2000, longest, min_length=0)])
+reach = tables[:, START].copy()  # log p of the best partial sentence that ends with each word
+best = reach[:, END].copy()
+for _ in range(longest - 1):
+    reach[:, END] = -np.inf  # what has ended is not continued
+    reach = (reach[:, :, None] + tables).max(axis=1)
+    best = np.maximum(best, reach[:, END])
+best = np.maximum(best, reach.max(axis=1))
 beams, lost, share = (1, 2, 3, 5, 10, 20), [], []
 for beam in beams:
     got = np.array([found.log_prob for found in beam_search(toy, None, None, tables, beam, longest, min_length=0)])
@@ -135,12 +143,12 @@ for ax in (left, right):
     ax.set_xticks(beams, beams)
     ax.set_xlabel("beam")
     ax.set_ylim(bottom=0)
-save(figure, "14_beams", "greedy search finds the best sentence of a quarter of the tables, a beam of 5 of four fifths")
+save(figure, "14_beams", "greedy search finds the best sentence for a quarter of the tables, a beam of 5 for four fifths")
 
 # %% [markdown]
 # ## Predict
 #
-# We return to the network of lesson 00 and to 200 scenes that it has not seen. The probability of its sentences must rise
+# We return to the network of lesson 00 and to 200 scenes that it has not seen. The probability of its sentences should rise
 # with the beam. Does the share of true sentences rise, too? And are the sentences longer or shorter than the greedy ones?
 
 # %% [markdown]
@@ -168,10 +176,11 @@ for k in [k for k in range(200) if said[1][k] != said[10][k]][:3]:
 # changed, but mostly in their wording. In these three, greedy decoding begins with "a", the more probable first word. A beam
 # finds that "there is a" is followed by more probable words.
 #
-# Each word adds a negative number to a sum of log-probabilities, so a beam prefers short sentences. One may rank captions by
-# $\log p / T^{\mathrm{power}}$ instead, for $T$ words; with power 1 it is the mean per word. (In a recipe it is
-# `length_power`; the one for Flickr8k is .7, `tests/benchmarks/results/flickr8k_released.md`.) Predict: how does the power
-# change the length, $\log p$, and $\log p$ per word?
+# The sentences of the beam are a little longer here (11.08 words against 10.86). But each word adds a negative number to a
+# sum of log-probabilities, so of two finished sentences the shorter one has an advantage. One may rank captions by
+# $\log p / T^{\mathrm{power}}$ instead, for $T$ words (`<end>` is one); with power 1 it is the mean per word. (In a recipe
+# it is `length_power`; the one for Flickr8k is .7, `tests/benchmarks/results/flickr8k_released.md`.) Predict: how does the
+# power change the length, $\log p$, and $\log p$ per word?
 
 # %%
 for power in (0.0, 0.7, 1.0):
@@ -183,8 +192,7 @@ for power in (0.0, 0.7, 1.0):
 
 # %% [markdown]
 # With power 1 the sentences are one word longer, their total is worse, and their mean per word is better. Each rule finds
-# what it asks for. For these scenes the length does not change what a sentence says. The scores below, however, depend on
-# the length: both have a factor for it.
+# sentences that are good by this rule. The scores below depend on the length, too: both have a factor for it.
 
 # %% [markdown]
 # ## Predict
@@ -204,7 +212,8 @@ for power in (0.0, 0.7, 1.0):
 # | words | $3 + 2 = 5$ | $2 + 2 = 4$ |
 # | pairs | $2 + 1 = 3$ | $1 + 0 = 1$ |
 #
-# The captioner wrote 5 words where people wrote 6, and for this BLEU has a factor, $\exp(1 - 6/5) = .8187$. So
+# The captioner wrote 5 words where people wrote 6, and for this BLEU has a factor, the brevity penalty
+# $\exp(1 - 6/5) = .8187$. So
 #
 # $$
 # \mathrm{BLEU}_2 = \sqrt{\frac{4}{5} \cdot \frac{1}{3}} \cdot .8187 = .4228
@@ -217,7 +226,7 @@ for power in (0.0, 0.7, 1.0):
 #
 # In Python, a Counter holds how often each n-gram occurs; `&` takes the smaller count of each n-gram, and `|` the larger. An
 # n-gram counts at most as often as it occurs in one of the references. Without this clip, "red red red" would have a perfect
-# BLEU-1.
+# BLEU-1. Of several references, the one closest in length counts for the brevity penalty.
 
 
 # %%
@@ -251,9 +260,10 @@ print(f"of photo 1 {alone[0]:.4f}, of photo 2 {alone[1]:.4f}, their mean {np.mea
 # It is smaller: if one n has no match, the BLEU of that photo is zero. So BLEU says little about single sentences, and the
 # mean of single BLEUs is not the BLEU of the corpus.
 #
-# CIDEr-D gives more weight to rare n-grams. The weight of an n-gram is the logarithm of the number of photos, divided by the
-# number of photos whose references contain it: "a" is in both, so its weight is $\log 1 = 0$. A sentence becomes a vector of
-# these weights times the counts, and two sentences are compared by the cosine of their vectors. For single words:
+# CIDEr-D gives more weight to rare n-grams. The weight of an n-gram is $\log(P / P_g)$, where $P$ is the number of photos
+# and $P_g$ the number of those whose references contain it (at least 1). "a" is in both, so its weight is $\log 1 = 0$. A
+# sentence becomes a vector of these weights times the counts, and two sentences are compared by the cosine of their vectors.
+# For single words:
 #
 # | | people | captioner | cosine |
 # |---|---|---|---|
@@ -262,10 +272,11 @@ print(f"of photo 1 {alone[0]:.4f}, of photo 2 {alone[1]:.4f}, their mean {np.mea
 #
 # For pairs, photo 1 has "a red" in common, one of two pairs on either side: 1/2. Photo 2 has none in common, and for three
 # and four words there is nothing. The score of a photo is 10 times the mean of the four cosines, so photo 1 has
-# $10 \cdot (1/2 + 1/2 + 0 + 0) / 4 = 2.5$. The sentence of photo 2 is one word too short, for which there is a factor
-# $\exp(-1/72) = .9862$. So photo 2 has $10 \cdot .7071 \cdot .9862 / 4 = 1.743$. The "D" stands for two rules against
-# captions that are made for the score: this factor, and that in the product of two vectors the weight of the captioner is at
-# most that of the reference.
+# $10 \cdot (1/2 + 1/2 + 0 + 0) / 4 = 2.5$. For a difference of $\delta$ words in length there is a factor
+# $\exp(-\delta^2 / 72)$; the sentence of photo 2 is one word too short, $\exp(-1/72) = .9862$. So photo 2 has
+# $10 \cdot .7071 \cdot .9862 / 4 = 1.743$. The "D" stands for two rules against captions that are written only to get a high
+# score: this factor, and that in the product of two vectors the captioner's number for an n-gram is at most that of the
+# reference.
 
 
 # %%
@@ -296,9 +307,9 @@ print("CIDEr-D of the photos", cider_by_hand(candidates, references))
 # ## Look
 #
 # What do the scores measure? Four captioners describe the 200 scenes: the network; the network, but with a false relation
-# ("above" for "below", and so on); a person, whose sentences are the fifth ones of the scenes; and a captioner that always
-# gives the same sentence. The references are the four other sentences. Before you run the cell, rank the four captioners by
-# BLEU-4 and by truth.
+# ("above" for "below", and so on); a "person", whose sentences are the fifth ones of the scenes (the program that draws a
+# scene also writes its five true sentences); and a captioner that always gives the same sentence. The references are the
+# four other sentences. Before you run the cell, rank the four captioners by BLEU-4 and by truth.
 
 # %%
 people = [list(scene.captions[:4]) for scene in scenes]
@@ -337,9 +348,9 @@ save(figure, "14_marks", "with false relations two thirds of BLEU-4 remain, and 
 
 # %% [markdown]
 # By both scores the network is about as good as the person, and this is right. But the captioner with false relations, whose
-# sentences are all false, keeps two thirds of BLEU-4 and three quarters of CIDEr-D. About one word in ten is wrong, and the
-# scores count words. A high score says that the sentences resemble those of people. Whether they are true we can compute for
-# a scene; for a photo a person has to look (lesson 17).
+# sentences are all false, keeps two thirds of BLEU-4 and three quarters of CIDEr-D. BLEU-1 falls by only .12: few words are
+# wrong, and the scores count words. A high score says that the sentences resemble those of people. Whether they are true we
+# can compute for a scene; for a photo a person has to look (lesson 17).
 
 # %% [markdown]
 # ## Check by number
@@ -387,7 +398,7 @@ assert unclipped > 1.9 * clipped
 # %% [markdown]
 # Three copies are greedy search done three times, because the best word of each copy is the same. There is no error message,
 # and the captions are good ones, but never better than greedy ones. A test finds this bug if it uses a table on which greedy
-# search is known to fail, as the one above.
+# search is known to fail, such as the one of x and y.
 
 # %% [markdown]
 # ## Exercises

@@ -21,10 +21,11 @@ assert max(worst[name] for name in ("A zeros", "B 7 times", "C plain mean")) < 1
 # %% [markdown]
 # ## 2
 #
-# - hint: $x_{nt}$ has slope $m_{nt} / \sum_{t} m_{nt}$ in $\mathrm{out}_n$.
-# - hint: `dx = dout[:, None] * m[:, :, None] / m.sum(axis=1)[:, None, None]`, with `m` among the `constants` of the
-#   `Case`.
+# - hint: What is the derivative of $\mathrm{out}_n$ by $x_{nt}$? It has the mask in it twice.
+# - hint: `dout` is (2, 3) and `dx` (2, 4, 3), so `dout` needs a new axis, and so does the mask: `m[:, :, None]`.
+# - hint: The mask has no gradient: it belongs to the `constants` of the `Case`.
 #
+# $x_{nt}$ has slope $m_{nt} / \sum_{t} m_{nt}$ in $\mathrm{out}_n$, so $dx_{nt}$ is this times $d\mathrm{out}_n$.
 # With a mask of ones the number of words that count is 4, so dividing by 4 is right. With the mask above the rows have 2
 # and 3 words, and the wrong gradient is too small by the factors 1/2 and 3/4.
 
@@ -57,8 +58,8 @@ for name, m in (("ones", np.ones((2, 4))), ("masked", masked)):
 # - hint: Through which of $h$ and $c$ does each gate reach the loss?
 # - hint: $c = f c_{t-1} + i g$ and $h = o \tanh(c)$.
 #
-# The output gate: $o$ is used for $h$ alone. With $dh = 0$ its right gradient is 0, so a backward that returns 0 there
-# passes. The gates $i$, $f$ and $g$ are used for $c$, and the check sees them.
+# The output gate: $o$ is used for $h$ alone. With $dh = 0$ its right gradient is 0, so a backward that always returns 0
+# there passes. The gates $i$, $f$ and $g$ are used for $c$, and the check sees them.
 
 # %%
 gates, c_prev, dc = rng.standard_normal((N, 4 * H)), rng.standard_normal((N, H)), rng.standard_normal((N, H))

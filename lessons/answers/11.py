@@ -46,8 +46,8 @@ near("errors", list(errors.values()), [0.032, 0.0078], 0.02)
 # - hint: `config` is a frozen dataclass; `dataclasses.replace(config, penalty=5.0)` makes a new one.
 # - hint: `cache.alphas` is (T, N, L). Multiply it by the mask before you sum over the steps.
 #
-# The penalty asks that each location gets a total weight of 1. The network has enough freedom to do both, so it memorises
-# the captions and spreads the weights.
+# The penalty is smallest if all locations have the same total weight, T/L (lesson 10). The network has enough freedom to do
+# both, so it memorises the captions and spreads the weights.
 
 
 # %%

@@ -23,7 +23,8 @@ near("by hand", bleu_by_hand(sentence, two, 1), 0.75)
 #
 # "red" is in the references of one photo of three and weighs $\log 3$. "cross", which the captioner missed, is now in two
 # and weighs only $\log(3/2)$. So what the two sentences have in common is a larger part of the reference's vector, and the
-# cosine for single words rises from .5 to .663.
+# cosine for single words rises from .5 to .663. For pairs all weights are $\log 3$ and the cosine stays .5, so the score is
+# $10 \cdot (.663 + .5) / 4 = 2.908$.
 
 # %%
 third = cider_by_hand([*candidates, "a green cross"], [*references, ["a green cross"]])
@@ -34,9 +35,9 @@ near("cosine of the words", np.log(3) / np.hypot(np.log(3), np.log(1.5)) / np.sq
 # %% [markdown]
 # ## 3
 #
-# - hint: Let `longest[i][j]` be the length for the first i words of one and the first j words of the other sentence. It is
-#   `longest[i - 1][j - 1] + 1` if the two last words are equal, else the larger of `longest[i - 1][j]` and
-#   `longest[i][j - 1]`.
+# - hint: Let `lengths[i, j]` be the length for the first i words of one and the first j words of the other sentence. How
+#   does it follow from the lengths for one word less?
+# - hint: If the two last words are equal, it is `lengths[i - 1, j - 1] + 1`. Else one of the two is not used.
 # - hint: P is this length divided by the length of the caption, R by that of the reference.
 #
 # Photo 1: "a red" is common, so P = R = 2/3. Photo 2: "a circle" is common, P = 1 and R = 2/3.
@@ -87,7 +88,8 @@ near("shares", shares, [0.985, 0.900, 0.210], 0.03)
 # - hint: Print the two kept partial sentences of beam 2 after each step, beside the greedy one.
 #
 # At each step the beam keeps the two most probable partial sentences. The greedy one may come third for a step: two others
-# are more probable so far, and it is lost. Later its words would have been more probable than theirs.
+# are more probable so far, and it is lost. Later its words would have been more probable than theirs. In the first of the
+# four tables this happens at step 5.
 
 # %%
 worse = [k for k, table in enumerate(tables) if search(table, 2, longest)[1] < search(table, 1, longest)[1] - 1e-12]
