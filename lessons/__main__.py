@@ -122,8 +122,7 @@ def find_answer(lesson, exercise):
     answers = read_answers(lesson)
     if exercise not in answers:
         what = "answer to exercise" if exercise in exercises(lesson) else "exercise"
-        there = f"to {', '.join(answers)}" if answers else "none"
-        raise BadInput(f"lesson {lesson.number} has no {what} {exercise}; its answers: {there}")
+        raise BadInput(f"lesson {lesson.number} has no {what} {exercise}; there are {', '.join(answers) or 'none'}")
     return answers[exercise]
 
 

@@ -14,6 +14,7 @@ from sphinx.util.docutils import docutils_namespace, patch_docutils
 
 MATHML = "http://www.w3.org/1998/Math/MathML"
 ElementTree.register_namespace("", MATHML)
+FUNCTIONS = {"log", "exp", "tanh", "max", "min", "sin", "cos"}
 SETTINGS = {
     "project": "satnp: the lessons",
     "html_title": "satnp: the lessons",
@@ -57,8 +58,13 @@ def mathml(latex, display):
         for element in math.iter(f"{{{MATHML}}}{name}"):
             if element[0].text in ("∑", "∏"):
                 element.tag = f"{{{MATHML}}}{better}"
-    for row in math.iter():
-        for before, element in zip([None, *row], row, strict=False):
+    for row in list(math.iter()):
+        for before, element, after in zip([None, *row], row, [*row[1:], None], strict=False):
+            name = element[0] if element.tag.endswith(("}msub", "}msup")) else element
+            if len(name.text or "") > 1 and name.text.isalpha() and (name.tag.endswith("}mo") or name.text in FUNCTIONS):
+                name.tag = f"{{{MATHML}}}mo"  # a function such as log: a thin space on each side, none at a bracket
+                name.set("lspace", "0.17em" if before is not None and not before.tag.endswith("}mo") else "0")
+                name.set("rspace", "0" if after is None or after.text == "(" else "0.17em")
             starts = before is None or before.tag.endswith("}mo") and before.text not in ")]}|"
             if starts and element.text in ("-", "−", "±"):
                 element.set("form", "prefix")  # a sign, which has no space after it

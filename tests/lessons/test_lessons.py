@@ -235,7 +235,7 @@ def progress_of(folder):
         (["7", "--stop"], "lesson 07 takes no --stop; leave it out"),
         (["7", "8"], "lesson 07 takes no 8; leave it out"),
         (["7", "--hint", "1", "--answer", "1"], "--hint and --answer cannot be combined; choose one"),
-        (["7", "--hint", "3"], "lesson 07 has no exercise 3; its answers: to 1, 2"),
+        (["7", "--hint", "3"], "lesson 07 has no exercise 3; there are 1, 2"),
         (["7", "--out", "x"], "--out belongs to the book: python -m lessons book --out DIR"),
         (["--answer", "1"], "give the number of a lesson first, such as: python -m lessons 05 --step"),
         (["book"], "--out is missing; give the folder for the pages: python -m lessons book --out DIR"),
