@@ -2,7 +2,7 @@
 # # 19 Attention two ways in time
 #
 # - time: 90 minutes
-# - cpu: 20 seconds
+# - cpu: 10 seconds
 # - before: 06, 08, 09, 11
 # - equations: Xu et al. 2015, eqs. 1-6; Lu et al. 2017, eqs. 6-8; Anderson et al. 2018, eqs. 1-7
 # - about: satnp.captioners.top_down.cell_backward

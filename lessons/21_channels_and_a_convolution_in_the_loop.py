@@ -2,7 +2,7 @@
 # # 21 Channel attention, and a convolution inside the loop
 #
 # - time: 75 minutes
-# - cpu: 30 seconds
+# - cpu: 15 seconds
 # - before: 03, 06, 09, 19
 # - equations: Chen et al. 2017, section 3
 # - about: satnp.captioners.sca_cnn._attention_backward
