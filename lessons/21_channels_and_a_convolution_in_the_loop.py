@@ -2,7 +2,7 @@
 # # 21 Channel attention, and a convolution inside the loop
 #
 # - time: 75 minutes
-# - cpu: 30 seconds
+# - cpu: 15 seconds
 # - before: 03, 06, 09, 19
 # - equations: Chen et al. 2017, section 3
 # - about: satnp.captioners.sca_cnn._attention_backward
@@ -15,7 +15,8 @@
 # 19.
 
 # %% [markdown]
-# The symbols, for one photo: $X$ (L, D) is the map, $X_{id}$ channel $d$ at location $i$, and $h = h_{t-1}$ the state.
+# The symbols, for one photo: $X$ (L, D) is the map, $X_{id}$ channel $d$ at location $i$, and $h = h_{t-1}$ the state. The
+# index $c$ of a weight means channels, $s$ means locations (spatial).
 #
 # | | channels | locations |
 # |---|---|---|
@@ -87,8 +88,8 @@ print("locations first", (beta * (alpha[:, None] * X)).sum(axis=0))
 # d\beta_d = \sum_i dX'_{id} X_{id} \quad \text{and} \quad d\alpha_i = \sum_d dX'_{id} X_{id}
 # $$
 #
-# $X$ is read twice, as what is multiplied and as what the keys are made of. For the locations, the gradient of the keys is
-# that of lesson 08, $dk_i = de_i \, w_s \odot (1 - \tanh^2)$, and
+# $X$ is read twice: it is multiplied, and the keys are made from it. For the locations, the gradient of the keys is
+# that of lesson 08, $dk_i = de_i \, w_s \odot (1 - \tanh^2(k_i + h W_{hs}))$, and
 #
 # $$
 # dX_{id} = \alpha_i dX'_{id} + (dk_i W_s^\top)_d
@@ -101,8 +102,9 @@ print("locations first", (beta * (alpha[:, None] * X)).sum(axis=0))
 # dX_{id} = \beta_d dX'_{id} + \frac{1}{L} \, dk_d \cdot W_c
 # $$
 #
-# In the code one pair does both, because only the axes differ. `axis` is 1 for channels (their weights are equal along the
-# axis of the locations) and 2 for locations.
+# In the code one pair of functions does both, because only the axes differ. `axis` is the axis along which the weights are
+# equal, and so the axis of the sum above: 1 (the locations) for the channels' weights, 2 (the channels) for those of the
+# locations.
 
 
 # %%
@@ -131,8 +133,9 @@ def attention_backward(p, name, dout, cache, g):
 
 # %% [markdown]
 # The same in satnp. `scaled` multiplies the weights by their number, so that their mean is 1 (the public code does it;
-# `times` does it above). `deferred.scores` and `additive_scores_backward` are the backward passes of the scores, with and
-# without keys that are computed before the loop.
+# `times` does it above). If the keys are computed before the loop (`keys` is given), `deferred.scores` is the backward pass
+# of the scores and adds up their gradient for after the loop; else it is `additive_scores_backward`. `c_` is the constant
+# of lesson 08, which changes no weight.
 
 # %%
 show(sca_cnn._attention_forward)
@@ -213,7 +216,7 @@ graph("21_c_s", [
 # \begin{aligned}
 # dY_t &= dR_t \odot [Y_t > 0] \\
 # dX'_{t,p} &= \sum_k dY_{t,p-k} F_k^\top \\
-# dF_k &= \sum_t \sum_p (X'_{t,p+k})^\top dY_{t,p}
+# dF_k &= \sum_t \sum_p (X'_{t,p+k})^\top dY_{t,p}, \quad db_F = \sum_t \sum_p dY_{t,p}
 # \end{aligned}
 # $$
 #
@@ -286,13 +289,14 @@ graph("21_convolution", [
 # | keys of the first attention | photo | before the loop |
 # | keys of the second attention | weights of the first, so $h_{t-1}$ | in the loop |
 # | convolution, keys of the second layer | $X'_t$, so $h_{t-1}$ | in the loop |
-# | gradients of $W_h$, $W_z$, of the queries' weights | all steps | one product after the loop |
+# | gradients of $W_h$, $W_z$, and of the queries' weights $W_{hc}$, $W_{hs}$ | all steps | one product after the loop |
 # | gradient of $F$ | all steps | satnp adds it up in the loop |
 #
-# The last row is a choice. As one product after the loop, $dF$ needs the maps of all steps side by side. The order matters
-# for the cost, too. In C-S the second keys are $X'_i W_s$: L D A multiplications a word. In S-C the second keys are
-# $v_d W_c$ with the mean of the weighted map: D A. And the convolution needs $K^2$ L D D. The next cell times a training
-# step of each, with 16 captions of 12 words on maps of 8 x 8 x 128, and prints the size of all maps $X'_t$ of a minibatch.
+# The last row is a choice: as one product after the loop, $dF$ would need the maps of all steps side by side. The order
+# matters for the cost, too. In C-S the second keys are $X'_i W_s$: L D A multiplications a word. In S-C the second keys
+# are $v_d W_c$ with the mean of the weighted map: D A. And the convolution needs $K^2$ L D D. The next cell times a
+# training step of each, with 16 captions of 12 words on maps of 8 x 8 x 128, and prints the size of all maps $X'_t$ of a
+# minibatch.
 
 # %%
 SIZE = {"V": 30, "D": 128, "M": 32, "H": 64, "A": 32, "rows": 8, "dropout": 0.0}
@@ -314,19 +318,21 @@ for name, form in FORMS.items():
     print(f"{name:22} {1e3 * min(took):6.0f} ms a step, {sum(kept.values()) / 2**20:5.1f} MiB of maps in the cache")
 
 # %% [markdown]
-# Where this was written, a step with the convolution took two to three times as long as one layer with a kernel of 1, and
-# five to seven times with a kernel of 3. The maps are kept for the backward pass. A map of all photos has .5 MiB here, so
-# with one layer the cache has the photos and one map a word, and with two layers three maps a word. The order of the two
-# attentions makes a small difference only: in both, a word needs (L + D) A tanh's. On photos, with one layer, D = 512 and
-# A = 128, a step takes 2.22 s, and one of Show, Attend and Tell .65 s (`tests/benchmarks/results/flickr8k_compare.md`).
+# Where this was written, a step with two layers took two to three times as long as one with one layer if the kernel was 1,
+# and five to eight times as long if it was 3. The maps are kept for the backward pass. A map of all photos has .5 MiB
+# here, so with one layer the cache has the photos and one map a word, and with two layers three maps a word. The order of
+# the two attentions makes a small difference only: in both, a word needs (L + D) A tanh's. On photos, with one layer and
+# 512 channels (A = 128), a step takes 2.22 s, and one of Show, Attend and Tell .65 s
+# (`tests/benchmarks/results/flickr8k_compare.md`).
 
 # %% [markdown]
 # ## Look
 #
 # `sca_cnn.npz` was trained on rendered scenes with one layer, C-S (`lessons/data/README.md`). It is given the true
-# captions of 300 unseen scenes. First the third question: what does a channel's weight depend on? The figure has the 128
-# channels of one scene at three words, each a point: its mean $v_d$, and its weight times 128, so that 1 is the mean
-# weight.
+# captions of 300 unseen scenes. First the third question: what does a channel's weight depend on? In the figure each point
+# is one of the 128 channels of a scene, at three words: its mean $v_d$, and its weight times 128, so that 1 is the mean
+# weight. Then the loss is measured with equal weights in place of the channels' or the locations'. `exp(entropy)` says
+# over how many channels the weights are spread: 128 if all are equal, 1 if one channel has all the weight.
 
 # %%
 file, model = np.load(DATA / "sca_cnn.npz"), load(DATA / "scenes.npz")
@@ -392,10 +398,11 @@ print(f"exp(entropy) of the channels {np.exp(entropy).mean():.1f} of 128; larges
 # the third question is no: two channels with the same mean have the same weight, whatever they detect. A location is
 # different. Its key comes from D numbers, and what it shows is in them.
 #
-# The second output says how much the captioner uses this. Its channel weights are nearly alike. With exactly equal weights
-# it loses .018 nats a word, with equal locations .978. So on these scenes its spatial attention does nearly all of the
-# work. On Flickr8k SCA-CNN had the best CIDEr of ten captioners after four epochs, .4147 where Show, Attend and Tell had
-# .3918 (`tests/benchmarks/results/flickr8k_compare.md`); how much of this is due to the channels was not measured.
+# The second output says how much the captioner uses this. Its channel weights are nearly alike (126.7 of 128). With
+# exactly equal channel weights the loss is .018 nats a word higher, with equal weights of the locations .978. So on these
+# scenes its spatial attention does nearly all of the work. On Flickr8k SCA-CNN had the best CIDEr of ten captioners after
+# four epochs, .4147 where Show, Attend and Tell had .3918 (`tests/benchmarks/results/flickr8k_compare.md`); how much of
+# this is due to the channels was not measured.
 #
 # And `scaled` is not a detail. Without it a softmax over 128 channels makes the map 128 times as small: trained that way,
 # with the same recipe, .692 of the captions were true in place of .950 (`tests/benchmarks/results/family_scenes.md`).
@@ -403,8 +410,8 @@ print(f"exp(entropy) of the channels {np.exp(entropy).mean():.1f} of 128; larges
 # %% [markdown]
 # ## Check by number
 #
-# Two layers through three steps, by hand: the parts in satnp's order, and backwards in the reverse order. The loss is the
-# sum of all $h_t$ times random numbers.
+# Two layers through three steps, by hand: the parts in satnp's order, and the backward in the reverse order. The loss is
+# the sum of all $h_t$ times random numbers.
 
 
 # %%
@@ -476,8 +483,8 @@ for name in ("W_c", "W_hc", "W_s", "W_hs", "W_c2", "W_hc2", "W_s2", "W_hs2"):
 # %% [markdown]
 # ## Break it
 #
-# Four planted bugs in satnp's cell. Which arrays does each reach, and which of them does a check with captions of one
-# word, T = 1, let through? Predict both: `W_s` belongs to the first layer, `W_s2` to the second, behind the convolution.
+# Four planted bugs in satnp's cell. Which gradients does each make wrong, and which bugs does a check with captions of one
+# word, T = 1, not find? Predict both: `W_s` belongs to the first layer, `W_s2` to the second, behind the convolution.
 
 # %%
 NAMES = (
@@ -500,12 +507,13 @@ for bug in (bug for name in NAMES for bug in bugs.BUGS if bug.name == name):
 # The first bug, an assignment in place of a sum, is exactly right with one word: there is one step to sum. The second cuts
 # the first layer off from the loss, and its $dW_s$ is 100 % wrong, while all of the second layer is nearly right. The
 # third forgets one of the two gradients of a map that is read twice. It is wrong in everything that lies before an
-# attention to locations, $F$ among them.
+# attention to locations, $F$ among them. A check with one word finds these two. (There $dW_{hs}$ is 0 with any backward,
+# because $h_0 = 0$.)
 #
-# The fourth is the reason for a tight tolerance. What the channels' queries send back into $h_{t-1}$ is small here, and
-# without it the arrays are off by about .03 % or less. A check by central differences with a tolerance of .1 % lets it
+# The fourth is the reason for a tight tolerance. The gradient of $h_{t-1}$ from the channels' queries is small here, and
+# without it the gradients are off by about .03 % or less. A check by central differences with a tolerance of .1 % lets it
 # through. The complex step finds it: the right code is off by less than 1e-12. With one word it cannot be seen at all,
-# because $h_0$ is a constant.
+# because $h_0$ is a constant and needs no gradient.
 #
 # ## Exercises
 #
@@ -513,10 +521,12 @@ for bug in (bug for name in NAMES for bug in bugs.BUGS if bug.name == name):
 #    $d\beta$? Check: (2, 4) and (2.5, 4.5).
 # 2. Write the order S-C with `attention_forward` and `attention_backward`. Check $dX$ by complex step, below 1e-10, and
 #    that $z$ differs from that of C-S.
-# 3. Set channels 0 and 1 of X to other values with the same mean. Check: their $\beta$ are equal. Now give each channel a
-#    key of its own: add a random P (D, A) to the keys. Check: their $\beta$ differ. What is the gradient of P?
-# 4. A convolution with a kernel of 1, without bias and ReLU, gives the same map if the locations' weights come before or
-#    after it. Check it, and that it does not hold for a kernel of 3. When could such a convolution run once a photo?
+# 3. Change channel 1 of X so that it has the mean of channel 0, but other values. Check: their $\beta$ are equal. Now give
+#    each channel a key of its own: add a random P (D, A) to the keys. Check: their $\beta$ differ. What is the gradient of
+#    P?
+# 4. A convolution with a kernel of 1, without bias and ReLU, gives the same map whether the locations' weights multiply its
+#    input or its output. Check: a relative difference below 1e-12, but not with a kernel of 3. When could such a convolution
+#    run once a photo?
 # 5. Count the multiplications a word, for a map of 14 x 14 x 512 and A = 512, of the keys $X'_i W_s$ and of a convolution
 #    with a kernel of 3. Check: 51 and 462 million. How often does the convolution run for a caption of 12 words, inside
 #    the loop and outside of it?

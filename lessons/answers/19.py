@@ -4,14 +4,26 @@
 # %% [markdown]
 # ## 1
 #
+# - hint: for `xu_wrong`, copy `xu_backward`. Attention's backward comes first, and $dq_t W_s^\top$ goes to $dh_t$.
 # - hint: in which line is the query's gradient computed, and what does it depend on?
 # - hint: in Lu's order it depends on `dout` of the same step only. Does the bug change `dout`?
 #
 # In Lu's order $dq_t$ follows from the output of word $t$ alone, and the bug acts after it. So everything that gets its
-# gradient through the attention is right: `W_g`, the keys' `W_v`, and `w`. In Xu's order $dz_t$ contains
-# $d\mathrm{gates}_t$, which is wrong, so nothing is right.
+# gradient through the attention is right: `W_g`, the keys' `W_v`, and `w`. In Xu's order the right $dz_t$ contains
+# $d\mathrm{gates}_t$, which `xu_wrong` has not yet computed and leaves out. So `W_s`, `W_a` and `v` are wrong, and `W_h` and
+# `W_z` because $d\mathrm{gates}_t$ is wrong.
 
 # %%
+def xu_wrong(p, dout, dstate, step, g, sums):
+    """The query's gradient is added to h_t, before the LSTM's backward, as in Lu's order."""
+    (dh_out, dz_out), (dh, dc), (h, z, look, cell) = dout, dstate, step
+    dquery = look_backward(dz_out, look, sums)
+    dgates, dc = lstm_cell_backward((dh_out + dh + dquery @ p.W_s.T, dc), cell)
+    g.add(W_h=h.T @ dgates, W_z=z.T @ dgates, W_s=h.T @ dquery)
+    return dgates, (dgates @ p.W_h.T, dc)
+
+
+compare(xu, xu_wrong)
 for order, wrong, weights, keys in ((xu, xu_wrong, ("W_h", "W_z", "W_s"), False), (lu, lu_wrong, ("W_g",), True)):
     _, _, upstream_and_steps = run(order)
     (_, g_1, sums_1), (_, g_2, sums_2) = (back(order, *upstream_and_steps, backward) for backward in (wrong, None))
@@ -26,7 +38,7 @@ for order, wrong, weights, keys in ((xu, xu_wrong, ("W_h", "W_z", "W_s"), False)
 # - hint: the new cell has a state of three arrays, `h, c, z`, and returns `(h_new, c, z)` as its new state.
 # - hint: `SimpleNamespace(**vars(lu))` makes a copy of the order, whose `forward` and `state` you can replace.
 #
-# What was seen at step $s$ now enters the state of step $s + 1$, so all later words depend on it. Attention cannot be
+# $z_s$ now enters the state of step $s + 1$, so all later words depend on it. Attention cannot be
 # computed after the loop any more: $h_t$ needs $z_{t-1}$.
 
 # %%
@@ -75,7 +87,7 @@ assert np.array_equal(table > 0, np.tri(T) > 0)
 # %% [markdown]
 # ## 4
 #
-# - hint: `time.perf_counter()` before and after, and the best of 25 runs.
+# - hint: the keys are (N, L, A) and the queries (T, N, A). With which axes of size 1 does their sum have all four axes?
 # - hint: count the tanh's: N, T, L and A of them, in both forms.
 #
 # With one photo an array has 64 x 64 numbers, and the calls themselves take much of the time: one call is cheaper than
@@ -84,6 +96,15 @@ assert np.array_equal(table > 0, np.tri(T) > 0)
 # %%
 from time import perf_counter  # noqa: E402
 
+
+def lu_at_once(p, photo, hs):
+    u = np.tanh(photo.keys + (hs @ p.W_g)[:, :, None])  # (T, N, L, A)
+    alphas = softmax(u @ p.w)
+    return np.matmul(alphas[:, :, None], photo.vectors)[:, :, 0] + hs, alphas
+
+
+_, alphas, (_, _, steps) = run(lu)
+near("alphas at once", lu_at_once(lu.p, lu.photo, np.stack([h_new for _, h_new, _, _ in steps]))[1], alphas)
 normal = np.random.default_rng(3).standard_normal
 for count in (1, 32):
     large = SimpleNamespace(W_g=normal((128, 64), dtype=np.float32), w=normal(64, dtype=np.float32))
@@ -106,8 +127,8 @@ for count in (1, 32):
 # - hint: in Xu's order $z_t$ is read by the LSTM and by the output. Which of the two does `W_z` feed?
 # - hint: by which layer is $z_t$ read in Top-Down?
 #
-# Without `W_z` what was seen goes to the output of its own word only: a diagonal. In Top-Down the second LSTM is the only
-# reader of $z_t$, so without `U_z` no look changes any word, and the table is 0 everywhere.
+# Without `W_z` $z_t$ goes to the output of its own word only: a diagonal. In Top-Down the second LSTM is the only reader of
+# $z_t$, so without `U_z` the weights change no word, and the table is 0 everywhere.
 
 # %%
 for order, name, kept in ((xu, "W_z", np.eye(T)), (top, "U_z", np.zeros((T, T)))):

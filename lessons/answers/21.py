@@ -18,7 +18,7 @@ near("dbeta", (alpha_1[:, None] * dz_1 * X_1).sum(axis=0), [2.5, 4.5])
 # %% [markdown]
 # ## 2
 #
-# - hint: the pair does not know the order. Call it with "s" first, then with "c".
+# - hint: the two functions work in any order. Call the forward with "s" first, then with "c".
 # - hint: the backward calls come in the reverse order: "c", then "s".
 #
 # Nothing else changes. The results differ, because the second attention computes its keys from another map.
@@ -72,8 +72,8 @@ assert np.abs(beta_P[:, 0] - beta_P[:, 1]).min() > 1e-3
 # %%
 X_4, alpha_4 = X_2.reshape(N, ROWS, COLUMNS, D), rng.random((N, ROWS, COLUMNS, 1))
 for K in (1, 3):
-    F_4, linear = rng.standard_normal((K, K, D, D)), np.zeros(D)
-    before, after = conv2d(alpha_4 * X_4, F_4, linear, 1, K // 2), alpha_4 * conv2d(X_4, F_4, linear, 1, K // 2)
+    F_4, b_4 = rng.standard_normal((K, K, D, D)), np.zeros(D)
+    before, after = conv2d(alpha_4 * X_4, F_4, b_4, 1, K // 2), alpha_4 * conv2d(X_4, F_4, b_4, 1, K // 2)
     error = np.linalg.norm(before - after) / np.linalg.norm(after)
     print(f"kernel of {K}: relative difference {error:.1e}")
     assert (error < 1e-12) == (K == 1)
@@ -82,7 +82,7 @@ for K in (1, 3):
 # ## 5
 #
 # - hint: keys: L locations, each D x A. Convolution: L cells, each $K^2$ products D x D.
-# - hint: outside of the loop it does not depend on the word.
+# - hint: outside of the loop its input does not depend on the word.
 #
 # Inside the loop it runs twelve times, once a word, and outside of it once a photo. The same holds for its backward pass,
 # which has two convolutions of the same size, for the map and for F.
