@@ -1,19 +1,19 @@
 # %% [markdown]
 # # 07 Words: embedding, cross-entropy, masks, repeated ids
 #
-# time: 35 minutes
-# cpu: 5 seconds
-# before: 02
-# equations: Xu et al. 2015, eqs. 1, 7 and the first term of 14
-# about: satnp.layers.embedding_backward
+# - time: 40 minutes
+# - cpu: 5 seconds
+# - before: 02
+# - equations: Xu et al. 2015, eqs. 1, 7 and the first term of 14
+# - about: satnp.layers.embedding_backward
 #
-# A word goes in as a row of a table and comes out as a probability among all words. Both ends have a trap: a
-# word that occurs twice must teach its row twice, and a probability must never be computed before its
-# logarithm.
+# A word enters the network as a row of a table, and leaves it as a probability for each word of the vocabulary. At both ends
+# a mistake is easily made. If a word occurs twice, the gradients of both occurrences must be added to its row. And the
+# logarithm of a probability must not be computed from the probability.
 
 # %%
 import numpy as np
-from kit import near, save, show
+from kit import graph, near, save, show
 from matplotlib.figure import Figure
 
 from satnp.data.captions import Vocabulary, pad
@@ -36,9 +36,9 @@ rng = np.random.default_rng(0)
 print("ready")
 
 # %% [markdown]
-# Four captions. Every word gets a number, its id. Ids 0 to 3 are special: `<pad>` fills up short captions,
-# `<start>` is the first word the network is given, `<end>` the last it has to say, `<unk>` any word that is not
-# in the table.
+# Here are four captions. Every word has a number, its id. The ids 0 to 3 are special: `<pad>` fills up short captions,
+# `<start>` is the first input of the network, `<end>` is the last word that it must predict, and `<unk>` stands for any word
+# that is not in the table.
 
 # %%
 sentences = "a red dog", "a cat on a red mat", "two dogs", "a dog on a mat by a cat"
@@ -48,23 +48,19 @@ print("\n".join(f"{k:2} {word}" for k, word in enumerate(vocabulary.words)))
 print(captions)
 
 # %% [markdown]
-# `captions` is (N, T+1). The network is given word t and must say word t+1, so `captions[:, :-1]` is what goes
-# in and `captions[:, 1:]` what shall come out. `mask` (N, T) is 1 where a word counts.
+# `captions` is (N, T+1). At step t the network reads word t and must predict word t+1, so `captions[:, :-1]` is the input
+# and `captions[:, 1:]` is the target. `mask` (N, T) is 1 where the target is a word that counts, and 0 where it is padding.
 #
 # ## Predict
 #
-# The table E is (V, M): V words, M numbers each. Going in is a look-up, out = E[ids]. Let ids be 4, 6, 4, 4
-# (the word "a" three times) and let the way back bring [1, 1], [10, 10], [100, 100], [1000, 1000]. What must
-# stand in row 4 of dE? And what does `dE[ids] += dout` put there?
+# The table E is (V, M): V words, M numbers for each. The forward pass is a look-up, `out = E[ids]`. Let `ids` be 4, 6, 4, 4
+# (the word "a" three times), and let the upstream gradients be [1, 1], [10, 10], [100, 100], [1000, 1000]. We write $dX$ for
+# the gradient of the loss with respect to X. What must row 4 of $dE$ be? And what does `dE[ids] += dout` make it?
 #
-# Row 4 has three users. Nudge it, and all three change the loss by their own little: to first order the changes
-# add up. So its gradient is the sum of what the three send back.
+# Row 4 has three users. A small change of it changes the loss through all three, and to first order these changes add up.
+# So its gradient is the sum of what the three send back.
 #
 # ## Run
-
-# %%
-show(embedding_forward)
-show(embedding_backward)
 
 # %%
 ids = np.array([4, 6, 4, 4])
@@ -79,49 +75,66 @@ for name, dE in (("dE[ids] += dout", fancy), ("np.add.at", add_at), ("embedding_
     print(f"{name:18} {dE[4, 0]:8.0f}{dE[6, 0]:8.0f}")
 
 # %% [markdown]
-# `dE[ids] += dout` means dE[ids] = dE[ids] + dout: NumPy reads rows 4, 6, 4, 4 (all zeros), adds, and writes
-# them back. Row 4 is written three times and the last one wins. Nothing is raised. `np.add.at` adds one after
-# the other, as it should. satnp sorts the ids, so that equal ones stand side by side, and adds up each run of
-# equal ones (`np.add.reduceat`): the same sums, and on large batches faster (lesson 15 measures).
+# `dE[ids] += dout` means `dE[ids] = dE[ids] + dout`. NumPy reads rows 4, 6, 4, 4 (all zeros), adds `dout`, and writes the
+# four results back. Row 4 is written three times, and the last result remains. There is no error message. `np.add.at` adds
+# the rows one after the other, as it should.
 #
-# Why it is right can be seen in one line. Let `onehot` have one row for each of the ids: zeros, and a 1 at the
-# id. Then E[ids] = onehot E, an ordinary product, and so dE = onehot^T dout. That product is the definition;
-# nobody computes it, V being 10,000.
+# The definition is a matrix product. Let `onehot` have one row for each id, with a 1 at the id and 0 elsewhere. Then
+#
+# $$
+# \mathrm{out} = \mathrm{onehot} \, E, \quad dE = \mathrm{onehot}^{\top} \, d\mathrm{out},
+# $$
+#
+# by the rule of the affine map (lesson 01). Nobody computes this product, because V is large (10,000 in the paper, section
+# 5.1). satnp sorts the ids, so that equal ones are neighbours, and adds up each run of equal ones (`np.add.reduceat`).
+# That gives the same sums, and lesson 15 measures how much time it saves. (`segment_sum` does the same on a GPU.)
 
 # %%
+show(embedding_forward)
+show(embedding_backward)
 onehot = np.eye(V)[ids]
-near("sorted sums against one-hot", ours, onehot.T @ dout, within=1e-15)
-near("add.at against one-hot", add_at, onehot.T @ dout, within=1e-15)
+near("np.add.at against the product", add_at, onehot.T @ dout, within=1e-15)
+near("sorted sums against the product", ours, onehot.T @ dout, within=1e-15)
 
 # %% [markdown]
-# How common are repeated words? Count in our four captions.
+# How common are repeated words? We count them in the four captions.
 
 # %%
 given = captions[:, :-1][mask > 0]
 words, counts = np.unique(given, return_counts=True)
 print(", ".join(f"{vocabulary.words[word]} {count}" for word, count in zip(words, counts, strict=True)))
-print(f"{len(given)} words given, {len(words)} different: {1 - len(words) / len(given):.0%} would be lost")
+print(f"{len(given)} input words, {len(words)} different: += would lose {1 - len(words) / len(given):.0%} of the gradients")
 
 # %% [markdown]
 # ## Cross-entropy, derived
 #
-# The network makes V numbers, the logits z, and says p_k = exp(z_k) / sum_j exp(z_j): the softmax. If y is the
-# right word, the loss is -log p_y, in nats, the unit of the natural logarithm: 0 if it was certain and right,
-# log V if it knew nothing. Write it out:
+# For each word the network computes V numbers, the logits z, and the softmax makes probabilities of them:
 #
-#     loss = -log p_y = log(sum_j exp(z_j)) - z_y
+# $$
+# p_k = \frac{\exp(z_k)}{\sum_{j} \exp(z_j)}
+# $$
 #
-# The derivative with respect to z_k: the first part gives exp(z_k) / sum_j exp(z_j) = p_k, the second -1 where
-# k = y.
+# If y is the right word, the loss is $-\log p_y$. Its unit is the nat (natural logarithm). It is 0 if the network gave the
+# right word the probability 1, and $\log V$ if it gave all words the same probability. Written out:
 #
-#     dz = p - onehot(y)
+# $$
+# \mathrm{loss} = -\log p_y = \log \left( \sum_{j} \exp(z_j) \right) - z_y
+# $$
 #
-# What it says: lower every word by the probability it was given, raise the right one by 1. The sum over k is 0.
+# The derivative of the first term with respect to $z_k$ is $\exp(z_k) / \sum_{j} \exp(z_j) = p_k$. That of the second is
+# -1 for k = y and 0 otherwise. So
+#
+# $$
+# dz = p - \mathrm{onehot}(y).
+# $$
+#
+# A step against the gradient lowers every logit by its word's probability, and raises that of the right word by
+# $1 - p_y$. The sum of $dz$ over k is 0.
 #
 # ## Predict
 #
-# Three words have logits 0, 0 and -120, in float32, and the third is the right one. What is the loss? What do
-# you get from np.log(p)? And for logits 0, 0 and 120?
+# Three words have the logits 0, 0 and -120, in float32, and the third is the right one. What is the loss? What does
+# `np.log(p)` give? And what if the logits are 0, 0 and 120?
 
 # %%
 z = np.float32([[0, 0, -120], [0, 0, 120]])
@@ -137,11 +150,21 @@ show(cross_entropy_forward)
 show(cross_entropy_backward)
 
 # %% [markdown]
-# exp(-120) = 8e-53 is below the smallest float32, so p is 0 and its logarithm -inf: one such word makes the
-# loss of the whole batch infinite. exp(120) is above the largest, and inf / inf is no number. `log_softmax`
-# never forms p. It uses two facts. Adding the same number to all logits changes no p: so subtract the largest,
-# and no exp overflows. And log p_k = z_k - log(sum_j exp(z_j)), where the sum now has a 1 in it (the largest
-# word's), so that its logarithm is harmless.
+# $\exp(-120)$ is 8e-53, less than the smallest positive float32, so p is 0 and its logarithm is -inf: one such word makes
+# the loss of the whole batch infinite. $\exp(120)$ is greater than the largest float32, and inf / inf is not a number.
+# `log_softmax` computes neither of them, for two reasons. Adding the same number to all logits does not change p, so it
+# subtracts the largest logit, and no exp overflows. And
+#
+# $$
+# \log p_k = z_k - \log \left( \sum_{j} \exp(z_j) \right)
+# $$
+#
+# needs no p. After the subtraction the term of the largest logit is $\exp(0) = 1$, so the sum is at least 1, and its
+# logarithm is finite.
+#
+# In `cross_entropy_forward` each word has a weight: the loss is $\sum_{n} w_n (-\log p_n)$, where n counts the words of all
+# captions. So `cross_entropy_backward` returns $w_n (p_n - \mathrm{onehot}(y_n))$, times `dloss`, the gradient of the loss
+# from later layers (1 if there are none).
 #
 # ## Look
 
@@ -153,7 +176,7 @@ with np.errstate(divide="ignore"):
 stable = -log_softmax(z)[:, 1]
 last = np.flatnonzero(np.isfinite(naive))[-1]
 worst = abs(naive - stable)[: last + 1].max()
-print(f"-log(p) is finite up to a distance of {far[last]:.1f}, and off by up to {worst:.2f} nats before")
+print(f"-log(p) is finite up to a distance of {far[last]:.1f}, and up to there its error is at most {worst:.2f} nats")
 
 # %%
 figure = Figure(figsize=(7, 6))
@@ -165,14 +188,15 @@ axes[0].set_ylabel("loss in float32 (nats)")
 axes[0].legend()
 axes[1].plot(far[: last + 1], abs(naive - stable)[: last + 1], ".", color="C3")
 axes[1].set_ylabel("error of -log(p) (nats)")
-axes[1].set_xlabel("how far the right word lies below the other (logits)")
-save(figure, "07_log_p", "-log(p) grows coarse, as p runs out of bits, and ends at 103 nats; log_softmax goes on")
+axes[1].set_xlabel("logit of the other word - logit of the right word")
+save(figure, "07_log_p", "-log(p) loses accuracy as p runs out of bits, and is inf beyond 103.5 nats; -log_softmax is not")
 
 # %% [markdown]
 # ## Check by number
 #
-# A small model of next words, with both ends: logits = E[given] W + b. Its loss is the mean over the N captions
-# of the sum of -log p over the words that count. So each word has the weight mask / N, and a padded word 0.
+# A small model with both ends: it predicts the next word from the last one alone, by logits = E[given] W + b. Its loss is
+# the mean over the N captions of the sum of $-\log p$ over the words that count. So the weight of a word is `mask / N`, and
+# that of padding is 0.
 
 
 # %%
@@ -193,6 +217,29 @@ parameters = E, W, b = rng.standard_normal((V, M)), rng.standard_normal((M, V)),
 loss, *gradients, dlogits = loss_and_gradients(captions, mask, *parameters)
 print(f"loss {loss:.4f} nats a caption, {loss * len(mask) / mask.sum():.4f} a word; log V = {np.log(V):.4f}")
 
+# %% [markdown]
+# The flow as a drawing, with the words of all captions in NT rows. `onehot(ids)` has a 1 at the id in each row. `mask` has
+# no gradient: it is data. Each word's gradient is multiplied by its mask, so padding gets 0.
+
+# %%
+given, wanted, rows = captions[:, :-1].ravel(), captions[:, 1:].ravel(), np.arange(mask.size)
+dE, dW, db = gradients
+values = {"E": E, "W": W, "b": b, "given": given, "wanted": wanted, "rows": rows, "N": len(mask), "mask": mask.ravel(),
+          "log_softmax": log_softmax, "onehot": lambda ids: np.eye(V)[ids],
+          "p": np.exp(log_softmax(E[given] @ W + b)), "loss": loss, "dE": dE, "dW": dW, "db": db,
+          "dlogits": dlogits}  # fmt: skip
+steps = [
+    ("x", "E[given]", {"E": "onehot(given).T @ dx"}),
+    ("logits", "x @ W + b", {"x": "dlogits @ W.T", "W": "x.T @ dlogits", "b": "dlogits.sum(axis=0)"}),
+    ("nll", "-log_softmax(logits)[rows, wanted]", {"logits": "dnll[:, None] * (p - onehot(wanted))"}),
+    ("loss", "(mask / N * nll).sum()", {"nll": "dloss * mask / N", "mask": None}),
+]
+see = "the mask enters once, at the loss; everything above is multiplied by it on the way back"
+graph("07_words", steps, values, {"NT": mask.size, "V": V, "M": M}, {"loss": 1.0}, see)
+
+# %% [markdown]
+# The three gradients against the complex step:
+
 # %%
 for k, name in enumerate(("dE", "dW", "db")):
 
@@ -202,47 +249,48 @@ for k, name in enumerate(("dE", "dW", "db")):
     near(name, gradients[k], numeric_gradient(of_one, parameters[k]), within=1e-12)
 
 # %% [markdown]
-# A test that costs nothing: with all logits equal, every word has p = 1/V, so the loss is log V nats a word. A
-# new model that prints much more than log V has something wrong at this end.
+# There is a test that needs only one forward pass. If all logits are equal, every word has p = 1/V, so the loss is
+# $\log V$ nats a word. If an untrained model with small weights prints much more than $\log V$, something is wrong at this
+# end.
 
 # %%
-nothing = loss_and_gradients(captions, mask, E, 0 * W, 0 * b)[0]
-near("loss of knowing nothing", nothing * len(mask) / mask.sum(), np.log(V), within=1e-14)
-print("sum of dlogits over the words, largest:", abs(dlogits.sum(axis=1)).max())
+uniform = loss_and_gradients(captions, mask, E, 0 * W, 0 * b)[0]
+near("loss a word with equal logits", uniform * len(mask) / mask.sum(), np.log(V), within=1e-14)
+print("sum of dlogits over the vocabulary, largest:", abs(dlogits.sum(axis=1)).max())
 
 # %% [markdown]
 # ### Padding changes nothing
 #
-# Fill each caption up with five more `<pad>`. The mask gets five zeros more. The loss and all gradients must
-# stay as they are, and what flows back to a padded word must be 0, exactly.
+# We append five more `<pad>` to each caption, and five zeros to its mask. The loss and all gradients must stay as they are,
+# and the gradient of the logits at a padded position must be exactly 0.
 
 # %%
 longer = np.pad(captions, ((0, 0), (0, 5)))
 longer_mask = np.pad(mask, ((0, 0), (0, 5)))
 loss2, *gradients2, dlogits2 = loss_and_gradients(longer, longer_mask, *parameters)
 near("loss with more padding", loss2, loss, within=1e-14)
-for name, g, wanted in zip(("dE", "dW", "db"), gradients2, gradients, strict=True):
-    near(f"{name} with more padding", g, wanted, within=1e-14)
-print("largest gradient at a padded word:", abs(dlogits2[longer_mask.ravel() == 0]).max())
+for name, g, without in zip(("dE", "dW", "db"), gradients2, gradients, strict=True):
+    near(f"{name} with more padding", g, without, within=1e-14)
+print("largest gradient at a padded position:", abs(dlogits2[longer_mask.ravel() == 0]).max())
 assert not dlogits2[longer_mask.ravel() == 0].any() and not gradients[0][0].any()
 
 # %% [markdown]
-# Two habits that break it: a mean over all N T places (the loss then falls when you pad), and a loss that
-# counts `<pad>` as a word (a network soon learns to say `<pad>` after `<pad>`, and the printed loss looks
-# splendid).
+# Two other definitions of the loss violate this. One is the mean over all N T positions: it falls when you append padding.
+# The other counts `<pad>` as a word: a network can learn to predict `<pad>` after `<pad>`, and these easy predictions lower
+# the printed loss.
 
 # %%
-print("           sum / words that count   sum / all places   <pad> counted as a word")
+print("           sum / words that count   sum / positions   <pad> counted as a word")
 for what, c, m in (("as it is", captions, mask), ("longer", longer, longer_mask)):
     total = loss_and_gradients(c, m, *parameters)[0] * len(m)
     counted = loss_and_gradients(c, np.ones_like(m), *parameters)[0] * len(m)
-    print(f"{what:10} {total / m.sum():22.4f} {total / m.size:18.4f} {counted / m.size:25.4f}")
+    print(f"{what:10} {total / m.sum():22.4f} {total / m.size:17.4f} {counted / m.size:25.4f}")
 
 # %% [markdown]
-# ### In one
+# ### Both layers in one
 #
-# For V = 10,000 the logits are the largest array of the whole model. `vocabulary_forward` does affine and
-# cross-entropy in one, so that they are held once, and p - onehot is written in their place. Same numbers:
+# For V = 10,000 the logits are the largest array of the decoder. `vocabulary_forward` computes the affine map and the
+# cross-entropy in one function, which stores $p - \mathrm{onehot}(y)$ in the memory of the logits. The numbers are the same:
 
 # %%
 given, wanted, weights = captions[:, :-1].ravel(), captions[:, 1:].ravel(), mask.ravel() / len(mask)
@@ -253,9 +301,9 @@ near("dW in one", vocabulary_backward(1.0, cache)[1], gradients[1], within=1e-14
 # %% [markdown]
 # ## Break it
 #
-# satnp.proof.bugs plants these mistakes in the real source and runs the check of that layer. What does each check
-# say? Two of the checks are named after what makes them see: "repeated ids", "zero weights". With other inputs
-# they would be blind.
+# `satnp.proof.bugs` plants these mistakes in satnp's source and runs the gradient check of the layer. What does each check
+# report? Two of the checks are named after the inputs that make the mistake visible, "repeated ids" and "zero weights". With
+# other inputs they would not see it.
 
 # %%
 for bug in bugs.BUGS:
@@ -266,7 +314,7 @@ for bug in bugs.BUGS:
         assert not result.passed
 
 # %% [markdown]
-# By hand: the mistake of the first Predict, on different words and on repeated ones.
+# The mistake of the first Predict once more, with different ids and with repeated ones:
 
 # %%
 for ids in (np.array([4, 6, 5, 8]), np.array([4, 6, 4, 4])):
@@ -278,18 +326,19 @@ for ids in (np.array([4, 6, 5, 8]), np.array([4, 6, 4, 4])):
 # %% [markdown]
 # ## Exercises
 #
-# 1. One word has the logits (0, 1, 2) and the right one is the first. Work out loss and dlogits by hand. Check
-#    with `cross_entropy_forward`: 2.4076 nats, dlogits (-0.9100, 0.2447, 0.6652).
-# 2. Perplexity is exp(nats a word): "as unsure as among so many equal words". What is it for a model that knows
-#    nothing? Check: with W = 0 and b = 0 above it is V = 13, to rounding.
-# 3. Set b to the log of how often each word is wanted (add 0.01 to each count) and W to 0. The loss a word must
-#    fall from log V to about the entropy of the counts. Check: 2.127 nats a word, from 2.565.
-# 4. Label smoothing: the target is 0.9 onehot + 0.1 / V. Derive dlogits. Check by the complex step, below
-#    1e-12; and its sum over the words is still 0.
-# 5. Tied tables: the logits are h E^T, the same E that words came in by. dE has two users. Write both passes
-#    and check dE by the complex step, below 1e-12. Which rows of dE are zero now?
+# 1. One word has the logits (0, 1, 2), and the first is the right one. Compute the loss and $dz$ by hand. Check with
+#    `cross_entropy_forward` and `cross_entropy_backward`: 2.4076 nats, and (-0.9100, 0.2447, 0.6652).
+# 2. The perplexity is $\exp(\text{nats a word})$: the number of equally probable words that would give the same loss. What
+#    is it for a model with equal logits? Check: with W = 0 and b = 0 above it is V = 13, up to rounding.
+# 3. Set b to the logarithm of the number of times that each word is a target (add 0.01 to each count), and W to 0. The loss
+#    a word must fall from $\log V$ to about the entropy of the counts. Check: 2.127 nats a word, from 2.565.
+# 4. Label smoothing: the target is $0.9 \, \mathrm{onehot}(y) + 0.1 / V$ instead of $\mathrm{onehot}(y)$. Derive $dz$. Check
+#    by the complex step, below 1e-12; and its sum over k is still 0.
+# 5. Tied tables: the logits are $x E^{\top}$, with the same E that the input words are looked up in. So E has two users.
+#    Write both passes and check $dE$ by the complex step, below 1e-12. Which rows of $dE$ are zero now?
 #
 # ## Next
 #
-# 08: where to look. The softmax comes again, over places of the photo in place of words, and three ways to make
+# Lesson 07b: the mistakes that a gradient check does not see, such as the one above with ids that are all different. Lesson
+# 08: where to look. There the softmax is over the locations of a photo instead of words, and there are three ways to compute
 # its scores.

@@ -1,39 +1,50 @@
 # %% [markdown]
 # # 08 Attention scores three ways: dot, general, additive
 #
-# time: 45 minutes
-# cpu: 10 seconds
-# before: 01, 02, 05
-# equations: Xu et al. 2015, eq. 4; Luong et al. 2015; Bahdanau et al. 2015
-# about: satnp.layers.additive_scores_forward
+# - time: 50 minutes
+# - cpu: 10 seconds
+# - before: 01, 02, 05
+# - equations: Xu et al. 2015, eq. 4; Luong et al. 2015; Bahdanau et al. 2015
+# - about: satnp.layers.additive_scores_forward
 #
-# Before each word the decoder asks: which part of the photo do I need now? It asks by giving each location a score, a
-# number made from what is there (a_i) and what it has in mind (h). Three formulas for that number are in use. They differ
-# in what they can single out at all, whatever their weights, and in how well they learn.
+# Before each word the decoder decides which part of the photo it needs. It gives each location a score, a number computed
+# from the annotation of the location, $a_i$, and from the decoder's state h. Three formulas for this score are in use. They
+# differ in which locations they can select at all, whatever their weights, and in how well they learn.
 
 # %% [markdown]
-# A photo is L vectors a_i of D numbers, one for each location (the last map of a CNN, lesson 04). The decoder's state h has
-# H numbers (lesson 05). N photos at a time:
+# A photo is given as L vectors $a_i$ of D numbers, one for each location (the last feature map of a CNN, lesson 04). The
+# decoder's state h has H numbers (lesson 05). For N photos at a time:
 #
-#     annotations (N, L, D),  h (N, H)   ->   scores e (N, L)
+# | array | shape |
+# |---|---|
+# | annotations a | (N, L, D) |
+# | state h | (N, H) |
+# | scores e | (N, L) |
 #
-# All three formulas compare a key, made from the photo alone, with a query, made from the state alone. The keys of a photo
-# are made once, the query anew for each word.
+# Each of the three formulas compares a key, computed from the annotation alone, with a query, computed from the state alone.
+# So the keys of a photo are computed once, and the query once for each word.
 #
-#     dot        keys_i = a_i              query = h / sqrt(D)     e_i = keys_i . query
-#     general    keys_i = a_i W_a          query = h               e_i = keys_i . query
-#     additive   keys_i = a_i W_a + b_a    query = h W_s           e_i = v . tanh(keys_i + query) + c
+# | score | $\text{key}_i$ | query | $e_i$ |
+# |---|---|---|---|
+# | dot | $a_i$ | $h / \sqrt{D}$ | $\text{key}_i \cdot \text{query}$ |
+# | general | $a_i W_a$ | $h$ | $\text{key}_i \cdot \text{query}$ |
+# | additive | $a_i W_a + b_a$ | $h W_s$ | $v \cdot \tanh(\text{key}_i + \text{query}) + c$ |
 #
-# Dot needs D = H. General has W_a (D, H), additive W_a (D, A), W_s (H, A) and v (A,).
+# The dot score needs D = H. The general score has $W_a$ (D, H); the additive score has $W_a$ (D, A), $W_s$ (H, A) and
+# v (A,), with A of our choice. (Luong's dot score is not divided by $\sqrt{D}$; Vaswani et al. 2017, section 3.2.1,
+# introduced the division.)
 #
-# Scores become weights by softmax, alpha_i = exp(e_i) / sum_k exp(e_k): positive, summing to 1, the largest score the
-# largest weight. Lesson 09 is about it; here we need only that.
+# The softmax turns scores into weights, $\alpha_i = \exp(e_i) / \sum_{k} \exp(e_k)$. The weights are positive and sum to 1,
+# and the largest score has the largest weight. Lesson 09 derives its backward pass.
+#
+# Here are the formulas as code, for keys (N, L, A) and queries (N, A). satnp's own functions return the same numbers. They
+# are written to use less memory and less time (lesson 15).
 
 # %%
-from textwrap import fill
+from types import SimpleNamespace
 
 import numpy as np
-from kit import near, save, show
+from kit import graph, near, save, show
 from matplotlib.figure import Figure
 
 from satnp.layers import (
@@ -45,135 +56,247 @@ from satnp.layers import (
     softmax_backward,
     softmax_forward,
 )
-from satnp.proof import bugs
 from satnp.proof.gradcheck import diagnose, numeric_gradient
+from satnp.reference.show_attend_tell import f_att_backward, f_att_forward
 
 np.set_printoptions(precision=4, suppress=True, linewidth=78)
 rng = np.random.default_rng(0)
 N, L, D, H, A = 2, 5, 3, 4, 6
-show(dot_scores_forward)
-show(additive_scores_forward)
 
-# %% [markdown]
-# The additive code looks unlike its formula because it saves memory and time: with tanh(x) = 1 - 2R, R = (1 - tanh x)/2, it
-# is e = sum(v) + c - 2 v . R, for a few photos at a time. R is between 0 and 1. (What F is, lesson 15 tells; here it is
-# None, and R is made by a tanh.) The numbers are the same; the first check below shows it. Complex numbers, as in a
-# gradient check, always take the printed formula.
 
-# %%
+def dot(keys, query):
+    return np.einsum("nla,na->nl", keys, query)
+
+
+def additive(keys, query, v, c):
+    u = np.tanh(keys + query[:, None, :])  # (N, L, A)
+    return u @ v + c
+
+
 keys, query = rng.standard_normal((N, L, A)), rng.standard_normal((N, A))
 v, c = rng.standard_normal(A), rng.standard_normal(1)
-scores, cache = additive_scores_forward(keys, query, v, c)
-printed = (v * np.tanh(keys + query[:, None, :])).sum(axis=2) + c
-near("the fast form against the printed formula", scores, printed)
-print("scores\n", scores, "\nalpha\n", softmax(scores))
+near("dot", dot_scores_forward(keys, query)[0], dot(keys, query))
+near("additive", additive_scores_forward(keys, query, v, c)[0], additive(keys, query, v, c))
+print("additive scores\n", additive(keys, query, v, c), "\nalpha\n", softmax(additive(keys, query, v, c)))
 
 # %% [markdown]
 # ## Predict
 #
-# Three locations lie on a line: a = -1, 0, 1 (D = 1). The decoder wants the MIDDLE one.
+# Three locations lie on a line: $a_i = -1, 0, 1$ (D = 1). The decoder needs the MIDDLE one.
 #
-# 1. Is there any query q with which the dot score q a_i is largest in the middle?
-# 2. Is there any v, W, q with which the additive score v . tanh(W a_i + q) is, with A = 2?
-# 3. Take the tanh out: e_i = v . (keys_i + query). How much does alpha change when the query does?
+# 1. Is there any query q for which the dot score $q \, a_i$ is largest in the middle?
+# 2. Are there any v, W and q for which the additive score $v \cdot \tanh(W a_i + q)$ is largest there, with A = 2?
+# 3. Remove the tanh: $e_i = v \cdot (\text{key}_i + \text{query})$. How much does $\alpha$ change when the query changes?
 
 # %% [markdown]
 # ## Run
 #
 # ### What a linear score cannot do
 #
-# For a given state, dot and general scores are linear in a_i: e_i = a_i . w with w = h / sqrt(D) or W_a h. If a_2 is the
-# mean of a_1 and a_3, then e_2 is the mean of e_1 and e_3, and a mean is never the largest. So whatever lies between
-# others (inside their convex hull) can never win, with any weights. A vector twice as long gets twice the score: dot
-# looks for "much of it", not for "like it".
+# For a given state the dot and the general score are linear in $a_i$: $e_i = a_i \cdot w$, with $w = h / \sqrt{D}$ or
+# $w = W_a h$. If $a_2$ is the mean of $a_1$ and $a_3$, then $e_2$ is the mean of $e_1$ and $e_3$, which is never larger than
+# both. The same holds for weighted means (with positive weights that sum to 1); the set of all of them is the convex hull of
+# the annotations. So a location whose annotation lies inside the convex hull of the others never has a larger score than all
+# others, whatever $W_a$ and h are. Moreover, an annotation that is twice as long has twice the score: a dot product measures
+# how much of w is present, not how similar $a_i$ and w are.
 #
-# The additive score bends. tanh(x + 1) - tanh(x - 1) is a bump: near 0 for large |x|, highest at x = 0. With two units,
-# W = (4, 4) and q = (-4m + 1, -4m - 1) and v = (1, -1), the bump sits at a = m. The query moves it.
+# The additive score is not linear. $\tanh(x + 1) - \tanh(x - 1)$ is a bump: it is highest at x = 0 and near 0 for large
+# $|x|$. With two units, W = (4, 4), q = (-4m + 1, -4m - 1) and v = (1, -1), the maximum of the bump is at a = m. So the
+# query decides where it is. (The cell multiplies v by 3, which makes the largest weight larger.)
 
 # %%
 a = np.array([[[-1.0], [0.0], [1.0]]])  # N = 1, L = 3, D = 1
 best = {"dot": 0.0, "additive": 0.0}
 for q in np.linspace(-20, 20, 401):
-    scores, _ = dot_scores_forward(a, np.array([[q]]))
-    best["dot"] = max(best["dot"], softmax(scores)[0, 1])
+    best["dot"] = max(best["dot"], softmax(dot(a, np.array([[q]])))[0, 1])
 for m in (-1.0, 0.0, 1.0):
     bump = np.array([[1.0, -1.0]]) - 4 * m
-    scores, _ = additive_scores_forward(a * np.array([4.0, 4.0]), bump, 3 * np.array([1.0, -1.0]), np.zeros(1))
+    scores = additive(a * np.array([4.0, 4.0]), bump, 3 * np.array([1.0, -1.0]), np.zeros(1))
     print(f"additive, bump at {m:4}: alpha", softmax(scores)[0])
     best["additive"] = max(best["additive"], softmax(scores)[0, 1])
-print("most weight on the middle:", {name: round(float(x), 4) for name, x in best.items()})
+print("largest weight of the middle location:", {name: round(float(x), 4) for name, x in best.items()})
 assert best["dot"] <= 1 / 3 + 1e-12
 
 # %% [markdown]
-# The dot score never puts more than a third on the middle one. General is dot with another basis: it can compare any
-# feature with any unit of the state and needs no D = H, but for a given state it is as linear. With more features the
-# corners become many, and few vectors lie between others, so dot and general work well on the 512 features of a CNN. That
-# is why all three are offered.
+# The dot score never gives the middle location more than one third. The general score is the dot score in another basis: it
+# can compare any feature with any unit of the state and does not need D = H, but for a given state it is linear, too.
+#
+# How much does that matter if there are many features? Take 49 random annotations. For how many of them is there a vector w
+# such that their score $a_i \cdot w$ is the largest? The next cell tries $w = a_i$ and 20,000 random directions, so it
+# finds a lower bound.
+
+# %%
+for features in (1, 2, 4, 8, 16):
+    vectors = rng.standard_normal((49, features))
+    directions = np.concatenate([vectors, rng.standard_normal((20_000, features))])
+    print(f"D = {features:2}: {len(np.unique((vectors @ directions.T).argmax(axis=0)))} of 49 can have the largest score")
+
+# %% [markdown]
+# With many features few annotations lie inside the convex hull of the others, so a linear score can select nearly every one
+# of them. (The features of a CNN are not random, so the numbers for them are different ones.)
 #
 # ### What happens without the tanh
 #
-# Third question. v . (keys_i + query) = v . keys_i + v . query: the second part is the same for all i. Softmax forgets what
-# is added to all scores, because exp(e_i + k) = exp(k) exp(e_i) and the factor cancels. Then alpha is the same for each
-# word of the caption, and the decoder cannot ask. One popular port (the paper's model in another framework) has such
-# scores. It trains, and its loss falls.
+# The third question: $v \cdot (\text{key}_i + \text{query}) = v \cdot \text{key}_i + v \cdot \text{query}$, and the second
+# term is the same for all i. The softmax does not depend on what is added to all scores, because
+# $\exp(e_i + k) = \exp(k) \exp(e_i)$ and the factor cancels. So $\alpha$ is the same for every word of the caption, and the
+# state has no influence on it. This has happened: `attend` in `model.py` of the GitHub repository `DeepRNN/image_captioning`
+# uses, in its form with two layers, $v \cdot (\tanh(\text{key}_i) + \tanh(\text{query}))$, in which the query cancels, too.
 
 
 # %%
 def moved(score):
-    """How much of the weight moves when the query becomes another one: half of sum |alpha - alpha'|, from 0 to 1."""
+    """How much of the weight moves when the query changes: half of sum |alpha - alpha'|, from 0 to 1."""
     one, two = (softmax(score(keys, q)) for q in (query, query[::-1]))
     return 0.5 * np.abs(one - two).sum(axis=1).max()
 
 
 SCORES = {
-    "dot": lambda keys, query: dot_scores_forward(keys, query)[0],
-    "additive": lambda keys, query: additive_scores_forward(keys, query, v, c)[0],
+    "dot": dot,
+    "additive": lambda keys, query: additive(keys, query, v, c),
     "no tanh": lambda keys, query: (keys + query[:, None, :]) @ v,
-    "additive, tiny": lambda keys, query: additive_scores_forward(0.01 * keys, 0.01 * query, v, c)[0],
+    "tanh of each": lambda keys, query: (np.tanh(keys) + np.tanh(query[:, None, :])) @ v,
+    "additive, tiny": lambda keys, query: additive(0.01 * keys, 0.01 * query, v, c),
 }
 for name, score in SCORES.items():
     print(f"{name:15} weight that moves with the query: {moved(score):.1e}")
-assert moved(SCORES["no tanh"]) < 1e-12
+assert moved(SCORES["no tanh"]) < 1e-12 and moved(SCORES["tanh of each"]) < 1e-12
 
 # %% [markdown]
-# The last row is a warning: for tiny arguments tanh(x) is x, and the additive score nearly forgets the query as well. A
-# network initialised with very small weights starts with an attention that hardly listens.
+# The last row is a warning. For tiny arguments $\tanh(x)$ is nearly x, so the query nearly cancels in the additive score as
+# well. If all weights are initialised with very small numbers, attention hardly reacts to the state at first.
 #
 # ### Backward
 #
-# Dot: e_i = sum_k keys_ik query_k. Each key went into one score, the query into all L of them:
+# We write $dX$ for the derivative of the loss with respect to X, an array of the shape of X.
 #
-#     dkeys_i = de_i query             dquery = sum_i de_i keys_i
+# **Dot**: $e_i = \sum_{k} \text{key}_{ik} \text{query}_k$. Each key is used for one score, and the query for all L of them:
 #
-# Additive: write u_i = tanh(keys_i + query), with tanh' = 1 - tanh^2. Then e_i = v . u_i + c and
+# $$
+# d\text{key}_i = de_i \, \text{query}, \quad d\text{query} = \sum_{i} de_i \, \text{key}_i.
+# $$
 #
-#     dv = sum_i de_i u_i              (over all photos too: v is shared)
-#     dc = sum_i de_i
-#     du_i = de_i v
-#     dkeys_i = de_i v (1 - u_i^2)     (one tanh for each number, so elementwise)
-#     dquery = sum_i dkeys_i           (the query was added to each of the L keys)
+# **Additive**: let $s_i = \text{key}_i + \text{query}$ and $u_i = \tanh(s_i)$, so that $e_i = v \cdot u_i + c$. With
+# $\tanh' = 1 - \tanh^2$:
 #
-# The code has R in place of u: 1 - u^2 = (1 - u)(1 + u) = 2R (2 - 2R) = 4 R (1 - R).
+# $$
+# \begin{aligned}
+# dv &= \sum_{i} de_i \, u_i \\
+# dc &= \sum_{i} de_i \\
+# du_i &= de_i \, v \\
+# ds_i &= du_i \odot (1 - u_i^2) \\
+# d\text{key}_i &= ds_i \\
+# d\text{query} &= \sum_{i} ds_i
+# \end{aligned}
+# $$
+#
+# The sums for v and c run over all photos too, because all photos share them. The sum for the query runs over the L keys
+# that it was added to. Line by line as code, compared with satnp's functions:
+
 
 # %%
-show(dot_scores_backward)
-show(additive_scores_backward)
-dscores = rng.standard_normal((N, L))
-_, cache = additive_scores_forward(keys, query, v, c)
-dkeys, dquery, dv, dc = additive_scores_backward(dscores, cache)
-u = np.tanh(keys + query[:, None, :])
-near("dkeys as derived", dkeys, dscores[:, :, None] * v * (1 - u * u))
-near("dquery is their sum over the locations", dquery, dkeys.sum(axis=1))
-near("dv as derived", dv, (dscores[:, :, None] * u).sum(axis=(0, 1)))
+def outer(de, query):
+    """de_i query, for each location i: (N, L), (N, A) -> (N, L, A)"""
+    return de[:, :, None] * query[:, None, :]
+
+
+def mix(de, keys):
+    """The sum over i of de_i keys_i: (N, L), (N, L, A) -> (N, A)"""
+    return np.einsum("nl,nla->na", de, keys)
+
+
+def dot_backward(de, keys, query):
+    return outer(de, query), mix(de, keys)  # dkeys, dquery
+
+
+def additive_backward(de, keys, query, v):
+    u = np.tanh(keys + query[:, None, :])
+    dv = (de[:, :, None] * u).sum(axis=(0, 1))
+    dc = de.sum()[None]
+    du = de[:, :, None] * v
+    ds = du * (1 - u**2)
+    return ds, ds.sum(axis=1), dv, dc  # dkeys, dquery, dv, dc
+
+
+de = rng.standard_normal((N, L))
+_, dot_cache = dot_scores_forward(keys, query)
+_, additive_cache = additive_scores_forward(keys, query, v, c)
+pairs = {"dot": (dot_backward(de, keys, query), dot_scores_backward(de, dot_cache)),
+         "additive": (additive_backward(de, keys, query, v), additive_scores_backward(de, additive_cache))}  # fmt: skip
+for kind, gradients in pairs.items():
+    for name, plain, fast in zip(("keys", "query", "v", "c"), *gradients, strict=False):
+        near(f"{kind} d{name}", plain, fast)
 
 # %% [markdown]
-# ### c learns nothing
+# A step of the captioner includes the matrix products before the scores. For $y = x W$, $dx = dy \, W^{\top}$ and
+# $dW = x^{\top} dy$ (lesson 01), where every location of every photo is one row. Here is the code of satnp's step-by-step
+# captioner; `p` holds the parameters, with c under the name `c_a`, and `g` holds their gradients.
+
+# %%
+show(f_att_forward)
+show(f_att_backward)
+
+# %% [markdown]
+# Three drawings, one for each score, show the whole path from a and h to e. Their formulas are compared with what the two
+# functions above return.
+
+
+# %%
+def by_reference(kind, a, h, de, **weights):
+    """{name: array} of the inputs, the scores, and the gradients that the reference returns."""
+    p, config = SimpleNamespace(**weights), SimpleNamespace(f_att=kind, D=a.shape[2])
+    e, cache = f_att_forward(p, config, a, h)
+    g = SimpleNamespace(**{name: np.zeros_like(w) for name, w in weights.items()})
+    da, dh = f_att_backward(config, de, cache, g)
+    return {"a": a, "h": h, "e": e, "da": da, "dh": dh, **weights, **{f"d{name}": x for name, x in vars(g).items()}}
+
+
+a, h = rng.standard_normal((N, L, D)), rng.standard_normal((N, H))
+W_a, b_a, W_s = rng.standard_normal((D, A)), rng.standard_normal(A), rng.standard_normal((H, A))
+
+steps = [
+    ("query", "h / D**0.5", {"h": "dquery / D**0.5"}),
+    ("e", "dot(a, query)", {"a": "outer(de, query)", "query": "mix(de, a)"}),
+]
+functions = {"dot": dot, "outer": outer, "mix": mix}
+values = by_reference("dot", a, h[:, :D], de) | functions | {"D": D}
+graph("08_dot", steps, values, {"N": N, "L": L, "D": D}, {"e": de}, "the keys are the annotations themselves, and H = D")
+
+# %%
+products = {"a": "dkeys @ W_a.T", "W_a": "np.einsum('nld,nla->da', a, dkeys)"}  # of the keys
+steps = [
+    ("keys", "a @ W_a", products),
+    ("e", "dot(keys, h)", {"keys": "outer(de, h)", "h": "mix(de, keys)"}),
+]
+values = by_reference("general", a, h, de, W_a=W_a[:, :H]) | functions
+graph("08_general", steps, values, {"N": N, "L": L, "D": D, "H": H}, {"e": de}, "the query is the state itself")
+
+# %%
+values = by_reference("additive", a, h, de, W_a=W_a, b_a=b_a, W_s=W_s, v=v, c_a=c)
+steps = [
+    ("keys", "a @ W_a + b_a", products | {"b_a": "dkeys.sum((0, 1))"}),
+    ("query", "h @ W_s", {"h": "dquery @ W_s.T", "W_s": "h.T @ dquery"}),
+    ("s", "keys + query[:, None]", {"keys": "ds", "query": "ds.sum(axis=1)"}),
+    ("u", "np.tanh(s)", {"s": "du * (1 - u**2)"}),
+    ("e", "u @ v + c_a", {"u": "de[:, :, None] * v", "v": "(de[:, :, None] * u).sum((0, 1))", "c_a": "de.sum()[None]"}),
+]
+see = "the query is added to every key, so its gradient is a sum over the locations"
+graph("08_additive", steps, values, {"N": N, "L": L, "D": D, "H": H, "A": A}, {"e": de}, see)
+
+# %% [markdown]
+# ### c does not learn
 #
-# c is added to all scores, and softmax forgets it. So the loss does not depend on c, and its gradient must be 0. In the
-# formula: dc = sum_i de_i, and behind a softmax de_i = alpha_i (dalpha_i - sum_k alpha_k dalpha_k) (derived in lesson 09).
-# Summed over i: sum alpha_i dalpha_i - 1 * sum alpha_k dalpha_k = 0. The paper has c, so satnp keeps it; a gradient check
-# that finds dc = 0 for all inputs has found no bug. The bias b_a inside the tanh is another matter: it moves each location
-# along its own tanh.
+# The constant c is added to all scores, and the softmax does not depend on such a constant. So the loss does not depend on
+# c, and its gradient must be 0. The formula agrees: $dc = \sum_{i} de_i$, and behind a softmax
+# $de_i = \alpha_i (d\alpha_i - \sum_{k} \alpha_k d\alpha_k)$ (lesson 09 derives it). The weights sum to 1, so
+#
+# $$
+# dc = \sum_{i} \alpha_i d\alpha_i - \left( \sum_{i} \alpha_i \right) \sum_{k} \alpha_k d\alpha_k = 0.
+# $$
+#
+# The authors' code has c (`c_tt` in `capgen.py` of `kelvinxu/arctic-captions`), so satnp keeps it. A gradient check that
+# finds dc = 0 has not found a bug. The bias $b_a$ inside the tanh is different: it changes the scores of the locations by
+# different amounts.
 
 # %%
 scores, cache = additive_scores_forward(keys, query, v, c)
@@ -189,34 +312,34 @@ assert abs(dc[0]) < 1e-12
 #
 # ### Saturation
 #
-# Two ways to go numb. (a) Additive: where |keys + query| is large, 1 - tanh^2 is 0, and neither key nor query learns.
-# (b) Dot: for keys and queries of unit spread a sum of D products has spread sqrt(D). At D = 512 that is 23, softmax puts
-# all weight on one location, and its own gradient is 0. Hence the division by sqrt(D).
+# Both kinds of score can saturate. (a) The additive score: where $|\text{key}_i + \text{query}|$ is large, $1 - \tanh^2$ is
+# near 0, and the gradients of the key and the query are near 0, too. (b) The dot score: if keys and queries have independent
+# elements of variance 1, a sum of D products has the standard deviation $\sqrt{D}$, which is 23 for D = 512. Then the
+# softmax gives nearly all weight to one location, and its own gradient is near 0. The division by $\sqrt{D}$ prevents this.
 
 # %%
 sizes, slopes = (0.1, 1, 3, 10, 30), []
-print("size of keys and query   mean of 1 - tanh^2   |dkeys| for the same dscores")
+print("size of keys and query   mean of 1 - tanh^2   |dkeys| for the same de")
 for size in sizes:
-    dkeys_now = additive_scores_backward(dscores, additive_scores_forward(size * keys, size * query, v, c)[1])[0]
+    dkeys_now = additive_backward(de, size * keys, size * query, v)[0]
     slopes.append((1 - np.tanh(size * (keys + query[:, None, :])) ** 2).mean())
     print(f"{size:22}   {slopes[-1]:18.3f}   {np.linalg.norm(dkeys_now):8.3f}")
 depths, largest = (4, 16, 64, 256, 1024), {"a . h": [], "a . h / sqrt(D)": []}
 for depth in depths:
-    many, asked = rng.standard_normal((200, 49, depth)), rng.standard_normal((200, depth))
+    many, states = rng.standard_normal((200, 49, depth)), rng.standard_normal((200, depth))
     for name, scale in (("a . h", 1), ("a . h / sqrt(D)", depth**-0.5)):
-        largest[name].append(softmax(dot_scores_forward(many, asked * scale)[0]).max(axis=1).mean())
-print("largest of 49 weights, D =", depths)
-for name, values in largest.items():
-    print(f"{name:16}", np.array(values))
+        largest[name].append(softmax(dot_scores_forward(many, states * scale)[0]).max(axis=1).mean())
+print("mean of the largest of 49 weights, D =", depths)
+for name, means in largest.items():
+    print(f"{name:16}", np.array(means))
 
 # %%
 figure = Figure(figsize=(10, 3.6), layout="constrained")
 left, middle, right = figure.subplots(1, 3)
 line = np.linspace(-2, 2, 200)
-places = line[None, :, None]
 for m, colour in ((-1, "C0"), (0, "C1"), (1, "C2")):
     bump = np.array([[1.0, -1.0]]) - 4 * m
-    e, _ = additive_scores_forward(places * np.array([4.0, 4.0]), bump, np.array([1.0, -1.0]), np.zeros(1))
+    e = additive(line[None, :, None] * np.array([4.0, 4.0]), bump, np.array([1.0, -1.0]), np.zeros(1))
     left.plot(line, e[0], color=colour, label=f"additive, query for {m}")
 left.plot(line, 0.5 * line, "k--", label="dot, q = 0.5")
 left.plot([-1, 0, 1], [0, 0, 0], "ks", label="the three locations")
@@ -224,11 +347,11 @@ left.set(xlabel="annotation a", ylabel="score e")
 left.legend(fontsize=7)
 middle.semilogx(sizes, slopes, "o-")
 middle.set(xlabel="size of keys and query", ylabel="mean of 1 - tanh², additive", ylim=(0, 1))
-for name, values in largest.items():
-    right.semilogx(depths, values, "o-", label=name)
+for name, means in largest.items():
+    right.semilogx(depths, means, "o-", label=name)
 right.set(xlabel="D (features)", ylabel="largest of 49 weights", ylim=(0, 1))
 right.legend(fontsize=8)
-see = "left, additive scores can peak anywhere, a dot score only at an end; middle and right, what grows too large goes numb"
+see = "left, an additive score can be largest anywhere, a dot score only at an end; middle and right, saturation"
 save(figure, "08_scores", see)
 
 # %% [markdown]
@@ -241,61 +364,62 @@ inputs = {"keys": keys, "query": query, "v": v, "c": c}
 
 
 def numbers(forward, names, name):
-    point = {n: inputs[n].astype(complex) for n in names}  # all of them, so that no array on the way is real
-    return numeric_gradient(lambda x: (forward(**(point | {name: x}))[0] * dscores).sum(), inputs[name])
+    point = {n: inputs[n].astype(complex) for n in names}  # all complex, so that no intermediate array is real
+    return numeric_gradient(lambda x: (forward(**(point | {name: x}))[0] * de).sum(), inputs[name])
 
 
 for kind, forward, backward, names in (
     ("additive", additive_scores_forward, additive_scores_backward, ("keys", "query", "v", "c")),
     ("dot", dot_scores_forward, dot_scores_backward, ("keys", "query")),
 ):
-    gradients = backward(dscores, forward(*(inputs[n] for n in names))[1])
+    gradients = backward(de, forward(*(inputs[n] for n in names))[1])
     for name, g in zip(names, gradients, strict=True):
         near(f"{kind} d{name}", g, numbers(forward, names, name))
 
 # %% [markdown]
 # ## Break it
 #
-# First a mistake in the backward pass, planted in satnp's own source: the query's gradient of the last location only, a
-# sum over L forgotten. The check sees it.
+# First a mistake in the backward pass: the sum over the locations is forgotten, so that the query gets the gradient of the
+# last location only. The check sees it, and `diagnose` describes it.
 
 # %%
-bug = next(bug for bug in bugs.BUGS if bug.name == "scores' query of the last location only")
-result = bugs.check(bug)
-print(f"{bug.old}\n  became {bug.new}\nerror {result.error:.2f}")
-print(fill(result.findings[0].sentence, 78))
-assert not result.passed
+dkeys, dquery, _, _ = additive_backward(de, keys, query, v)
+right = numbers(additive_scores_forward, ("keys", "query", "v", "c"), "query")
+error = np.linalg.norm(dkeys[:, -1] - right) / np.linalg.norm(right)
+print(f"error {error:.2f};", *diagnose("dquery", dkeys[:, -1], right).sentence.split("; "), sep="\n    ")
+assert error > 0.1
 
 # %% [markdown]
-# Then the forgotten tanh. Its backward is right for its forward, so the gradient check has nothing to say. The only sign is
-# what a gradient check shows of the query: behind a softmax it is 0.
+# Then the forgotten tanh. Its backward pass is right for its forward pass, so a gradient check has nothing to report. The
+# only sign is the gradient of the query: behind a softmax it is 0.
 
 # %%
 upstream = rng.standard_normal((N, L))
 n = numeric_gradient(lambda q: (softmax((keys + q[:, None, :]) @ v) * upstream).sum(), query)
 by_hand = np.outer(softmax_backward(upstream, softmax_forward((keys + query[:, None, :]) @ v)[1]).sum(axis=1), v)
 print(f"no tanh: |dquery| by complex step {np.linalg.norm(n):.0e}, by hand {np.linalg.norm(by_hand):.0e}")
-print("what diagnose says of the two:", diagnose("dquery", by_hand, n, scale=1.0))
-print(f"what the other test says: the weight that moves with the query is {moved(SCORES['no tanh']):.0e}")
+print("what diagnose reports:", diagnose("dquery", by_hand, n, scale=1.0))
+print(f"what the other test reports: the weight that moves with the query is {moved(SCORES['no tanh']):.0e}")
 
 # %% [markdown]
-# A gradient check proves that backward belongs to forward. It cannot know that the forward is the one you wanted. For that
-# one needs checks of behaviour: does alpha move when h moves? Lesson 11 collects them.
+# A gradient check proves that the backward pass belongs to the forward pass. It cannot know whether the forward pass is the
+# one that you wanted. For that you need tests of behaviour: does $\alpha$ change when h changes? Lesson 11 collects them.
 
 # %% [markdown]
 # ## Exercises
 #
-# 1. By hand: keys (1, 2), (0, 1), (3, -1), query (2, 1), dscores (1, -1, 2). Check with `dot_scores_backward`:
-#    dquery = (7, -1) and dkeys_3 = (4, 2).
-# 2. Add a bias to the keys of the dot score, keys_i + b. Show on paper that softmax forgets b as well. Check: db behind a
-#    softmax is below 1e-12, while for the additive score it is not. (So `general` has no b_a.)
-# 3. Place four locations at the corners of a square and one in its centre (D = 2). Find v, W_a and q of an additive score
-#    with A = 4 that puts more than 0.9 on the centre. Check: no dot score gives it more than 0.2. Why 0.2?
-# 4. From which x on is 1 - tanh^2(x) below 1 %, and below 1e-6? Check: 3.0 and 7.6. How large may keys and query be?
-# 5. Write `general_backward(dscores, cache)` for e_i = (a_i W_a) . h on top of `dot_scores_backward`; it returns
-#    dannotations, dW_a and dh. Check all three by the complex step: below 1e-10.
+# 1. By hand: the keys are (1, 2), (0, 1), (3, -1), the query is (2, 1), and de = (1, -1, 2). Check with
+#    `dot_scores_backward`: dquery = (7, -1), and the gradient of the third key is (4, 2).
+# 2. Add a bias to the keys of the dot score, $\text{key}_i + b$. Show on paper that the softmax does not depend on b either.
+#    Check: db behind a softmax is below 1e-12, while for the additive score it is not. (So the general score has no $b_a$.)
+# 3. Place four locations at the corners of a square and a fifth in its centre (D = 2). Find v, $W_a$ and a query of an
+#    additive score with A = 4 that gives the centre more than 0.9. Check: no dot score gives it more than 0.2. Why 0.2?
+# 4. From which x on is $1 - \tanh^2 x$ below 1 %, and from which on below 1e-6? Check: 3.0 and 7.6. How large may keys and
+#    queries be?
+# 5. Write `general_backward(de, cache)` for $e_i = (a_i W_a) \cdot h$, using `dot_scores_backward`; it returns the gradients
+#    of a, $W_a$ and h. Check all three by the complex step: below 1e-10.
 
 # %% [markdown]
 # ## Next
 #
-# Lesson 09 turns scores into weights and weights into what is seen, and carries the gradient all the way back.
+# Lesson 09 turns the scores into weights and the weights into the context, and derives the gradient all the way back.

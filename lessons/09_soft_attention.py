@@ -1,33 +1,35 @@
 # %% [markdown]
 # # 09 Soft attention, forward and backward
 #
-# time: 60 minutes
-# cpu: 10 seconds
-# before: 01, 02, 08
-# equations: Xu et al. 2015, eqs. 4-6 and 13
-# about: satnp.layers.softmax_backward
+# - time: 60 minutes
+# - cpu: 10 seconds
+# - before: 01, 02, 08
+# - equations: Xu et al. 2015, eqs. 4-6 and 13
+# - about: satnp.layers.softmax_backward
 #
-# Soft attention turns L scores into L weights that sum to 1, and mixes the L vectors of a photo with them. Everything is
-# smooth, so the gradient of the mixture says for each location whether it should have been looked at more or less. This
-# lesson derives that gradient, line by line, from the mixture back to the state that asked the question.
+# Soft attention turns L scores into L weights that sum to 1, and computes the weighted sum of the L annotation vectors of a
+# photo. All of this is differentiable, so the gradient of the weighted sum says for each location whether its weight should
+# be larger or smaller. This lesson derives that gradient step by step, from the weighted sum back to the decoder's state.
 
 # %% [markdown]
-# The names, all through the course: N photos, L locations in each, D numbers at each location.
+# The names, in this lesson and the following ones, for N photos with L locations and D numbers at each location:
 #
-#     annotations   a        (N, L, D)   what the photo shows: one vector a_i for each location i
-#     h                      (N, H)      what the decoder has in mind before the next word
-#     scores        e        (N, L)      how well each location suits h (lesson 08)
-#     alpha                  (N, L)      the weights: above 0, and each row sums to 1
-#     context                (N, D)      what is seen: sum over i of alpha_i a_i
+# | name | shape | meaning |
+# |---|---|---|
+# | annotations a | (N, L, D) | what the photo shows: a vector $a_i$ for each location i |
+# | state h | (N, H) | the decoder's state before the next word |
+# | scores e | (N, L) | how well each location suits h (lesson 08) |
+# | weights $\alpha$, `alpha` | (N, L) | positive, and each row sums to 1 |
+# | context | (N, D) | the weighted sum of the annotations, $\sum_{i} \alpha_i a_i$ |
 #
-# The loss is one number made from the context by later layers. `dX` is the derivative of the loss by X: an array of
-# X's own shape. The backward pass is handed dcontext and must return the rest.
+# Later layers compute the loss, one number, from the context. We write $dX$ for the derivative of the loss with respect to
+# X, an array of the shape of X. The backward pass receives the gradient of the context and must return those of all inputs.
 
 # %%
 from textwrap import fill
 
 import numpy as np
-from kit import near, save, show
+from kit import graph, near, save
 from matplotlib.figure import Figure
 
 from satnp.layers import (
@@ -35,6 +37,7 @@ from satnp.layers import (
     additive_scores_forward,
     context_backward,
     context_forward,
+    softmax,
     softmax_backward,
     softmax_forward,
 )
@@ -43,19 +46,19 @@ from satnp.proof.gradcheck import diagnose, numeric_gradient
 np.set_printoptions(precision=4, suppress=True, linewidth=78)
 rng = np.random.default_rng(0)
 N, L, D, H, A = 2, 6, 4, 5, 3
-print(f"N {N} photos, L {L} locations, D {D}, H {H}, A {A}: no two alike")
+print(f"N {N} photos, L {L} locations, D {D}, H {H}, A {A}: all different")
 
 # %% [markdown]
 # ## Predict
 #
-# One photo, three locations, one number at each: a = (4, 0, 8). The scores are e = (log 2, 0, 0).
+# One photo has three locations with one number at each: a = (4, 0, 8). The scores are $e = (\log 2, 0, 0)$.
 #
-# 1. What are the weights alpha_i = exp(e_i) / sum_k exp(e_k), and what is the context?
-# 2. Suppose the loss would fall by 1 if the context fell by 1, that is dcontext = 1. To make the loss smaller, which of the
-#    three scores would you lower, which would you raise, and which would you leave as it is?
+# 1. What are the weights $\alpha_i = \exp(e_i) / \sum_{k} \exp(e_k)$, and what is the context?
+# 2. Suppose that the loss falls by 1 if the context falls by 1, that is, $d\text{context} = 1$. To make the loss smaller,
+#    which of the three scores should be lower, which higher, and which should stay as it is?
 #
-# Do it on paper. exp(log 2) = 2 and exp(0) = 1, so the weights are quarters and halves. The next cell prints the answer: de
-# is the derivative of the loss by e.
+# Use paper: $\exp(\log 2) = 2$ and $\exp(0) = 1$, so the weights are halves and quarters. The next cell prints the answer;
+# `de` is the derivative of the loss with respect to e.
 
 # %% [markdown]
 # ## Run
@@ -74,47 +77,81 @@ print("dalpha ", dalpha[0])
 print("de     ", de[0])
 
 # %% [markdown]
-# The first location is looked at most, and yet its score gets gradient 0. Its annotation, 4, equals the context, 4: more
-# or less of it changes nothing. The second pulls the context down, the third up. So de is negative for the second (raise
-# its score: a step goes against the gradient) and positive for the third. Now the derivation.
+# The first location has the largest weight, but its score gets the gradient 0. Its annotation is 4 and the context is 4, so
+# more or less of it changes nothing. The second location lowers the context, the third raises it. So de is negative for the
+# second score (a step against the gradient raises it) and positive for the third. Now the derivation.
 #
 # ### From the context back to the weights
 #
 # Forward, for one photo and feature d:
 #
-#     context_d = sum_i alpha_i a_id
+# $$
+# \text{context}_d = \sum_{i} \alpha_i a_{id}
+# $$
 #
-# It is linear in alpha_i with factor a_id, and linear in a_id with factor alpha_i. By the chain rule (lesson 01) each
-# input collects from all outputs that it went into. alpha_i went into all D numbers of the context, a_id into one of them:
+# By the chain rule (lesson 01) the gradient of an input is a sum over all outputs that it is used for. $\alpha_i$ is used
+# for all D numbers of the context, each time with the factor $a_{id}$. $a_{id}$ is used for one of them, with the factor
+# $\alpha_i$:
 #
-#     dalpha_i = sum_d dcontext_d a_id = dcontext . a_i          (N, L)
-#     da_id    = alpha_i dcontext_d                              (N, L, D)
+# $$
+# \begin{aligned}
+# d\alpha_i &= \sum_{d} d\text{context}_d \, a_{id} = d\text{context} \cdot a_i \\
+# da_{id} &= \alpha_i \, d\text{context}_d
+# \end{aligned}
+# $$
 #
-# In the example dalpha = a, because dcontext = 1. Read: dalpha_i is how fast the loss grows if location i gets more
-# weight and no other gets less. In the listing, `context_weights_backward(dcontext, annotations)` is dcontext . a_i for each
-# location of each photo. It is a function of its own because the loop of the captioner needs only that half.
+# In the example $d\alpha = a$, because $d\text{context} = 1$. In words: $d\alpha_i$ is the rate at which the loss grows if
+# location i gets more weight and no other location gets less. The same as code, compared with satnp's `context_backward`
+# (`satnp/layers/attention.py`):
+
 
 # %%
-show(context_backward)
+def mix(alpha, a):
+    """The sum over i of alpha_i a_i: (N, L), (N, L, D) -> (N, D)"""
+    return np.einsum("nl,nld->nd", alpha, a)
+
+
+def dot(a, x):
+    """x . a_i for each location i: (N, L, D), (N, D) -> (N, L)"""
+    return np.einsum("nld,nd->nl", a, x)
+
+
+def outer(alpha, x):
+    """alpha_i x for each location i: (N, L), (N, D) -> (N, L, D)"""
+    return alpha[:, :, None] * x[:, None, :]
+
+
 alpha = rng.dirichlet(np.ones(L), N)  # random weights that sum to 1
 annotations = rng.standard_normal((N, L, D))
 dcontext = rng.standard_normal((N, D))
 context, cache = context_forward(alpha, annotations)
-dalpha, dannotations = context_backward(dcontext, cache)
-print("by hand", (dcontext[0] * annotations[0, 2]).sum(), " by satnp", dalpha[0, 2])
+dalpha, da = context_backward(dcontext, cache)
+near("context", context, mix(alpha, annotations))
+near("dalpha", dalpha, dot(annotations, dcontext))
+near("da", da, outer(alpha, dcontext))
 
 # %% [markdown]
 # ### From the weights back to the scores
 #
-# Weights that sum to 1 cannot grow alone. Raising e_k raises alpha_k and lowers all others. Write S = sum_j exp(e_j), so
-# that alpha_i = exp(e_i) / S, and note dS/de_k = exp(e_k). With the quotient rule:
+# The weights sum to 1, so one of them cannot grow alone. A larger $e_k$ makes $\alpha_k$ larger and all other weights
+# smaller. Write $S = \sum_{j} \exp(e_j)$, so that $\alpha_i = \exp(e_i) / S$ and $\partial S / \partial e_k = \exp(e_k)$. By
+# the quotient rule
 #
-#     i = k:   dalpha_k/de_k = exp(e_k)/S - exp(e_k) exp(e_k)/S^2 = alpha_k - alpha_k alpha_k = alpha_k (1 - alpha_k)
-#     i != k:  dalpha_i/de_k =            - exp(e_i) exp(e_k)/S^2                           =         - alpha_i alpha_k
+# $$
+# \begin{aligned}
+# \frac{\partial \alpha_k}{\partial e_k} &= \frac{\exp(e_k)}{S} - \frac{\exp(e_k)^2}{S^2} = \alpha_k (1 - \alpha_k) \\
+# \frac{\partial \alpha_i}{\partial e_k} &= - \frac{\exp(e_i) \exp(e_k)}{S^2} = - \alpha_i \alpha_k \quad \text{for } i \ne k
+# \end{aligned}
+# $$
 #
-# Both lines in one: dalpha_i/de_k = J_ik = alpha_i (1[i = k] - alpha_k), where 1[...] is 1 if so and else 0. This table of
-# L x L numbers is the Jacobian of softmax: J = diag(alpha) - alpha^T alpha, for a row vector alpha. The next cell prints it
-# for one photo.
+# Both in one, with $\delta_{ik} = 1$ if i = k and 0 otherwise:
+#
+# $$
+# J_{ik} = \frac{\partial \alpha_i}{\partial e_k} = \alpha_i (\delta_{ik} - \alpha_k)
+# $$
+#
+# This L x L matrix is the Jacobian of the softmax. For a row vector $\alpha$,
+# $J = \operatorname{diag}(\alpha) - \alpha^{\top} \alpha$. The next cell prints it for one photo.
 
 # %%
 alpha, softmax_cache = softmax_forward(np.array([[1.0, 0.0, -1.0, 0.5, 2.0, 0.2]]))
@@ -125,43 +162,58 @@ print(f"largest sum of a row {np.abs(J.sum(axis=1)).max():.0e}")
 print("J equals its transpose:", (J == J.T).all())
 
 # %% [markdown]
-# Each row and each column sums to 0: what one weight gains the others lose. The table is symmetric, so with softmax (and
-# with few other layers) it does no harm to mix up J and its transpose.
+# Each row and each column sums to 0: what one weight gains, the others lose. The matrix is symmetric, so here it makes no
+# difference if J and its transpose are confused. (For $y = x W$ of lesson 01 it does.)
 #
-# Backward, e_k collects from all L weights:
+# Backward, $e_k$ is used for all L weights:
 #
-#     de_k = sum_i dalpha_i J_ik = sum_i dalpha_i alpha_i 1[i = k]  -  sum_i dalpha_i alpha_i alpha_k
-#          = alpha_k dalpha_k - alpha_k sum_i alpha_i dalpha_i
-#          = alpha_k (dalpha_k - mean),      mean = sum_i alpha_i dalpha_i
+# $$
+# \begin{aligned}
+# de_k &= \sum_{i} d\alpha_i J_{ik} = \sum_{i} d\alpha_i \alpha_i \delta_{ik} - \sum_{i} d\alpha_i \alpha_i \alpha_k \\
+# &= \alpha_k d\alpha_k - \alpha_k \sum_{i} \alpha_i d\alpha_i \\
+# &= \alpha_k (d\alpha_k - m), \quad m = \sum_{i} \alpha_i d\alpha_i
+# \end{aligned}
+# $$
 #
-# The L x L table is never made. `mean` is the average of dalpha under the weights themselves: a score is told whether its
-# location is better or worse than what is being looked at on average. In the example the mean is
-# .5*4 + .25*0 + .25*8 = 4, and de = (.5*(4-4), .25*(0-4), .25*(8-4)) = (0, -1, 1).
+# So the L x L matrix need not be computed. m is the mean of $d\alpha$, weighted by the weights themselves. If $d\alpha_k$ is
+# larger than this mean, a larger score $e_k$ makes the loss larger; if it is smaller, the loss becomes smaller. In the
+# example $m = 0.5 \cdot 4 + 0.25 \cdot 0 + 0.25 \cdot 8 = 4$, and
+# $de = (0.5 \cdot (4 - 4), 0.25 \cdot (0 - 4), 0.25 \cdot (8 - 4)) = (0, -1, 1)$.
 #
-# Put dalpha_i = dcontext . a_i into it. The mean becomes dcontext . (sum_i alpha_i a_i) = dcontext . context, and
+# Insert $d\alpha_i = d\text{context} \cdot a_i$. The mean becomes
+# $m = d\text{context} \cdot \sum_{i} \alpha_i a_i = d\text{context} \cdot \text{context}$, and
 #
-#     de_i = alpha_i dcontext . (a_i - context)
+# $$
+# de_i = \alpha_i \, d\text{context} \cdot (a_i - \text{context}).
+# $$
 #
-# This one line is the gradient of soft attention. A location's score moves by how much it is looked at (alpha_i), times
-# how far what is there differs from what was seen, along the direction that the loss cares for. In the listing,
-# `softmax_gradient(dalpha, alpha)` is the line above it: alpha * (dalpha - mean), for each photo.
+# This equation is the gradient of soft attention. The gradient of a score is a product of two factors: the weight of its
+# location, $\alpha_i$, and the difference between its annotation and the context, as a dot product with $d\text{context}$.
+#
+# The same as code, compared with satnp's `softmax_backward`, with the Jacobian, and with the equation above:
+
 
 # %%
-show(softmax_backward)
+def plain_softmax_backward(dalpha, alpha):
+    m = (alpha * dalpha).sum(axis=1, keepdims=True)
+    return alpha * (dalpha - m)
+
+
 scores = rng.standard_normal((N, L))
 alpha, softmax_cache = softmax_forward(scores)
 context, context_cache = context_forward(alpha, annotations)
 dalpha, _ = context_backward(dcontext, context_cache)
 dscores = softmax_backward(dalpha, softmax_cache)
-in_one = alpha * ((annotations - context[:, None, :]) * dcontext[:, None, :]).sum(axis=2)
-near("two steps against the one line", dscores, in_one)
-near("against the whole table J", dscores[0], dalpha[0] @ (np.diag(alpha[0]) - np.outer(alpha[0], alpha[0])))
+near("plain softmax backward", plain_softmax_backward(dalpha, alpha), dscores)
+near("by the Jacobian, first photo", dalpha[0] @ (np.diag(alpha[0]) - np.outer(alpha[0], alpha[0])), dscores[0])
+near("softmax and context in one", alpha * dot(annotations - context[:, None, :], dcontext), dscores)
 print(f"largest sum over the locations of a photo {np.abs(dscores.sum(axis=1)).max():.0e}")
 
 # %% [markdown]
-# Each row of dscores sums to 0. It must: adding a constant to all scores leaves alpha as it is (lesson 08), so the loss
-# does not change along that direction. The same fact makes the forward safe. exp(1000) is infinite in floating point, so
-# `softmax_forward` first subtracts the largest score of the row, which changes nothing in exact arithmetic.
+# The gradient of the scores sums to 0 over the locations of each photo. It must: a constant that is added to all scores does
+# not change $\alpha$ (lesson 08), so the loss does not change in that direction. For the same reason the forward pass can
+# avoid overflow. $\exp(1000)$ is infinite in floating point, and infinity divided by infinity is NaN. So `softmax_forward`
+# first subtracts the largest score of the row, which in exact arithmetic changes nothing.
 
 # %%
 with np.errstate(over="ignore", invalid="ignore"):
@@ -171,17 +223,21 @@ print("satnp", softmax_forward(np.array([[1000.0, 999, 0]]))[0][0])
 # %% [markdown]
 # ### From the scores back to the state
 #
-# Lesson 08 derived the additive scores and their backward: keys_i = a_i W_a + b_a, query = h W_s, and
-# e_i = v . tanh(keys_i + query) + c. Given de the layer returns dkeys, dquery, dv and dc. What is left are two matrix
-# products, and lesson 01 derived those: for y = x W, dx = dy W^T and dW = x^T dy, with one row for each photo (or each
-# location of each photo). So
+# Lesson 08 derived the additive scores and their backward pass: $\text{key}_i = a_i W_a + b_a$, $\text{query} = h W_s$ and
+# $e_i = v \cdot \tanh(\text{key}_i + \text{query}) + c$. From de that layer returns the gradients of keys, query, v and c.
+# Two matrix products remain, and lesson 01 derived those: for $y = x W$, $dx = dy \, W^{\top}$ and $dW = x^{\top} dy$, with
+# one row for each photo (or for each location of each photo). So
 #
-#     dh           = dquery W_s^T            dW_s = h^T dquery
-#     dannotations = dkeys W_a^T             dW_a = (all annotations as rows)^T (all dkeys as rows)
-#     db_a         = dkeys summed over all photos and locations
+# $$
+# \begin{aligned}
+# dh &= d\text{query} \, W_s^{\top}, \quad & dW_s &= h^{\top} d\text{query} \\
+# da_i &= d\text{key}_i \, W_a^{\top}, \quad & dW_a &= \sum_{n,i} a_{ni}^{\top} d\text{key}_{ni}
+# \end{aligned}
+# $$
 #
-# The annotations are used twice, in the keys and in the context. An array that is used twice gets two gradients, and
-# their sum is its gradient. Here is all of it: forward and, below, the same lines in reverse.
+# where n counts the photos; $db_a$ is the sum of $d\text{key}_{ni}$ over n and i. In the code these sums are one product:
+# all annotations of all photos are the rows of one matrix. The annotations have two users, the keys and the context. An
+# array with two users receives two gradients, and its gradient is their sum. Here is all of it, forward and backward:
 
 
 # %%
@@ -216,20 +272,44 @@ for name, g in gradients.items():
     print(f"d{name:12}{g.shape!s:11} norm {np.linalg.norm(g):.4f}")
 
 # %% [markdown]
-# Two things to notice. dc is 0 up to rounding, as lesson 08 said: c shifts all scores alike. And dh is not 0: the
-# decoder's state learns from what it saw because of where it looked. That is the path that makes attention learnable.
+# The same as a drawing (without the biases $b_a$ and c). Solid arrows are the forward pass, dashed arrows are gradients, and
+# u is the tanh. `kit.graph` evaluates every formula and compares it with what `look_forward` and `look_backward` returned.
+# Two dashed arrows arrive at the annotations a, one from each user. `m(dalpha)` is the weighted mean m.
+
+# %%
+*_, softmax_cache, context_cache = look_cache
+values = {name: inputs[name] for name in ("h", "W_a", "b_a", "W_s", "v", "c")} | {"a": annotations}
+values |= {f"d{name}": gradients[name] for name in ("h", "W_a", "W_s", "v")} | {"da": gradients["annotations"]}
+values |= {"alpha": context_cache.alpha, "context": context, "softmax": softmax, "mix": mix, "dot": dot, "outer": outer,
+           "m": lambda d: (context_cache.alpha * d).sum(axis=1, keepdims=True)}  # fmt: skip
+steps = [
+    ("keys", "a @ W_a + b_a", {"a": "dkeys @ W_a.T", "W_a": "np.einsum('nld,nla->da', a, dkeys)"}),
+    ("query", "h @ W_s", {"h": "dquery @ W_s.T", "W_s": "h.T @ dquery"}),
+    ("u", "np.tanh(keys + query[:, None])", {"keys": "du * (1 - u**2)", "query": "(du * (1 - u**2)).sum(1)"}),
+    ("e", "u @ v + c", {"u": "de[:, :, None] * v", "v": "(de[:, :, None] * u).sum((0, 1))"}),
+    ("alpha", "softmax(e)", {"e": "alpha * (dalpha - m(dalpha))"}),
+    ("context", "mix(alpha, a)", {"alpha": "dot(a, dcontext)", "a": "outer(alpha, dcontext)"}),
+]
+see = "the annotations have two users, the keys and the context; the state gets its gradient through alpha"
+graph("09_flow", steps, values, {"N": N, "L": L, "D": D, "H": H, "A": A}, {"context": dcontext}, see)
+
+# %% [markdown]
+# Two of the printed norms are remarkable. dc is 0 up to rounding, as lesson 08 said: c changes all scores alike. And dh is
+# not 0: the context depends on the state, because the state determines the weights of the locations. Through this path the
+# network learns where to look.
 #
-# In satnp the same calls stand in `satnp/captioners/show_attend_tell.py`. There softmax and context run as one function,
-# `soft_attention`, and keys are made once a caption, because they do not depend on h.
+# In satnp the same calls are in `satnp/reference/show_attend_tell.py`, which follows the equations step by step, and a
+# faster form of them is in `satnp/captioners/show_attend_tell.py`. There softmax and context are one function,
+# `soft_attention`, and the keys are computed once for each caption, because they do not depend on h.
 
 # %% [markdown]
 # ## Look
 #
-# A photo of 6 x 9 locations. At each, four numbers (D = 4): how red it is, how blue, its row and its column. A red spot
-# lies at the upper left, a blue one at the lower right. All weights are random and fixed; only the state h may move, from 0
-# on. We want the context to be the annotation of the blue spot's middle: loss = half the squared distance. Then
-# dcontext = context - wanted, and gradient descent on h (h - 0.3 dh, 300 times) uses the path dcontext -> dalpha -> dscores
-# -> dquery -> dh and nothing else. Which location do you expect to be pushed hardest at step 0?
+# A photo has 6 x 9 locations with four numbers each (D = 4): how red it is, how blue it is, its row and its column. There is
+# a red spot at the upper left and a blue one at the lower right. All weights are random and fixed; only the state h changes,
+# starting at 0. The context should become the annotation of the middle of the blue spot: the loss is half the squared
+# distance, so that `dcontext = context - wanted`. Gradient descent on h (h - 0.3 dh, 300 times) uses only the path from
+# dcontext through dalpha, dscores and dquery to dh. Which location's score gets the largest gradient at step 0?
 
 # %%
 rows, columns = 6, 9
@@ -249,10 +329,12 @@ for step in range(301):
         *_, softmax_now, context_now = cache
         de = softmax_backward(context_backward(dcontext_now, context_now)[0], softmax_now)
         maps[step] = context_now.alpha.reshape(rows, columns), de.reshape(rows, columns)
-    state = state - 0.3 * look_backward(dcontext_now, cache)[0]
+    dh = look_backward(dcontext_now, cache)[0]
+    state = state - 0.3 * dh
 print("loss at steps 0, 10, 100, 300:", *(f"{losses[k]:.4f}" for k in (0, 10, 100, 300)))
 for k, (alpha_map, _) in maps.items():
-    print(f"step {k:3}: weight on blue's middle {alpha_map[4, 6]:.3f}, within a cell of it {alpha_map[3:6, 5:8].sum():.3f}")
+    print(f"step {k:3}: weight of blue's middle {alpha_map[4, 6]:.3f}, of 3 x 3 around it {alpha_map[3:6, 5:8].sum():.3f}")
+print(f"norm of dh at step 300: {np.linalg.norm(dh):.0e}")
 
 # %%
 figure = Figure(figsize=(10, 4.6), layout="constrained")
@@ -268,47 +350,51 @@ for column, (step, (alpha_map, de_map)) in enumerate(maps.items()):
         ax.plot(2, 1, "o", color="red", markerfacecolor="none", markersize=14)
         ax.plot(6, 4, "o", color="blue", markerfacecolor="none", markersize=14)
         ax.set(title=title, xlabel="column (cells)", ylabel="row (cells)")
-see = "above, the weights move to the blue ring; below, scores are raised where dscores is brown (negative)"
+see = "above, the weight moves to the blue circle; below, a step raises the scores where dscores is brown (negative)"
 save(figure, "09_alpha", see)
 
 # %% [markdown]
-# At step 0 the state happens to look at the red spot. Its score is pushed down hardest (purple in the lower map). Others
-# are raised, but the blue spot itself hardly: its alpha is almost 0, and de_i has the factor alpha_i. A location that is
-# not looked at cannot speak for itself. By step 10 most of the weight is there, and by step 300 most of it on the middle.
-# dscores still asks for more, but no movement of the five numbers of h can give it: dh is 3e-4. So a fifth of the
-# weight stays spread over the photo, and the loss does not reach 0.
+# At step 0 the largest weights happen to be at the red spot, and the gradient of its score is the largest (purple in the
+# lower map): a step lowers it. Other scores are raised, but hardly that of the blue spot: its weight is 0.002, and $de_i$
+# has the factor $\alpha_i$. A location with almost no weight gets almost no gradient, however much it would help. At step 10
+# most of the weight is near the blue spot, and at step 300 most of it is on its middle. There dscores is not 0, but dh
+# nearly is (3e-4): no small change of the five numbers of h lowers the loss much further. So a fifth of the weight stays
+# spread over the photo, and the loss does not reach 0.
 #
 # ## Check by number
 #
-# The complex step (lesson 02) gives the derivative of a forward pass to the last digits. A loss is one number, so the
-# context is first multiplied by random numbers and summed: with loss = sum(context * dcontext) the upstream gradient is
-# exactly dcontext.
+# The complex step (lesson 02) computes the derivative of a forward pass to the last digits. It needs a loss, so the context
+# is multiplied by random numbers and summed: if the loss is the sum of `context * dcontext`, the gradient of the context is
+# exactly `dcontext`.
 
 
 # %%
 def numbers(name, upstream):
-    """The gradient by the input `name`, from the forward pass alone."""
-    point = {n: x.astype(complex) for n, x in inputs.items()}  # all of them, so that no array on the way is real
+    """The gradient with respect to the input `name`, from the forward pass alone."""
+    point = {n: x.astype(complex) for n, x in inputs.items()}  # all complex, so that no intermediate array is real
     return numeric_gradient(lambda x: (look_forward(**(point | {name: x}))[0] * upstream).sum(), inputs[name])
 
 
 for name, g in gradients.items():
-    if name != "c":  # truly 0: no relative error
+    if name != "c":  # it is 0, so it has no relative error
         near(f"d{name}", g, numbers(name, dcontext))
 print(f"dc: {gradients['c'][0]:.0e}, by complex step {numbers('c', dcontext)[0]:.0e}")
 
 # %% [markdown]
 # ### Why the upstream gradient must be random
 #
-# Many checks use loss = out.sum(), an upstream gradient of ones. Check softmax alone that way: loss = sum_i alpha_i = 1,
-# whatever the scores are. The right gradient is exactly 0. In the formula: dalpha = 1 everywhere, so mean = 1 and
-# de = alpha (1 - 1) = 0. Then a backward that returns zeros is "right", and so is one with the wrong sign or size.
+# Some gradient checks use `loss = out.sum()`, that is, an upstream gradient of ones. Apply this to the softmax alone: the
+# loss is $\sum_{i} \alpha_i = 1$, whatever the scores are, and its gradient is exactly 0. In the formula: $d\alpha_i = 1$
+# for all i, so m = 1 and $de_i = \alpha_i (1 - 1) = 0$. Then a backward pass that returns zeros passes the check, and so
+# does one with the wrong sign or the wrong scale.
 #
-# It is not only softmax alone. If the numbers at each location sum to the same (annotations that are themselves a
-# softmax, or one-hot), then ones at the context become the same dalpha_i = sum_d a_id for all i, and again de = 0.
+# This does not only happen for the softmax alone. If the numbers at each location have the same sum (annotations that are
+# the output of a softmax, or one-hot), an upstream gradient of ones at the context gives $d\alpha_i = \sum_{d} a_{id}$, the
+# same for all i, and again de = 0.
 
 # %%
 ones = np.ones((N, L))
+alpha, softmax_cache = softmax_forward(scores)
 print("dscores of ones  ", softmax_backward(ones, softmax_cache).round(12)[0] + 0.0)  # no -0
 random = rng.standard_normal((N, L))
 print("dscores of random", softmax_backward(random, softmax_cache)[0])
@@ -321,8 +407,8 @@ assert np.abs(softmax_backward(dalpha, softmax_cache)).max() < 1e-12
 # %% [markdown]
 # ## Break it
 #
-# Five wrong backwards of softmax, each against the complex step, with ones and with random numbers as the upstream
-# gradient. Predict the table first: which of them does the check with ones let through?
+# Five wrong backward passes of the softmax, each against the complex step, once with ones and once with random numbers as
+# the upstream gradient. Predict the table first: which of them pass the check with ones?
 
 
 # %%
@@ -330,28 +416,26 @@ def softmax_numbers(upstream):
     return numeric_gradient(lambda e: (softmax_forward(e)[0] * upstream).sum(), scores)
 
 
-right = lambda d, alpha: alpha * (d - (alpha * d).sum(axis=1, keepdims=True))  # noqa: E731
 WRONG = {
     "nothing flows back": lambda d, alpha: 0 * d,
-    "wrong sign": lambda d, alpha: -right(d, alpha),
-    "divided by L": lambda d, alpha: right(d, alpha) / L,
+    "wrong sign": lambda d, alpha: -plain_softmax_backward(d, alpha),
+    "divided by L": lambda d, alpha: plain_softmax_backward(d, alpha) / L,
     "only the diagonal": lambda d, alpha: alpha * (1 - alpha) * d,
     "mean not weighted": lambda d, alpha: alpha * (d - d.mean(axis=1, keepdims=True)),
 }
-alpha, _ = softmax_forward(scores)
 for name, backward in WRONG.items():
-    seen = {}
+    result = {}
     for kind, upstream in (("ones", ones), ("random", random)):
         error = np.abs(backward(upstream, alpha) - softmax_numbers(upstream)).max()
-        seen[kind] = "passes" if error < 1e-10 else f"caught, off by {error:.3f}"
-    print(f"{name:20} ones: {seen['ones']:24} random: {seen['random']}")
+        result[kind] = "passes" if error < 1e-10 else f"caught, off by {error:.3f}"
+    print(f"{name:20} ones: {result['ones']:24} random: {result['random']}")
 
 # %% [markdown]
-# Ones let four of five through. Only the diagonal-only Jacobian is caught, because it is not 0 where it should be. With
-# random numbers none passes.
+# With ones, four of the five pass. Only the diagonal of the Jacobian is caught, because its result is not 0 where it should
+# be. With random numbers none passes.
 #
-# `diagnose` says what kind of wrong a gradient is (lesson 02). Here are two of the five, and one mistake in the whole path:
-# dquery forgotten, so that nothing reaches h.
+# `diagnose` (lesson 02) describes the difference between a wrong gradient and the right one. Here are two of the
+# five, and one mistake in the whole path: dquery is forgotten, so that h gets no gradient.
 
 # %%
 for name in ("wrong sign", "only the diagonal"):
@@ -360,8 +444,9 @@ for name in ("wrong sign", "only the diagonal"):
 print(f"lost query: {diagnose('dh', 0 * gradients['h'], numbers('h', dcontext)).sentence}")
 
 # %% [markdown]
-# A lost query path is treacherous in training. The loss still falls: dv, dW_a and the other layers have their gradients,
-# and only the state never learns to ask. In the figure's experiment, where h alone may move, the loss cannot fall:
+# A forgotten dquery is easy to overlook in training. The loss can still fall, because v, $W_a$ and the other layers have
+# their gradients. But $W_s$ and h get no gradient from attention, so the network cannot learn where to look for each word.
+# In the experiment of the figure, where h alone changes, the loss cannot fall:
 
 # %%
 state = np.zeros((1, 5))
@@ -369,25 +454,27 @@ for _ in range(300):
     context, cache = look_forward(state, photo, *fixed)
     dh = 0 * look_backward(context - wanted, cache)[0]  # the bug
     state = state - 0.3 * dh
-print(f"loss after 300 steps with the query lost {0.5 * ((context - wanted) ** 2).sum():.4f}, without {losses[300]:.4f}")
+print(f"loss after 300 steps without dquery {0.5 * ((context - wanted) ** 2).sum():.4f}, with it {losses[300]:.4f}")
 
 # %% [markdown]
 # ## Exercises
 #
-# 1. By hand: alpha = (1/2, 1/4, 1/4), dalpha = (1, 3, 7). What is de? Check: it sums to 0, and its second entry is 0.
-# 2. Certain and wrong. Multiply e = (1, 0, -1, 0.5, 2, 0.2) by s = 1, 5, 20 and print the largest entry of J. Check:
-#    0.2498 at s = 1, 0.0074 at s = 5, and 2e-9 at s = 20. What does that say of attention that has become certain too
-#    early?
-# 3. Set scores[:, 3] to -inf in a copy of `scores` and run softmax and context forward and backward. Check: alpha[:, 3]
-#    and dscores[:, 3] are exactly 0 and nothing is NaN. This is how padding is masked.
-# 4. Write the pair of `look` anew, without looking, for e_i = keys_i . h with keys_i = a_i W_a and W_a (D, H). Of the
-#    backward, dkeys_i = de_i h and dh = sum_i de_i keys_i are new (lesson 08). Check dh, dannotations (two parts again) and
-#    dW_a as `numbers` does, with your own forward and inputs: every error below 1e-10.
-# 5. Take ones at the context, and annotations that sum to 1 at each location (`same_sum`). dscores is 0; show that
-#    dannotations is NOT. Check: each entry of da_id is alpha_i.
+# 1. By hand: $\alpha = (1/2, 1/4, 1/4)$ and $d\alpha = (1, 3, 7)$. What is de? Check: it sums to 0, and its second element
+#    is 0.
+# 2. What if nearly all weight is on one location? Multiply e = (1, 0, -1, 0.5, 2, 0.2) by 1, 5 and 20, and print the largest
+#    element of the softmax's J. Check: 0.2498, 0.0074 and 2e-9. What does this mean for attention that puts all weight on
+#    one location too early in training?
+# 3. Set `scores[:, 3]` to -inf in a copy of `scores`, and run softmax and context forward and backward. Check: alpha[:, 3]
+#    and dscores[:, 3] are exactly 0, and nothing is NaN. This is how padding is masked.
+# 4. Without looking, write `look_forward` and `look_backward` for $e_i = \text{key}_i \cdot h$ with
+#    $\text{key}_i = a_i W_a$ and $W_a$ (D, H). Of the backward pass, $d\text{key}_i = de_i \, h$ and
+#    $dh = \sum_{i} de_i \, \text{key}_i$ are new (lesson 08). Check $dh$, $da$ (again a sum of two) and $dW_a$ as
+#    `numbers` does, with your own forward pass and inputs: every error is below 1e-10.
+# 5. Let the upstream gradient of the context be ones, and let the annotations sum to 1 at each location (`same_sum`).
+#    dscores is 0; show that dannotations is NOT. Check: each $da_{id}$ is $\alpha_i$.
 
 # %% [markdown]
 # ## Next
 #
-# Lesson 10 adds the two things that the paper puts around this: a gate that can turn the picture off, and a term that asks
-# the caption as a whole to look everywhere.
+# Lesson 10 adds two things from the paper: a gate that controls how much of the context is used, and a penalty for captions
+# that leave parts of the photo out.

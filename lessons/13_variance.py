@@ -1,43 +1,49 @@
 # %% [markdown]
 # # 13 Variance: baselines, entropy, and the exact answer by enumeration
 #
-# time: 75 minutes
-# cpu: 30 seconds
-# before: 02, 09, 12
-# equations: Xu et al. 2015, section 4.1, eqs. 10-12
-# about: satnp.estimators.choices.advantage
+# - time: 80 minutes
+# - cpu: 30 seconds
+# - before: 02, 09, 12
+# - equations: Xu et al. 2015, section 4.1, eqs. 10-12
+# - about: satnp.estimators.choices.advantage
 #
-# A gradient that is estimated from random paths has two kinds of error. Bias: its mean is not the gradient. Variance: one
-# estimate is far from the mean. Both are usually guessed at. Here the world is so small that all 27 ways to look can be
-# computed, so both are plain numbers, and each trick can be held against them.
+# A gradient that is estimated from random paths has two kinds of error. Bias: its mean is not the gradient. Variance: a
+# single estimate is far from the mean. In training both are unknown. Here the model is so small that all 27 paths can be
+# computed. So both errors are plain numbers, and we can measure how each trick changes them.
 
 # %% [markdown]
-# What lesson 12 said, in short. A caption has T words. Before word t the decoder draws one location s_t from alpha_t, and
-# sees a_{s_t} alone. A path is s = (s_1 ... s_T); with the right words given (teacher forcing) its probability is
+# First, the results of lesson 12 in short. A caption has $T$ words. Before word $t$ the decoder draws one location $s_t$
+# from $\alpha_t$, and reads only the annotation of that location. A path is $s = (s_1, \ldots, s_T)$. In training, the
+# decoder reads the right words (teacher forcing), so only the path is random. Its probability is
 #
-#     p(s) = alpha_1[s_1] alpha_2[s_2] ... alpha_T[s_T]
+# $$
+# p(s) = \alpha_1[s_1] \, \alpha_2[s_2] \cdot \ldots \cdot \alpha_T[s_T]
+# $$
 #
-# where alpha_t depends on s_1 ... s_{t-1}, s_<t for short, through the state. The words then have the log-likelihood
-# r(s) = sum_t log p(y_t | s), in nats as ever. We raise the bound L_s = sum_s p(s) r(s), or lower the cost C = -L_s. Its
-# derivative by any parameter W has two parts, because both factors of p(s) r(s) depend on W, and
-# dp(s)/dW = p(s) d log p(s)/dW:
+# where $\alpha_t$ depends on the locations before, $s_1, \ldots, s_{t-1}$ (in short $s_{<t}$), through the state. The
+# log-likelihood of the words, in nats, is $r(s) = \sum_t \log p(y_t \mid s)$. We maximise the bound
+# $L_s = \sum_s p(s) \, r(s)$; that is, we minimise the cost $C = -L_s$. Its derivative with respect to any parameter $W$ has
+# two parts, because both factors of $p(s) \, r(s)$ depend on $W$. With $\partial p(s) = p(s) \, \partial \log p(s)$,
 #
-#     dC/dW = - sum_s p(s) [ dr(s)/dW  +  r(s) d log p(s)/dW ]
-#                            path part    score part
+# $$
+# \frac{\partial C}{\partial W} = - \sum_s p(s) \left( \frac{\partial r(s)}{\partial W} +
+# r(s) \frac{\partial \log p(s)}{\partial W} \right)
+# $$
 #
-# It is a mean over paths of a bracket: E[x] = sum_s p(s) x(s) is such a mean. REINFORCE draws a path and takes the bracket
-# as its estimate of the mean.
+# We call them the path part and the score part. The sum is a mean over paths: for any $x$, write
+# $\mathbb{E}[x] = \sum_s p(s) \, x(s)$. REINFORCE draws one path, and its estimate of the mean is the term in
+# parentheses for this path.
 
 # %%
 from dataclasses import replace
 from textwrap import fill
 
 import numpy as np
-from kit import near, save, show
+from kit import graph, near, save, show
 from matplotlib.figure import Figure
 
-from satnp.estimators import choices, entropy, entropy_gradient, leave_one_out, moving_average
-from satnp.layers import softmax
+from satnp.estimators import choices, draw, entropy, entropy_gradient, leave_one_out, local_expectation, moving_average
+from satnp.layers import log_softmax, softmax
 from satnp.proof import bugs, enumeration
 from satnp.proof.enumeration import PATHS, L, T
 from satnp.proof.gradcheck import diagnose, numeric_gradient
@@ -49,18 +55,19 @@ passed = enumeration.walk(world, PATHS)  # one row for each path
 p, log_p = enumeration.path_probabilities(passed), passed.hard.log_p.T  # (27,), and (27, T): log p(y_t | s)
 r = log_p.sum(axis=1)
 print(f"L {L} locations, T {T} words: {len(PATHS)} paths; {world.params.flat.size} parameters")
+print("the six most probable (location 0 is the first):")
 print("path       p(s)    log p of the three words      r(s)")
 for k in np.argsort(-p)[:6]:
     print(PATHS[k], f"{p[k]:9.4f}  {log_p[k]!s:26} {r[k]:8.3f}")
 print(f"sum of p over all 27 {p.sum():.12f}; mean reward E[r] = L_s = {p @ r:.4f}")
 
 # %% [markdown]
-# `walk` is the real captioner's forward pass, told where to look: its Gumbel numbers are infinite at the wanted location
-# and 0 elsewhere (lesson 12). Nothing in this lesson is a model of the captioner; it is the captioner. All its parameters
-# lie in one flat vector, `world.params.flat`, and `world.params.on(x)` lays their names over another vector x.
+# `walk` is the captioner's own forward pass along given paths: the Gumbel noise is infinite at the wanted location and 0
+# elsewhere (lesson 12). So this lesson computes with the captioner itself, and not with a model of it. All its parameters
+# are in one flat vector, `world.params.flat`, and `world.params.on(x)` gives the parts of another vector x their names.
 #
-# The bound is below what we would like to raise, log p(y) = log sum_s p(s) exp(r(s)), because a mean of logarithms is at
-# most the logarithm of the mean (eq. 10).
+# The bound is below the quantity that we want to maximise, $\log p(y) = \log \sum_s p(s) \exp(r(s))$, because the mean of a
+# logarithm is at most the logarithm of the mean (eq. 10).
 
 # %%
 print(f"L_s {p @ r:.4f} <= log p(y) {np.log(p @ np.exp(r)):.4f}")
@@ -69,9 +76,9 @@ assert p @ r <= np.log(p @ np.exp(r))
 # %% [markdown]
 # ## Predict
 #
-# 1. Add 100 to every reward. Does the mean of the estimate change? Does its spread?
-# 2. Average the estimates of 100 paths instead of one. By what factor does the error fall?
-# 3. Draw two paths and subtract from each reward the mean of the two. Is the estimate still right on average?
+# 1. Add 100 to every reward. Does the mean of the estimate change? Does its variance?
+# 2. Take the mean of the estimates from 100 paths, in place of one. By what factor does the error fall?
+# 3. Draw two paths, and subtract from each reward the mean of the two. Is the estimate still right on average?
 #
 # Write down three answers. Each is computed below.
 
@@ -80,19 +87,24 @@ assert p @ r <= np.log(p @ np.exp(r))
 #
 # ### The exact gradient
 #
-# `enumerate_paths` runs the captioner's own backward on each path and keeps the pieces of the bracket, for the cost:
+# `enumerate_paths` runs the captioner's own backward pass on each path and keeps the two parts of the estimate, for the
+# cost:
 #
-#     likelihood  (27, F)      d(-r(s))/dW, the path held fixed
-#     scores      (27, T, F)   d(-log alpha_t[s_t])/dW, for each step t
+# | name | shape | what it is |
+# |---|---|---|
+# | `likelihood` | (27, F) | $\partial (-r(s)) / \partial W$, for a fixed path |
+# | `scores` | (27, T, F) | $\partial (-\log \alpha_t[s_t]) / \partial W$, for each step $t$ |
 #
-# with F = 433, all parameters in one row. A warning: statistics calls the derivative of a log-probability its score, hence
-# `scores` and "score part"; attention's scores are the e_t. By e_t the derivative is simple, alpha_t - s_t with s_t as a
-# one-hot row (lesson 12); the captioner sends it on through f_att and the recurrence to all parameters. Call
-# K(s) = sum_t scores_t = d(-log p(s))/dW. One estimate is
+# All parameters are in one row, $F = 433$ numbers. Note the two meanings of a word: in statistics, the score is the
+# derivative of a log-probability, hence `scores` and "score part"; the scores of attention are the $e_t$. With respect to
+# $e_t$ the derivative is simple, $\alpha_t - s_t$ with $s_t$ as a one-hot row (lesson 12). The backward pass takes it from
+# there through `f_att` and the recurrence to all parameters. Write $K_t$ for the row of step $t$ and
 #
-#     g(s) = likelihood(s) + r(s) K(s)
+# $$
+# K(s) = \sum_t K_t(s) = - \frac{\partial \log p(s)}{\partial W}
+# $$
 #
-# and the exact gradient is its mean over the 27 paths.
+# One estimate is $g(s) = \mathrm{likelihood}(s) + r(s) \, K(s)$, and the exact gradient is its mean over the 27 paths.
 
 # %%
 paths = enumeration.enumerate_paths(world)
@@ -103,9 +115,10 @@ print("likelihood", paths.likelihood.shape, " scores", paths.scores.shape, " g",
 near("mean of g against the complex step of -L_s", p @ g, exact)
 
 # %% [markdown]
-# So the estimate has no bias, to 15 digits. Now its variance. For a vector, take the mean squared distance from the mean,
-# E|g - Eg|^2. Multiplied out, with E[g . Eg] = |Eg|^2, it is E|g|^2 - |Eg|^2. We print it in units of |exact|^2: a
-# variance of 1 is noise as large as the signal.
+# So the bias of the estimate is 0, up to rounding. Now its variance. For a vector, take the mean squared distance from the
+# mean, $\mathbb{E} |g - \mathbb{E} g|^2$. Multiplied out, it is $\mathbb{E} |g|^2 - |\mathbb{E} g|^2$, because
+# $\mathbb{E}[g \cdot \mathbb{E} g] = |\mathbb{E} g|^2$. We print it in units of the squared norm of the exact gradient: at a
+# variance of 1 the noise is as large as the gradient.
 
 
 # %%
@@ -122,19 +135,27 @@ print(f"one draw, path {PATHS[k]}: |g| = {np.linalg.norm(g[k]):.1f} where |exact
 # %% [markdown]
 # ### A baseline
 #
-# Subtract a number b from the reward: g_b(s) = likelihood(s) + (r(s) - b) K(s). Its mean has changed by -b E[K], and
+# Subtract a number $b$ from the reward: $g_b(s) = \mathrm{likelihood}(s) + (r(s) - b) \, K(s)$. This changes the mean by
+# $-b \, \mathbb{E}[K]$, and
 #
-#     E[K] = - sum_s p(s) d log p(s)/dW = - sum_s dp(s)/dW = - d/dW sum_s p(s) = - d/dW 1 = 0
+# $$
+# \mathbb{E}[K] = - \sum_s p(s) \frac{\partial \log p(s)}{\partial W} = - \sum_s \frac{\partial p(s)}{\partial W} = -
+# \frac{\partial}{\partial W} \sum_s p(s) = - \frac{\partial}{\partial W} 1 = 0
+# $$
 #
-# So any b leaves the mean alone. Not so the variance:
+# So no $b$ changes the mean. The variance, $\mathbb{E} |g_b|^2 - |\mathrm{exact}|^2$, does change:
 #
-#     E|g_b|^2 = E|g - bK|^2 = E|g|^2 - 2b E[g . K] + b^2 E[K . K]
+# $$
+# \mathbb{E} |g_b|^2 = \mathbb{E} |g - b K|^2 =
+# \mathbb{E} |g|^2 - 2 b \, \mathbb{E}[g \cdot K] + b^2 \, \mathbb{E}[K \cdot K]
+# $$
 #
-# a parabola in b. Its derivative is 0 at b* = E[g . K] / E[K . K]. If the path part were absent, g = r K, and |K|^2 the same
-# for all paths, b* would be E[r] exactly: pay for being better than usual, not for being good.
+# This is a parabola in $b$. Its derivative is 0 at $\hat{b} = \mathbb{E}[g \cdot K] / \mathbb{E}[K \cdot K]$. If there were
+# no path part ($g = r K$), and $|K|^2$ were the same for all paths, $\hat{b}$ would be exactly $\mathbb{E}[r]$. With
+# this $b$, a gradient step makes the drawn path more probable if its reward is above the average, and else less probable.
 
 # %%
-print("largest entry of E[K]:", np.abs(p @ K).max())
+print(f"largest entry of E[K]: {np.abs(p @ K).max():.0e}")
 E_gK, E_KK = p @ (g * K).sum(axis=1), p @ (K * K).sum(axis=1)
 best = E_gK / E_KK
 print("      b     bias   variance")
@@ -143,12 +164,12 @@ for b in (0.0, p @ r, best, -(p @ r), -100.0, 100.0):
 print(f"E[r] is {p @ r:.2f}, the best b is {best:.2f}")
 
 # %% [markdown]
-# This answers the first question. Adding 100 to each reward is b = -100: the mean stays, and the variance grows a
-# hundredfold. Rewards here are log-likelihoods, all negative: without a baseline every path is punished, the right
-# ones only a little less.
+# This answers the first question. To add 100 to each reward is to take $b = -100$: the mean stays the same, and the variance
+# becomes a hundred times as large. The rewards here are log-likelihoods, which are all negative. Without a baseline every
+# drawn path becomes less probable, the good ones only a little less than the others.
 #
-# In training nobody knows E[r]. The paper's b is a moving average of the rewards seen so far. Its order matters: the
-# gradient of training step k uses b_{k-1}, then b is updated.
+# In training $\mathbb{E}[r]$ is unknown. The paper's $b$ is a moving average of the rewards so far. The order matters: the
+# gradient of training step $k$ uses $b_{k-1}$, and then $b$ is updated.
 
 # %%
 show(moving_average)
@@ -159,12 +180,12 @@ for _ in range(60):
 print("b after 1, 5, 20, 60 draws:", *(f"{seen[k - 1]:.2f}" for k in (1, 5, 20, 60)), f"   E[r] {p @ r:.2f}")
 
 # %% [markdown]
-# ### Pay a choice only for what it can change
+# ### Reward a choice only for what it can change
 #
-# The total reward pays s_3 also for words 1 and 2, which were said before it was drawn. That is noise. Take a word u
-# before step t. Given s_1 ... s_{t-1}, log p(y_u) is a fixed number, and the mean of K_t over s_t alone is 0 (the argument
-# above, for one step; K_t is column t of `paths.scores`). So E[log p(y_u) K_t] = 0 for u < t, and these terms can be
-# dropped. What is left is the reward to go, R_t = sum of log p(y_u) over u >= t.
+# The total reward of the choice $s_3$ includes words 1 and 2, which came before it. For this choice they are noise. Take
+# word $u$ before step $t$. Given $s_{<t}$, $\log p(y_u)$ is a fixed number, and the mean of $K_t$ over $s_t$ alone is 0, by
+# the argument above for one step. So $\mathbb{E}[\log p(y_u) \, K_t] = 0$ for $u < t$, and these terms can be left out. The
+# sum of the others, $R_t = \sum_{u \ge t} \log p(y_u)$, is called the reward to go.
 
 # %%
 for u, t in ((0, 1), (0, 2), (1, 2), (1, 1), (2, 1)):
@@ -175,17 +196,21 @@ g_to_go = paths.likelihood + np.einsum("pt,ptf->pf", to_go, paths.scores)
 print("reward to go: bias {:.1e}, variance {:.2f}".format(*bias_and_variance(g_to_go)))
 
 # %% [markdown]
-# ### Average where an average can be had
+# ### Compute a mean where you can
 #
-# At step t one can ask for each location i what the word would have been worth, l_i = log p(y_t | s_<t, s_t = i). It
-# costs L evaluations of the cell, without any backward pass. In the gradient by e_t, word t stands as
-# l_{s_t} (alpha_t - s_t). Its mean over s_t is then known. Entry i of it, with j for the location drawn:
+# At step $t$ one can compute the log-probability of the word for each location $i$,
+# $l_i = \log p(y_t \mid s_{<t}, s_t = i)$. It takes $L$ forward evaluations of the cell, and no backward pass. In the
+# gradient with respect to $e_t$, word $t$ occurs as $l_{s_t} (\alpha_t - s_t)$. Its mean over $s_t$ is then known. With $j$
+# for the drawn location, entry $i$ of the mean is
 #
-#     sum_j alpha_j l_j (alpha_i - 1[i = j]) = alpha_i (alpha . l) - alpha_i l_i = -alpha_i (l_i - alpha . l)
+# $$
+# \sum_j \alpha_j l_j (\alpha_i - 1_{i = j}) = \alpha_i (\alpha \cdot l) - \alpha_i l_i = -
+# \alpha_i (l_i - \alpha \cdot l)
+# $$
 #
-# which is softmax_backward of -l (lesson 09). Use it for the word of step t, and the sampled path for the words after.
-# This is the local expectation gradient (Titsias & Lazaro-Gredilla 2015): an average in place of a draw takes
-# variance out of that term (Rao & Blackwell). `paths.local` is the path part with these averages in it.
+# This is `softmax_backward` of $-l$ (lesson 09). Use it for word $t$, and the drawn path for the words after it. This is the
+# local expectation gradient (Titsias & Lazaro-Gredilla 2015). A mean in place of a draw removes the variance of that term
+# (Rao & Blackwell). `paths.local` is the path part plus these means.
 
 # %%
 after = to_go - log_p
@@ -194,15 +219,37 @@ print("local expectation: bias {:.1e}, variance {:.2f}".format(*bias_and_varianc
 show(choices.advantage)
 
 # %% [markdown]
-# `advantage` is the r - b that the captioner pays a choice with; `REWARDS` names the part of the caption: total, to_go or
-# after. b is of the whole caption; a part of the caption gets its share of b, by the number of words.
+# `advantage` computes the $r - b$ of each choice in the captioner. `REWARDS` selects the part of the caption that counts:
+# all words, the words to go, or those after. $b$ is the baseline of a whole caption; a part of the caption gets a share of
+# it, in proportion to the number of words.
 #
+# Here is one step of four captions, drawn. Word $t$ gives $e$ its gradient through $\alpha$ and the mean `average`; the
+# words after it give theirs through $\log \alpha_s$, with upstream $-(R - b)$. The drawn $s$ is an input here: no gradient
+# goes through the draw (lesson 12).
+
+# %%
+N, size_L, own = 4, 3, np.random.default_rng(1)
+e, l, R = own.standard_normal((N, size_L)), own.standard_normal((N, size_L)), own.standard_normal((N, 1))
+s = draw(e, own.gumbel(size=e.shape))
+graph("13_local", [
+    ("alpha", "softmax(e)", {"e": "alpha * (dalpha - sum(alpha * dalpha))"}),
+    ("average", "sum(alpha * l)", {"alpha": "daverage * l", "l": None}),
+    ("log_alpha_s", "sum(s * log_softmax(e))", {"e": "dlog_alpha_s * (s - softmax(e))", "s": None}),
+], {
+    "e": e, "l": l, "s": s, "softmax": softmax, "log_softmax": log_softmax,
+    "sum": lambda x: x.sum(axis=1, keepdims=True), "de": local_expectation(l, s, softmax(e), (R - 0.3)[:, 0]),
+}, {"N": N, "L": size_L}, {
+    "average": -np.ones((N, 1)), "log_alpha_s": -(R - 0.3),
+}, "left, the mean over all locations for this word; right, the drawn location for the words after it")  # fmt: skip
+
+# %% [markdown]
 # ### Leave one out
 #
-# With S paths of the same caption no moving average is needed. Give each path the mean reward of the OTHERS as its
-# baseline. It is independent of the path's own K, so E[b K] = E[b] E[K] = 0: no bias, and no memory of old rewards.
+# With $S$ paths of the same caption, no moving average is needed. The baseline of each path is the mean reward of the OTHER
+# paths. It is independent of the path's own $K$, so $\mathbb{E}[b K] = \mathbb{E}[b] \, \mathbb{E}[K] = 0$. There is no
+# bias, and no memory of old rewards.
 #
-# Here is the mean over all pairs of paths, 27 x 27 = 729 backward passes of the captioner with S = 2:
+# Here is the mean over all pairs of paths: $27 \cdot 27 = 729$ backward passes of the captioner with $S = 2$.
 
 # %%
 show(leave_one_out)
@@ -214,10 +261,10 @@ near("leave one out, mean over 729 pairs", enumeration.expected_gradient(pairs),
 # %% [markdown]
 # ## Look
 #
-# All of them in one table, each with S = 2 paths. `moments` does the sums above for any S (with leave-one-out the S terms
-# depend on each other; its docstring has the algebra). Two more rows are biased on purpose. One is the paper's coin
-# (lesson 12), which with probability one half shows the image its expected value alpha_t in place of s_t. The other is
-# soft attention itself, whose gradient is exact for another cost.
+# Here are all estimators in one table, each with $S = 2$ paths. `moments` computes the sums above for any $S$. (With
+# leave-one-out the $S$ terms depend on each other; its docstring has the algebra.) The last two rows are biased. The first
+# of them is the paper's coin (lesson 12): with probability one half the image uses the expected value $\alpha_t$ in place of
+# $s_t$. The other is soft attention itself, whose gradient is exact, but for another cost.
 
 # %%
 rows = {}
@@ -230,22 +277,27 @@ rows["soft"] = soft, 0.0
 print(f"{'estimator, baseline':34}   bias   variance")
 for name, (mean, variance) in rows.items():
     print(f"{name:34} {np.linalg.norm(mean - exact) / size:.1e} {variance / size**2:9.4f}")
+print("mean log p of words 1, 2, 3:", p @ log_p)
 
 # %% [markdown]
-# A good baseline does most of the work. One row may surprise: with the moving average, reward to go is worse than the whole
-# reward (`reinforce`). Its baseline is b's share by the number of words still to come, as if all words were equally hard;
-# here word 1 costs 4.0 nats on average and word 3 costs 2.4. With a baseline of its own for each step it is the better one
-# again (exercise 2). `satnp estimators` prints the same table with one more biased estimator, and then trains with each.
+# A baseline lowers the variance more than the other tricks: for `reinforce`, the moving average divides it by 43. One row
+# may surprise: with the moving average, the reward to go has a larger variance than the whole reward (`reinforce`). Its
+# baseline is a share of $b$, in proportion to the number of words still to come, as if all words were equally probable. But
+# the last printed line shows that word 1 costs 4.0 nats on average and word 3 costs 2.4. If each step has its own baseline,
+# the reward to go has a smaller variance than the whole reward (exercise 2). The command `satnp estimators` prints the same
+# table with one more biased estimator, and then trains with each.
 #
-# ### The error falls as 1 / sqrt(S)
+# ### The error falls as $1 / \sqrt{S}$
 #
-# The mean of S independent paths has the same bias and 1/S of the variance. So the root of the mean squared error is
+# The mean of $S$ independent paths has the same bias and $1/S$ of the variance. So the root of the mean squared error is
 #
-#     error(S) = sqrt( bias^2 + variance / S )
+# $$
+# \mathrm{error}(S) = \sqrt{\mathrm{bias}^2 + \mathrm{variance} / S}
+# $$
 #
-# 100 paths give a tenth of the error of one: the second question. To halve it costs four times the work, so a variance
-# that is 40 times smaller is worth 40 times the machines. An estimate with bias stops at its bias. In the figure the lines
-# are the formula; each dot is measured, over 400 estimates of S paths each.
+# This answers the second question: 100 paths have a tenth of the error of one. To halve the error takes four times the work.
+# The error of a biased estimate does not fall below its bias. In the figure the lines are the formula; each dot is measured,
+# over 400 estimates of $S$ paths each. `to go` and `local expectation` have no baseline here.
 
 # %%
 counts = np.array([1, 4, 16, 64, 256, 1024])
@@ -281,8 +333,8 @@ save(figure, "13_variance", see)
 # %% [markdown]
 # ## Check by number
 #
-# The mean of each estimator over all draws, made by the captioner's own backward, against the complex step of the
-# enumerated bound. A baseline that is far off, such as 250, does not matter to the mean.
+# The mean of each estimator over all paths, made by the captioner's own backward pass, must equal the complex step of the
+# enumerated bound. A baseline that is far off, such as 250, does not change the mean.
 
 # %%
 for estimator in ("reinforce", "reward_to_go", "local_expectation"):
@@ -293,28 +345,47 @@ for estimator in ("reinforce", "reward_to_go", "local_expectation"):
 # %% [markdown]
 # ### Entropy
 #
-# Early in training rewards are noisy, and alpha may become certain of a bad place; then no other is ever drawn, and
-# nothing is learned of it. The paper adds lambda_e H to the objective, H = -sum_i alpha_i log alpha_i, the entropy: 0 when
-# certain, log L when even. Its gradient, with the softmax rule of lesson 09 for dH/dalpha_i = -(log alpha_i + 1):
+# If a bad location gets almost all of the weight early in training, the other locations are hardly ever drawn, and nothing
+# is learned about them. So the paper adds $\lambda_e H$ to the objective, where $H = -\sum_i \alpha_i \log \alpha_i$ is the
+# entropy: 0 if one location has all of the weight, $\log L$ if all weights are equal. With
+# $\partial H / \partial \alpha_i = -(\log \alpha_i + 1)$ and the softmax rule of lesson 09,
 #
-#     mean    = sum_i alpha_i (-(log alpha_i + 1)) = H - 1
-#     dH/de_i = alpha_i ( -(log alpha_i + 1) - (H - 1) ) = -alpha_i (log alpha_i + H)
+# $$
+# \begin{aligned}
+# \mathrm{mean} &= \sum_i \alpha_i \left( -(\log \alpha_i + 1) \right) = H - 1 \\
+# \frac{\partial H}{\partial e_i} &= \alpha_i \left( -(\log \alpha_i + 1) - (H - 1) \right) = -\alpha_i (\log \alpha_i + H)
+# \end{aligned}
+# $$
 #
-# The cost is -lambda_e H, so its gradient is +lambda_e alpha (log alpha + H). A weight that is larger than the others
-# gets its score lowered.
+# The cost is $-\lambda_e H$, so its gradient is $\lambda_e \alpha_i (\log \alpha_i + H)$. It is positive where
+# $\log \alpha_i > -H$, so a gradient step lowers the scores of the large weights.
 
 # %%
 e = rng.standard_normal((2, 5))
-weight = np.array([0.3, 0.7])
+weight = np.array([0.3, 0.7])  # lambda_e, here another one for each row
 numbers = numeric_gradient(lambda e: -(weight * entropy(e)).sum(), e)
 near("entropy_gradient", entropy_gradient(e, softmax(e), weight), numbers)
 print("alpha ", softmax(e)[0], " H", entropy(e)[0].round(4), "of at most", np.log(5).round(4))
 print("dcost ", entropy_gradient(e, softmax(e), weight)[0])
 
 # %% [markdown]
-# H_t depends on the path, since alpha_t depends on s_<t. The paper takes its gradient along the drawn path and does not
-# pay earlier choices for it. So with an entropy term the estimate is no longer the gradient of E[r + lambda_e H]. By
-# enumeration, the bias is:
+# In the drawing $H$ is computed from $\log \alpha$, as the code does. $\log \alpha$ is used twice, so its gradient is a sum.
+# The last formula, at $e$, follows from $\partial \log \alpha_i / \partial e_k = 1_{i = k} - \alpha_k$ (lesson 12).
+
+# %%
+graph("13_entropy", [
+    ("log_alpha", "log_softmax(e)", {"e": "dlog_alpha - alpha * sum(dlog_alpha)"}),
+    ("alpha", "exp(log_alpha)", {"log_alpha": "dalpha * alpha"}),
+    ("H", "-sum(alpha * log_alpha)", {"alpha": "-dH * log_alpha", "log_alpha": "-dH * alpha"}),
+], {
+    "e": e, "log_softmax": log_softmax, "exp": np.exp, "sum": lambda x: x.sum(axis=1, keepdims=True),
+    "alpha": softmax(e), "H": entropy(e)[:, None], "de": entropy_gradient(e, softmax(e), weight),
+}, {"N": 2, "L": 5}, {"H": -weight[:, None]}, "log_alpha has two dashed arrows; the cost is -weight H")  # fmt: skip
+
+# %% [markdown]
+# $H_t$ depends on the path, because $\alpha_t$ depends on $s_{<t}$. The paper takes its gradient along the drawn path, and
+# does not reward earlier choices for it. So with an entropy term the estimate is not exactly the gradient of
+# $\mathbb{E}[r + \lambda_e \sum_t H_t]$. Enumeration gives the bias:
 
 # %%
 for weight in (0.01, 0.1, 1.0):
@@ -325,14 +396,19 @@ for weight in (0.01, 0.1, 1.0):
 # %% [markdown]
 # ## Break it
 #
-# ### A baseline that knows its own sample
+# ### A baseline that contains its own sample
 #
-# The third question. Say the two paths have r, K and r', K'. With b = the mean of both rewards, (r + r')/2, the first gets
+# This is the third question. Let the two paths have $r$, $K$ and $r'$, $K'$, and take the mean of both rewards as the
+# baseline, $b = (r + r')/2$. It is subtracted from $r$, so the mean of the first path's score part, $\mathbb{E}[r K]$,
+# becomes smaller by
 #
-#     E[b K] = 1/2 E[r K] + 1/2 E[r'] E[K] = 1/2 E[r K]
+# $$
+# \mathbb{E}[b K] = \frac{1}{2} \mathbb{E}[r K] + \frac{1}{2} \mathbb{E}[r'] \, \mathbb{E}[K] = \frac{1}{2} \mathbb{E}[r K]
+# $$
 #
-# taken away: half of the score part; with S paths it is 1/S. Likewise a moving average that is updated BEFORE it is used:
-# b = .9 b_old + .1 r takes away a tenth. The worst is a b_t that is a function of s_t: E[b_t K_t] can be anything.
+# So half of the score part is lost; with $S$ paths it is $1/S$. In the same way, a moving average that is updated BEFORE it
+# is used, $b = .9 \, b_{\mathrm{old}} + .1 \, r$, loses a tenth. The worst case is a $b_t$ that is a function of $s_t$:
+# $\mathbb{E}[b_t K_t]$ can be anything.
 
 # %%
 path_part, score_part = p @ paths.likelihood, p @ (r[:, None] * K)
@@ -347,15 +423,16 @@ for name, mean in (("own sample in the mean", own_in_mean), ("updated before use
     print(f"{name:24} bias {np.linalg.norm(mean - exact) / size:.3f}")
 
 # %% [markdown]
-# No training curve shows such a bias: the loss falls, only to another place. Enumeration shows it at once. Here are four
-# mistakes planted in satnp's own source, one after the other; `in_place` puts the broken function where the captioner
-# finds it. `diagnose` is asked about dv: v belongs to f_att, which has no path part, so a factor stands there clean.
+# With such a bias the loss can still fall, so a training curve need not show it. Enumeration shows it at once. Here are four
+# mistakes planted in satnp's own source, one after the other: `in_place` replaces the function that the captioner calls. We
+# ask `diagnose` about $dv$: $v$ belongs to `f_att`, whose gradient has a score part only (lesson 12), so a factor of the
+# score part is a factor of the whole $dv$.
 
 # %%
 CASES = {
     "own sample in the mean": {"samples": 2, "baseline": "leave_one_out"},
     "baseline updated before use": {"baseline": "moving_average"},
-    "this word counted twice": {"estimator": "local_expectation"},
+    "this word counted twice": {"estimator": "local_expectation"},  # in the mean, and among "the words after it"
     "sign of REINFORCE": {},
 }
 wanted = world.params.on(exact)
@@ -371,21 +448,23 @@ for name, changes in CASES.items():
 # %% [markdown]
 # ## Exercises
 #
-# 1. Show that at b = b* the parabola gives E|g_b|^2 = E|g|^2 - E_gK^2 / E_KK. Compute it, subtract |exact|^2 and divide by
-#    |exact|^2. Check: 0.483, the third row of the baseline table.
-# 2. Give each step its own baseline for the reward to go: b_t = E[R_t |K_t|^2] / E[|K_t|^2], K_t = paths.scores[:, t].
-#    Check: b = (-9.02, -4.66, -2.04), bias below 1e-12, variance 0.383 (whole reward with b = E[r]: 0.525). Compare b with
-#    the mean reward to go, p @ to_go. Why are they near?
-# 3. A baseline may know the steps before: b_t = E[r | s_<t], a mean over the paths that begin alike, weighed by p. Check:
-#    with the total reward, bias below 1e-12 and variance 0.426. Then let it know s_t too, b_t = E[r | s_<=t]. Check: the
-#    bias is 0.327, and the mean equals path_part exactly. Where has the score part gone?
-# 4. How many plain paths does it take to come as near as ONE path with b = E[r]? Check: 43.5, a ratio of two variances.
-# 5. From which S on is REINFORCE with b = E[r] nearer to the gradient than the coin? Solve variance_1 / S = bias^2 +
-#    variance_2 / S: 1 is b = E[r], 2 the coin, whose `bias` and `variance` the figure's cell has. Check: S = 3.5, where the
-#    two lines cross.
+# 1. Show that at $b = \hat{b}$ the parabola has the value
+#    $\mathbb{E} |g|^2 - (\mathbb{E}[g \cdot K])^2 / \mathbb{E}[K \cdot K]$. Compute it (`E_gK`, `E_KK`), subtract
+#    $|\mathrm{exact}|^2$, and divide by $|\mathrm{exact}|^2$. Check: 0.483, the third row of the baseline table.
+# 2. Give each step its own baseline for the reward to go: $b_t = \mathbb{E}[R_t |K_t|^2] / \mathbb{E}[|K_t|^2]$ with
+#    `paths.scores[:, t]` as $K_t$. Check: $b = (-9.02, -4.66, -2.04)$, bias below 1e-12, variance 0.383 (the whole reward
+#    with $b = \mathbb{E}[r]$ has 0.525). Compare $b$ with the mean reward to go, `p @ to_go`. Why are they close?
+# 3. A baseline may depend on the steps before: $b_t = \mathbb{E}[r \mid s_{<t}]$, a mean, with the weights $p$, over the
+#    paths that begin alike. Check: with the total reward, bias below 1e-12 and variance 0.426. Then let it depend on $s_t$
+#    too, $b_t = \mathbb{E}[r \mid s_{\le t}]$. Check: the bias is 0.327, and the mean equals `path_part` exactly. What has
+#    happened to the score part?
+# 4. How many plain paths have the same error as ONE path with $b = \mathbb{E}[r]$? Check: 43.5, a ratio of two variances.
+# 5. For which $S$ has REINFORCE with $b = \mathbb{E}[r]$ a smaller error than the coin? Solve
+#    $v_1 / S = \mathrm{bias}^2 + v_2 / S$, where $v_1$ is the variance with $b = \mathbb{E}[r]$, and $v_2$ and the bias are
+#    those of the coin (`variance` and `bias` of the figure's cell). Check: $S = 3.5$, where the two lines cross.
 
 # %% [markdown]
 # ## Next
 #
-# The gradients are all there, soft and hard. Lesson 14 uses what they have trained: from a photo to a sentence by greedy
-# and beam search, and from sentences to a score.
+# You now have all gradients, of soft and of hard attention. Lesson 14 uses what they have trained: it goes from a photo to a
+# sentence, by greedy and beam search, and from sentences to a score.

@@ -1,15 +1,14 @@
 # %% [markdown]
 # # 14 Decoding and scores: greedy, beam, BLEU and CIDEr by hand
 #
-# time: 60 minutes
-# cpu: 20 seconds
-# before: 00, 07
-# equations: Papineni et al. 2002; Vedantam et al. 2015
-# about: satnp.decoding.beam_search
+# - time: 60 minutes
+# - cpu: 20 seconds
+# - before: 00, 07
+# - equations: Papineni et al. 2002; Vedantam et al. 2015
+# - about: satnp.decoding.beam_search
 #
-# The network gives the probability of the next word. Two things are left: to find a sentence that is probable as a whole,
-# and to give it a mark. Both are done by counting, there is no gradient in this lesson; and both have traps in which
-# published numbers were caught.
+# The network gives the probability of the next word. Two tasks remain: to find a sentence that is probable as a whole, and
+# to score it. Both are done by counting, so there is no gradient in this lesson. And both have traps.
 
 # %%
 import math
@@ -18,7 +17,7 @@ from inspect import getsource
 from types import SimpleNamespace
 
 import numpy as np
-from kit import DATA, near, save, show
+from kit import DATA, near, save
 from matplotlib.figure import Figure
 
 from satnp import load
@@ -29,27 +28,30 @@ from satnp.decoding import LengthScore, beam_search
 from satnp.scores.metrics import bleu, cider_d, score
 
 np.set_printoptions(precision=4, suppress=True, linewidth=78)
-END, START = 2, 1  # ids; 0 is padding, 3 the unknown word, and neither is ever said
+END, START = 2, 1  # ids; 0 is padding and 3 the unknown word: neither occurs in a sentence
 print("imported")
 
 # %% [markdown]
 # ## Predict
 #
-# A toy that knows two words, x and y, and says what may follow what:
+# A toy language has two words, x and y. The table gives the probability of each word after the one before it:
 #
-#     after <start>   x .6   y .4
-#     after x         x .3   y .3   <end> .4
-#     after y         x .1   y 0    <end> .9
+# | after | x | y | `<end>` |
+# |---|---|---|---|
+# | `<start>` | .6 | .4 | 0 |
+# | x | .3 | .3 | .4 |
+# | y | .1 | 0 | .9 |
 #
-# Greedy decoding says the most probable word, again and again. Which sentence does it say, and what is its probability? Is
-# there a more probable one?
+# Greedy decoding takes the most probable word at each step. Which sentence does it find, and what is its probability? Is
+# there a more probable sentence?
 
 # %% [markdown]
 # ## Run
 #
-# The probability of a sentence is the product of the probabilities of its words, <end> included; its logarithm is their
-# sum. Beam search keeps the `beam` best beginnings in place of one. A beginning that says <end> is finished: it leaves the
-# beam and takes its place with it.
+# The probability of a sentence is the product of the probabilities of its words, `<end>` included; its logarithm is a sum.
+# Beam search keeps the `beam` most probable partial sentences, in place of one. A sentence that ends with `<end>` is
+# finished: it leaves the beam, and its place stays empty. A sentence of `longest` words is finished, too.
+
 
 # %%
 def search(log_p, beam, longest):
@@ -72,16 +74,18 @@ with np.errstate(divide="ignore"):
     log_table = np.log(table)  # log 0 is -inf: never
 for beam in (1, 2):
     ids, total = search(log_table, beam, longest=6)
-    print(f"beam {beam}: {' '.join('..$.xy'[i] for i in ids)}   p = {math.exp(total):.2f}")
+    print(f"beam {beam}: {' '.join(('', '', '<end>', '', 'x', 'y')[i] for i in ids)}   p = {math.exp(total):.2f}")
 
 # %% [markdown]
-# ($ is <end>.) Greedy takes x, which is the better word, and ends at .6 * .4 = .24. "y" alone has .4 * .9 = .36. A word is
-# chosen before it is known where it leads; a beam of two waits one word longer.
+# Greedy decoding takes x, the more probable first word, and ends with probability $.6 \cdot .4 = .24$. The sentence "y" has
+# $.4 \cdot .9 = .36$. A greedy choice does not consider which words can follow. A beam of two keeps both first words for one
+# more step.
 #
-# satnp's beam search does the same for all photos and all beginnings at once, and asks a captioner only for two things:
-# `start`, and `step`, the log-probabilities of the next word of each beginning. The toy fits in six lines: its table takes
-# the place of the annotations. (With `min_length=0` a sentence may end before its first word, as in `search`; a captioner's
-# sentences have a word.)
+# satnp's `beam_search` does the same for all photos and all partial sentences at once. Of a captioner it calls only three
+# functions: `decoding_noise`, for random numbers (none here); `start`; and `step`, which gives the log-probabilities of the
+# next word of each partial sentence (`parents[k]` is the row of the partial sentence that row k continues). The toy can be
+# written as a captioner in a few lines, with its table in place of the annotations. (With `min_length=0` a sentence may end
+# before its first word, as in `search`; the default is one word or more.)
 
 # %%
 toy = SimpleNamespace(
@@ -93,15 +97,15 @@ toy = SimpleNamespace(
         np.zeros((len(words), 1)),
     ),
 )
-show(beam_search)
 (found,) = beam_search(toy, None, None, log_table[None], beam=2, max_length=6, min_length=0)
 print("satnp, beam 2:", found.ids, f"p = {math.exp(found.log_prob):.2f}")
 
 # %% [markdown]
 # ## Predict
 #
-# Now 300 random tables of nine words. A beam of 2,000 keeps all that could matter, so it finds the best sentence of all. How
-# often does greedy find it? And a beam of three?
+# Now take 300 random tables of nine words, and sentences of at most six. The best sentence of a table can be computed
+# without a search, because a word depends on the last word only: of all partial sentences of t words that end with the same
+# word, only the best one matters. How often does greedy decoding find the best sentence? And a beam of three?
 
 # %% [markdown]
 # ## Run
@@ -109,9 +113,15 @@ print("satnp, beam 2:", found.ids, f"p = {math.exp(found.log_prob):.2f}")
 # %%
 rng = np.random.default_rng(0)
 V, longest = 13, 6
-tables = np.full((300, V, V), -np.inf)  # <pad>, <start> and <unk> are never said
+tables = np.full((300, V, V), -np.inf)  # <pad>, <start> and <unk> do not occur
 tables[:, :, [END, *range(4, V)]] = np.log(rng.dirichlet(np.full(V - 3, 0.3), size=(300, V)))
-best = np.array([found.log_prob for found in beam_search(toy, None, None, tables, 2000, longest, min_length=0)])
+reach = tables[:, START].copy()  # log p of the best partial sentence that ends with each word
+best = reach[:, END].copy()
+for _ in range(longest - 1):
+    reach[:, END] = -np.inf  # what has ended is not continued
+    reach = (reach[:, :, None] + tables).max(axis=1)
+    best = np.maximum(best, reach[:, END])
+best = np.maximum(best, reach.max(axis=1))
 beams, lost, share = (1, 2, 3, 5, 10, 20), [], []
 for beam in beams:
     got = np.array([found.log_prob for found in beam_search(toy, None, None, tables, beam, longest, min_length=0)])
@@ -133,13 +143,13 @@ for ax in (left, right):
     ax.set_xticks(beams, beams)
     ax.set_xlabel("beam")
     ax.set_ylim(bottom=0)
-save(figure, "14_beams", "greedy finds the best of one table in four, a beam of 5 of four in five")
+save(figure, "14_beams", "greedy search finds the best sentence for a quarter of the tables, a beam of 5 for four fifths")
 
 # %% [markdown]
 # ## Predict
 #
-# Back to the network of lesson 00 and 200 scenes that it has not seen. Its probability of the sentence must rise with the
-# beam. Does the share of true sentences rise with it? And are the sentences longer or shorter than the greedy ones?
+# We return to the network of lesson 00 and to 200 scenes that it has not seen. The probability of its sentences should rise
+# with the beam. Does the share of true sentences rise, too? And are the sentences longer or shorter than the greedy ones?
 
 # %% [markdown]
 # ## Run
@@ -162,12 +172,15 @@ for k in [k for k in range(200) if said[1][k] != said[10][k]][:3]:
     print(f"greedy:  {said[1][k]}\nbeam 10: {said[10][k]}\n")
 
 # %% [markdown]
-# More probable by .11 nats, truer by one sentence of 200: nearly all of the doubt is about wording, and all wordings are
-# right. Greedy begins with "a", the better first word; a beam sees that after "there is a" less is left open.
+# With a beam of 10 the sentences are more probable by .11 nats, and one more of 200 is true. More than half of the sentences
+# changed, but mostly in their wording. In these three, greedy decoding begins with "a", the more probable first word. A beam
+# finds that "there is a" is followed by more probable words.
 #
-# A sum of logarithms falls with each word, so a beam favours short sentences. Captions may be ranked by log p / T^power
-# instead, T words: with power 1 it is the mean of a word (`length_power` of a recipe; Flickr8k's is .7). Predict: what does
-# the power do to the length, to log p, and to log p a word?
+# The sentences of the beam are a little longer here (11.08 words against 10.86). But each word adds a negative number to a
+# sum of log-probabilities, so of two finished sentences the shorter one has an advantage. One may rank captions by
+# $\log p / T^{\mathrm{power}}$ instead, for $T$ words (`<end>` is one); with power 1 it is the mean per word. (In a recipe
+# it is `length_power`; the one for Flickr8k is .7, `tests/benchmarks/results/flickr8k_released.md`.) Predict: how does the
+# power change the length, $\log p$, and $\log p$ per word?
 
 # %%
 for power in (0.0, 0.7, 1.0):
@@ -178,31 +191,43 @@ for power in (0.0, 0.7, 1.0):
     print(f"power {power}: {words:.2f} words, log p {log_p:.3f}, a word {log_p / words:.3f}")
 
 # %% [markdown]
-# One sentence longer by a word, a total that is worse, a mean that is better: each gets what it asks for. Here the length
-# says nothing about the truth. On photos it matters, because the scores below punish short captions.
+# With power 1 the sentences are one word longer, their total is worse, and their mean per word is better. Each rule finds
+# sentences that are good by this rule. The scores below depend on the length, too: both have a factor for it.
 
 # %% [markdown]
 # ## Predict
 #
-# Now the marks. People wrote one sentence a photo, and a captioner said:
+# Now the scores. Suppose people wrote one sentence for each photo, and a captioner produced another:
 #
-#     photo 1   people: a red cross        captioner: a red circle
-#     photo 2   people: a blue circle      captioner: a circle
+# | | people | captioner |
+# |---|---|---|
+# | photo 1 | a red cross | a red circle |
+# | photo 2 | a blue circle | a circle |
 #
-# BLEU asks how many of the words, pairs, triples and fours of words (n-grams) that were said are in the references. It is a
-# score of the corpus: the counts of all photos are added before anything is divided. With n up to 2:
+# BLEU asks: of the captioner's words, pairs, triples and quadruples of words (n-grams), how many occur in the references? It
+# is a score of the corpus: the counts of all photos are added before anything is divided. For words and pairs:
 #
-#     said words  3 + 2 = 5, right 2 + 2 = 4        said pairs  2 + 1 = 3, right 1 + 0 = 1
-#     too short:  5 words where people need 6, a factor exp(1 - 6/5) = .8187
-#     BLEU-2 = sqrt(4/5 * 1/3) * .8187 = .4228
+# | | photo 1 + photo 2 | in the references |
+# |---|---|---|
+# | words | $3 + 2 = 5$ | $2 + 2 = 4$ |
+# | pairs | $2 + 1 = 3$ | $1 + 0 = 1$ |
 #
-# Is the mean of the two photos' own BLEU-2 larger, equal or smaller? (Photo 2 has no right pair.)
+# The captioner wrote 5 words where people wrote 6, and for this BLEU has a factor, the brevity penalty
+# $\exp(1 - 6/5) = .8187$. So
+#
+# $$
+# \mathrm{BLEU}_2 = \sqrt{\frac{4}{5} \cdot \frac{1}{3}} \cdot .8187 = .4228
+# $$
+#
+# Is the mean of the BLEU-2 of the two single photos larger, equal, or smaller? (Photo 2 has no pair in the references.)
 
 # %% [markdown]
 # ## Run
 #
-# In Python a bag of n-grams is a Counter, `&` takes the smaller count of each and `|` the larger. An n-gram counts as often
-# as it is in one reference at most: that is the clip, without which "red red red" were perfect.
+# In Python, a Counter holds how often each n-gram occurs; `&` takes the smaller count of each n-gram, and `|` the larger. An
+# n-gram counts at most as often as it occurs in one of the references. Without this clip, "red red red" would have a perfect
+# BLEU-1. Of several references, the one closest in length counts for the brevity penalty.
+
 
 # %%
 def grams(sentence, n):
@@ -232,20 +257,27 @@ alone = [bleu_by_hand([one], [others], 2) for one, others in zip(candidates, ref
 print(f"of photo 1 {alone[0]:.4f}, of photo 2 {alone[1]:.4f}, their mean {np.mean(alone):.4f}")
 
 # %% [markdown]
-# Smaller: one n without a hit makes a photo's BLEU zero. So BLEU of single sentences is of little use, and a mean of them
-# is not BLEU.
+# It is smaller: if one n has no match, the BLEU of that photo is zero. So BLEU says little about single sentences, and the
+# mean of single BLEUs is not the BLEU of the corpus.
 #
-# CIDEr-D asks for what is worth saying. An n-gram weighs log(photos / photos whose people say it): "a" is in both, so it
-# weighs log 1 = 0. A sentence is the vector of these weights times the counts, and two sentences are compared by the cosine
-# of their vectors. For n = 1:
+# CIDEr-D gives more weight to rare n-grams. The weight of an n-gram is $\log(P / P_g)$, where $P$ is the number of photos
+# and $P_g$ the number of those whose references contain it (at least 1). "a" is in both, so its weight is $\log 1 = 0$. A
+# sentence becomes a vector of these weights times the counts, and two sentences are compared by the cosine of their vectors.
+# For single words:
 #
-#     photo 1   people (red, cross) * log 2       said (red, circle) * log 2     cosine 1/2
-#     photo 2   people (blue, circle) * log 2     said (circle) * log 2          cosine 1/sqrt(2)
+# | | people | captioner | cosine |
+# |---|---|---|---|
+# | photo 1 | (red, cross), each $\log 2$ | (red, circle), each $\log 2$ | $1/2$ |
+# | photo 2 | (blue, circle), each $\log 2$ | (circle), $\log 2$ | $1/\sqrt{2}$ |
 #
-# For n = 2 photo 1 has "a red" in common, one of two pairs on either side: 1/2; photo 2 has none. Nothing for n = 3 and 4.
-# Each photo's mark is 10 times the mean over the four n, so photo 1 has 10 (1/2 + 1/2 + 0 + 0) / 4 = 2.5. Photo 2 is a word
-# too short, a factor exp(-1/72) = .9862: 10 * .7071 * .9862 / 4 = 1.743. The "D" is in two more rules against cheats: that
-# factor, and that the product takes the smaller of the two weights.
+# For pairs, photo 1 has "a red" in common, one of two pairs on either side: 1/2. Photo 2 has none in common, and for three
+# and four words there is nothing. The score of a photo is 10 times the mean of the four cosines, so photo 1 has
+# $10 \cdot (1/2 + 1/2 + 0 + 0) / 4 = 2.5$. For a difference of $\delta$ words in length there is a factor
+# $\exp(-\delta^2 / 72)$; the sentence of photo 2 is one word too short, $\exp(-1/72) = .9862$. So photo 2 has
+# $10 \cdot .7071 \cdot .9862 / 4 = 1.743$. The "D" stands for two rules against captions that are written only to get a high
+# score: this factor, and that in the product of two vectors the captioner's number for an n-gram is at most that of the
+# reference.
+
 
 # %%
 def cider_by_hand(candidates, references):
@@ -274,23 +306,24 @@ print("CIDEr-D of the photos", cider_by_hand(candidates, references))
 # %% [markdown]
 # ## Look
 #
-# What do the marks measure? Four captioners describe the 200 scenes: the network; the network with its relation made false
-# ("above" for "below", and so on); a person, whose sentence is each scene's fifth; and one who says one sentence of all.
-# They are marked against the other four sentences. Before you run it: rank them by BLEU-4 and by truth.
+# What do the scores measure? Four captioners describe the 200 scenes: the network; the network, but with a false relation
+# ("above" for "below", and so on); a "person", whose sentences are the fifth ones of the scenes (the program that draws a
+# scene also writes its five true sentences); and a captioner that always gives the same sentence. The references are the
+# four other sentences. Before you run the cell, rank the four captioners by BLEU-4 and by truth.
 
 # %%
 people = [list(scene.captions[:4]) for scene in scenes]
 turned = {"above": "below", "over": "under", "below": "above", "under": "over"}
 
 
-def lie(sentence):
+def with_false_relation(sentence):
     wrong = [turned.get(word, word) for word in sentence.split()]
     return " ".join(wrong).replace("to the left of", "above").replace("left of", "above")
 
 
 captioners = {
     "network": said[1],
-    "network, relation false": [lie(sentence) for sentence in said[1]],
+    "network, relation false": [with_false_relation(sentence) for sentence in said[1]],
     "person": [scene.captions[4] for scene in scenes],
     "always the same": ["a red cross is left of a green square"] * 200,
 }
@@ -309,20 +342,21 @@ for k, (name, (_, bleu_4, cider, true)) in enumerate(marks.items()):
     shift = 0.2 * k - 0.3
     ax.bar(np.arange(3) + shift, [bleu_4, cider / 10, true], 0.18, label=name)
 ax.set_xticks(range(3), ["BLEU-4", "CIDEr-D / 10", "true"])
-ax.set_ylabel("mark (1 is the most)")
+ax.set_ylabel("score")
 ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
-save(figure, "14_marks", "the liar has two thirds of the marks and no truth")
+save(figure, "14_marks", "with false relations two thirds of BLEU-4 remain, and no sentence is true")
 
 # %% [markdown]
-# Neither mark tells the network from a person: that much is right. But a captioner none of whose sentences is true keeps two
-# thirds of BLEU-4 and three quarters of CIDEr-D: one word of ten is wrong, and the marks count words. A mark says that the
-# sentences look like people's. Whether they are true we can ask the scene; of a photo one has to look (lesson 17).
+# By both scores the network is about as good as the person, and this is right. But the captioner with false relations, whose
+# sentences are all false, keeps two thirds of BLEU-4 and three quarters of CIDEr-D. BLEU-1 falls by only .12: few words are
+# wrong, and the scores count words. A high score says that the sentences resemble those of people. Whether they are true we
+# can compute for a scene; for a photo a person has to look (lesson 17).
 
 # %% [markdown]
 # ## Check by number
 #
-# Our search against satnp's on 300 tables, and our two marks against satnp's, on the two photos and on the 200 scenes. satnp
-# adds 1e-9 below BLEU's fraction bars, as the common program does, so BLEU agrees to about 9 digits.
+# We compare our search with satnp's on the 300 tables, and our two scores with satnp's, on the two photos and on the 200
+# scenes. satnp adds 1e-9 to the denominators of BLEU, as coco-caption does, so BLEU agrees to about 9 digits.
 
 # %%
 for beam in (1, 3, 10):
@@ -340,8 +374,9 @@ near("CIDEr-D, 200 scenes", cider_by_hand(said[1], people), cider_d(said[1], peo
 # %% [markdown]
 # ## Break it
 #
-# Two bugs. The first is in many a first beam search: it starts with `beam` copies of <start> in place of one. What will a
-# beam of three find then? The second is BLEU without the clip. What is the BLEU-1 of "a a a a" with it, and without?
+# Here are two bugs. The first is easy to make in a beam search: it starts with `beam` copies of `<start>` in place of one.
+# What will a beam of three find then? The second is BLEU without the clip. What is the BLEU-1 of "a a a a" with it, and
+# without?
 
 # %%
 broken = {}
@@ -361,25 +396,26 @@ near("what satnp says", clipped, bleu(mumble, wanted)[0][0], 1e-8)
 assert unclipped > 1.9 * clipped
 
 # %% [markdown]
-# Three copies are greedy search three times over: the best word of each copy is the same. Nothing fails, and the caption is
-# a good one, only never better than greedy. The test that catches it is the one above: a table where greedy is known to
-# lose.
+# Three copies are greedy search done three times, because the best word of each copy is the same. There is no error message,
+# and the captions are good ones, but never better than greedy ones. A test finds this bug if it uses a table on which greedy
+# search is known to fail, such as the one of x and y.
 
 # %% [markdown]
 # ## Exercises
 #
-# 1. On paper: BLEU-1 of "a a red cross" against "a red cross" and "a big red cross". Then ask `bleu`. (.75)
-# 2. Add a third photo with "a green cross" from people and captioner alike. What becomes of CIDEr-D of photo 1, and why does
-#    it rise? (2.908: "cross", which it missed, weighs less now that two photos have it.)
-# 3. ROUGE-L takes the longest common subsequence of words; its formula is in the docstring of
-#    `satnp.scores.metrics.rouge_l`. Write it for one reference and mark the two photos. (.6667 and .7722)
-# 4. `satnp.decoding.sample` draws a sentence. Draw for the 200 scenes with default_rng(0) at temperatures .5, 1 and 2. How
-#    many are true? (.985, .900, .210)
-# 5. A wider beam can do worse. On how many of the 300 tables is the sentence of beam 2 less probable than the greedy one?
-#    Find one and follow it by hand: when did the beam lose the greedy beginning? (4)
+# 1. On paper: the BLEU-1 of "a a red cross" with the references "a red cross" and "a big red cross". Then call `bleu`. (.75)
+# 2. Add a third photo for which people and captioner both wrote "a green cross". What is now the CIDEr-D of photo 1, and why
+#    has it risen? (2.908)
+# 3. ROUGE-L is based on the longest common subsequence of words; its formula is in the docstring of
+#    `satnp.scores.metrics.rouge_l`. Write it for one reference, and score the two photos. (.6667 and .7722)
+# 4. `satnp.decoding.sample` draws a sentence at random. Draw one for each of the 200 scenes with `default_rng(0)`, at
+#    temperatures .5, 1 and 2. What share is true? (.985, .900, .210)
+# 5. A wider beam can find less. On how many of the 300 tables is the sentence of beam 2 less probable than the greedy one?
+#    Take one of them and follow the search by hand: at which step does the beam lose the partial sentence that greedy search
+#    keeps? (4 tables)
 
 # %% [markdown]
 # ## Next
 #
-# Lesson 15: where the time goes. A beam of ten makes ten beginnings of one photo look alike, and `step` computes what they
-# share once; that, and four more such ideas, are most of satnp's speed.
+# Lesson 15 measures where the time goes, and shows what saves it. For example, `step` computes only once what the ten
+# partial captions of a beam have in common.

@@ -1,15 +1,18 @@
 # %% [markdown]
 # # 15 Speed: where the time goes
 #
-# time: 45 minutes
-# cpu: 30 seconds
-# before: 03, 09, 11
-# equations: Xu et al. 2015, eqs. 1-14, twice: as printed and as run
-# about: satnp.captioners.show_attend_tell.forward
+# - time: 50 minutes
+# - cpu: 30 seconds
+# - before: 03, 09, 11
+# - equations: Xu et al. 2015, eqs. 1-14, twice: as printed and as run
+# - about: satnp.captioners.show_attend_tell.forward
 #
-# The same numbers can be had in a fraction of the time. Measure first where the time goes, then take out of the
-# loop what need not be in it, keep what is in it small enough for the cache, and after every change hold the
-# numbers against the plain form.
+# The same numbers can be computed in a fraction of the time. First measure where the time goes. Then move out of the loop
+# what need not be in it, and keep the arrays inside it small enough for the processor's cache. After every change, compare
+# the numbers with the plain form.
+#
+# Other lessons show the plain form of a function. This one shows the fast forms on purpose: how they differ from the
+# printed equations is its subject.
 
 # %%
 import satnp
@@ -24,7 +27,7 @@ from time import perf_counter
 from unittest.mock import patch
 
 import numpy as np
-from kit import near, save, show
+from kit import graph, near, save, show
 from matplotlib.figure import Figure
 from threadpoolctl import threadpool_limits
 
@@ -43,14 +46,13 @@ print(f"satnp {satnp.__version__}, NumPy {np.__version__}, threads: {cores()}")
 # %% [markdown]
 # ## How to measure
 #
-# Times vary: other programs, the clock of the processor, what lies in its cache. So:
+# Times vary: other programs run, the clock of the processor changes, and so does the content of its cache. So:
 #
-# - Run everything once before the clock starts (the first call fills caches and tables).
-# - Run the candidates in turn, A B C A B C, so that a slow second hits all of them.
-# - Take the median: one interruption spoils a mean.
+# - Run everything once before the measurement (the first call fills caches and tables).
+# - Run the candidates in turn, A B C A B C, so that a slow moment affects all of them.
+# - Take the median: a single interruption changes a mean.
 #
-# Every time below is of your machine at this moment. In this lesson no check depends on a time; checks are
-# about numbers.
+# Every time below is one of your machine, now. No check in this lesson depends on a time; the checks compare numbers.
 
 
 # %%
@@ -66,19 +68,28 @@ def interleaved(works, rounds=7):
     return {name: 1000 * median(times) for name, times in seconds.items()}
 
 
-x = rng.standard_normal((300, 200))
-for name, ms in interleaved({"x + x": lambda: x + x, "tanh x": lambda: np.tanh(x), "x^T x": lambda: x.T @ x}).items():
-    print(f"{name:8} {ms:.3f} ms")
+x, two = rng.standard_normal((300, 200)), np.ones(2)
+works = {"x + x": lambda: x + x, "tanh x": lambda: np.tanh(x), "x.T @ x": lambda: x.T @ x, "two + two": lambda: two + two}
+for name, ms in interleaved(works, 50).items():
+    print(f"{name:9} {ms:.4f} ms")
 
 # %% [markdown]
+# An addition of 60,000 numbers takes much less time than their tanh. An addition of two numbers takes almost no
+# arithmetic: its time is the cost of the call itself.
+#
 # ## Predict
 #
-# A training step of the captioner: N = 16 captions of T = 12 words, L = 49 places of D = 64 numbers, embedding
-# M = 64, state H = 96, attention A = 64, vocabulary V = 1500. Which takes the largest part of it: attention,
-# the LSTM, or the words at the end?
+# A training step of the captioner has $N = 16$ captions of $T = 12$ words, $L = 49$ locations of $D = 64$ numbers, and the
+# sizes $M = 64$ of a word, $H = 96$ of the state, $A = 64$ of the attention and $V = 1500$ of the vocabulary. Which part
+# takes most of its time: attention, the LSTM, or the words at the end?
 #
-# Count multiplications, for one pass forward. Attention: T N L A for the scores (each with a tanh), T N L D for
-# the context. LSTM: T N (M + H + D) 4H. Words: T N M V.
+# Count the multiplications of one forward:
+#
+# | part | multiplications |
+# |---|---|
+# | attention | $T N L A$ for the scores (each with a tanh), $T N L D$ for the context |
+# | LSTM | $T N (M + H + D) \cdot 4H$ |
+# | words | $T N M V$ |
 #
 # ## Run
 
@@ -112,8 +123,8 @@ loss, grads = training_step(sat, params, batch)
 print(f"loss {loss:.4f} nats a caption, {len(grads.flat):,} gradients")
 
 # %% [markdown]
-# Put a clock round each part: for a moment the functions that the captioner calls are replaced by ones that
-# look at the clock before and after.
+# Now measure each part. For a moment, the functions that the captioner calls are replaced by functions that read the clock
+# before and after.
 
 # %%
 PARTS = {
@@ -155,7 +166,7 @@ def clocked_step():
     return {part: 1000 * seconds for part, seconds in spent.items()}
 
 
-print("a step took", round(sum(clocked_step().values()), 1), "ms, the first time")
+print("the first step took", round(sum(clocked_step().values()), 1), "ms")
 
 # %%
 steps = [clocked_step() for _ in range(9)]
@@ -177,23 +188,22 @@ axis.set_xlabel("time of a training step (ms, median of 9)")
 save(figure, "15_parts", "attention has few of the multiplications and much of the time: tanh, and many calls")
 
 # %% [markdown]
-# Counting multiplications misleads. A product of large matrices runs near the machine's limit; a tanh costs as
-# much as many multiplications; and small arrays cost the call itself, about a microsecond each, whatever is in
-# them.
+# A count of multiplications is misleading. A product of large matrices runs near the limit of the machine; a tanh costs as
+# much as many multiplications; and for small arrays, most of the time is the call itself.
 #
 # ## Out of the loop
 #
 # `satnp/reference/show_attend_tell.py` is the paper step by step: every equation at every step.
-# `satnp/captioners/show_attend_tell.py` computes the same with four things taken out of the loop, because they
-# do not depend on h_(t-1):
+# `satnp/captioners/show_attend_tell.py` computes the same, but four things are outside the loop, because they do not
+# depend on $h_{t-1}$:
 #
-# - keys = a W_a + b_a, once a caption in place of once a word;
-# - the word inputs E[y] W_x + b of all words, one product before the loop;
-# - the deep output and the V logits of all words, one product after it;
-# - every weight gradient, one product over all steps (lesson 06 shows why a sum of products is one).
+# - the keys $a W_a + b_a$: once per caption in place of once per word;
+# - the word inputs $E[y] W_x + b$ of all words: one product before the loop;
+# - the deep output and the $V$ logits of all words: one product after it;
+# - every weight gradient: one product over all steps (lesson 06 shows that a sum of products is one product).
 #
-# **Predict.** First that last one, alone: T products of (H, N) by (N, 4H) and their sum, or one of (H, T N) by
-# (T N, 4H). The multiplications are the same. Is the time?
+# **Predict.** First the last of them alone: $T$ products of (H, N) by (N, 4H) and their sum, or one product of (H, TN) by
+# (TN, 4H). The number of multiplications is the same. Is the time?
 
 # %%
 h, dgates = rng.standard_normal((T, N, H)), rng.standard_normal((T, N, 4 * H))
@@ -206,7 +216,7 @@ for name, ms in interleaved(works, 15).items():
     print(f"{name:22} {ms:.3f} ms")
 
 # %% [markdown]
-# Now the two models. **Check by number** first, in float64: the loss and every gradient.
+# Now the two models. First the numbers, in float64: the loss and every gradient.
 
 # %%
 exact = model(np.float64)
@@ -226,12 +236,12 @@ print(f"{times['step by step'] / times['hoisted']:.1f} times as fast")
 # %% [markdown]
 # ## Blocks and the cache
 #
-# `dout * (1 - out * out)` is three operations, and NumPy makes an array for each. If the arrays are larger than
-# the processor's cache, each operation fetches its operands from memory and writes its result there: the
-# arithmetic waits. Cut the arrays into blocks and take each block through all three: what was just made is
-# still in the cache.
+# `dout * (1 - out * out)` is three operations, and NumPy makes an array for each. If the arrays are larger than the
+# processor's cache, each operation reads its inputs from memory and writes its result there, so the arithmetic waits.
+# Instead, cut the arrays into blocks and apply all three operations to one block at a time: the result of one operation is
+# still in the cache when the next one needs it.
 #
-# **Predict** the curve of time against the size of a block. Very small blocks are slow for another reason.
+# **Predict** the curve of the time as a function of the block size. Very small blocks are slow, too, for another reason.
 # Which?
 
 # %%
@@ -262,12 +272,12 @@ axis.set_xticks(kib, kib)
 axis.set_ylim(0)
 axis.set_xlabel("size of a block of one array (KiB)")
 axis.set_ylabel("time (ns a number)")
-save(figure, "15_blocks", "left, the calls themselves cost; right, the arrays fall out of the cache; the best lies between")
+save(figure, "15_blocks", "small blocks: the calls cost; large blocks: the arrays do not fit into the cache")
 
 # %% [markdown]
-# `@elementwise` does this for every formula with results of a million numbers or more, and takes the blocks on
-# all cores (here one, by the limit at the top). The formula itself stays as it is. The LSTM's gradient of
-# lesson 06:
+# `@elementwise` does this for every formula whose results have a million numbers or more, and divides the blocks among all
+# cores (one core here, by the limit at the top). The formula itself is not changed. Here is the LSTM's gradient of lesson
+# 06:
 
 # %%
 arrays = [rng.standard_normal((4096, 1024), dtype=np.float32) for _ in range(8)]
@@ -278,26 +288,55 @@ for name, ms in interleaved(works, 5).items():
     print(f"{name:13} {ms:.1f} ms")
 
 # %% [markdown]
-# Equal to the last bit. On one core the gain is small, and with a short formula there may be none: a fast
-# memory does nearly as well as a cache. Several cores share one memory, but each has a cache of its own.
+# The results are equal to the last bit. On one core the gain is small, and with a short formula there may be none: a fast
+# memory is nearly as good as a cache. With several cores it can be larger, because they share one memory, but each has a
+# cache of its own.
 #
 # ## A tanh without tanh
 #
-# Additive attention takes T N L A tanh's: tanh(k + q) with k a key, made once a caption, and q the query of
+# Additive attention computes $T N L A$ tanhs: $\tanh(k + q)$ with $k$ a key, made once per caption, and $q$ the query of
 # this step. Let
 #
-#     F = exp(-2k)   once a caption,      E = exp(2q)   N A numbers a step,      R = F / (F + E)
+# $$
+# F = \exp(-2k), \quad E = \exp(2q), \quad R = \frac{F}{F + E}
+# $$
 #
-# Then exp(2(k + q)) = E / F, and
+# $F$ is computed once per caption, and $E$ has only $N A$ numbers per step. Then $\exp(2(k + q)) = E / F$, and with
+# $y = k + q$
 #
-#     tanh(y) = (exp(2y) - 1) / (exp(2y) + 1) = 1 - 2 / (exp(2y) + 1) = 1 - 2 / (E/F + 1) = 1 - 2R
+# $$
+# \tanh(y) = \frac{\exp(2y) - 1}{\exp(2y) + 1} = 1 - \frac{2}{\exp(2y) + 1} = 1 - \frac{2}{E/F + 1} = 1 - 2R
+# $$
 #
-# An addition and a division in place of a tanh. **Predict** where it breaks down. (How large may |k| be in
-# float32?)
+# So an addition and a division replace a tanh. **Predict** where this fails. (How large may $|k|$ be in float32?)
+#
+# In the listings, `exponentials` is $F$, and `saturation` computes $R$: with `ratio` its `x` and `y` are $F$ and $E$, and
+# otherwise the keys and the query.
 
 # %%
 show(attention.exponentials)
 show(attention.saturation)
+
+# %% [markdown]
+# The gradient of this form ($dk$ is that of the loss by $k$), in the drawing, goes through $R$: its slope is $R (1 - R)$,
+# divided by $F$ or $E$, which the exponentials multiply again. So `satnp/layers/attention.py` computes
+# $dk = 4 \, de \, v R (1 - R)$ directly.
+
+# %%
+small = {"keys": rng.standard_normal((2, 5, 3)), "query": rng.standard_normal((2, 3)), "v": rng.standard_normal(3)}
+small["c"], de = np.ones(1), rng.standard_normal((2, 5))
+e, cache = attention.additive_scores_forward(*small.values(), attention.exponentials(small["keys"]))
+gradients = dict(zip(("dkeys", "dquery", "dv", "dc"), attention.additive_scores_backward(de, cache), strict=True))
+steps = [
+    ("F", "exp(-2 * keys)", {"keys": "-2 * dF * F"}),
+    ("E", "exp(2 * query[:, None])", {"query": "(2 * dE * E)[:, 0]"}),
+    ("R", "F / (F + E)", {"F": "dR * R * (1 - R) / F", "E": "-(dR * R * (1 - R)).sum(1, keepdims=True) / E"}),
+    ("e", "(1 - 2 * R) @ v + c",
+     {"R": "-2 * de[:, :, None] * v", "v": "np.einsum('nl,nla->a', de, 1 - 2 * R)", "c": "de.sum().reshape(1)"}),
+]  # fmt: skip
+values = small | gradients | {"e": e, "exp": np.exp}
+see = "the ratio form of the scores; its gradients equal those of tanh"
+graph("15_ratio", steps, values, {"N": 2, "L": 5, "A": 3}, {"e": de}, see)
 
 
 # %%
@@ -321,15 +360,15 @@ for shape in ((N, L, A), (N, 196, 512)):  # as above; the paper's places and att
         near(name, work(), wanted, within=3e-6)
 
 # %% [markdown]
-# For small arrays the detour loses: the calls cost more than the tanh. For large ones it wins, by how much
-# depends on how good NumPy's tanh is on your processor. A fast form has a size from which on it is fast;
-# measure at yours.
+# For small arrays this form may be slower: its calls cost more than the tanh. For large ones it is faster; how much
+# depends on the speed of NumPy's tanh on your processor. A fast form is fast from a certain size on, so measure at your
+# sizes.
 #
 # ## Winograd
 #
-# Lesson 03 had three ways to a convolution. Its plain sum is the definition. Here are the two fast ones at a
-# size of VGG: 28 x 28 cells, 128 channels to 128. Winograd's takes a quarter of the multiplications; what does
-# it cost in exactness?
+# Lesson 03 had three ways to compute a convolution. The plain sum is the definition. Here are the two fast ones at a size
+# of VGG: 28 x 28 cells, 128 channels to 128. Winograd's form takes a quarter of the multiplications. How many digits does
+# it lose?
 
 # %%
 small = [rng.standard_normal(shape) for shape in ((1, 7, 6, 3), (3, 3, 3, 4), (4,))]
@@ -349,13 +388,13 @@ for name, work in works.items():
     near("float32", work(), wanted, within=5e-6)
 
 # %% [markdown]
-# A few times less exact, about 2e-6. Its time is not a quarter: the transforms cost, and they move
-# memory.
+# Its error is a few times larger, about 2e-6. Its time is not a quarter: the transforms take time, too, and move memory.
 #
 # ## Check by number
 #
-# float32 takes half the memory and has twice as many numbers in a register of the processor. **Predict** the ratio
-# of the times, and how many digits the gradients lose.
+# A float32 takes half the memory, and a register of the processor holds twice as many. **Predict** the ratio of the times,
+# and how many digits the gradients lose. For comparison, the next cell also prints how far the gradient of one half of the
+# minibatch is from that of the other half.
 
 # %%
 works = {
@@ -366,14 +405,18 @@ times = interleaved(works, 5)
 print(", ".join(f"{name} {ms:.1f} ms" for name, ms in times.items()))
 near("loss in float32", loss, loss_fast, within=1e-6)
 near("gradients in float32", grads.flat, fast.flat, within=1e-5)
+halves = [training_step(sat, exact[0], Batch(*(x[part] for x in exact[1][:3])))[1] for part in (slice(0, 8), slice(8, 16))]
+noise = np.linalg.norm(halves[0].flat - halves[1].flat) / np.linalg.norm(fast.flat)
+print(f"the gradients of the two halves differ by {noise:.1f} times the norm of the whole")
+assert noise > 0.01
 
 # %% [markdown]
-# Six digits are plenty for training, where the noise of a minibatch is larger by far. They are not enough for a
-# gradient check: so satnp trains in float32 and checks in float64.
+# Rounding in float32 changes the gradients in the seventh digit; another choice of captions changes all digits. So float32
+# is exact enough for training. It is not for a gradient check, so satnp trains in float32 and checks in float64.
 #
 # ## Break it
 #
-# Fast and wrong. First: the sum over repeated words (lesson 07), three ways.
+# Fast and wrong. First: the sum over repeated words (lesson 07), in three ways.
 
 # %%
 ids, rows = rng.zipf(1.5, 4000) % 1000, rng.standard_normal((4000, 64))
@@ -402,8 +445,8 @@ near("sorted sums", works["sorted sums"](), add_at(), within=1e-12)
 assert not np.allclose(fancy(), add_at())
 
 # %% [markdown]
-# A profile alone would have chosen badly. Second: the ratio of exponentials without its guard. Keys of size 50
-# are nothing unusual late in a bad training.
+# The fastest one is wrong, so a measurement of time alone would choose it. Second: the ratio of exponentials without its
+# guard, with keys of size 50.
 
 # %%
 large = np.float32([[[-50.0], [0], [50]]])
@@ -418,24 +461,25 @@ print("guarded      ", (1 - 2 * R).ravel())
 near("guarded", 1 - 2 * R, np.tanh(large + query), within=1e-6)
 
 # %% [markdown]
-# exp(100) is no float32, and inf / inf is NaN. `exponentials` looks at the largest key and says None;
-# `saturation` then takes the tanh. A fast path needs the question "for which numbers?" and a test on both sides
-# of the answer.
+# $\exp(100)$ is too large for float32, and inf / inf is NaN. `exponentials` looks at the largest key and returns `None`;
+# then `saturation` computes the tanh. A fast form needs the question "for which numbers is it right?", and a test on both
+# sides of the answer.
 #
 # ## Exercises
 #
-# 1. Amdahl's law: a part that takes the share p of the time becomes s times as fast; the whole then takes 1 - p
-#    + p/s. If the share of attention is 40 % and you make it twice as fast, how much faster is the whole?
-#    Check: 1.25 times.
-# 2. Paper's sizes: N = 64, L = 196, D = A = 512, T = 20. How many multiplications do the keys take, once a word
-#    and once a caption? Check: 65.8e9 and 3.3e9.
-# 3. x W y with x (N, D), W (D, D), y (D,): (x W) y or x (W y)? Count for N = 200, D = 300, then measure with
-#    `interleaved`. Check: N D² + N D = 18,060,000 against D² + N D = 150,000, and the same numbers to 1e-12.
-# 4. Write sigmoid as 1 / (1 + exp(-x)) and as tanh(x/2)/2 + 1/2. Time both on a million float32. Check: equal
-#    to 1e-6; which is faster depends on your NumPy.
-# 5. `np.add.at` and `embedding_backward` on words that are all different, and on one word 4000 times: who wins?
-#    Check: equal to 1e-12 in both.
+# 1. Amdahl's law: a part takes the share $p$ of the time and becomes $s$ times as fast; then the whole takes $1 - p + p/s$
+#    of its time before. If attention takes 40 % and you make it twice as fast, how much faster is the whole? Check: 1.25
+#    times.
+# 2. The paper's sizes: $N = 64$, $L = 196$, $D = A = 512$, $T = 20$. How many multiplications do the keys take, once per
+#    word and once per caption? Check: 65.8e9 and 3.3e9.
+# 3. $x W y$ with `x` (N, D), `W` (D, D), `y` (D,): is $(x W) y$ or $x (W y)$ faster? Count for $N = 200$, $D = 300$, then
+#    measure with `interleaved`. Check: $N D^2 + N D = 18060000$ against $D^2 + N D = 150000$, and the same numbers to
+#    1e-12.
+# 4. Write the sigmoid as $1 / (1 + \exp(-x))$ and as $\frac{1}{2} \tanh(x/2) + \frac{1}{2}$. Measure both on a million
+#    float32. Check: equal to 1e-6; which is faster depends on your NumPy.
+# 5. `np.add.at` and `embedding_backward` on 4000 words that are all different, and on one word 4000 times: which is
+#    faster? Check: equal to 1e-12 in both cases.
 #
 # ## Next
 #
-# 16: the GPU, where a call costs more and arithmetic less, so that all of this counts twice.
+# 16: the GPU. There a call costs more and arithmetic less, so everything in this lesson matters even more.

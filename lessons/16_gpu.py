@@ -1,15 +1,15 @@
 # %% [markdown]
-# # 16 The GPU: one formula becomes a kernel, and what waits
+# # 16 The GPU: one formula becomes a kernel, and what makes it wait
 #
-# time: 40 minutes
-# cpu: 5 seconds
-# before: 05, 15
-# equations: none
-# about: satnp.arrays.formulas.kernel
+# - time: 45 minutes
+# - cpu: 10 seconds
+# - before: 05, 15
+# - equations: none
+# - about: satnp.arrays.formulas.kernel
 #
-# A GPU computes fast and starts slowly. Every operation on an array is a kernel that has to be launched, and
-# every look at a value stops the program until all of them are done. So: few launches, no looks. Both can be
-# counted without a GPU.
+# A GPU computes fast and starts slowly. Every operation on an array is a kernel that must be launched, and whenever Python
+# needs a value, it waits until all kernels are done. So a program for a GPU should launch few kernels and read few values.
+# Both can be counted without a GPU.
 
 # %%
 import sys
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import kit
 import numpy as np
-from kit import near, save, show
+from kit import graph, near, save, show
 from matplotlib.figure import Figure
 
 sys.path.insert(0, str(Path(kit.__file__).parents[1]))  # the clone: tests/ is no part of the package
@@ -39,25 +39,23 @@ xp, sentence = find_device("auto")
 print(textwrap.fill(sentence, 80))
 
 # %% [markdown]
-# That sentence says what this lesson runs on at its end, and why. All that comes before needs no GPU. CuPy is
-# NumPy's interface on NVIDIA's GPUs: `xp` is either library, and the same function runs on both. A program
-# works like this:
+# This sentence says on which device the end of this lesson runs, and why. Everything before it needs no GPU. CuPy has
+# NumPy's interface and runs on NVIDIA's GPUs: `xp` is one of the two libraries, and the same function runs with both. A
+# program works like this:
 #
-# - A **kernel** is a small program that the GPU runs for every element at once. `a * b` on device arrays is
-#   one.
-# - A **launch** puts a kernel into a queue and returns at once. It costs some microseconds, whatever the size
-#   of the arrays.
-# - A **wait**: `float(x)`, `print(x)`, `if x > 0:` need the value, so Python stops until the queue is empty,
-#   and then the GPU stands idle until Python has launched something again.
-# - A **transfer** copies between the memories of host and device. Bringing a value back is also a wait.
+# - A **kernel** is a small program that the GPU runs for all elements at once. `a * b` on device arrays is one.
+# - A **launch** puts a kernel into a queue and returns at once. It has a cost that does not depend on the size of the
+#   arrays.
+# - A **wait**: `float(x)`, `print(x)` and `if x > 0:` need the value, so Python stops until the queue is empty. Then the
+#   GPU is idle until Python has launched the next kernel.
+# - A **transfer** copies between the memories of host and device. Copying a value back is also a wait.
 #
-# `tests/strict.py` is a stand-in for CuPy. It computes with NumPy, refuses what CuPy refuses, and counts the
-# four.
+# `tests/strict.py` is a stand-in for CuPy. It computes with NumPy, refuses what CuPy refuses, and counts all four.
 #
 # ## Predict
 #
-# The LSTM's step of lesson 05 is these lines. Written with CuPy as they stand, how many kernels does a step
-# launch? (A sigmoid counts as one. Count every +, * and tanh.) How many need there be?
+# The LSTM's step of lesson 05 is these lines. If CuPy runs them as they stand, how many kernels does a step launch? (A
+# sigmoid counts as one. Count every `+`, `*` and tanh.) How many are necessary?
 
 # %%
 show(lstm._cell)
@@ -75,23 +73,27 @@ with strict.budget() as kernel:
 print(f"line by line {lines.launches} launches, with @elementwise {kernel.launches}")
 
 # %% [markdown]
-# One kernel can do the whole chain because no element asks about another one: each goes through all lines
-# alone. Besides the launches it saves the memory between them: c, tanh_c and the rest are numbers in a
-# register, not arrays.
+# One kernel can compute the whole formula, because no element depends on another one. Besides the launches, this saves
+# memory: `c`, `tanh_c` and the others are numbers in a register, not arrays.
 #
-# The kernel is made from those very lines. Python can give the source of a function, and a source can be read
-# as a tree of assignments, sums and products (`ast`). `satnp/arrays/formulas.py` walks that tree and writes C++:
+# The kernel is made from these very lines. Python can return the source of a function, and `ast` parses it into a tree of
+# assignments, sums and products. `satnp/arrays/formulas.py` walks through this tree and writes C++:
 
 # %%
 print(lstm._cell.kernel)
 
 # %% [markdown]
-# `sigmoid` is such a formula too, so its line was put in where it is called. `T` is float or double. So what
-# you have derived, checked and stepped through in a debugger is what runs on the GPU. Nothing is written twice.
+# `sigmoid` is such a formula, too, so its line was inserted where it is called. `T` is float or double. So the lines that
+# you derived, checked and stepped through in a debugger are those that run on the GPU. Nothing is written twice.
 #
 # ### Your own
 #
-# Swish (Ramachandran et al. 2017): y = x s with s = sigmoid(x). By the product rule dy/dx = s + x s (1 - s).
+# Swish (Ramachandran et al. 2017) is $y = x s$ with $s = \sigma(x)$, where $\sigma$ is the sigmoid. $x$ is used twice, so
+# its gradient is the sum of two. The gradient of the loss by $x$ is written $dx$:
+#
+# $$
+# dx = dy \, s + dy \, x \, s (1 - s)
+# $$
 
 
 # %%
@@ -110,13 +112,21 @@ print(swish.kernel)
 print(swish_gradient.kernel)
 
 # %% [markdown]
-# ## Check by number
-#
-# The formula against the complex step, on NumPy. Then the kernel: the stand-in executes its lines, not the
-# Python ones.
+# The drawing has the two uses of $x$.
 
 # %%
 x, dy = rng.standard_normal((N, H)), rng.standard_normal((N, H))
+steps = [("s", "sigmoid(x)", {"x": "ds * s * (1 - s)"}), ("y", "x * s", {"x": "dy * s", "s": "dy * x"})]
+values = {"x": x, "sigmoid": sigmoid, "y": swish(x), "dx": swish_gradient(dy, x)}
+graph("16_swish", steps, values, {"N": N, "H": H}, {"y": dy}, "two dashed arrows meet at x: dx is their sum")
+
+# %% [markdown]
+# ## Check by number
+#
+# First the formula against the complex step, with NumPy. Then the kernel: the stand-in executes the generated lines, not
+# the Python ones.
+
+# %%
 near("swish_gradient", swish_gradient(dy, x), numeric_gradient(lambda x: (swish(x) * dy).sum(), x), within=1e-12)
 with strict.budget() as used:
     there = swish_gradient(strict.asarray(dy), strict.asarray(x))
@@ -126,9 +136,9 @@ print(f"launches {used.launches}, uploads {used.h2d}")
 # %% [markdown]
 # ## Predict
 #
-# Which of these can become an elementwise kernel, and what is in the way of the others? x * x, x / (1 + x), an
-# `if`, x.sum(), a loop, abs(x). When will you be told: where the function is defined, or on the day when
-# somebody runs it on a GPU?
+# Which of these can become an elementwise kernel, and what prevents the others? `x * x`, `x / (1 + x)`, an `if`,
+# `x.sum()`, a loop, `abs(x)`. When is the error raised: where the function is defined, or when somebody first runs it on a
+# GPU?
 #
 # ## Run
 
@@ -170,10 +180,10 @@ for formula in (square, branch, share, powers, size):
 assert refused == ["branch", "share", "powers", "size"]
 
 # %% [markdown]
-# At once, with the line, on a machine that has never seen a GPU. The whole sentence also says what may be
-# written: assignments of + - * /, comparisons and `xp.exp`, `log`, `sqrt`, `tanh`, `maximum`, `minimum`,
-# `where`. Write `xp.where(x > 0, x, 0)` for the `if`. abs is left out because the complex step cannot go
-# through it, x.sum() because an element would have to know the others.
+# At its definition, with the line, on a computer without a GPU. The whole message also says what may be written:
+# assignments of `+ - * /`, comparisons and `xp.exp`, `log`, `sqrt`, `tanh`, `maximum`, `minimum`, `where`. Write
+# `xp.where(x > 0, x, 0)` for the `if`. `abs` is left out because the complex step does not work with it (lesson 02), and
+# `x.sum()` because an element would depend on all others.
 
 # %%
 show(elementwise.elementwise)
@@ -181,9 +191,9 @@ show(elementwise.elementwise)
 # %% [markdown]
 # ### A kernel by hand
 #
-# A softmax needs the largest and the sum of a row: not elementwise. With CuPy's own operations it is a chain of
-# kernels. `satnp/arrays/kernels.py` has a dozen that are written in CUDA, each on top of the NumPy function that
-# defines it. The definition runs on the host and in every gradient check, and tests hold the kernel to it.
+# A softmax needs the largest element and the sum of a row, so it is not elementwise. With CuPy's own operations it takes
+# several kernels. `satnp/arrays/kernels.py` has kernels written in CUDA by hand, each above the NumPy function that
+# defines it. The definition runs on the host and in every gradient check, and tests compare the kernel with it.
 
 # %%
 show(kernels.softmax)
@@ -195,16 +205,16 @@ with strict.budget() as kernel:
 print(f"its definition {lines.launches} launches, by hand {kernel.launches}")
 
 # %% [markdown]
-# How to read it. 32 threads, a warp, share a row: `LANE` is the number of a thread among them, so each takes
-# every 32nd element. `warp_max` and `warp_sum` give each of them the maximum or sum over all 32, without going
-# through memory. Every thread writes what no other one writes: so the same numbers come out in the same order
-# of sums, run after run.
+# How to read it: 32 threads, called a warp, share a row. `LANE` is the number of a thread among them, and each thread
+# processes every 32nd element. `warp_max` and `warp_sum` give all 32 threads the maximum or the sum of their values
+# without using memory. No two threads write to the same place, so the sums are formed in the same order in every run, and
+# the results are equal.
 #
 # ## Look
 #
-# A whole training step: forward, backward, clipping, Adam. By the captioner, with all that can be out of the
-# loop hoisted out of it, and by satnp/reference, step by step (lesson 15). `no_sync` raises on any wait,
-# `budget` on more than so much.
+# A whole training step: forward, backward, clipping, Adam. It is computed by the captioner, which has everything possible
+# outside the loop ("hoisted"), and by satnp/reference, step by step (lesson 15). `no_sync` raises an error at any wait,
+# and `budget` if more is used than allowed.
 
 
 # %%
@@ -233,11 +243,13 @@ print("defined: world, training_step")
 # %%
 lengths, launches = (3, 6, 12, 20), {"hoisted": [], "step by step": []}
 for T in lengths:
-    for (_name, counts), model in zip(launches.items(), (sat, reference), strict=True):
+    for (name, counts), model in zip(launches.items(), (sat, reference), strict=True):
         here = world(T, strict)
         with strict.no_sync(), strict.budget(h2d=0 if model is sat else None, d2h=0, syncs=0) as used:
             training_step(model, *here)
         counts.append(used.launches)
+        if T == 20:
+            print(f"{name:12} of 20 words: waits {used.syncs}, uploads {used.h2d}")
 for name, counts in launches.items():
     per_word = (counts[-1] - counts[0]) / (lengths[-1] - lengths[0])
     print(f"{name:12} {counts} launches: {per_word:.1f} a word + {counts[0] - 3 * per_word:.0f}")
@@ -252,12 +264,12 @@ axis.set_xlabel("words of a caption, T")
 axis.set_ylabel("kernels launched by a training step")
 axis.set_ylim(0)
 axis.legend()
-save(figure, "16_launches", "both are lines; what left the loop and became one formula is the difference of their slopes")
+save(figure, "16_launches", "both are lines; hoisting and fused formulas make the slope of the lower one small")
 
 # %% [markdown]
-# No wait, and hoisted no transfer: Python runs ahead and the GPU never starves. (Step by step there are some
-# uploads: to join more than eight arrays in one kernel, CuPy sends it a table of their addresses.) And the numbers
-# are those of the host, to float32's rounding:
+# There is no wait in either, so Python can launch kernels ahead of the GPU. Hoisted, there is no transfer either. (Step by
+# step there is an upload: to join more than eight arrays in one kernel, CuPy sends it a table of their addresses.) And the
+# numbers are those of the host, up to rounding in float32:
 
 # %%
 loss, gradients = training_step(sat, *world(6, strict))
@@ -268,8 +280,8 @@ near("all gradients", gradients.get(), wanted_gradients, within=1e-5)
 # %% [markdown]
 # ## Break it
 #
-# Six habits from NumPy, each on device arrays where nothing may wait. **Predict** for each: does it wait, or is
-# it refused even where waiting is allowed?
+# Six habits from NumPy, each on device arrays where nothing may wait. **Predict** for each: does it wait, or is it refused
+# even where waiting is allowed?
 
 # %%
 x, table, words = strict.asarray(rng.standard_normal((4, 3))), strict.zeros((9, 3)), strict.asarray([4, 6, 4, 4])
@@ -296,13 +308,14 @@ for habit, work in habits.items():
         print(f"{habit}\n{textwrap.indent(textwrap.fill(str(error), 74), '    ')}")
 
 # %% [markdown]
-# The first three are right and slow: they wait. `np.exp` names the wrong library; CuPy would forgive it, the
-# stand-in does not. A host mask would need a hidden transfer, and CuPy refuses. The last one is lesson 07's
-# mistake. On a GPU it is worse: which of the repeated rows wins can differ from run to run.
+# The first three give right results, but they wait. `np.exp` is a function of the wrong library; CuPy would accept it, the
+# stand-in does not. A mask on the host would need a hidden transfer, and CuPy refuses it. The last one is the mistake of
+# lesson 07. On a GPU it is worse: which of the repeated rows is kept is undefined (CuPy's manual, "Differences between
+# CuPy and NumPy").
 #
-# How does satnp clip gradients without an `if`? The factor is min(limit / norm, 1), a number that stays on the
-# device and is multiplied in always. Plant the `if` in the real source, and the step that was fine above is
-# caught:
+# How does satnp clip gradients without an `if`? The factor is $\min(\mathrm{limit} / \mathrm{norm}, 1)$, a number that
+# stays on the device and always multiplies the gradient. Now plant the `if` in the source of satnp: the step above, which
+# passed, raises an error.
 
 # %%
 show(optim.clip_factor)
@@ -317,15 +330,15 @@ with_if = bugs.Bug(
 try:
     with bugs.in_place(with_if), strict.no_sync():
         training_step(sat, *world(3, strict))
-    raise AssertionError("nobody saw the wait")
+    raise AssertionError("the wait was not noticed")
 except RuntimeError as error:
     print("caught:", error)
 
 # %% [markdown]
 # ### On the GPU, if there is one
 #
-# `xp` is what `find_device("auto")` found at the top. The same two functions run on it. Where it is NumPy, this
-# shows that much: they do not know the difference.
+# `xp` is what `find_device("auto")` found at the top, and the same two functions run with it. Without a GPU it is NumPy;
+# then the next cell only shows that the two functions run with either library.
 
 # %%
 print(textwrap.fill(sentence, 80))
@@ -336,19 +349,19 @@ near("all gradients", to_host(gradients), wanted_gradients, within=1e-4)
 # %% [markdown]
 # ## Exercises
 #
-# 1. Write leaky ReLU, x where x > 0 and 0.1 x elsewhere, as a formula. Its first line is `xp = xp_of(x)`, from
-#    satnp.arrays.backend. Print its kernel. Check: one launch by `strict.budget()`, and equal to the NumPy lines on random
-#    numbers.
-# 2. Which of these does `one_kernel` refuse: `x ** 2`, `xp.sqrt(x)` without a line `xp = xp_of(x)`, `a, b = x,
-#    2 * x`, `x @ x`, `-x`? Check: the first, second and fourth.
+# 1. Write leaky ReLU, $x$ where $x > 0$ and $0.1 x$ elsewhere, as a formula. Its first line is `xp = xp_of(x)`, from
+#    `satnp.arrays.backend`. Print its kernel. Check: one launch by `strict.budget()`, and equal to the NumPy lines on
+#    random numbers.
+# 2. Which of these does `one_kernel` refuse: `x ** 2`, `xp.sqrt(x)` without a line `xp = xp_of(x)`, `a, b = x, 2 * x`,
+#    `x @ x`, `-x`? Check: the first, second and fourth.
 # 3. How many launches does softmax's backward take as its definition says, and by hand? Use
 #    `kernels.softmax_gradient.__wrapped__`. Check: 4 and 1.
-# 4. You want the loss on the screen every 50 steps. Run 100 steps on the stand-in and keep every loss on the
-#    device; call `.get()` once at the end on `strict.stack(losses)`. Check: `budget` counts 1 sync; with a
-#    `float(loss)` a step, 100.
-# 5. From what the cell before the figure printed, how many launches has a step of 40 words, hoisted? Then count.
-#    Check: your number, exactly.
+# 4. You want to see the loss every 50 steps. Run 100 steps on the stand-in and keep every loss on the device; call
+#    `.get()` once at the end on `strict.stack(losses)`. Check: `budget` counts 1 sync; with a `float(loss)` in each step,
+#    100.
+# 5. From what the cell before the figure printed, how many launches has a step of 40 words, hoisted? Then count. Check:
+#    your number, exactly.
 #
 # ## Next
 #
-# 17: real photos. The model is trained on them, and you look at where it looks and where it fails.
+# 17: real photos. The model is trained on them, and you see where it looks and where it fails.

@@ -1,1 +1,1 @@
-"""Nineteen lessons: `python -m lessons` is their map."""
+"""The lessons: `python -m lessons` is their map."""

@@ -19,7 +19,10 @@ def main(arguments=None):
     args = _parser().parse_args(arguments)
     try:
         _fresh(args.out)
-        return args.run(importlib.import_module(f"lessons.assignments.{args.assignment.lower()}").ASSIGNMENT, args)
+        assignment = importlib.import_module(f"lessons.assignments.{args.assignment.lower()}").ASSIGNMENT
+        if assignment.points != 100:
+            complain(f"the points of {assignment.name} add up to {assignment.points}, not to 100; left so", "warning")
+        return args.run(assignment, args)
     except InputError as error:
         complain(str(error), "assignments")
     except OSError as error:
@@ -40,7 +43,7 @@ def _parser():
     ):
         sub = commands.add_parser(name, help=summary, description=summary)
         sub.set_defaults(run=run)
-        sub.add_argument("assignment", choices=NAMES, metavar="ASSIGNMENT", help=", ".join(NAMES))
+        sub.add_argument("assignment", type=str.upper, choices=NAMES, metavar="ASSIGNMENT", help=", ".join(NAMES))
         if name == "grade":
             sub.add_argument("submissions", nargs="+", type=Path, metavar="SUBMISSION")
             sub.add_argument("--seed", type=int, default=HIDDEN, help=f"seed of the hidden arrays, 1 or more ({HIDDEN})")

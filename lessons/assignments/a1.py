@@ -53,7 +53,7 @@ ASSIGNMENT = Assignment(
                 {"N": 2, "R": 4, "S": 3, "C": 3, "K": 1, "F": 2},
                 {"N": 2, "R": 3, "S": 3, "C": 1, "K": 3, "F": 2},
             ),
-            points={"out": 15, "dx": 20, "dW": 15, "db": 5},
+            points={"out": 15, "dx": 20, "dW": 15, "db": 5}, large={"N": 600, "K": 2, "F": 2},
         ),
         Task(
             "max pooling", max_pool_forward, max_pool_backward, maximum, ("out",),

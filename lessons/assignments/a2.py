@@ -43,7 +43,7 @@ ASSIGNMENT = Assignment(
             edges=({"T": 1, "N": 2, "D": 3, "H": 2, "padded": False}, {"T": 4, "N": 1, "D": 1, "H": 2, "padded": False},
                    {"T": 4, "N": 2, "D": 3, "H": 2, "hole": True}),
             points={"h": 15, "dx": 8, "dW_x": 8, "dW_h": 8, "db": 7, "dh_0": 7, "dc_0": 7},
-            constants=("mask",), uses=("cell",),
+            constants=("mask",), uses=("cell",), large={"N": 1000},
             blocks=dict.fromkeys(("dW_x", "dW_h", "db"), GATES),
         ),
     ),

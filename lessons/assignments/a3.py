@@ -102,7 +102,7 @@ ASSIGNMENT = Assignment(
             edges=({"N": 1, "L": 2, "D": 1, "H": 1, "A": 1}, {"N": 2, "L": 1, "D": 3, "H": 2, "A": 4}),
             points={"z": 3, "alpha": 2, "dannotations": 7, "dh": 8, "dW_a": 2, "dW_s": 2,
                     "db": 1, "dv": 1, "dW_beta": 2, "db_beta": 1},
-            uses=("scores", "softmax", "context", "gate"),
+            uses=("scores", "softmax", "context", "gate"), large={"N": 1300},
         ),
         Task(
             "penalty", doubly_stochastic_forward, doubly_stochastic_backward, penalty, ("penalty",),

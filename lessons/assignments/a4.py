@@ -111,7 +111,7 @@ ASSIGNMENT = Assignment(
             "embedding", embedding_forward, embedding_backward, embedding, ("words",),
             usual=({"N": 9, "V": 5, "M": 3}, {"N": 7, "V": 3, "M": 4}),
             edges=({"N": 1, "V": 4, "M": 2}, {"N": 6, "V": 1, "M": 3}),
-            points={"words": 2, "dE": 10},
+            points={"words": 2, "dE": 10}, large={"N": 16_000, "V": 4000, "M": 20},
         ),
         Task(
             "cross-entropy", cross_entropy_forward, cross_entropy_backward, entropy, ("loss",),
@@ -143,7 +143,7 @@ ASSIGNMENT = Assignment(
                 {"N": 2, "T": 3, "L": 2, "V": 4, "D": 2, "M": 1, "H": 1, "A": 2, "hole": True},
             ),
             points={"loss": 8, "dannotations": 6, "dE": 3, **{f"d{n}": 1 for n in Weights._fields[1:]}},
-            constants=("mask",), uses=("embedding", "cross-entropy", "first state", "deep output"),
+            constants=("mask",), uses=("embedding", "cross-entropy", "first state", "deep output"), large={"N": 700},
         ),
         Task(
             "train", train, None, scenes, ("said",), usual=({"N": 800, "P": 100},), edges=(),

@@ -105,7 +105,7 @@ ASSIGNMENT = Assignment(
         Task(
             "bound", bound_forward, bound_backward, paths, ("bound",),
             usual=({"T": 3, "L": 3}, {"T": 2, "L": 4}), edges=({"T": 1, "L": 2}, {"T": 3, "L": 1}),
-            points={"bound": 3, "dscores": 9, "drewards": 3}, uses=("reinforce",),
+            points={"bound": 3, "dscores": 9, "drewards": 3}, uses=("reinforce",), large={"T": 9},
         ),
         _plain("choices", choices_backward, captions, "dscores", 15,
                ({"S": 3, "T": 4, "N": 2, "L": 3, "entropy_weight": 0.1},

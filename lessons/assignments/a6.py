@@ -44,7 +44,7 @@ ASSIGNMENT = Assignment(
                 {"N": 1, "R": 6, "S": 8, "C": 2, "K": 2, "F": 3, "stride": 3, "padding": 1},
                 {"N": 2, "R": 4, "S": 3, "C": 3, "K": 1, "F": 2},
             ),
-            points={"out": 5, "dx": 5, "dW": 4, "db": 1, "seconds": 25},
+            points={"out": 5, "dx": 5, "dW": 4, "db": 1, "seconds": 25}, large={"N": 600, "K": 2, "F": 2},
             speed=Speed(
                 naive_conv2d_forward, naive_conv2d_backward, 15,
                 ({"N": 4, "R": 24, "S": 24, "C": 4, "K": 3, "F": 8, "padding": 1},),
@@ -54,7 +54,7 @@ ASSIGNMENT = Assignment(
             "embedding", embedding_forward, embedding_backward, embedding, ("words",),
             usual=({"N": 9, "V": 5, "M": 3}, {"N": 7, "V": 3, "M": 4}),
             edges=({"N": 1, "V": 4, "M": 2}, {"N": 6, "V": 1, "M": 3}),
-            points={"words": 1, "dE": 4, "seconds": 15},
+            points={"words": 1, "dE": 4, "seconds": 15}, large={"N": 16_000, "V": 4000, "M": 20},
             speed=Speed(naive_embedding_forward, naive_embedding_backward, 2, ({"N": 100_000, "V": 1000, "M": 2},)),
         ),
         Task(
@@ -62,6 +62,7 @@ ASSIGNMENT = Assignment(
             usual=({"T": 3, "N": 2, "L": 4, "D": 3, "H": 2, "A": 5}, {"T": 2, "N": 3, "L": 5, "D": 2, "H": 4, "A": 3}),
             edges=({"T": 1, "N": 1, "L": 1, "D": 2, "H": 3, "A": 1},),
             points={"scores": 5, "dannotations": 3, "dh": 3, "dW_a": 1, "dW_s": 1, "db": 1, "dv": 1, "seconds": 25},
+            large={"N": 1500},
             speed=Speed(
                 naive_scores_forward, naive_scores_backward, 8,
                 ({"T": 16, "N": 4, "L": 64, "D": 32, "H": 32, "A": 8},),

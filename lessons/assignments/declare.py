@@ -54,6 +54,7 @@ class Task:
     near: Any = None      # near(arrays) -> inputs at which the derivative is taken instead, where a forward has a kink
     blocks: dict = field(default_factory=dict)  # {array: names of the equal parts of its last axis}
     seconds: int = 20     # of CPU time, the limit for all calls together
+    large: Any = None     # sizes in numerical.py where they are not usual[0]; None: a larger N
 
 
 class Edit(NamedTuple):

@@ -14,12 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from lessons.assignments import marks, process, speed
+from lessons.assignments import marks, numerical, process, speed
 from lessons.assignments.build import whole
 from lessons.assignments.cut import PACKAGE, write
 from lessons.assignments.declare import HIDDEN
 from lessons.assignments.kinds import merged
 from lessons.assignments.submission import Refused, imports, unpack
+from satnp.terminal import printable
 
 COLUMNS = 80  # of a table
 
@@ -39,6 +40,8 @@ class Marked(NamedTuple):
 def grade(assignment, paths, out, seed=HIDDEN):
     """Grade the submissions `paths` and write the folder `out`, new or empty -> list of Marked"""
     marks.cases(assignment, seed)
+    for task in assignment.tasks:
+        numerical.large(task, seed)
     names = unique([_given(path) for path in paths])
     with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()) as pool:
         found = list(pool.map(lambda pair: _whatever_comes(assignment, *pair, seed), zip(names, paths, strict=True)))
@@ -58,7 +61,7 @@ def _whatever_comes(assignment, name, path, seed):
     try:
         return mark(assignment, name, path, seed)
     except Exception:
-        said = f"the grader itself failed, tell your instructor: {traceback.format_exc(limit=-2).strip()}"
+        said = f"the grader itself failed, tell your instructor: {' '.join(traceback.format_exc(limit=-2).split())}"
         return Marked(name, nothing(assignment, "error", "not marked"), [said], "")
 
 
@@ -68,20 +71,27 @@ def mark(assignment, name, path, seed=HIDDEN):
         folder = Path(folder).resolve()
         package = folder / "package"
         try:
-            files = unpack(path, PACKAGE, package)
+            files, said = unpack(path, PACKAGE, package)
             refused = imports(package, files)
             if refused:
                 raise Refused("; ".join(f"{file}, line {line} imports {module}" for file, line, module in refused[:5])
                               + ": only NumPy and Python's standard library are allowed")  # fmt: skip
         except (Refused, OSError) as error:
             return Marked(name, nothing(assignment, "refused", "not marked"), [f"refused: {error}"], "")
-        rows, said, confined = [], [], set()
+        rows, confined = [], set()
 
         def run(task, name, package):
-            planned = marks.plan(assignment, task, seed, PACKAGE)
-            calls, arrays = [x[2] for x in planned], [x[3] for x in planned]
-            ran = process.run(folder / name, package, calls, arrays, task.seconds, assignment.memory)
-            return ran, marks.mark(assignment, task, seed, planned, ran)
+            """The task's Rows, and what ended and confined its process."""
+            planned, large = marks.plan(assignment, task, seed, PACKAGE), numerical.large(task, seed)
+            calls = [x[2] for x in planned] + numerical.calls(large, PACKAGE)
+            calls[0]["watched"] = not marks.judged(task)
+            limits = task.seconds, assignment.memory, numerical.MOST
+            with process.Worker(folder / name, package, calls, *limits) as worker:
+                for j, (*_, arrays) in enumerate(planned):
+                    worker.ask(j, arrays)
+                ran = worker.ran()
+                found = marks.mark(assignment, task, seed, planned, ran)
+                return ran, numerical.judge(task, found, worker, len(planned), large)
 
         def again(task):
             """The task's Rows if the functions of the tasks that it uses were right."""
@@ -93,10 +103,10 @@ def mark(assignment, name, path, seed=HIDDEN):
 
         for k, task in enumerate(assignment.tasks):
             ran, found = run(task, f"task{k}", package)
+            rows += found
             if ran.ended:
                 said.append(f"{task.name}: the process {ran.ended}")
             confined |= {ran.confined} - {None}
-            rows += found
             if task.speed:
                 rows.append(speed.mark(assignment, task, seed, package, folder / f"speed{k}"))
         rows = marks.cascade(assignment, rows, again)
@@ -131,10 +141,10 @@ def gradescope(assignment, marked):
             lines[: len(row.groups)] = [next(iter(row.groups.values())).sentence]
         tests.append({
             "name": f"{row.task}: {row.array}", "score": round(row.points, 2), "max_score": row.most,
-            "output": "\n".join(lines), "extra_data": {"kinds": kinds(row)},
+            "output": "\n".join(map(printable, lines)), "extra_data": {"kinds": kinds(row)},
         })  # fmt: skip
     said = [*marked.said, f"confined by: {marked.confined}" if marked.confined else ""]
-    return {"score": marked.points, "output": "\n".join(x for x in said if x), "tests": tests}
+    return {"score": marked.points, "output": "\n".join(printable(x) for x in said if x), "tests": tests}
 
 
 def kinds(row):
@@ -158,11 +168,11 @@ def table(assignment, found):
         told = [f"  {x}" for x in [*told, *marked.said]] + _remarks(marked)
         handed_in = f", handed in as {marked.path}" if marked.path else ""
         lines += ["", f"{marked.name}{handed_in} ({marked.confined or 'not run'})", *(y for x in told for y in _folded(x))]
-    return "\n".join(lines) + "\n"
+    return "\n".join(map(printable, lines)) + "\n"
 
 
 def _folded(line):
-    return textwrap.wrap(line, COLUMNS, subsequent_indent=6 * " ", break_long_words=False, break_on_hyphens=False)
+    return textwrap.wrap(printable(line), COLUMNS, subsequent_indent=6 * " ", break_long_words=False, break_on_hyphens=False)
 
 
 def _remarks(marked):
@@ -189,4 +199,11 @@ def _write(assignment, found, out):
             for marked in found:
                 each = {(row.task, row.array): round(row.points, 2) for row in marked.rows}
                 said = "; ".join(marked.said)
-                rows.writerow([marked.name, marked.points, assignment.points, *(each[x] for x in arrays), said])
+                points = [marked.points, assignment.points, *(each[x] for x in arrays)]
+                rows.writerow([_cell(marked.name), *points, _cell(said)])
+
+
+def _cell(text):
+    """A cell that a spreadsheet does not take for a formula."""
+    text = printable(text)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text

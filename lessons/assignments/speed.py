@@ -23,11 +23,10 @@ def mark(assignment, task, seed, submission, folder):
     write(folder / "model", package(assignment))
     naive = [call | marks.named(task.speed.forward, task.speed.backward, PACKAGE) for call in wanted]
     limits = task.seconds, assignment.memory
-    with _alone:
-        workers = [process.Worker(folder / "naive", folder / "model", naive, *limits),
-                   process.Worker(folder / "mine", submission, wanted, *limits)]  # fmt: skip
-        taken = [[worker.ask(k, x) for worker in workers] for k, x in enumerate(arrays)]
-        _, ran = [worker.end() for worker in workers]
+    with (_alone, process.Worker(folder / "naive", folder / "model", naive, *limits) as other,
+          process.Worker(folder / "mine", submission, wanted, *limits) as mine):  # fmt: skip
+        taken = [[worker.ask(k, x) for worker in (other, mine)] for k, x in enumerate(arrays)]
+        ran = mine.ran()
     if told := _wrong(ran, rights):
         return marks.Row(task.name, "seconds", 0, most, {"speed": told}, [])
     taken = np.array(taken).reshape(TURNS, len(task.speed.sizes), 2)[1:]
@@ -41,26 +40,29 @@ def mark(assignment, task, seed, submission, folder):
 
 def calls(task, seed, turns=TURNS):
     """-> calls, arrays, right arrays, of all sizes in all turns; with a backward if the naive form has one"""
-    wanted, arrays, rights = [], [], []
+    cases = []
     for k, sizes in enumerate(task.speed.sizes * turns):
         rng = np.random.default_rng([seed, zlib.crc32(f"{task.name} speed {k}".encode())])
-        made = task.make(rng, **sizes)
-        inputs = {n: x for n, x in made.items() if isinstance(x, np.ndarray)}
-        options = {n: x for n, x in made.items() if n not in inputs}
-        found = task.forward(*made.values())
-        out, cache = found if task.cache else (found, None)
-        right = dict(zip(task.outputs, out if isinstance(out, tuple) else (out,), strict=True))
-        if task.speed.backward:
-            dout = [rng.standard_normal(x.shape) for x in right.values()]
-            names = [f"d{n}" for n in marks.gradients(task, inputs)]
-            inputs |= {f"d{n}": d for n, d in zip(task.outputs, dout, strict=True)}
-            grads = task.backward(tuple(dout) if len(dout) > 1 else dout[0], cache)
-            right |= dict(zip(names, grads if isinstance(grads, tuple) else (grads,), strict=True))
-        case = marks.Case(task, "speed", inputs, options, right, {})
-        wanted.append(marks.call(task, case, PACKAGE, forward_only=not task.speed.backward) | {"once": True})
-        arrays.append(inputs)
-        rights.append(right)
-    return wanted, arrays, rights
+        cases.append(case(task, "speed", sizes, rng, task.speed.backward))
+    wanted = [marks.call(task, x, PACKAGE, forward_only=not task.speed.backward) | {"once": True} for x in cases]
+    return wanted, [x.arrays for x in cases], [x.right for x in cases]
+
+
+def case(task, group, sizes, rng, backward=True):
+    """A Case whose right gradients are those of the task's own backward: the complex step would take too long."""
+    made = task.make(rng, **sizes)
+    inputs = {n: x for n, x in made.items() if isinstance(x, np.ndarray)}
+    options = {n: x for n, x in made.items() if n not in inputs}
+    found = task.forward(*made.values())
+    out, cache = found if task.cache else (found, None)
+    right = dict(zip(task.outputs, out if isinstance(out, tuple) else (out,), strict=True))
+    if backward:
+        dout = [rng.standard_normal(np.shape(x)) for x in right.values()]
+        names = [f"d{n}" for n in marks.gradients(task, inputs)]
+        inputs |= {f"d{n}": d for n, d in zip(task.outputs, map(np.asarray, dout), strict=True)}
+        grads = task.backward(tuple(dout) if len(dout) > 1 else dout[0], cache)
+        right |= dict(zip(names, grads if isinstance(grads, tuple) else (grads,), strict=True))
+    return marks.Case(task, group, inputs, options, right, {})
 
 
 def _wrong(ran, rights):
@@ -68,7 +70,7 @@ def _wrong(ran, rights):
     for k, right in enumerate(rights):
         for n, x in right.items():
             if failed := marks.failed(n, k, ran):
-                return failed
+                return failed._replace(kind="slow") if failed.kind == "ended" else failed
             found = ran.results[k].get(n)
             if found is None or not marks.same(found, x):
                 return marks.Told(0, "wrong", f"{n} is not right at the sizes that are timed, so the time does not count")

@@ -1,13 +1,15 @@
-"""The process of a submission: python -I -S worker.py JOB. It reads arrays, makes calls and writes the resulting arrays.
+"""The process of a submission: python -I -S worker.py JOB. It reads arrays, makes calls and answers with the results.
 
-JOB is a JSON file with the readable paths, the limits and the calls. For each line "k" on stdin the process makes call k
-with the arrays of k.npz, writes the results to out/k.npz, then "k" to stdout. It ends when stdin ends.
+JOB is a JSON file with the readable paths, the limits and the calls. The first answer says what confines the process. Then,
+for each line "k" on stdin, the process makes call k with the arrays of k.npz and answers. An answer is a line of JSON, in
+which "arrays" has the name, the dtype and the shape of each array, and then the numbers of these arrays.
 """
 
 import json
 import os
 import sys
 import traceback
+from contextlib import nullcontext
 from pathlib import Path
 
 
@@ -34,33 +36,35 @@ def main(job):
     sys.path.append(job["libraries"])
     import calls
     import numpy as np
+    import watch
 
     sys.path.remove(str(here))
-    for name in "confine", "calls":
+    for name in "confine", "calls", "watch":
         del sys.modules[name]
     sys.meta_path.insert(0, Refuse(job["refused"]))
     sys.path.insert(0, job["submission"])
-    out, log = here / "out", {"confined": confined, "errors": {}}
-
-    def save():
-        (out / "log.json").write_text(json.dumps(log))
-
-    save()
+    answer(answers, {}, confined=confined)
     for k in map(int, asked):
+        call, error, results = job["calls"][k], None, {}
         with np.load(here / f"{k}.npz", allow_pickle=False) as file:
-            arrays, results = dict(file), {}
+            arrays = dict(file)
+        watched = watch.Watch(call, arrays, job["submission"])
         try:
-            with np.errstate(all="ignore"):
-                calls.run(job["calls"][k], arrays, results)
-        except (Exception, SystemExit) as error:
-            log["errors"][k] = told(error, job["submission"])
-            save()
-        with open(out / f"{k}.npz", "wb") as file:
-            np.savez(file, **{n: x for n, x in results.items() if x.dtype.kind in "biufc"})
-        os.write(answers, b"%d\n" % k)
-    log["done"] = True
-    save()
+            with np.errstate(all="ignore"), watched if call.get("watched") else nullcontext():
+                calls.run(call, arrays, results)
+        except (Exception, SystemExit) as ended:
+            error = told(ended, job["submission"])
+        numbers = {n: x for n, x in results.items() if x.dtype.kind in "biufc"}
+        answer(answers, numbers, error=error, stepped=watched.stepped())
     os._exit(0)  # skips threads and exit handlers of the submission
+
+
+def answer(pipe, arrays, **more):
+    """Write an answer, as the grader expects it."""
+    about = {"arrays": [[n, x.dtype.str, x.shape] for n, x in arrays.items()]}
+    rest = memoryview(json.dumps(about | more).encode() + b"\n" + b"".join(x.tobytes() for x in arrays.values()))
+    while rest:
+        rest = rest[os.write(pipe, rest) :]
 
 
 def told(error, root):

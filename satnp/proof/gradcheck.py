@@ -179,7 +179,7 @@ def diagnose(name, g, n, scale=0.0, sizes=None, tolerance=1e-10):
     live = np.abs(n) > 1e-12 * floor
     leak = ~live & (np.abs(g) > 1e-6 * floor)
     if leak.any() and live.any():
-        where = f"{leak.sum()} places where it should be: is a mask missing?"
+        where = f"{leak.sum()} places where the right gradient is 0: is a mask missing?"
         return Finding("mask", f"{name} is not 0 at {where}{_worst(g, n)}")
     wrong = np.abs(g - n) > 1e-6 * (np.abs(g) + np.abs(n)) + 1e-9 * floor
     for axis in range(n.ndim):
@@ -187,11 +187,12 @@ def diagnose(name, g, n, scale=0.0, sizes=None, tolerance=1e-10):
         share = wrong.sum(axis=others) / np.maximum(live.sum(axis=others), 1)
         rows = np.flatnonzero(share)
         if 0 < len(rows) < live.any(axis=others).sum() and share[rows].mean() > 0.75:
-            return Finding("block", f"{name} is right except at {_ranges(rows)} of its {_ORDINALS[axis]}{_worst(g, n)}")
+            where = f"{'index' if len(rows) == 1 else 'indices'} {_ranges(rows)} of its {_ORDINALS[axis]}"
+            return Finding("block", f"{name} is wrong only at {where}{_worst(g, n)}")
     if wrong.sum() < 0.75 * live.sum():
-        where = f"{wrong.sum()} of {wrong.size} places, scattered"
-        return Finding("scattered", f"{name} is right except at {where}{_worst(g, n)}")
-    return Finding("term", f"{name} is wrong everywhere, so a term is lost, added or misplaced{_worst(g, n)}")
+        where = f"{wrong.sum()} of {wrong.size} places, which form no block"
+        return Finding("scattered", f"{name} is wrong only at {where}{_worst(g, n)}")
+    return Finding("term", f"{name} is wrong everywhere: a term is missing, added or in the wrong place{_worst(g, n)}")
 
 
 def _malformed(name, g, shape):

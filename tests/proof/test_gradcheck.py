@@ -173,9 +173,9 @@ HALF = N * (N > 5)
         (N * 4, N, "factor", r"multiplied by 4 \(the second axis of x\), a sum"),
         (N * 1.5, N, "factor", "1.5 times the right gradient$"),
         (N[:, :3].T, N[:, :3], "transposed", "transpose"),
-        (SWAPPED, N, "block", "except at 0, 3 of its second axis"),
-        (N, HALF, "mask", "not 0 at 5 places where it should be"),
-        (TWO_CELLS, N, "scattered", "except at 2 of 12 places"),
+        (SWAPPED, N, "block", "wrong only at indices 0, 3 of its second axis"),
+        (N, HALF, "mask", "not 0 at 5 places where the right gradient is 0"),
+        (TWO_CELLS, N, "scattered", "wrong only at 2 of 12 places"),
         (N + N[::-1], N, "term", r"wrong everywhere.*worst at \(0, 3\): yours 16, wanted 4"),
     ],
 )
