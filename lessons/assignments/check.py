@@ -119,7 +119,7 @@ def check(task, wrong_before=()):
         for group in kinds.SHARES:
             told[group] = verdict(n, [k for k, x in enumerate(made) if x.about["group"] == group], made, seen, known)
             if told[group].share < 1 and told[group].sentence:
-                notes.add(f"{n}: it is wrong, and so is {causes}, which it uses: mend that first"
+                notes.add(f"{n}: it is wrong, and so is {causes}, which it uses: correct {causes} first"
                           if causes and told[group].kind != "dtype" else told[group].sentence)  # fmt: skip
         share = sum(kinds.SHARES[group] * x.share for group, x in told.items())
         for x, about in ((kinds.DTYPE, dtypes(n, made)), (kinds.CHANGED, changed(n, made))):

@@ -88,7 +88,7 @@ def verdict(n, mine, every, planted, own, outs):
             return Told(OWN * own, known.kind, f"{sentence}: {said[n]}")
         return Told(OWN * own, "forward", sentence)
     if outs and not finding.sure:
-        return Told(0, "follows", f"{n}: it is wrong, and so is {' and '.join(outs)}: mend the forward first")
+        return Told(0, "follows", f"{n}: it is wrong, and so is {' and '.join(outs)}: correct the forward pass first")
     return Told(0, *finding)
 
 
@@ -248,6 +248,8 @@ def _malformed(n, bad):
         return Finding("transposed", f"{told}; it looks transposed")
     if x.found.size == x.right.size and same(x.found.reshape(x.right.shape), x.right, x.scale):
         return Finding("shape", f"{told}; the numbers are right")
+    if x.found.ndim == x.right.ndim == 1 and len(x.found) in {size for a in x.arrays.values() for size in a.shape}:
+        return Finding("batch", f"{told}: is the sum over the wrong axis?")
     return Finding("batch" if x.found.ndim > x.right.ndim else "shape", told)
 
 

@@ -355,7 +355,7 @@ def _apart(row, own, causes):
     alone = next((x for x in own or [] if x.array == row.array), None)
     failing = "error", "missing", "ended"
     if alone is None or any(told.kind in failing for told in alone.groups.values()):
-        sentence = f"{row.array}: it is wrong, and so is {causes}, which it uses: mend that first"
+        sentence = f"{row.array}: it is wrong, and so is {causes}, which it uses: correct {causes} first"
         told = {group: x if x.share == 1 or x.kind in failing else Told(x.share, "follows", sentence)
                 for group, x in row.groups.items()}  # fmt: skip
         return row._replace(groups=told)

@@ -168,6 +168,8 @@ KERNEL = tuple(
         ("flipped", "the rows of the kernel are flipped", "W[K - 1 - i, j]"),
         ("flipped", "the columns of the kernel are flipped", "W[i, K - 1 - j]"),
         ("transposed", "the two axes of the kernel are exchanged", "W[j, i]"),
+        ("order", "the cells of a window and W are flattened in different orders: the channels first, and last",
+         "W.reshape(C, K, K, F).transpose(1, 2, 0, 3)[i, j]"),
         ("window", "every cell of a window has the weight of the first cell of the kernel", "W[0, 0]"),
     )
 )  # fmt: skip
@@ -398,6 +400,8 @@ def slopes():
             (f"the derivative of the gate {n} takes the sigmoid of the gate, which is the sigmoid already",
              f"d{n} * sigmoid({n}) * (1 - sigmoid({n}))"),
             (f"the gate {n} gets no gradient", f"0 * d{n}"),
+            *((f"the derivative of the sigmoid of the gate {n} takes the gate {m}", f"d{n} * {m} * (1 - {m})")
+              for m in "ifo" if m != n),
         ):
             yield "gate", sentence, SLOPES, SLOPES.replace(old, new)
     for sentence, new in (
@@ -528,6 +532,8 @@ A2 = (
         ("slope", "the derivative of tanh(c) is missing", THROUGH_H, "dc = dc + dh * o"),
         ("slope", "the derivative of tanh(c) takes c, not tanh(c)", THROUGH_H,
          "c = f * c_prev + i * g\n    dc = dc + dh * o * (1 - c * c)"),
+        ("slope", "the derivative of tanh(c) takes h, which is o tanh(c), in place of tanh(c)", THROUGH_H,
+         THROUGH_H.replace("tanh_c * tanh_c", "(o * tanh_c) * (o * tanh_c)")),
         ("slope", "the derivative of tanh(c) takes the tanh a second time", THROUGH_H,
          THROUGH_H.replace("tanh_c * tanh_c", "xp_of(dh).tanh(tanh_c)**2")),
         ("slope", "the derivative of tanh(c) takes c of the step before", THROUGH_H,
@@ -758,6 +764,7 @@ def tanh_slopes(old, tanh="tanh", pre=None):
 def scoring(forward, backward, plain, plain_back, d, pre, keys, query, key_words, query_words):
     """The mistakes of additive scores, in either form."""
     dpre = f"dpre = {d} * v * (1 - tanh * tanh)"
+    before = "np.arctanh(tanh)" if plain_back is ALL_BACK else f"({pre})"
     return (
         *of(forward,
             ("slope", "the tanh is missing", f"tanh = np.tanh({pre})", f"tanh = {pre}"),
@@ -775,7 +782,7 @@ def scoring(forward, backward, plain, plain_back, d, pre, keys, query, key_words
                  query.replace("[:, None]", "[:1, None]").replace("[:, :, None]", "[:, :1, None]")),
             )),
             plain=plain, also=(body(all_scores_backward, ALL_BACK),) if plain is ALL else ()),
-        *of(backward, *tanh_slopes(dpre, pre=None if plain_back is ALL_BACK else f"({pre})"),
+        *of(backward, *tanh_slopes(dpre, pre=None if plain_back is ALL_BACK else before),
             ("factor", "v is missing", dpre, dpre.replace("* v ", "")),
             ("factor", "v is there twice", dpre, dpre.replace("* v ", "* v * v ")),
             ("factor", "dscores, the upstream gradient, is missing", dpre, dpre.replace(d, f"(0 * {d} + 1)")),
@@ -786,6 +793,7 @@ def scoring(forward, backward, plain, plain_back, d, pre, keys, query, key_words
             ("slope", "the derivative of the tanh stands in place of the tanh", f"({d} * tanh)",
              f"({d} * (1 - tanh * tanh))"),
             ("factor", "v is in the gradient of v", f"({d} * tanh)", f"({d} * tanh * v)"),
+            ("slope", "the sum before the tanh stands in place of the tanh", f"({d} * tanh)", f"({d} * {before})"),
             plain=plain_back, also=(body(all_scores_forward, ALL),) if plain_back is ALL_BACK else ()),
     )
 

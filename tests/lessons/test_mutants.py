@@ -24,7 +24,10 @@ KINDS = {
     "mutation", "dtype", "step",
 }  # fmt: skip
 # These say what the numbers show, and claim no mistake: vague, but never wrong.
-VAGUE = "lost, added or misplaced", "mend", "of your own forward, which differs from the equation", "times as fast"
+VAGUE = (
+    "lost, added or misplaced", "correct the forward pass first", "which it uses: correct",
+    "of your own forward, which differs from the equation", "times as fast",
+)  # fmt: skip
 PLAIN = {"constant", "term", "part", "end", "edge", "zero", "forward", "follows", "border", "shape", "missing"}
 
 
