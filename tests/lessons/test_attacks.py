@@ -336,13 +336,14 @@ def state(stat):
 
 
 def test_what_comes_after_the_last_answer_is_ignored(tmp_path):
+    before = set(threading.enumerate())
     made, arrays = worker(tmp_path, "")
     with made:
         for k, some in enumerate(arrays):
             assert made.ask(k, some) is not None
         ran = made.ran()
     assert ran.ended == "" and all(ran.results) and "not run" not in ran.confined
-    assert made.ended == "was ended" and not [x for x in threading.enumerate() if x is not threading.main_thread()]
+    assert made.ended == "was ended" and set(threading.enumerate()) <= before
 
 
 def test_what_confines_is_said_before_the_submission_is_imported(tmp_path):
