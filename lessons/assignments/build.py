@@ -85,8 +85,10 @@ def gold(assignment, folder):
 
 def said(sizes):
     """The sizes of a call in words."""
-    flags = [(n if x else f"not {n}") if isinstance(x, bool) else f"{n}={x}" for n, x in sizes.items()]
-    return " ".join(flags)
+    numbers = [f"{n}={x}" for n, x in sizes.items() if not isinstance(x, bool) and n not in marks.SPECIAL]
+    words = [marks.SPECIAL[n].format(x) if n in marks.SPECIAL else n if x else f"not {n}"
+             for n, x in sizes.items() if (isinstance(x, bool) or n in marks.SPECIAL) and (x or n not in marks.SPECIAL)]
+    return " ".join(numbers) + "".join(f", {x}" for x in words)
 
 
 def rounded(x):

@@ -119,7 +119,7 @@ def check(task, wrong_before=()):
         for group in kinds.SHARES:
             told[group] = verdict(n, [k for k, x in enumerate(made) if x.about["group"] == group], made, seen, known)
             if told[group].share < 1 and told[group].sentence:
-                notes.add(f"{n}: it is wrong, and so is {causes}, which it uses: correct {causes} first"
+                notes.add(f"{n}: it is wrong, and it uses {causes}: correct {causes} first"
                           if causes and told[group].kind != "dtype" else told[group].sentence)  # fmt: skip
         share = sum(kinds.SHARES[group] * x.share for group, x in told.items())
         for x, about in ((kinds.DTYPE, dtypes(n, made)), (kinds.CHANGED, changed(n, made))):
@@ -265,8 +265,11 @@ def hint(name):
 
 
 def main(part="", *rest):
+    if part in ("-h", "--help") or part == "--hint" and not rest:
+        print(__doc__)
+        return 0
     if part == "--hint":
-        return hint(*rest[:1] or ("",))
+        return hint(rest[0])
     warnings.simplefilter("ignore", np.exceptions.ComplexWarning)
     tasks = [task for task in TASKS if part in task["name"]]
     if not tasks:
@@ -288,6 +291,8 @@ def main(part="", *rest):
         f"\n{len(tasks) - len(wrong)} of {len(tasks)} tasks, {number(points)} of {most} points"
         + ("" if wrong else ": all right")
     )
+    if any(set(task["uses"]) & set(wrong) for task in tasks if task["name"] in wrong):
+        print("(or more: what is wrong only because of another task costs at most 15 of 100)")
     return int(bool(wrong))
 
 

@@ -50,7 +50,7 @@ class Task:
     judge: Any = None
     score: float = 0      # share of right entries that gets all points
     speed: Any = None     # a Speed
-    uses: tuple = ()      # tasks whose functions this task's functions call; if those are wrong, the report says so
+    uses: tuple = ()      # tasks whose functions this task calls; if they are wrong, it is marked with right ones, too
     near: Any = None      # near(arrays) -> inputs at which the derivative is taken instead, where a forward has a kink
     blocks: dict = field(default_factory=dict)  # {array: names of the equal parts of its last axis}
     seconds: int = 20     # of CPU time, the limit for all calls together

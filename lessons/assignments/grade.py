@@ -110,6 +110,9 @@ def mark(assignment, name, path, seed=HIDDEN):
             if task.speed:
                 rows.append(speed.mark(assignment, task, seed, package, folder / f"speed{k}"))
         rows = marks.cascade(assignment, rows, again)
+        if lost := min(sum(row.follows for row in rows), marks.CASCADE * assignment.points):
+            said.append(f"what is wrong only because of another task costs {lost:.4g} points, of at most "
+                        f"{marks.CASCADE * assignment.points:.4g}")  # fmt: skip
         return Marked(name, rows, said, "; ".join(sorted(confined)))
 
 

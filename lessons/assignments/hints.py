@@ -3,7 +3,7 @@
 HINTS = {
     # A1
     "conv2d_forward": (
-        "Pad x with zeros once. For one cell (i, j) of the kernel, which cells of the padded x does it meet? A slice "
+        "Pad x with zeros once. With which cells of the padded x is one cell (i, j) of the kernel multiplied? A slice "
         "selects them.",
         "Loop over i and j alone: x[:, window(i, stride, P), window(j, stride, Q)] @ W[i, j] is (N, P, Q, F); add these, "
         "then b.",
@@ -41,8 +41,8 @@ HINTS = {
     ),
     "lstm_cell_backward": (
         "Draw the cell: c goes to h through o tanh(c), and out to the next step. Add up its two gradients first.",
-        "With dc complete: di = dc g, df = dc c_prev, dg = dc i, do = dh tanh(c). Then each goes back through its own "
-        "sigmoid or tanh.",
+        "With dc complete, c = f c_prev + i g gives df, dc_prev, di and dg: in a product each factor gets dc times the "
+        "other one. o gets its gradient from h. Then each goes back through its own sigmoid or tanh.",
     ),
     "lstm_forward": (
         "A step is x_t W_x + h W_h + b into the cell. Keep, for each step, h of the step before and the cell's cache.",
@@ -55,7 +55,7 @@ HINTS = {
     ),
     # A3
     "additive_scores_forward": (
-        "Query is one row a caption, keys have one row a location: give query an axis to repeat along.",
+        "query has one row for each caption, keys one for each location: give query a new axis.",
         "tanh(keys + query[:, None]) is (N, L, A); its product with v is (N, L).",
     ),
     "additive_scores_backward": (
@@ -109,7 +109,7 @@ HINTS = {
     "embedding_forward": ("An array of ids as an index selects rows.", "E[ids]; the backward needs ids and the shape of E."),
     "embedding_backward": (
         "A word that occurs twice uses its row twice.",
-        "np.add.at(dE, ids, dout); dE[ids] += dout is another thing.",
+        "np.add.at adds every row; dE[ids] += dout keeps only one row of a word that occurs twice.",
     ),
     "cross_entropy_forward": (
         "Work with the logarithm of the softmax all the way.",
@@ -117,23 +117,24 @@ HINTS = {
     ),
     "cross_entropy_backward": (
         "The gradient of -log softmax(e)[y] with respect to e is short: p minus something.",
-        "weights * (p - one-hot of the target), times dloss.",
+        "In p, what is subtracted, and in which column of each row? Then multiply by the weights and by dloss.",
     ),
     "initial_state_forward": (
         "The mean over L, then two affine maps with a tanh each.",
         "Keep the mean, h, c, both weights and L.",
     ),
     "initial_state_backward": (
-        "Through each tanh first: dh (1 - h^2). The mean has two gradients.",
+        "Go back through each tanh first. The mean is used twice, so it has two gradients.",
         "Add the two, divide by L, and give it to every location.",
     ),
     "deep_output_forward": ("A sum of four terms in one tanh.", "Keep h, z, both weights and the output itself."),
     "deep_output_backward": (
-        "First through the tanh: dout (1 - out^2). It is the gradient of each of the four terms.",
-        "words and b are added as they are; h L_h and z L_z are affine maps without bias.",
+        "First go back through the tanh. Which gradient does each of the four terms of a sum get?",
+        "After the tanh every term has dout (1 - out^2): words and b are added as they are; h L_h and z L_z are affine maps "
+        "without bias.",
     ),
     "word_forward": (
-        "Which h does the look read: that of the step before. Which h does the deep output read: that of this step.",
+        "The look reads h of the step before; the deep output reads h of this step.",
         "One affine map serves the gates: [E[y], h, z] times [W_x; W_h; W_z] stacked.",
     ),
     "word_backward": (
@@ -159,21 +160,24 @@ HINTS = {
     ),
     "total": (
         "One number for each caption, repeated over T.",
-        "(mask * log_p).sum(axis=0), added to zeros of shape (T, N).",
+        "Sum over the words that count, along axis 0; np.broadcast_to or an addition of zeros gives the shape (T, N).",
     ),
     "to_go": ("A running sum that starts at the end.", "Reverse, cumsum, reverse: [::-1] twice, along axis 0."),
-    "after": ("It is to_go without the step's own word.", "to_go(log_p, mask) - mask * log_p."),
+    "after": (
+        "It is to_go without the step's own word.",
+        "Subtract from to_go the log-probability of the step itself, if it counts.",
+    ),
     "moving_average": (
         "The mean is over the images that were sampled: how many are they? What if there are none?",
         "np.where(count > 0, decay * baseline + (1 - decay) * mean, baseline), and divide by max(count, 1).",
     ),
     "leave_one_out": (
-        "The sum of all samples less the own one; of how many is it the mean?",
+        "Subtract the sample's own reward from the sum of all. By how many do you divide?",
         "Axis 0 holds the samples of the same caption; no other axis is summed.",
     ),
     "reinforce": (
         "The gradient of log alpha[s] with respect to e is s - alpha. Mind the sign: a cost.",
-        "-advantage[..., None] * (sample - alpha).",
+        "The advantage has one axis less than the sample: give it one, [..., None]. A cost is minus the reward.",
     ),
     "local_expectation": (
         "The gradient of sum_i alpha_i l_i with respect to e is a softmax's backward with l upstream.",

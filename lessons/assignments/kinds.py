@@ -88,7 +88,7 @@ def verdict(n, mine, every, planted, own, outs):
             return Told(OWN * own, known.kind, f"{sentence}: {said[n]}")
         return Told(OWN * own, "forward", sentence)
     if outs and not finding.sure:
-        return Told(0, "follows", f"{n}: it is wrong, and so is {' and '.join(outs)}: correct the forward pass first")
+        return Told(0, "follows", f"{n}: it is wrong, and so is the forward pass ({', '.join(outs)}): correct that first")
     return Told(0, *finding)
 
 

@@ -27,7 +27,7 @@ from satnp.proof.gradcheck import COMPLEX_STEP, STEP, numeric_gradient
 
 SPECIAL = {  # {a size or flag of a case: what is special about it}
     "hole": "with a hole in the mask (1, 0, 1)", "ties": "with equal largest numbers in a window", "ceil": "with ceil=True",
-    "far": "with numbers of 1000, 0 and -1000", "scale": "with numbers up to some {}",
+    "far": "with numbers of 1000, 0 and -1000", "scale": "with numbers of about {}",
     "never": "with a score of minus infinity",
 }  # fmt: skip
 CASCADE = 0.15  # the most that arrays which follow from another task's cost, of all points
@@ -355,16 +355,16 @@ def _apart(row, own, causes):
     alone = next((x for x in own or [] if x.array == row.array), None)
     failing = "error", "missing", "ended"
     if alone is None or any(told.kind in failing for told in alone.groups.values()):
-        sentence = f"{row.array}: it is wrong, and so is {causes}, which it uses: correct {causes} first"
+        sentence = f"{row.array}: it is wrong, and it uses {causes}: correct {causes} first"
         told = {group: x if x.share == 1 or x.kind in failing else Told(x.share, "follows", sentence)
                 for group, x in row.groups.items()}  # fmt: skip
         return row._replace(groups=told)
-    sentence = f"{row.array}: it follows from {causes}, and costs no points of its own"
+    sentence = f"{row.array}: it is wrong only because of {causes}"
     groups = {}
     for group, x in alone.groups.items():
         now = row.groups[group]
         if now.share < x.share < 1:  # a score
-            x = x._replace(sentence=f"{x.sentence}; with your {causes} it is less, which costs no points of its own")
+            x = x._replace(sentence=f"{x.sentence}; with your {causes} it is less")
         groups[group] = Told(now.share, "follows", sentence) if now.share < x.share == 1 else x
     return row._replace(groups=groups, follows=max(0, alone.points - row.points))
 

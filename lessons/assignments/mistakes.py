@@ -1,6 +1,6 @@
 """Common mistakes, planted in satnp's source: an array that a mistake would give is reported as this mistake.
 
-If several mistakes give the same array, the report names the first. A sentence names the mistake, never the right answer.
+If several mistakes give the same array, the report names the first. A sentence names the mistake, never the right numbers.
 The sentence of a term ends with "is lost" and that of a factor with "is missing": kinds.py then also recognises a term that
 counts twice or has the wrong sign. Where satnp's form is a fast one, mistakes are planted in a plain form of it.
 """
@@ -192,7 +192,7 @@ CONVOLUTION = (
         ("padding", "the padding is ignored", CELLS, "padded = x",
          "output_size(R, K, stride, padding), output_size(S, K, stride, padding)",
          "output_size(R, K, stride), output_size(S, K, stride)"),
-        ("padding", "padding counts for both sides together, but is that of each side", CELLS,
+        ("padding", "the padding is divided between the two sides; each side should have all of it", CELLS,
          "padded[:, padding : padding + R, padding : padding + S] = x\npadded = padded[:, padding - padding // 2 : padding "
          "+ R + padding - padding // 2, "
          "padding - padding // 2 : padding + S + padding - padding // 2]",
@@ -328,7 +328,7 @@ A1 = (
          "min(p * K, padded.shape[1] - K), min(q * K, padded.shape[2] - K)"),
         ("stride", "the gradient goes to the cell as if the stride were 1", "dx[n, top + i, left + j, c]",
          "dx[n, p + i, q + j, c]"),
-        ("stride", "the place in the window is not added to the window's own place", "dx[n, top + i, left + j, c]",
+        ("stride", "the position inside the window is not added to where the window starts", "dx[n, top + i, left + j, c]",
          "dx[n, i, j, c]"),
         ("factor", DOUT, "dout[n, p, q, c]", "1"),
         ("factor", "the gradient is multiplied by the largest number", "c] += d", "c] += d * cells.max()"),
@@ -363,12 +363,10 @@ A1 = (
         *windows(AT)[:3], *loops(), plain=MEAN_BACK),
 )  # fmt: skip
 
-INPUTS = "def _cell(pre_i, pre_f, pre_o, pre_g, more_i, more_f, more_o, more_g, c_prev):"
 CELL = "i, f, o, g = sigmoid(pre_i + more_i), sigmoid(pre_f + more_f), sigmoid(pre_o + more_o), xp.tanh(pre_g + more_g)"
 NEXT = "c = f * c_prev + i * g"
 SLOPES = "return di * i * (1 - i), df * f * (1 - f), do * o * (1 - o), dg * (1 - g * g), dc_prev"
 THROUGH_H = "dc = dc + dh * o * (1 - tanh_c * tanh_c)"
-SIGMOID = "the derivative of the sigmoid"
 
 
 def orders():
@@ -601,7 +599,7 @@ A2 = (
         ("gate", "1 - f stands in place of f", NEXT, "c = (1 - f) * c_prev + i * g"),
         ("gate", "the gate o stands in place of the gate i", NEXT, "c = f * c_prev + o * g"),
         ("sign", "i * g is subtracted", NEXT, "c = f * c_prev - i * g"),
-        ("slope", "a tanh around c of the next step", NEXT, "c = xp.tanh(f * c_prev + i * g)"),
+        ("slope", "c is passed on through a tanh", NEXT, "c = xp.tanh(f * c_prev + i * g)"),
         ("gate", "the gate g has a sigmoid in place of its tanh", CELL, CELL.replace("xp.tanh(", "sigmoid(")),
         ("gate", "the gate g has no tanh", CELL, CELL.replace("xp.tanh(", "(")),
         ("gate", "the gates i, f and o have a tanh in place of their sigmoids", CELL, CELL.replace("sigmoid(", "xp.tanh(")),
@@ -631,12 +629,12 @@ A2 = (
          "zip(x, np.roll(mask, -1, axis=0)[:, :, None]"),
         ("mask", "the mask of the step before is used", "zip(x, mask[:, :, None]",
          "zip(x, np.roll(mask, 1, axis=0)[:, :, None]"),
-        ("mask", "h and c are zeroed where the mask is 0, but they stay what they were",
+        ("mask", "h and c are zeroed where the mask is 0, but they should keep their values there",
          "live * h_new + (1 - live) * h, live * c_new + (1 - live) * c",
          "live * h_new, live * c_new"),
-        ("mask", "h is zeroed where the mask is 0, but it stays what it was", "live * h_new + (1 - live) * h,",
+        ("mask", "h is zeroed where the mask is 0, but it should keep its values there", "live * h_new + (1 - live) * h,",
          "live * h_new,"),
-        ("mask", "c is zeroed where the mask is 0, but it stays what it was", "live * c_new + (1 - live) * c",
+        ("mask", "c is zeroed where the mask is 0, but it should keep its values there", "live * c_new + (1 - live) * c",
          "live * c_new"),
         ("mask", "the mask is used for h only: c goes on after the end", "live * c_new + (1 - live) * c", "c_new"),
         ("mask", "the mask is used for c only: h goes on after the end", "live * h_new + (1 - live) * h,", "h_new,"),
@@ -645,9 +643,9 @@ A2 = (
         ("mask", "x is masked, but the state must not change where the mask is 0",
          "live * h_new + (1 - live) * h, live * c_new + (1 - live) * c", "h_new, c_new",
          "x_t @ W_x", "live * x_t @ W_x"),
-        ("mask", "h goes back to h_0 where the mask is 0, but it stays what it was", "(1 - live) * h, ",
+        ("mask", "h goes back to h_0 where the mask is 0, but it should keep its values there", "(1 - live) * h, ",
          "(1 - live) * h_0, "),
-        ("mask", "h and c go back to the first state where the mask is 0, but they stay what they were",
+        ("mask", "h and c go back to the first state where the mask is 0, but they should keep their values there",
          "live * h_new + (1 - live) * h, live * c_new + (1 - live) * c",
          "live * h_new + (1 - live) * h_0, live * c_new + (1 - live) * c_0"),
         ("mask", "once the mask was 0 a sentence is over for good, but the mask may be 1 again",
@@ -808,7 +806,7 @@ A3 = (
         ("size", "it is the mean over the A units, not the sum", ".sum(axis=2)", ".mean(axis=2)"),
         ("term", "the score is subtracted from c", "return (v * tanh).sum(axis=2) + c", "return c - (v * tanh).sum(axis=2)"),
         ("term", "c is multiplied, not added", "sum(axis=2) + c", "sum(axis=2) * c"),
-        ("softmax", "the softmax is in it already: scores were asked for", "return (v * tanh).sum(axis=2) + c,",
+        ("softmax", "the softmax was applied: the scores are wanted", "return (v * tanh).sum(axis=2) + c,",
          "e = (v * tanh).sum(axis=2) + c\ne = np.exp(e) / np.exp(e).sum(axis=1, keepdims=True)\nreturn e,"),
         plain=SCORES),
     *of(additive_scores_backward,
@@ -884,7 +882,7 @@ A3 = (
         ("norm", "the scores are divided by the square root of their number, which changes the weights",
          "np.exp(scores - scores.max(axis=-1, keepdims=True))",
          "np.exp((scores - scores.max(axis=-1, keepdims=True)) / np.sqrt(scores.shape[-1]))"),
-        ("norm", "powers of 2, not of e", "np.exp(", "np.exp2("),
+        ("norm", "the weights are powers of 2, not of e", "np.exp(", "np.exp2("),
         ("norm", "a number is added to the sum, which changes the weights", "shifted.sum(axis=-1, keepdims=True)",
          "(shifted.sum(axis=-1, keepdims=True) + 1)"),
         plain=SOFTMAX),
@@ -894,7 +892,7 @@ A3 = (
         ("diagonal", "the part of the softmax's Jacobian that comes from its sum is missing", "alpha * (dalpha - mean)",
          "alpha * dalpha"),
         ("diagonal", "the diagonal of the softmax's Jacobian is missing", "alpha * (dalpha - mean)", "-alpha * mean"),
-        ("diagonal", "the diagonal of the softmax's Jacobian is that of the other part: off the diagonal alone",
+        ("diagonal", "the diagonal has the formula of the other entries, -alpha_i alpha_k",
          "alpha * (dalpha - mean)", "-alpha * (mean - alpha * dalpha)"),
         ("mean", "the plain mean of dalpha is subtracted, not its mean weighted by alpha", "(alpha * dalpha).sum(",
          "dalpha.mean("),
@@ -1153,8 +1151,8 @@ A3 = (
          "(mask[:, :, None] * alphas).cumsum(axis=0) - 1"),
         ("1 minus the sum from the step on is there, not 1 minus the sum over all steps",
          "(mask[:, :, None] * alphas)[::-1].cumsum(axis=0)[::-1] - 1"),
-        ("1 minus the sum without the mask is there", "alphas.sum(axis=0) - 1"),
-        ("the sum of the location over all steps is missing but that of the last step", "alphas[-1] - 1"),
+        ("it uses 1 minus the sum without the mask", "alphas.sum(axis=0) - 1"),
+        ("only the last step's weight is in the factor: the sum over all steps belongs to every step", "alphas[-1] - 1"),
     )),
 )  # fmt: skip
 
@@ -1203,8 +1201,6 @@ TOGETHER = "return -(weights * log_p).sum()"
 BACK = "dloss * weights[:, None] * (p - onehot)"
 WORD = "word = word_forward(annotations, captions[:, t], h, c, p)"
 NLL = "cross_entropy_forward(logits, captions[:, t + 1], mask[:, t] / N)"
-PENALTY = "doubly_stochastic_forward(np.stack(alphas), mask.T)"
-LOOK_ARGUMENTS = "p.W_a, p.W_s, p.b_a, p.v, p.c_a, p.W_beta, p.b_beta)"
 
 EMBEDDING = (
     *of(embedding_backward,
@@ -1598,8 +1594,9 @@ A4 = (
          "dx[:, -H:], dz + dx[:, M : -H]"),
         ("order", "the gradients of W_h and W_z are exchanged", "dW_x, dW_h, dW_z = np.split(dW, [M, M + H])",
          "dW_x, dW_z, dW_h = np.split(dW, [M, len(dW) - H])"),
-        ("order", "the gradient of h of the next step is handed on past the cell", "dh + dh_look", "dh + dh_look + dout[1]"),
-        ("c-path", "the gradient of c of the next step is handed on past the cell", "dh + dh_look, dc",
+        ("order", "the gradient of h of the next step is added without going through the cell", "dh + dh_look",
+         "dh + dh_look + dout[1]"),
+        ("c-path", "the gradient of c of the next step is added without going through the cell", "dh + dh_look, dc",
          "dh + dh_look, dc + dout[2]"),
         ("penalty", "the gradient of the weights from the penalty is lost", "look_backward((dz, dalpha)",
          "look_backward((dz, 0 * dalpha)"),
@@ -1865,7 +1862,7 @@ A5 = (
         ("diagonal", "H is missing: each weight depends on every score", "(x - alpha * x.sum(axis=-1, keepdims=True))", "x"),
         ("diagonal", "1 stands in place of H: the derivative does not go through the softmax",
          "(x - alpha * x.sum(axis=-1, keepdims=True))", "(x + alpha)"),
-        ("diagonal", "a 1 too many: H is there and the 1 of the derivative of alpha log alpha as well",
+        ("diagonal", "the 1 of the derivative of alpha log alpha should cancel",
          "(x - alpha * x.sum(axis=-1, keepdims=True))", "(x + alpha - alpha * x.sum(axis=-1, keepdims=True))"),
         ("diagonal", "only the diagonal of the softmax's Jacobian is used", "(x - alpha * x.sum(axis=-1, keepdims=True))",
          "((1 - alpha) * (x + alpha))"),

@@ -1,8 +1,8 @@
 """Finds gradients that are made by evaluating the forward again and again, as differences and the complex step do.
 
 watch.py looks for changed inputs in the process of the submission. What it does not see, or is kept from seeing, the clock
-does: one case has so many elements that an evaluation for each takes 20 seconds or more. A backward takes a second or two,
-even one of plain loops over single numbers.
+does: one case has so many elements that an evaluation for each takes 20 seconds or more. A backward takes less than a
+second, even one of plain loops over single numbers.
 """
 
 import zlib

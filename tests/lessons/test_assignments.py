@@ -45,7 +45,6 @@ QUICK = [name if name in ("A1", "A2") else pytest.param(name, marks=pytest.mark.
 A2 = assignment("A2")
 CELL = replace(A2, tasks=tuple(replace(task, seconds=2) for task in A2.tasks[:1]))  # 40 points, a process of 0.2 s
 SHORT = replace(CELL, tasks=(replace(CELL.tasks[0], seconds=1),))
-TOP = '"""The LSTM cell.'  # how captioner/lstm.py begins
 
 
 def hand_in(folder, *edits, top="", cell=None):
@@ -299,7 +298,7 @@ def test_what_follows_from_another_task_is_told_as_that(tmp_path):
     assert told.pop(("cell", "dgates")) == ["gate"]
     for (task, array), kind in told.items():
         assert kind == (["follows"] if task == "sentence" and array != "h" else [])
-    assert "  sentence: dx, dW_x, dW_h, db, dh_0, dc_0: each follows from cell, and costs no points of its own" in said(
+    assert "  sentence: dx, dW_x, dW_h, db, dh_0, dc_0: each is wrong only because of cell" in said(
         found
     )
     assert found.points == pytest.approx(100 - 20 - 100 * marks.CASCADE)  # dgates, and 15 of the 45 that follow

@@ -25,7 +25,7 @@ KINDS = {
 }  # fmt: skip
 # These say what the numbers show, and claim no mistake: vague, but never wrong.
 VAGUE = (
-    "lost, added or misplaced", "correct the forward pass first", "which it uses: correct",
+    "lost, added or misplaced", "correct that first", "it is wrong, and it uses", "each is wrong, and it uses",
     "of your own forward, which differs from the equation", "times as fast",
 )  # fmt: skip
 PLAIN = {"constant", "term", "part", "end", "edge", "zero", "forward", "follows", "border", "shape", "missing"}
