@@ -46,7 +46,7 @@ def _parser():
         sub.add_argument("assignment", type=str.upper, choices=NAMES, metavar="ASSIGNMENT", help=", ".join(NAMES))
         if name == "grade":
             sub.add_argument("submissions", nargs="+", type=Path, metavar="SUBMISSION")
-            sub.add_argument("--seed", type=int, default=HIDDEN, help=f"seed of the hidden arrays, 1 or more ({HIDDEN})")
+            sub.add_argument("--seed", type=int, default=HIDDEN, help=f"seed of the hidden arrays; default: {HIDDEN}")
         sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new or empty folder")
     return parser
 

@@ -101,7 +101,7 @@ ASSIGNMENT = Assignment(
         _plain("reinforce", reinforce, chosen, "dscores", 10, PLACES, ALONE),
         _plain("local expectation", local_expectation, expected, "dscores", 8, PLACES, ALONE, ("reinforce",)),
         _plain("entropy", entropy, spread, "H", 3, ROWS, SURE),
-        _plain("entropy's gradient", entropy_gradient, weighted, "dscores", 9, ROWS, SURE),
+        _plain("entropy's gradient", entropy_gradient, weighted, "dscores", 9, ROWS, SURE, ("entropy",)),
         Task(
             "bound", bound_forward, bound_backward, paths, ("bound",),
             usual=({"T": 3, "L": 3}, {"T": 2, "L": 4}), edges=({"T": 1, "L": 2}, {"T": 3, "L": 1}),

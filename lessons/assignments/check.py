@@ -96,7 +96,7 @@ def views(task, made):
 def check(task, wrong_before=()):
     """The Report on one task; `wrong_before` names the tasks that are wrong."""
     made, points, remarks = [make(about) for about in task["calls"]], 0, []
-    bad, errors = [[] for _ in made], list(dict.fromkeys(x.error for x in made if x.error))
+    bad, errors = [[] for _ in made], list({x.error.rpartition(" (")[2]: x.error for x in made[::-1] if x.error}.values())
     remarks += [f"ended with {error}" for error in errors if not error.startswith("NotImplementedError")]
     missing = any(x.error.startswith("NotImplementedError") for x in made)
     if task["judged"]:
@@ -110,23 +110,23 @@ def check(task, wrong_before=()):
         return Report(points, lines(made, bad), remarks or [MISSING] * missing)
     seen = views(task, made)
     known = kinds.planted(task["known"], seen) if any(not kinds.right(x) for some in seen.values() for x in some) else {}
-    causes = " and ".join(x for x in task["uses"] if x in wrong_before)
+    causes = " and ".join(f"`{x}`" for x in task["uses"] if x in wrong_before)
     pairs = []
     for n, most in task["points"].items():
         if n not in seen:
             continue
-        told, notes = {}, set()
+        told, notes = {}, {}
         for group in kinds.SHARES:
             told[group] = verdict(n, [k for k, x in enumerate(made) if x.about["group"] == group], made, seen, known)
             if told[group].share < 1 and told[group].sentence:
-                notes.add(f"{n}: it is wrong, and it uses {causes}: correct {causes} first"
-                          if causes and told[group].kind != "dtype" else told[group].sentence)  # fmt: skip
+                notes[f"{n}: it is wrong, and it uses {causes}: correct {causes} first"
+                      if causes and told[group].kind != "dtype" else told[group].sentence] = True  # fmt: skip
         share = sum(kinds.SHARES[group] * x.share for group, x in told.items())
         for x, about in ((kinds.DTYPE, dtypes(n, made)), (kinds.CHANGED, changed(n, made))):
             share *= x if about and share else 1
-            notes |= {about} if about else set()
+            notes |= {about: True} if about else {}
         points += most * share
-        pairs += [(n, sentence) for sentence in sorted(notes)]
+        pairs += [(n, sentence) for sentence in notes]
         for k, x in enumerate(seen[n]):
             bad[k] += [] if kinds.right(x) else [n]
     remarks += kinds.merged(pairs)
@@ -252,7 +252,15 @@ def pytest_generate_tests(metafunc):
 
 
 def test_task(task):
-    assert not check(task).remarks
+    used = needed([task])
+    wrong = [x["name"] for x in TASKS if x["name"] in used and check(x).remarks]
+    assert not check(task, wrong).remarks
+
+
+def needed(tasks):
+    """The names of the tasks whose functions the given ones use, and of those that these use."""
+    found = {name for task in tasks for name in task["uses"]}
+    return found | needed([x for x in TASKS if x["name"] in found]) if found else found
 
 
 def hint(name):
@@ -275,9 +283,15 @@ def main(part="", *rest):
     if not tasks:
         print(f"no task has {part!r} in its name; there are {', '.join(task['name'] for task in TASKS)}", file=sys.stderr)
         return 2
-    points, wrong = 0, []
-    for task in tasks:
-        report, call, most = check(task, wrong), task["calls"][0], sum(task["points"].values())
+    points, wrong, before = 0, [], []
+    used = needed(tasks)
+    for task in TASKS:
+        if task not in tasks and task["name"] not in used:
+            continue
+        report, call, most = check(task, before), task["calls"][0], sum(task["points"].values())
+        before += [task["name"]] if report.remarks else []
+        if task not in tasks:
+            continue
         functions = ", ".join(call[x] for x in ("forward", "backward") if call[x])
         print(f"\n{task['name']}: {number(report.points)} of {most} points")
         print(f"  {functions} in {call['module'].replace('.', '/')}.py")
@@ -291,7 +305,7 @@ def main(part="", *rest):
         f"\n{len(tasks) - len(wrong)} of {len(tasks)} tasks, {number(points)} of {most} points"
         + ("" if wrong else ": all right")
     )
-    if any(set(task["uses"]) & set(wrong) for task in tasks if task["name"] in wrong):
+    if any(set(task["uses"]) & set(before) for task in tasks if task["name"] in wrong):
         print("(or more: what is wrong only because of another task costs at most 15 of 100)")
     return int(bool(wrong))
 

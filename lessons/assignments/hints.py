@@ -59,7 +59,7 @@ HINTS = {
         "tanh(keys + query[:, None]) is (N, L, A); its product with v is (N, L).",
     ),
     "additive_scores_backward": (
-        "First the gradient of the sum inside the tanh, an array (N, L, A). All others come from it, or from the tanh.",
+        "First the gradient of the sum inside the tanh, (N, L, A). dkeys and dquery come from it, dv from the tanh.",
         "d = dscores[:, :, None] * v * (1 - tanh^2) is dkeys; query was repeated over L, so dquery sums it over L. dv has "
         "the tanh.",
     ),
@@ -90,7 +90,7 @@ HINTS = {
     ),
     "look_forward": (
         "Write the lines in the order of the docstring's formula, a line a layer, and keep every cache.",
-        "keys: affine_forward of annotations as (N * L, D) with b; query: affine_forward of h with a bias of zeros.",
+        "keys: affine_forward of annotations as (N * L, D) with b; query: affine_forward of h with np.zeros_like(b).",
     ),
     "look_backward": (
         "The forward's lines, from the last to the first. Where a value was used twice, add its two gradients.",
@@ -160,7 +160,7 @@ HINTS = {
     ),
     "total": (
         "One number for each caption, repeated over T.",
-        "Sum over the words that count, along axis 0; np.broadcast_to or an addition of zeros gives the shape (T, N).",
+        "Sum over the words that count, along axis 0, and add it to np.zeros_like(log_p): the same shape and dtype.",
     ),
     "to_go": ("A running sum that starts at the end.", "Reverse, cumsum, reverse: [::-1] twice, along axis 0."),
     "after": (
@@ -185,7 +185,7 @@ HINTS = {
     ),
     "entropy": (
         "log alpha from log_softmax; where alpha is 0 the product is 0.",
-        "np.where before the product, not after it.",
+        "l = log_softmax(scores) is finite also where alpha is 0, so exp(l) * l is 0 there.",
     ),
     "entropy_gradient": (
         "The gradient of sum alpha log alpha through the softmax: its mean, weighted by alpha, is -H.",
@@ -201,7 +201,8 @@ HINTS = {
     ),
     "choices_backward": (
         "Rewards (S, T, N) by total for each sample; advantage = rewards minus leave_one_out.",
-        "share = mask / (S N) multiplies the advantage, and the weight of the entropy; add the two gradients.",
+        "share = mask / (S N) multiplies the advantage; share * entropy_weight, an array, is the entropy's weight. Add both "
+        "gradients.",
     ),
     # A6
     "all_scores_forward": (

@@ -74,7 +74,7 @@ def verdict(n, mine, every, planted, own, outs):
     gradient of it, else None; `outs` names the outputs that are wrong in the same calls.
     """
     known, said = planted.get(n), {m: x.sentence.partition(": ")[2] for m, x in planted.items()}
-    if own is not None and said.get(n) not in [said[m] for m in outs if m in said]:
+    if own is not None and outs and said.get(n) not in [said[m] for m in outs if m in said]:
         known = None  # the forward is wrong, so a mistake of the backward alone explains nothing
     wrong = [x for x in mine if not right(x)]
     if not wrong:
@@ -82,6 +82,8 @@ def verdict(n, mine, every, planted, own, outs):
     finding = name(n, every if known or all(well(x) for x in every) else mine, known, every)
     if finding.kind == "dtype" and all(well(x) for x in wrong):
         return Told(DTYPE, "dtype", finding.sentence)
+    if own is not None and not outs:  # the forward is right, so they differ where it has no derivative, as with ties
+        return Told(OWN * own, finding.kind, finding.sentence)
     if own is not None:
         sentence = f"{n}: it is the gradient of your own forward, which differs from the equation"
         if known:
@@ -241,6 +243,10 @@ def _malformed(n, bad):
                     if same(x.found.sum(axis=axes), x.right, x.scale))  # fmt: skip
         which = " and ".join(POSITIONS[a] for a in axes)
         return Finding("batch", f"{told}: it is right after a sum over its {which} axis, so this sum is missing")
+    if x.found.ndim == x.right.ndim:
+        for a in range(x.found.ndim):
+            if x.right.shape[a] == 1 and same(x.found.sum(axis=a, keepdims=True), x.right, x.scale):
+                return Finding("batch", f"{told}: right after a sum over its {POSITIONS[a]} axis, so this sum is missing")
     if sorted(x.found.shape) == sorted(x.right.shape):
         for p in permutations(range(x.found.ndim)):
             if x.found.transpose(p).shape == x.right.shape and same(x.found.transpose(p), x.right, x.scale):

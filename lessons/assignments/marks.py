@@ -344,7 +344,7 @@ def cascade(assignment, rows, again):
             continue
         if row.task not in own:
             own[row.task] = again(tasks[row.task])
-        found.append(_apart(row, own[row.task], " and ".join(causes)))
+        found.append(_apart(row, own[row.task], " and ".join(f"`{x}`" for x in causes)))
     lost = sum(row.follows for row in found)
     back = max(0, lost - CASCADE * assignment.points) / (lost or 1)
     return [row._replace(points=row.points + back * row.follows) for row in found]

@@ -117,6 +117,18 @@ for n, p, q, c in np.ndindex(dout.shape):
     dx[n, top + i, left + j, c] += d
 return dx[:, : x.shape[1], : x.shape[2]]
 """
+MAX_BY_PLACES = """
+x, out, K, stride, _ = cache
+P, Q = dout.shape[1:3]
+padded, free = _pad_far(x, K, stride, P, Q, -np.inf), np.ones(dout.shape, bool)
+dx = np.zeros(padded.shape, dout.dtype)
+for i, j in np.ndindex(K, K):
+    at = slice(None), window(i, stride, P), window(j, stride, Q)
+    first = free & (padded[at] == out)
+    free &= ~first
+    ADDED
+return dx[:, : x.shape[1], : x.shape[2]]
+"""
 MEAN = """
 P, Q = (output_size(size, K, stride) for size in x.shape[1:3])
 out = np.zeros((len(x), P, Q, x.shape[3]), x.dtype)
@@ -284,7 +296,8 @@ A1 = (
         ("padding", "the maximum starts at 0, so that no number below 0 can be the largest",
          "np.full((len(x), P, Q, x.shape[3]), -np.inf, x.dtype)",
          "np.zeros((len(x), P, Q, x.shape[3]), x.dtype)"),
-        ("padding", "windows that stick out are left out: ceil is ignored", "stride, ceil=ceil)", "stride)"),
+        ("padding", "windows that extend past the last row or column are missing: ceil is ignored", "stride, ceil=ceil)",
+         "stride)"),
         ("padding", "windows that stick out always count: ceil is ignored", "stride, ceil=ceil)", "stride, ceil=True)"),
         ("padding", "a window that sticks out wraps around the image", "padded = _pad_far(x, K, stride, P, Q, -np.inf)",
          "far = _pad_far(x, K, stride, P, Q, 0).shape\n"
@@ -303,6 +316,9 @@ A1 = (
         ("channel", "it is the largest of all channels", "return out,",
          "out = out * 0 + out.max(axis=3, keepdims=True)\nreturn out,"),
         *windows(AT)[:3], *loops(), plain=MAX),
+    *(Mistake("overlap", OVERLAP, (body(max_pool_backward, MAX_BY_PLACES.replace("ADDED", line)),)) for line in (
+        "dx[at] = np.where(first, dout, 0)", "dx[at] = np.where(first, dout, dx[at])",
+    )),
     *of(max_pool_backward,
         ("overlap", OVERLAP, "c] += d", "c] = d"),
         ("spread", "every cell of a window gets its gradient, not only the largest", "dx[n, top + i, left + j, c] += d",
@@ -791,6 +807,8 @@ def scoring(forward, backward, plain, plain_back, d, pre, keys, query, key_words
             ("slope", "the derivative of the tanh stands in place of the tanh", f"({d} * tanh)",
              f"({d} * (1 - tanh * tanh))"),
             ("factor", "v is in the gradient of v", f"({d} * tanh)", f"({d} * tanh * v)"),
+            ("slope", "dv is the sum of the gradient inside the tanh: v and the derivative of the tanh are in it",
+             f"({d} * tanh)", f"({d} * v * (1 - tanh * tanh))"),
             ("slope", "the sum before the tanh stands in place of the tanh", f"({d} * tanh)", f"({d} * {before})"),
             plain=plain_back, also=(body(all_scores_forward, ALL),) if plain_back is ALL_BACK else ()),
     )
@@ -1136,6 +1154,12 @@ A3 = (
         ("term", "the 1 that each location's sum should reach is missing", "_spread(mask[:, :, None], excess,",
          "_spread(mask[:, :, None], excess + 1,"),
         ("factor", "dpenalty, the upstream gradient, is missing", "excess, dpenalty, 2", "excess, 1, 2"),
+        ("step", "only the last step gets a gradient, but every step has its weight in the sum",
+         "_spread(mask[:, :, None], ",
+         "_spread((mask * (np.arange(len(mask)) == len(mask) - 1)[:, None])[:, :, None], "),
+        ("step", "only the first step gets a gradient, but every step has its weight in the sum",
+         "_spread(mask[:, :, None], ",
+         "_spread((mask * (np.arange(len(mask)) == 0)[:, None])[:, :, None], "),
         ("factor", "1 minus the sum over the steps is missing", "_spread(mask[:, :, None], excess,",
          "_spread(mask[:, :, None], 0 * excess - 1,"),
         ),
@@ -1664,7 +1688,7 @@ A5 = (
          "mask * log_p[::-1].cumsum(axis=0)[::-1]"),
         ("mask", "steps that do not count get 0", TO_GO, "mask * " + TO_GO),
         ("step", "it is off by one step: this word is missing", TO_GO, TO_GO + " - mask * log_p"),
-        ("step", "it is the sum up to step t, of words that this choice cannot change", TO_GO,
+        ("step", "it is the sum over the steps up to t, not from t on", TO_GO,
          "(mask * log_p).cumsum(axis=0)"),
         ("step", "it is the sum before step t, of words that this choice cannot change", TO_GO,
          "(mask * log_p).cumsum(axis=0) - mask * log_p"),
@@ -1690,9 +1714,9 @@ A5 = (
         ("step", "it is off by one step: this word is included", "to_go(log_p, mask) - mask * log_p", "to_go(log_p, mask)"),
         ("step", "it is off by one step: the next word is missing too", "to_go(log_p, mask) - mask * log_p",
          "np.concatenate([to_go(log_p, mask)[2:], 0 * log_p[:2]])[: len(log_p)]"),
-        ("step", "it is the sum up to step t, of words that this choice cannot change", "to_go(log_p, mask) - mask * log_p",
+        ("step", "it is the sum over the steps up to t, not from t on", "to_go(log_p, mask) - mask * log_p",
          "(mask * log_p).cumsum(axis=0) - mask * log_p"),
-        ("step", "it is the sum up to step t, of words that this choice cannot change", "to_go(log_p, mask) - mask * log_p",
+        ("step", "it is the sum over the steps up to t, not from t on", "to_go(log_p, mask) - mask * log_p",
          "(mask * log_p).cumsum(axis=0)"),
         ("step", "it is only the next word, not the sum of all later ones", "to_go(log_p, mask) - mask * log_p",
          "np.concatenate([(mask * log_p)[1:], 0 * log_p[:1]])"),
@@ -1702,7 +1726,7 @@ A5 = (
          "np.roll(to_go(log_p, mask), -1, axis=0)"),
         ("step", "it is the sum from the step before on", "to_go(log_p, mask) - mask * log_p",
          "np.roll(to_go(log_p, mask), 1, axis=0)"),
-        ("step", "this word is subtracted though it does not count", "- mask * log_p", "- log_p"),
+        ("step", "the step's own word is subtracted where its mask is 0", "- mask * log_p", "- log_p"),
         ("step", "this word is added, not subtracted", "- mask * log_p", "+ mask * log_p"),
         ("mask", "steps that do not count get 0", "to_go(log_p, mask) - mask * log_p",
          "mask * (to_go(log_p, mask) - mask * log_p)"),
@@ -1732,13 +1756,14 @@ A5 = (
         ("mean", "each image moves the baseline by itself, one after the other, not their mean once", COUNTS,
          "baseline * decay ** count + sum((1 - decay) * r * decay ** (count - 1 - k) for k, r in enumerate(reward[sampled > "
          "0]))"),
-        ("mean", "if no image was sampled the baseline must stay: it is multiplied by its weight", COUNTS,
+        ("mean", "if no image was sampled, b must not change: here it is multiplied by the decay", COUNTS,
          "decay * baseline + (1 - decay) * mean"),
-        ("mean", "if no image was sampled the baseline must stay: it is 0",
+        ("mean", "if no image was sampled, b must not change: here it is 0",
          COUNTS.replace("mean, baseline)", "mean, baseline)"), COUNTS.replace("mean, baseline)", "mean, 0 * baseline)")),
-        ("mean", "if no image was sampled the baseline must stay: 0 / 0", MEAN_R, "mean = (sampled * reward).sum() / count",
+        ("mean", "if no image was sampled, b must not change: here the mean is 0 / 0", MEAN_R,
+         "mean = (sampled * reward).sum() / count",
          COUNTS, "decay * baseline + (1 - decay) * mean"),
-        ("mean", "if no image was sampled the baseline must stay: the mean of all rewards is used", COUNTS,
+        ("mean", "if no image was sampled, b must not change: here the mean of all rewards is used", COUNTS,
          "decay * baseline + (1 - decay) * (mean if count else reward.mean())"),
         ("mean", "only the first image counts, not the mean", MEAN_R, "mean = reward[0]"),
         ("mean", "it is the largest reward, not the mean", MEAN_R, "mean = reward[sampled > 0].max() if count else 0"),
@@ -1809,7 +1834,7 @@ A5 = (
          "(advantage - advantage.mean())[..., None]"),
         ),
     *of(local_expectation,
-        ("expectation", "the log p of this word is not compared with its mean over the locations", LOCAL,
+        ("expectation", "the mean of l over the locations, alpha . l, is not subtracted from l", LOCAL,
          "return reinforce(sample, alpha, advantage) - alpha * ahead"),
         ("expectation", "the expectation of this word's log p is lost", LOCAL,
          "return reinforce(sample, alpha, advantage) + 0 * alpha"),

@@ -298,9 +298,7 @@ def test_what_follows_from_another_task_is_told_as_that(tmp_path):
     assert told.pop(("cell", "dgates")) == ["gate"]
     for (task, array), kind in told.items():
         assert kind == (["follows"] if task == "sentence" and array != "h" else [])
-    assert "  sentence: dx, dW_x, dW_h, db, dh_0, dc_0: each is wrong only because of cell" in said(
-        found
-    )
+    assert "  sentence: dx, dW_x, dW_h, db, dh_0, dc_0: each is wrong only because of `cell`" in said(found)
     assert found.points == pytest.approx(100 - 20 - 100 * marks.CASCADE)  # dgates, and 15 of the 45 that follow
 
 
