@@ -163,7 +163,7 @@ def judge(task, call, n):
         return 1, ""
     if found.shape != call.right[n].shape:
         return 0, f"{n} has shape {found.shape}, wanted {call.right[n].shape}"
-    return kinds.score(n, found, call.right[n], task["score"])
+    return kinds.score(found, call.right[n], task["score"])
 
 
 def dtypes(n, made):

@@ -111,8 +111,8 @@ def mark(assignment, name, path, seed=HIDDEN):
                 rows.append(speed.mark(assignment, task, seed, package, folder / f"speed{k}"))
         rows = marks.cascade(assignment, rows, again)
         if lost := min(sum(row.follows for row in rows), marks.CASCADE * assignment.points):
-            said.append(f"what is wrong only because of another task costs {lost:.4g} points, of at most "
-                        f"{marks.CASCADE * assignment.points:.4g}")  # fmt: skip
+            most = f"{assignment.points}; at most {marks.CASCADE * assignment.points:.4g}"
+            said.append(f"what is wrong only because of another task costs {lost:.4g} of {most}")
         return Marked(name, rows, said, "; ".join(sorted(confined)))
 
 
@@ -157,14 +157,16 @@ def kinds(row):
 
 def table(assignment, found):
     """The points, one line a submission, then the remarks; the points of each task are there if a line is too short."""
-    tasks, width = [task.name for task in assignment.tasks], max([10, *(len(x.name) for x in found)])
-    wide = sum(2 + max(8, len(t)) for t in ["points", *tasks]) + width > COLUMNS
-    columns = [] if wide else tasks
+    tasks, longest = [task.name for task in assignment.tasks], max([10, *(len(x.name) for x in found)])
+    room = COLUMNS - sum(2 + max(8, len(t)) for t in ["points", *tasks])
+    wide = room < min(longest, 20)
+    width, columns = (longest, []) if wide else (min(longest, room), tasks)
     head = f"{'submission':<{width}}" + "".join(f"  {t:>{max(8, len(t))}}" for t in ["points", *columns])
     lines = [f"{assignment.name}, {assignment.title}: {assignment.points} points", "", head]
     each = [{t: sum(row.points for row in marked.rows if row.task == t) for t in tasks} for marked in found]
     for marked, points in zip(found, each, strict=True):
-        lines.append(f"{marked.name:<{width}}  {marked.points:>8.2f}"
+        name = marked.name if len(marked.name) <= width else f"{marked.name[: width - 9]}…{marked.name[-8:]}"
+        lines.append(f"{name:<{width}}  {marked.points:>8.2f}"
                      + "".join(f"  {points[t]:>{max(8, len(t))}.2f}" for t in columns))  # fmt: skip
     for marked, points in zip(found, each, strict=True):
         told = [", ".join(f"{t} {x:.4g}" for t, x in points.items())] if wide and marked.points else []
@@ -184,7 +186,7 @@ def _remarks(marked):
     for row in marked.rows:
         tasks.setdefault(row.task, []).extend(
             (row.array, told.sentence) for told in [*row.groups.values(), *row.notes]
-            if told.sentence != "right" and told.kind not in ("refused", "ended")
+            if told.kind not in ("refused", "ended") and (told.kind != "right" or row.array == "seconds")
         )  # fmt: skip
     return [f"  {task}: {sentence}" for task, pairs in tasks.items() for sentence in merged(pairs)]
 

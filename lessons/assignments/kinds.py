@@ -116,12 +116,12 @@ def chance(right):
     return most / (right >= 0).sum()
 
 
-def score(n, found, right, wanted):
+def score(found, right, wanted):
     """(share of the points, sentence) from the share of right entries; those with right < 0 do not count."""
     counts, guess = right >= 0, chance(right)
     equal = float((found == right)[counts].mean())
     share = min(1.0, max(0.0, (equal - guess) / (wanted - guess)))
-    sentence = f"{equal:.1%} of {n} is right, {wanted:.0%} is wanted, guessing gives {guess:.1%}"
+    sentence = f"{equal:.1%} of the words are right, {wanted:.0%} is wanted, guessing gives {guess:.1%}"
     first, later = ((found == right)[:, t][counts[:, t]].mean() for t in (slice(1), slice(1, None)))
     if share < 1 and first >= wanted:
         sentence += (

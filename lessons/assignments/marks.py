@@ -378,7 +378,7 @@ def _judged(task, whole, ran):
             said = (
                 task.judge(case.arrays, outputs)
                 if task.judge
-                else {n: kinds.score(n, outputs[n], right, task.score) for n, right in case.right.items()}
+                else {n: kinds.score(outputs[n], right, task.score) for n, right in case.right.items()}
             )
         except Exception as error:  # unexpected shapes or dtypes
             said = {n: (0, f"the result cannot be judged: {type(error).__name__}: {error}") for n in task.points}
