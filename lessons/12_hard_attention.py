@@ -112,9 +112,11 @@ print(f"mean of 300 such steps against sum_i alpha_i r_i: off by {np.abs(earned.
 # follows from $\partial \alpha_i = \alpha_i \, \partial \log \alpha_i$:
 #
 # $$
-# \frac{\partial J}{\partial e} = \sum_i r_i \frac{\partial \alpha_i}{\partial e} =
-# \sum_i \alpha_i \, r_i \frac{\partial \log \alpha_i}{\partial e} =
-# \mathbb{E}_s \left( r_s \frac{\partial \log \alpha_s}{\partial e} \right)
+# \begin{aligned}
+# \frac{\partial J}{\partial e} &= \sum_i r_i \frac{\partial \alpha_i}{\partial e} \\
+#   &= \sum_i \alpha_i \, r_i \frac{\partial \log \alpha_i}{\partial e} \\
+#   &= \mathbb{E}_s \left( r_s \frac{\partial \log \alpha_s}{\partial e} \right)
+# \end{aligned}
 # $$
 #
 # The last form is a mean over the draws $s$. So $r_s \, \partial \log \alpha_s / \partial e$ of ONE draw is an estimate of
@@ -205,8 +207,8 @@ graph("12_flow", FLOW, {
 # $\partial p(s) = p(s) \, \partial \log p(s)$, the estimate from one path has two parts (eqs. 11-12):
 #
 # $$
-# \frac{\partial C}{\partial W} \approx - \left( \frac{\partial r}{\partial W} +
-# (r - b) \frac{\partial \log p(s)}{\partial W} \right)
+# \frac{\partial C}{\partial W}
+#   \approx - \left( \frac{\partial r}{\partial W} + (r - b) \frac{\partial \log p(s)}{\partial W} \right)
 # $$
 #
 # The first part is the ordinary backward pass along the drawn path; it ends at each draw. The second part is the gradient of

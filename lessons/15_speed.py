@@ -305,7 +305,12 @@ for name, ms in interleaved(works, 5).items():
 # $y = k + q$
 #
 # $$
-# \tanh(y) = \frac{\exp(2y) - 1}{\exp(2y) + 1} = 1 - \frac{2}{\exp(2y) + 1} = 1 - \frac{2}{E/F + 1} = 1 - 2R
+# \begin{aligned}
+# \tanh(y) &= \frac{\exp(2y) - 1}{\exp(2y) + 1} \\
+#   &= 1 - \frac{2}{\exp(2y) + 1} \\
+#   &= 1 - \frac{2}{E/F + 1} \\
+#   &= 1 - 2R
+# \end{aligned}
 # $$
 #
 # So an addition and a division replace a tanh. **Predict** where this fails. (How large may $|k|$ be in float32?)

@@ -299,11 +299,11 @@ save(figure, "18_words", "p_j of six colours, above each the p of the whole phot
 # $$
 # \begin{aligned}
 # p(\text{word of the text}) &= p(\text{sentinel}) \, \mathrm{softmax}(h W)_{\text{word}} \\
-# p(\text{visual word}) &= \sum_i p(i) \, p(\text{class of the word} \mid i) \, p(\text{form of the word} \mid i)
+# p(\text{visual word}) &= \sum_i p(i) \, p(\text{class} \mid i) \, p(\text{form} \mid i)
 # \end{aligned}
 # $$
 #
-# where the sum is over the regions $i$.
+# where the sum is over the regions $i$, and class and form are those of the word.
 
 # %%
 text = np.zeros((1, 8))                                        # logits of eight words

@@ -14,8 +14,8 @@ import pytest
 
 from lessons import __main__ as runner
 from lessons import cells, progress
-from lessons.formulas import as_text, formulas
-from lessons.terminal import formatted, highlighted
+from lessons.formulas import DISPLAY, as_text, formulas
+from lessons.terminal import WIDTH, formatted, highlighted
 
 ROOT = Path(__file__).parents[2]
 SECTIONS = ["Predict", "Run", "Look", "Check by number", "Break it", "Exercises", "Next"]
@@ -379,6 +379,8 @@ def test_formulas_can_be_read_in_a_terminal(path):
         if cell.is_text:
             for latex in formulas(cell.text):
                 assert "\\" not in as_text(latex)
+            for indent, latex in DISPLAY.findall(cell.text):
+                assert all(len(f"{indent}    {line}") <= WIDTH for line in as_text(latex).split("\n")), latex
             assert "$" not in re.sub(r"`[^`]+`", "", formatted(cell.text, False)), f"line {cell.first}"
 
 
