@@ -25,8 +25,8 @@ CONTENTS = """\
 # The lessons
 
 *Show, Attend and Tell* (Xu et al. 2015) and related image captioners, from the first derivative to captions of photos. Each
-lesson takes one idea from a question to a figure. It derives the gradient, checks it numerically, and then plants a mistake
-in it. All outputs and figures on these pages are from one run.
+lesson takes one idea from a question to a figure. Most lessons derive a gradient, check it numerically, and then plant a
+mistake in it. All outputs and figures on these pages are from one run.
 
 {short}
 
@@ -172,7 +172,7 @@ class Pages:
             for x in self.lessons.values()
         ]
         names = "\n".join(x.path.stem for x in self.lessons.values())
-        short = re.sub(NUMBER, lambda number: self.lesson_link(number[0]), short_path())
+        short = re.sub(rf"{NUMBER}(?= \()", lambda number: self.lesson_link(number[0]), short_path())
         contents = CONTENTS.format(short=short, rows="\n".join(rows), drawing=drawing(self.lessons), pages=names)
         self.write("index", self.linked(contents))
         for name in sorted(self.sources):
