@@ -53,7 +53,8 @@ print("alpha", alpha, f" mean reward {alpha @ r:.4f}")
 # ### Drawing by an argmax
 #
 # To draw a location, take random numbers $u_i$, uniform between 0 and 1, set $g_i = -\log(-\log u_i)$ (Gumbel noise), and
-# choose the location with the largest $e_i + g_i$. Location $i$ is then chosen with probability $\alpha_i$. Here is why.
+# choose the location with the largest $e_i + g_i$ (Gumbel 1954; Maddison et al. 2014). Location $i$ is then chosen with
+# probability $\alpha_i$. Here is why.
 #
 # Write $w_i = \exp(e_i)$ and $x_i = -\log(u_i) / w_i$, which is positive. Because $u_i$ is uniform,
 #

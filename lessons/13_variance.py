@@ -216,7 +216,7 @@ print("reward to go: bias {:.1e}, variance {:.2f}".format(*bias_and_variance(g_t
 #
 # This is `softmax_backward` of $-l$ (lesson 09). Use it for word $t$, and the drawn path for the words after it. This is the
 # local expectation gradient (Titsias & Lazaro-Gredilla 2015). A mean in place of a draw removes the variance of that term
-# (Rao & Blackwell). `paths.local` is the path part plus these means.
+# (the Rao-Blackwell theorem; Blackwell 1947). `paths.local` is the path part plus these means.
 
 # %%
 after = to_go - log_p
