@@ -316,9 +316,8 @@ for pointer in ([0.0, 0.0, 3.0], [3.0, 0.0, 0.0], [0.0, 3.0, 0.0]):
           "square", round(p[7], 3), "sum", round(p.sum(), 12))  # fmt: skip
 
 # %% [markdown]
-# So the language model writes the sentence, and the detector gives the nouns. The
-# detector gives the second region the class circle with probability .2. So "circle" has probability .196 when the pointer
-# chooses this region.
+# So the language model writes the sentence, and the detector gives the nouns. The detector gives the second region the class
+# circle with probability .2. So "circle" has probability .196 when the pointer chooses this region.
 
 # %% [markdown]
 # ## Look
