@@ -95,8 +95,8 @@ for k, stage in enumerate(stages):
 print("annotations   ", annotations.shape, annotations.size, "numbers")
 
 # %% [markdown]
-# A third fewer. Three stages halve the sides, the first three: 64, 32, 16, 8. The 64 cells are now in one row, in reading
-# order: location 10 is row 1, column 2 (counted from 0). No later step uses the photo itself.
+# They are a third fewer: $64 \cdot 128 = 8192$. Three stages halve the sides, the first three: 64, 32, 16, 8. The 64 cells
+# are now in one row, in reading order: location 10 is row 1, column 2 (counted from 0). No later step uses the photo itself.
 #
 # The decoder starts from the mean of the 64 vectors, in which all locations are mixed. Two small layers turn it into the
 # state `h` and the cell `c` of an LSTM (lesson 05; this cell is a vector and has nothing to do with the cells of the grid).
@@ -247,11 +247,11 @@ print(" ".join(words), f"  log p = {log_prob:.3f}")
 # ## Look
 #
 # Read the table word by word. The gate is open at words for sizes, colours and shapes ("small", "cyan", "triangle": $\beta$
-# above 0.8), and almost closed at those that grammar decides ("is", "of", `<end>`: below 0.2). It is almost closed at "left"
-# too, although this word depends on the photo: the LSTM also has what it kept from the earlier steps. Where only one word
-# can follow ("of" after "left"), $p$ is near 1. Where several sentences are true ("small" or not, "left of" or "to the left
-# of"), the network has to choose, and $p$ is low although nothing is wrong. The training data do not say where to look:
-# they are photos and sentences.
+# above 0.8), and almost closed at words that follow from the grammar ("is", "of", `<end>`: below 0.2). It is almost closed
+# at "left" too, although this word depends on the photo: the LSTM also has what it kept from the earlier steps. Where only
+# one word can follow ("of" after "left"), $p$ is near 1. Where several sentences are true ("small" or not, "left of" or "to
+# the left of"), the network has to choose, and $p$ is low although nothing is wrong. The training data do not say where to
+# look: they are photos and sentences.
 
 # %%
 figure = Figure((9, 3.9), layout="constrained")
@@ -313,9 +313,9 @@ print("shuffled: ", found)
 near("its alpha is shuffled alike", found.alpha.reshape(-1, 64), np.array(alphas)[:, order], 1e-12)
 
 # %% [markdown]
-# No change. The decoder does not know where a cell is, unless its vector says so. For words such as "left of", the encoder
-# therefore adds the row and the column of each cell to the input of its last stage (`satnp/encoders/small.py`; Liu et al.
-# 2018, CoordConv).
+# No change. The decoder does not know where a cell is, unless the vector contains this. For words such as "left of", the
+# encoder therefore adds the row and the column of each cell to the input of its last stage (`satnp/encoders/small.py`; Liu
+# et al. 2018, CoordConv).
 #
 # Now take attention away: give the decoder the mean of all vectors at each location, so that all words see the same
 # context. How many of a hundred unseen scenes does it still describe truly? And a bug that people do make: PyTorch, for

@@ -121,9 +121,9 @@ print(f"the gap at the loss in float32: {np.spacing(np.float32(loss(0.1))):.3f}"
 print(f"the difference of the two losses: {2 * 5.6e-3 * np.exp(0.1):.3f}")
 
 # %% [markdown]
-# One. The rounding error is relative to the LOSS, and not to its small change: the more terms, the fewer digits. Even
-# float64 keeps only 7 digits of its 11 here. So a network cannot be checked in float32. satnp's layers compute in the
-# dtype of their inputs: the same lines train in float32 and are checked in float64.
+# Only one digit is right. The rounding error is relative to the LOSS, and not to its small change: the more terms, the fewer
+# digits. Even float64 keeps only 7 digits of its 11 here. So a network cannot be checked in float32. satnp's layers compute
+# in the dtype of their inputs: the same lines train in float32 and are checked in float64.
 
 # %% [markdown]
 # ## Predict

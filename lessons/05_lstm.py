@@ -183,7 +183,7 @@ print(f"largest |h| {abs(h).max():.3f}, largest |c| {abs(c).max():.3f}")
 # ## Look
 #
 # Let us set the weights of one unit by hand, so that we know the purpose of each gate. Its input has three numbers: a
-# value, a command `store` and a command `show`, which are 0 or 1. The unit shall hold the stored value until the next
+# value, a command `store` and a command `show`, which are 0 or 1. The unit should hold the stored value until the next
 # `store`:
 #
 # | pre-activation | effect |
@@ -238,8 +238,8 @@ for number in (0.0, 2.0, 5.0, 10.0, 20.0):
 
 # %% [markdown]
 # At 10 a gradient of 1 becomes 0.000045. At 20 it becomes 2e-9: such a gate does not learn any more. This is one reason for
-# initial weights of size $1 / \sqrt{\text{fan-in}}$, where fan-in is the number of terms in the sum for one pre-activation.
-# With inputs of size 1 the sum then has a size of about 1, too.
+# initial weights of size $1 / \sqrt{\text{fan-in}}$, where fan-in is the number of terms in the sum for one pre-activation
+# (LeCun et al. 1998, section 4.6). With inputs of size 1 the sum then has a size of about 1, too.
 #
 # ## Check by number
 #

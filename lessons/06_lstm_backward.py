@@ -47,14 +47,21 @@ print("ready")
 # The sigmoid, $s = 1 / (1 + \exp(-x))$:
 #
 # $$
-# \frac{\partial s}{\partial x} = \frac{\exp(-x)}{(1 + \exp(-x))^2} = s \cdot \frac{\exp(-x)}{1 + \exp(-x)} = s (1 - s),
+# \begin{aligned}
+# \frac{\partial s}{\partial x} &= \frac{\exp(-x)}{(1 + \exp(-x))^2} \\
+#   &= s \cdot \frac{\exp(-x)}{1 + \exp(-x)} \\
+#   &= s (1 - s),
+# \end{aligned}
 # $$
 #
 # because the last fraction and s sum to 1. The tanh, $t = \tanh x = (\exp(x) - \exp(-x)) / (\exp(x) + \exp(-x))$: the
 # derivative of the numerator is the denominator, and that of the denominator is the numerator. By the quotient rule
 #
 # $$
-# \frac{\partial t}{\partial x} = \frac{(\exp(x) + \exp(-x))^2 - (\exp(x) - \exp(-x))^2}{(\exp(x) + \exp(-x))^2} = 1 - t^2.
+# \begin{aligned}
+# \frac{\partial t}{\partial x} &= \frac{(\exp(x) + \exp(-x))^2 - (\exp(x) - \exp(-x))^2}{(\exp(x) + \exp(-x))^2} \\
+#   &= 1 - t^2.
+# \end{aligned}
 # $$
 #
 # ## One step, derived

@@ -9,7 +9,7 @@
 #
 # Before each word the decoder decides which part of the photo it needs. It gives each location a score, a number computed
 # from the annotation of the location, $a_i$, and from the decoder's state h. Three formulas for this score are in use. They
-# differ in which locations they can select at all, whatever their weights, and in how well they learn.
+# differ in which locations they can select at all, whatever their weights, and in where their gradients vanish.
 
 # %% [markdown]
 # A photo is given as L vectors $a_i$ of D numbers, one for each location (the last feature map of a CNN, lesson 04). The
@@ -133,7 +133,7 @@ for features in (1, 2, 4, 8, 16):
 
 # %% [markdown]
 # With many features few annotations lie inside the convex hull of the others, so a linear score can select nearly every one
-# of them. (The features of a CNN are not random, so the numbers for them are different ones.)
+# of them. (The features of a CNN are not random, so other numbers hold for them.)
 #
 # ### What happens without the tanh
 #
@@ -284,7 +284,7 @@ see = "the query is added to every key, so its gradient is a sum over the locati
 graph("08_additive", steps, values, {"N": N, "L": L, "D": D, "H": H, "A": A}, {"e": de}, see)
 
 # %% [markdown]
-# ### c does not learn
+# ### The gradient of c is 0
 #
 # The constant c is added to all scores, and the softmax does not depend on such a constant. So the loss does not depend on
 # c, and its gradient must be 0. The formula agrees: $dc = \sum_{i} de_i$, and behind a softmax

@@ -218,7 +218,10 @@ graph("10_penalty_flow", steps, values, {"T": T, "N": N, "L": L}, {"P": 1.0}, se
 # $\sum_{i} \sum_{t} \alpha_{ti} = T$ always. With the excess of target 1,
 #
 # $$
-# \sum_{i} (\text{excess}_i + 1 - k)^2 = \sum_{i} \text{excess}_i^2 + 2 (1 - k) \sum_{i} \text{excess}_i + L (1 - k)^2,
+# \begin{aligned}
+# & \sum_{i} (\text{excess}_i + 1 - k)^2 \\
+# & \quad = \sum_{i} \text{excess}_i^2 + 2 (1 - k) \sum_{i} \text{excess}_i + L (1 - k)^2,
+# \end{aligned}
 # $$
 #
 # and the last two terms are constants, because $\sum_{i} \text{excess}_i = T - L$. For $k = T/L$ we have

@@ -53,7 +53,8 @@ print("alpha", alpha, f" mean reward {alpha @ r:.4f}")
 # ### Drawing by an argmax
 #
 # To draw a location, take random numbers $u_i$, uniform between 0 and 1, set $g_i = -\log(-\log u_i)$ (Gumbel noise), and
-# choose the location with the largest $e_i + g_i$. Location $i$ is then chosen with probability $\alpha_i$. Here is why.
+# choose the location with the largest $e_i + g_i$ (Gumbel 1954; Maddison et al. 2014). Location $i$ is then chosen with
+# probability $\alpha_i$. Here is why.
 #
 # Write $w_i = \exp(e_i)$ and $x_i = -\log(u_i) / w_i$, which is positive. Because $u_i$ is uniform,
 #
@@ -112,9 +113,11 @@ print(f"mean of 300 such steps against sum_i alpha_i r_i: off by {np.abs(earned.
 # follows from $\partial \alpha_i = \alpha_i \, \partial \log \alpha_i$:
 #
 # $$
-# \frac{\partial J}{\partial e} = \sum_i r_i \frac{\partial \alpha_i}{\partial e} =
-# \sum_i \alpha_i \, r_i \frac{\partial \log \alpha_i}{\partial e} =
-# \mathbb{E}_s \left( r_s \frac{\partial \log \alpha_s}{\partial e} \right)
+# \begin{aligned}
+# \frac{\partial J}{\partial e} &= \sum_i r_i \frac{\partial \alpha_i}{\partial e} \\
+#   &= \sum_i \alpha_i \, r_i \frac{\partial \log \alpha_i}{\partial e} \\
+#   &= \mathbb{E}_s \left( r_s \frac{\partial \log \alpha_s}{\partial e} \right)
+# \end{aligned}
 # $$
 #
 # The last form is a mean over the draws $s$. So $r_s \, \partial \log \alpha_s / \partial e$ of ONE draw is an estimate of
@@ -205,8 +208,8 @@ graph("12_flow", FLOW, {
 # $\partial p(s) = p(s) \, \partial \log p(s)$, the estimate from one path has two parts (eqs. 11-12):
 #
 # $$
-# \frac{\partial C}{\partial W} \approx - \left( \frac{\partial r}{\partial W} +
-# (r - b) \frac{\partial \log p(s)}{\partial W} \right)
+# \frac{\partial C}{\partial W}
+#   \approx - \left( \frac{\partial r}{\partial W} + (r - b) \frac{\partial \log p(s)}{\partial W} \right)
 # $$
 #
 # The first part is the ordinary backward pass along the drawn path; it ends at each draw. The second part is the gradient of

@@ -26,8 +26,8 @@
 # two parts, because both factors of $p(s) \, r(s)$ depend on $W$. With $\partial p(s) = p(s) \, \partial \log p(s)$,
 #
 # $$
-# \frac{\partial C}{\partial W} = - \sum_s p(s) \left( \frac{\partial r(s)}{\partial W} +
-# r(s) \frac{\partial \log p(s)}{\partial W} \right)
+# \frac{\partial C}{\partial W}
+#   = - \sum_s p(s) \left( \frac{\partial r(s)}{\partial W} + r(s) \frac{\partial \log p(s)}{\partial W} \right)
 # $$
 #
 # We call them the path part and the score part. The sum is a mean over paths: for any $x$, write
@@ -139,8 +139,12 @@ print(f"one draw, path {PATHS[k]}: |g| = {np.linalg.norm(g[k]):.1f} where |exact
 # $-b \, \mathbb{E}[K]$, and
 #
 # $$
-# \mathbb{E}[K] = - \sum_s p(s) \frac{\partial \log p(s)}{\partial W} = - \sum_s \frac{\partial p(s)}{\partial W} = -
-# \frac{\partial}{\partial W} \sum_s p(s) = - \frac{\partial}{\partial W} 1 = 0
+# \begin{aligned}
+# \mathbb{E}[K] &= - \sum_s p(s) \frac{\partial \log p(s)}{\partial W} \\
+#   &= - \sum_s \frac{\partial p(s)}{\partial W} \\
+#   &= - \frac{\partial}{\partial W} \sum_s p(s) \\
+#   &= - \frac{\partial}{\partial W} 1 = 0
+# \end{aligned}
 # $$
 #
 # So no $b$ changes the mean. The variance, $\mathbb{E} |g_b|^2 - |\mathrm{exact}|^2$, does change:
@@ -204,13 +208,15 @@ print("reward to go: bias {:.1e}, variance {:.2f}".format(*bias_and_variance(g_t
 # for the drawn location, entry $i$ of the mean is
 #
 # $$
-# \sum_j \alpha_j l_j (\alpha_i - 1_{i = j}) = \alpha_i (\alpha \cdot l) - \alpha_i l_i = -
-# \alpha_i (l_i - \alpha \cdot l)
+# \begin{aligned}
+# \sum_j \alpha_j l_j (\alpha_i - 1_{i = j}) &= \alpha_i (\alpha \cdot l) - \alpha_i l_i \\
+#   &= - \alpha_i (l_i - \alpha \cdot l)
+# \end{aligned}
 # $$
 #
 # This is `softmax_backward` of $-l$ (lesson 09). Use it for word $t$, and the drawn path for the words after it. This is the
 # local expectation gradient (Titsias & Lazaro-Gredilla 2015). A mean in place of a draw removes the variance of that term
-# (Rao & Blackwell). `paths.local` is the path part plus these means.
+# (the Rao-Blackwell theorem; Blackwell 1947). `paths.local` is the path part plus these means.
 
 # %%
 after = to_go - log_p

@@ -347,10 +347,10 @@ ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
 save(figure, "14_marks", "with false relations two thirds of BLEU-4 remain, and no sentence is true")
 
 # %% [markdown]
-# By both scores the network is about as good as the person, and this is right. But the captioner with false relations, whose
-# sentences are all false, keeps two thirds of BLEU-4 and three quarters of CIDEr-D. BLEU-1 falls by only .12: few words are
-# wrong, and the scores count words. A high score says that the sentences resemble those of people. Whether they are true we
-# can compute for a scene; for a photo a person has to look (lesson 17).
+# By both scores the network is about as good as the person, and its sentences are about as often true. But the captioner
+# with false relations, whose sentences are all false, keeps two thirds of BLEU-4 and three quarters of CIDEr-D. BLEU-1 falls
+# by only .12: few words are wrong, and the scores count words. A high score says that the sentences resemble those of
+# people. Whether they are true we can compute for a scene; for a photo a person has to look (lesson 17).
 
 # %% [markdown]
 # ## Check by number

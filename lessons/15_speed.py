@@ -289,8 +289,7 @@ for name, ms in interleaved(works, 5).items():
 
 # %% [markdown]
 # The results are equal to the last bit. On one core the gain is small, and with a short formula there may be none: a fast
-# memory is nearly as good as a cache. With several cores it can be larger, because they share one memory, but each has a
-# cache of its own.
+# memory is nearly as good as a cache.
 #
 # ## A tanh without tanh
 #
@@ -305,7 +304,12 @@ for name, ms in interleaved(works, 5).items():
 # $y = k + q$
 #
 # $$
-# \tanh(y) = \frac{\exp(2y) - 1}{\exp(2y) + 1} = 1 - \frac{2}{\exp(2y) + 1} = 1 - \frac{2}{E/F + 1} = 1 - 2R
+# \begin{aligned}
+# \tanh(y) &= \frac{\exp(2y) - 1}{\exp(2y) + 1} \\
+#   &= 1 - \frac{2}{\exp(2y) + 1} \\
+#   &= 1 - \frac{2}{E/F + 1} \\
+#   &= 1 - 2R
+# \end{aligned}
 # $$
 #
 # So an addition and a division replace a tanh. **Predict** where this fails. (How large may $|k|$ be in float32?)
@@ -482,4 +486,4 @@ near("guarded", 1 - 2 * R, np.tanh(large + query), within=1e-6)
 #
 # ## Next
 #
-# 16: the GPU. There a call costs more and arithmetic less, so everything in this lesson matters even more.
+# 16: the GPU. There each kernel has to be launched, so the number of calls matters, too.

@@ -169,7 +169,7 @@ if good != ours:
     satnp("evaluate", good, *data, "--split", "test", "--beam", 3)
 
 # %% [markdown]
-# A BLEU-1 of about .68, for a network that has learned next to nothing about photos! Every sentence has "a", a colour and a
+# A BLEU-1 of about .68, for a network that has learned almost nothing about photos! Every sentence has "a", a colour and a
 # shape, and lesson 14 showed how little a score says about the truth. So compare it with a captioner that does not see the
 # photo: give each photo the sentence of the next photo. The score that is lost is what the network owes to the photo.
 
@@ -197,7 +197,7 @@ for checkpoint in dict.fromkeys([ours, good]):
 
 # %% [markdown]
 # More than half of the first network's score is for language alone; of the second network's, less than a quarter. A score
-# without a baseline beside it says nothing. Ask for the baseline, in papers too.
+# without a baseline beside it says nothing. Look for the baseline in papers, too.
 
 # %% [markdown]
 # ## Look
@@ -299,8 +299,8 @@ if scenes:
 # ## Break it
 #
 # Data has bugs that no gradient check can see. The first one here is harmless: a download that stopped in the middle of a
-# photo. The second is the worst one there is: each training photo has the sentences of the photo before it. Will you see it
-# in the training loss? (On Flickr8k this second training is left out.)
+# photo. The second is worse: each training photo has the sentences of the photo before it. Will you see it in the training
+# loss? (On Flickr8k this second training is left out.)
 
 # %%
 half = out / "half.jpg"
@@ -332,7 +332,7 @@ if scenes:
 # Hardly: the training loss is about .76 in place of .58, and without the right one beside it, nobody could tell that .76 is
 # too much. The network memorises 40 wrong pairs nearly as well as 40 right ones. The held-out photos show the bug, and so do
 # scores beside those of a captioner that does not see the photo. Nothing in satnp was wrong, so no test of its gradients
-# could have found it. Look at your data first: twenty photos with their sentences, by eye.
+# could have found it. Look at your data first: twenty photos with their sentences.
 
 # %% [markdown]
 # ## Exercises

@@ -299,11 +299,11 @@ save(figure, "18_words", "p_j of six colours, above each the p of the whole phot
 # $$
 # \begin{aligned}
 # p(\text{word of the text}) &= p(\text{sentinel}) \, \mathrm{softmax}(h W)_{\text{word}} \\
-# p(\text{visual word}) &= \sum_i p(i) \, p(\text{class of the word} \mid i) \, p(\text{form of the word} \mid i)
+# p(\text{visual word}) &= \sum_i p(i) \, p(\text{class} \mid i) \, p(\text{form} \mid i)
 # \end{aligned}
 # $$
 #
-# where the sum is over the regions $i$.
+# where the sum is over the regions $i$, and class and form are those of the word.
 
 # %%
 text = np.zeros((1, 8))                                        # logits of eight words
@@ -316,9 +316,8 @@ for pointer in ([0.0, 0.0, 3.0], [3.0, 0.0, 0.0], [0.0, 3.0, 0.0]):
           "square", round(p[7], 3), "sum", round(p.sum(), 12))  # fmt: skip
 
 # %% [markdown]
-# So the language model writes the sentence, and the detector gives the nouns. The
-# detector gives the second region the class circle with probability .2. So "circle" has probability .196 when the pointer
-# chooses this region.
+# So the language model writes the sentence, and the detector gives the nouns. The detector gives the second region the class
+# circle with probability .2. So "circle" has probability .196 when the pointer chooses this region.
 
 # %% [markdown]
 # ## Look

@@ -434,8 +434,8 @@ for k, title in enumerate(("weights of step t (row) by word read at s", "loss of
 
 # %% [markdown]
 # The first table answers the first question. In Xu's order the diagonal is 0: when $\alpha_t$ is computed, the word that
-# step $t$ reads has not yet gone through the LSTM. The query of the step that predicts "circle" depends on
-# "a", but not on "red". In the other two orders the query depends on all words up to the last one.
+# step $t$ reads has not yet gone through the LSTM. The query of the step that predicts "circle" depends on "a", but not on
+# "red". In the other two orders the query depends on all words up to the last one.
 #
 # The second table answers the second question (column 2). In Lu's order the table is diagonal: $z_t$ goes to the output
 # only, so $\alpha_2$ changes the second word and no other. In Xu's order and in Top-Down $z_t$ enters a state, so the third

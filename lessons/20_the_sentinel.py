@@ -182,6 +182,7 @@ print(f"sum of de over the L + 1 entries {np.abs(de.sum(axis=1)).max():.0e}, ove
 #
 # Here $dh$ is the whole gradient of $h_t$. It has three readers as well: the output $z + h$, the query (of the locations
 # and of the sentinel), and the next step.
+#
 # Here is one step by hand, forward and backward. `bias` is added to the sentinel's score; it is 0 until the experiments
 # below.
 
@@ -358,7 +359,7 @@ save(figure, "20_beta", "above, words for which the sentinel is needed; below, w
 # the photo, and without it they cost .6 to 1.9 nats. Colours and sizes lie between .15 and .31. Lu et al. (2017, section
 # 5.4) show such a ranking of words for COCO.
 #
-# Three things in this table are worth a second look.
+# Three things in this table need an explanation.
 #
 # **A small beta does not mean that the photo is needed.** After a relation ("left of", "above"), "a" follows from the
 # grammar: the last row of the next output says that it costs less than .001 nats there. Yet $\beta$ is below .1. Nothing in

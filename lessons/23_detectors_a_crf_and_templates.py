@@ -129,11 +129,11 @@ for box in found[0]:
 #
 # $$
 # \begin{aligned}
-# F_i(o_i, a_i) &= \theta_0 \log p(o_i \mid \text{box } i) + \theta_1 \log p(a_i \mid \text{box } i) +
-# \theta_2 \log \frac{q(o_i, a_i)}{q(o_i) \, q(a_i)} \\
-# G_{ij}(o_i, r_{ij}, o_j) &= \theta_3 \log p(r_{ij} \mid \text{boxes } i, j) +
-# \theta_4 \log \frac{q(o_i, r_{ij}, o_j)}{q(o_i) \, q(r_{ij}) \, q(o_j)} \\
-# E(y) &= -\sum_i F_i(o_i, a_i) - \frac{2}{N - 1} \sum_{i<j} G_{ij}(o_i, r_{ij}, o_j)
+# & F_i(o_i, a_i) = \theta_0 \log p(o_i \mid \text{box } i) + \theta_1 \log p(a_i \mid \text{box } i) \\
+# & \quad + \theta_2 \log \frac{q(o_i, a_i)}{q(o_i) \, q(a_i)} \\
+# & G_{ij}(o_i, r_{ij}, o_j) = \theta_3 \log p(r_{ij} \mid \text{boxes } i, j) \\
+# & \quad + \theta_4 \log \frac{q(o_i, r_{ij}, o_j)}{q(o_i) \, q(r_{ij}) \, q(o_j)} \\
+# & E(y) = -\sum_i F_i(o_i, a_i) - \frac{2}{N - 1} \sum_{i<j} G_{ij}(o_i, r_{ij}, o_j)
 # \end{aligned}
 # $$
 #
@@ -285,8 +285,11 @@ print("without the text potentials:", template(y, 2, 0, 1, y[4]))
 # variable that is in one term of a sum can be taken in that term:
 #
 # $$
-# \max_{y} s(y) = \max_{o} \left( \sum_i \max_{a_i} F_i(o_i, a_i) + \frac{2}{N - 1} \sum_{i<j} \max_{r_{ij}}
-# G_{ij}(o_i, r_{ij}, o_j) \right)
+# \begin{aligned}
+# \max_{y} s(y) &= \max_{o} \hat{s}(o) \\
+# \hat{s}(o) &= \sum_i \max_{a_i} F_i(o_i, a_i) \\
+#   & \quad + \frac{2}{N - 1} \sum_{i<j} \max_{r_{ij}} G_{ij}(o_i, r_{ij}, o_j)
+# \end{aligned}
 # $$
 #
 # What remains is a maximum over the objects, with 64 combinations for three boxes. `infer` lists them. If there are more
@@ -306,7 +309,10 @@ print(f"three or four: belief propagation and ICM as the list of objects in {sam
 # The weights are learned from photos whose true labelling $y^*$ is known. The loss of a photo is
 #
 # $$
-# -\log p(y^*) = \log Z - s(y^*) = \log \sum_y \exp \left( \sum_k \theta_k f_k(y) \right) - \sum_k \theta_k f_k(y^*)
+# \begin{aligned}
+# -\log p(y^*) &= \log Z - s(y^*) \\
+#   &= \log \sum_y \exp \left( \sum_k \theta_k f_k(y) \right) - \sum_k \theta_k f_k(y^*)
+# \end{aligned}
 # $$
 #
 # The second term is linear in $\theta$. For the first, the derivative of the logarithm and the chain rule give
@@ -345,7 +351,8 @@ print("observed", phi_all[row], "\nexpected", p_all @ phi_all, "\ndtheta  ", dth
 # \begin{aligned}
 # m_i(o_i) &= \log \sum_{a_i} \exp F_i(o_i, a_i) \\
 # M_{ij}(o_i, o_j) &= \log \sum_{r_{ij}} \exp G_{ij}(o_i, r_{ij}, o_j) \\
-# S(o) &= \sum_i m_i(o_i) + \sum_{i<j} M_{ij}(o_i, o_j), \quad \log Z = \log \sum_o \exp S(o)
+# S(o) &= \sum_i m_i(o_i) + \sum_{i<j} M_{ij}(o_i, o_j) \\
+# \log Z &= \log \sum_o \exp S(o)
 # \end{aligned}
 # $$
 #
@@ -353,7 +360,11 @@ print("observed", phi_all[row], "\nexpected", p_all @ phi_all, "\ndtheta  ", dth
 # objects together. Its sum over the other objects is $dm_i = p(o_i)$, and
 #
 # $$
-# dF_i(o_i, a_i) = p(o_i) \exp \left( F_i(o_i, a_i) - m_i(o_i) \right) = p(o_i) \, p(a_i \mid o_i) = p(o_i, a_i)
+# \begin{aligned}
+# dF_i(o_i, a_i) &= p(o_i) \exp \left( F_i(o_i, a_i) - m_i(o_i) \right) \\
+#   &= p(o_i) \, p(a_i \mid o_i) \\
+#   &= p(o_i, a_i)
+# \end{aligned}
 # $$
 #
 # In the same way $dM_{ij} = p(o_i, o_j)$ and $dG_{ij} = p(o_i, r_{ij}, o_j)$. So the backward pass of $\log Z$ computes

@@ -86,7 +86,8 @@ def print_map(lessons):
     print(f"    {'lesson':37}reading  computing  before       so far")
     for lesson in lessons:
         known = progress.of(lesson.number)
-        state = "done" if "done" in known else "at {}/{}".format(*known["stopped"]) if "stopped" in known else ""
+        ran, count = known.get("stopped", (0, 0))
+        state = "done" if "done" in known else f"at {ran + 1}/{count}" if ran else ""
         times = f"{lesson.minutes:3} min {lesson.seconds:8} s  "
         columns = textwrap.wrap(lesson.title, 36), textwrap.wrap(" ".join(lesson.before), 11)
         number = f"{lesson.number}{'*' if lesson.number in SHORT else ''}"

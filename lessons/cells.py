@@ -105,11 +105,11 @@ def find(number):
 
 
 def short_path():
-    """A sentence about the short path."""
-    hours = sum(SHORT.values()) / 60
+    """What the map and the contents of the book say about the short path, and about the times of reading."""
+    lessons = ", ".join(f"{number} ({minutes} min)" for number, minutes in SHORT.items())
     return (
-        f"The short path, {len(SHORT)} lessons in {hours:.0f} hours: {', '.join(SHORT)}. Leave out the sections Break it "
-        "and Exercises, and believe what the lessons between them prove."
+        f"The short path, {len(SHORT)} lessons in {sum(SHORT.values()) / 60:.0f} hours: {lessons}. Leave out the sections "
+        "Break it and Exercises, and take the results of the lessons between them as given. (Reading times are estimates.)"
     )
 
 
@@ -167,6 +167,7 @@ def split(source):
         if text:
             cells.append(Cell(is_text, text, start + 2))
     return cells
+
 
 def first_line(function):
     """The line number of the first statement after the signature and the docstring."""

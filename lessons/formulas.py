@@ -55,7 +55,7 @@ def as_text(latex):
 
 
 def _spaced(text):
-    return re.sub(" *\N{EM SPACE} *", "  ", re.sub(" +", " ", text)).strip()
+    return re.sub(" *\N{EM SPACE} *", "  ", re.sub(" +", " ", text).lstrip(" ")).rstrip()
 
 
 def _width(text):
@@ -123,7 +123,7 @@ class _Reader:
         text = self.argument()
         if token == "^" and all(x in RAISED for x in text):
             return "".join(RAISED[x] for x in text)
-        if re.fullmatch(r"\w+|[⊤*]", text):
+        if re.fullmatch(r"[^\W_]+|[⊤*]", text):
             return token + text
         return f"{token}({text})" if token == "^" else f"_{{{text}}}"
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
 FIGURES = Path(os.environ.get("SATNP_LESSONS", "satnp-lessons"))  # where figures go
-DATA = Path(__file__).parent / "data"  # a trained model
+DATA = Path(__file__).parent / "data"  # trained models
 
 
 def show(function):

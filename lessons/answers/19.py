@@ -4,9 +4,9 @@
 # %% [markdown]
 # ## 1
 #
-# - hint: for `xu_wrong`, copy `xu_backward`. Attention's backward comes first, and $dq_t W_s^\top$ goes to $dh_t$.
-# - hint: in which line is the query's gradient computed, and what does it depend on?
-# - hint: in Lu's order it depends on `dout` of the same step only. Does the bug change `dout`?
+# - hint: For `xu_wrong`, copy `xu_backward`. Attention's backward comes first, and $dq_t W_s^\top$ goes to $dh_t$.
+# - hint: In which line is the query's gradient computed, and what does it depend on?
+# - hint: In Lu's order it depends on `dout` of the same step only. Does the bug change `dout`?
 #
 # In Lu's order $dq_t$ follows from the output of word $t$ alone, and the bug acts after it. So everything that gets its
 # gradient through the attention is right: `W_g`, the keys' `W_v`, and `w`. In Xu's order the right $dz_t$ contains
@@ -35,7 +35,7 @@ for order, wrong, weights, keys in ((xu, xu_wrong, ("W_h", "W_z", "W_s"), False)
 # %% [markdown]
 # ## 2
 #
-# - hint: the new cell has a state of three arrays, `h, c, z`, and returns `(h_new, c, z)` as its new state.
+# - hint: The new cell has a state of three arrays, `h, c, z`, and returns `(h_new, c, z)` as its new state.
 # - hint: `SimpleNamespace(**vars(lu))` makes a copy of the order, whose `forward` and `state` you can replace.
 #
 # $z_s$ now enters the state of step $s + 1$, so all later words depend on it. Attention cannot be
@@ -61,8 +61,8 @@ assert np.array_equal(table > 0, np.tri(T) > 0)
 # %% [markdown]
 # ## 3
 #
-# - hint: only the argument of `attend_forward` changes.
-# - hint: which of the two summands depends on the state?
+# - hint: Only the argument of `attend_forward` changes.
+# - hint: Which of the two summands depends on the state?
 #
 # The query knows the last word, as in the other two orders. $x_t W_q$ does not depend on the state, so it is one product
 # for all words before the loop, as $E[y] W_x$ is.
@@ -87,11 +87,11 @@ assert np.array_equal(table > 0, np.tri(T) > 0)
 # %% [markdown]
 # ## 4
 #
-# - hint: the keys are (N, L, A) and the queries (T, N, A). With which axes of size 1 does their sum have all four axes?
-# - hint: count the tanh's: N, T, L and A of them, in both forms.
+# - hint: The keys are (N, L, A) and the queries (T, N, A). With which axes of size 1 does their sum have all four axes?
+# - hint: Count the tanhs: N T L A of them, in both forms.
 #
 # With one photo an array has 64 x 64 numbers, and the calls themselves take much of the time: one call is cheaper than
-# twelve. With 32 photos most of the time goes into the 1.6 million tanh's, which both forms compute.
+# twelve. With 32 photos most of the time goes into the 1.6 million tanhs, which both forms compute.
 
 # %%
 from time import perf_counter  # noqa: E402
@@ -124,8 +124,8 @@ for count in (1, 32):
 # %% [markdown]
 # ## 5
 #
-# - hint: in Xu's order $z_t$ is read by the LSTM and by the output. Which of the two does `W_z` feed?
-# - hint: by which layer is $z_t$ read in Top-Down?
+# - hint: In Xu's order $z_t$ is read by the LSTM and by the output. Which of the two does `W_z` feed?
+# - hint: By which layer is $z_t$ read in Top-Down?
 #
 # Without `W_z` $z_t$ goes to the output of its own word only: a diagonal. In Top-Down the second LSTM is the only reader of
 # $z_t$, so without `U_z` the weights change no word, and the table is 0 everywhere.

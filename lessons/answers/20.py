@@ -4,8 +4,8 @@
 # %% [markdown]
 # ## 1
 #
-# - hint: exp of the scores is (1, 1, 6). What is their sum?
-# - hint: for the first formula you need $z$, for the second the context $c$ of the photo alone.
+# - hint: The exponentials of the scores are 1, 1 and 6. What is their sum?
+# - hint: For the first formula you need $z$, for the second the context $c$ of the photo alone.
 #
 # The weights are 1/8, 1/8 and 6/8, so $\beta = 3/4$ and $z = 4/8 + 0 + 6 = 6.5$. The first formula gives
 # $de_s = \beta (s - z) = 3/4 \cdot 1.5$. The photo's context is $c = 2$, so the second gives
@@ -24,7 +24,7 @@ near("de_s, second formula", beta_1 * (1 - beta_1) * (s_1 - locations.mean()), 1
 # ## 2
 #
 # - hint: $\beta$ is a logistic function of $e_s$ minus the log of the sum of the other exponentials.
-# - hint: the logistic function is 1/2 at 0. The parameter $w$ of the trained decoder is `trained.w`.
+# - hint: The logistic function is 1/2 at 0. The parameter $w$ of the trained decoder is `trained.w`.
 #
 # $\beta = 1/2$ needs $e_s = \log \sum_k \exp(0) = \log 196 = 5.28$. With more locations the sentinel needs a larger score
 # for the same weight. The bound of the trained decoder is far above that.
@@ -69,9 +69,9 @@ for (name, x), gradient in zip(gate_inputs.items(), found_3, strict=True):
 # %% [markdown]
 # ## 4
 #
-# - hint: the call is `follow(trained, trained_config, seen, ids, see_all=0.0)`; then take the log p of the true words, as
+# - hint: The call is `follow(trained, trained_config, seen, ids, see_all=0.0)`; then take the log p of the true words, as
 #   the lesson does for `runs`.
-# - hint: compare the mean over the places of each word with `runs["as it is"]`.
+# - hint: Compare the mean over the places of each word with `runs["as it is"]`.
 #
 # "below" and "under" lose most, then the colours and the shapes. The mean of the photo says which colours and shapes there
 # are. "of" needs no photo at all.
@@ -91,8 +91,8 @@ assert set(sorted(loses, key=loses.get)[-2:]) == {"below", "under"} and abs(lose
 # %% [markdown]
 # ## 5
 #
-# - hint: which state does the first step read? See `photo_forward`.
-# - hint: what is $h_0^\top d\mathrm{gates}$ for $h_0 = 0$?
+# - hint: Which state does the first step read? See `photo_forward`.
+# - hint: What is $h_0^\top d\mathrm{gates}$ for $h_0 = 0$?
 #
 # The first step reads $h_0 = 0$, so `dW_h` is exactly 0, with and without the bugs. The second and the third bug were seen
 # in `dW_h` only, so now neither is found in these four arrays; `db` would find both. A check needs at least two steps for

@@ -4,7 +4,7 @@
 # %% [markdown]
 # ## 1
 #
-# - hint: the locations come last, so begin with them. What map do they multiply?
+# - hint: The locations come last, so begin with them. What map do they multiply?
 # - hint: $d\beta_d = \sum_i dX'_{id} X_{id}$, and $dX'_{id} = \alpha_i dz_d$.
 #
 # The map after the channels is ((2, 0), (1, 3)), so $d\alpha$ is the sum of each row, (2, 4). For the channels
@@ -18,8 +18,8 @@ near("dbeta", (alpha_1[:, None] * dz_1 * X_1).sum(axis=0), [2.5, 4.5])
 # %% [markdown]
 # ## 2
 #
-# - hint: the two functions work in any order. Call the forward with "s" first, then with "c".
-# - hint: the backward calls come in the reverse order: "c", then "s".
+# - hint: The two functions work in any order. Call the forward with "s" first, then with "c".
+# - hint: The backward calls come in the reverse order: "c", then "s".
 #
 # Nothing else changes. The results differ, because the second attention computes its keys from another map.
 
@@ -42,8 +42,8 @@ assert np.abs(z_2 - c_s).max() > 1e-3
 # %% [markdown]
 # ## 3
 #
-# - hint: subtract the mean of channel 1 and add that of channel 0.
-# - hint: the keys are `v[:, :, None] * W_c[0] + b_c`. Adding P gives each channel another function of $v_d$.
+# - hint: Subtract the mean of channel 1 and add that of channel 0.
+# - hint: The keys are `v[:, :, None] * W_c[0] + b_c`. Adding P gives each channel another function of $v_d$.
 #
 # P is added to the keys, so $dP$ is $dk$, summed over the photos and the steps: `dkeys.sum(axis=0)` in
 # `attention_backward`. With P the weight depends on which channel it is.
@@ -62,8 +62,8 @@ assert np.abs(beta_P[:, 0] - beta_P[:, 1]).min() > 1e-3
 # %% [markdown]
 # ## 4
 #
-# - hint: with a kernel of 1 each cell is multiplied by the same matrix F, on its own.
-# - hint: with a kernel of 3 a cell of the output mixes nine cells with nine different weights.
+# - hint: With a kernel of 1 each cell is multiplied by the same matrix F, on its own.
+# - hint: With a kernel of 3 a cell of the output mixes nine cells with nine different weights.
 #
 # $(\alpha_i X_i) F = \alpha_i (X_i F)$, because $\alpha_i$ is a number. So such a convolution could run once a photo, if
 # only the locations had weights before it, and if the ReLU came after the sum over the locations. The weights of the
@@ -81,8 +81,8 @@ for K in (1, 3):
 # %% [markdown]
 # ## 5
 #
-# - hint: keys: L locations, each D x A. Convolution: L cells, each $K^2$ products D x D.
-# - hint: outside of the loop its input does not depend on the word.
+# - hint: Keys: L locations, each D x A. Convolution: L cells, each $K^2$ products D x D.
+# - hint: Outside of the loop its input does not depend on the word.
 #
 # Inside the loop it runs twelve times, once a word, and outside of it once a photo. The same holds for its backward pass,
 # which has two convolutions of the same size, for the map and for F.

@@ -86,10 +86,10 @@ assert of_rare[0] < of_rare[1] and of_others[0] > of_others[1]
 # - hint: How certain is a detector of photos that it was trained with? And are shapes and colours of scenes from elsewhere
 #   related as they are in the town?
 #
-# The detector was fitted to its own photos, so there its probabilities are better than on new ones, and get a larger
-# weight. Both sets are from elsewhere, where shapes and colours are independent. There the counts of the town are no help,
-# so $\theta_2$ is near
-# 0. Weights must be trained with photos like those that they are used for, and that the detector has not seen.
+# The detector was fitted to its own photos, so there its probabilities are better than on new ones, and get a larger weight.
+# Both sets are from elsewhere, where shapes and colours are independent. There the counts of the town are no help, so
+# $\theta_2$ is near 0. Weights must be trained with photos like those that they are used for, and that the detector has not
+# seen.
 
 # %%
 new = make_scenes(1400, "train", 0)[1200:]

@@ -12,11 +12,13 @@ from .needs import drawing
 
 ROOT = Path(__file__).parents[2]
 SAID = re.compile(r"^figure: (?P<figure>.+)\n  see: (?P<see>.+)\n?|^(?P<source>\S+\.py):(?P<line>\d+)\n", re.MULTILINE)
+EQUATIONS = r"eqs?\.\s\d+(?:-\d+)?(?:(?:,|\sand)\s\d+(?:-\d+)?)*"
 # What of a text stays as it is (headings, listings, formulas, links) and what becomes a link.
 LINKS = re.compile(
     r"^(?:    |#)[^\n]*|^( *)\$\$\n.*?\n\1\$\$$|(?P<ticks>`+)(?P<code>.+?)(?P=ticks)|\$[^$]+\$|\[[^\]]*\]\([^)]*\)"
     rf"|\b[Ll]essons?\s{NUMBER}(?:(?:,|\sand|,\sand|\sto)\s{NUMBER})*"
-    r"|(?P<author>[A-Z][\w-]+)(?:\set\sal\.|\s(?:and|&)\s[\w-]+)?\s\(?(?P<year>\d{4})\b",
+    r"|(?P<author>[A-Z][\w-]+)(?:\set\sal\.|\s(?:and|&)\s[\w-]+)?\s\(?(?P<year>\d{4})\b"
+    rf"(?:,\s{EQUATIONS})?|\b(?P<equations>{EQUATIONS})",
     re.MULTILINE | re.DOTALL,
 )
 PAPER = re.compile(r"(?:^- |; |: )(?:[A-Z]\. )+([\w-]+)[^*\n]*\*[^*\n]+\*, [^,;\n]*?(\d{4}), arXiv:([\d.]+\d)", re.MULTILINE)
@@ -25,8 +27,8 @@ CONTENTS = """\
 # The lessons
 
 *Show, Attend and Tell* (Xu et al. 2015) and related image captioners, from the first derivative to captions of photos. Each
-lesson takes one idea from a question to a figure. It derives the gradient, checks it numerically, and then plants a mistake
-in it. All outputs and figures on these pages are from one run.
+lesson takes one idea from a question to a figure. Most lessons derive a gradient, check it numerically, and then plant a
+mistake in it. All outputs and figures on these pages are from one run.
 
 {short}
 
@@ -55,6 +57,7 @@ class Pages:
 
     def __init__(self, folder, lessons):
         self.folder, self.lessons, self.sources = folder, {lesson.number: lesson for lesson in lessons}, set()
+        self.paper = None
         readme = (ROOT / "README.md").read_text(encoding="utf-8")
         self.papers = {(author, year): f"https://arxiv.org/abs/{number}" for author, year, number in PAPER.findall(readme)}
         folder.mkdir()
@@ -66,6 +69,8 @@ class Pages:
 
     def add(self, lesson, answers, outputs):
         """Write the page of a lesson; `outputs` has what each cell showed in a notebook."""
+        paper = LINKS.match(lesson.equations)
+        self.paper = paper and self.papers.get((paper["author"], paper["year"]))  # where the lesson's equations are
         folds = {exercise: self.folded(answer, outputs) for exercise, answer in answers.items()}
         texts = []
         for cell in lesson.cells:
@@ -112,6 +117,8 @@ class Pages:
             if match["author"]:
                 target = self.papers.get((match["author"], match["year"]))
                 return f"[{match[0]}]({target})" if target else match[0]
+            if match["equations"] and self.paper:
+                return f"[{match[0]}]({self.paper})"
             if match[0].lower().startswith("lesson"):
                 return re.sub(NUMBER, lambda number: self.lesson_link(number[0]), match[0])
             return match[0]
@@ -172,7 +179,7 @@ class Pages:
             for x in self.lessons.values()
         ]
         names = "\n".join(x.path.stem for x in self.lessons.values())
-        short = re.sub(NUMBER, lambda number: self.lesson_link(number[0]), short_path())
+        short = re.sub(rf"{NUMBER}(?= \()", lambda number: self.lesson_link(number[0]), short_path())
         contents = CONTENTS.format(short=short, rows="\n".join(rows), drawing=drawing(self.lessons), pages=names)
         self.write("index", self.linked(contents))
         for name in sorted(self.sources):

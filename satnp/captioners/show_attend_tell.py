@@ -35,7 +35,7 @@ Where the authors' public code differs from the paper (the paper is the default;
     Adam with a wrong bias correction                           Kingma & Ba's
     dropout on h_t and on the deep output                       those, and on E[y_{t-1}] (`dropout`)
     f_att additive                                              `f_att`: additive, general, dot
-    beta a scalar (popular ports: a vector)                     `gate`: scalar, vector
+    beta a scalar                                               `gate`: scalar, vector
     hard: reward = mean over words of the cost, / 10            the sum of log p: reward_weight = N / (10 T) gives theirs
     hard: entropy weight 0.002, not divided by N                divided by N like all terms: entropy_weight = 0.002 N
     hard: one coin a minibatch                                  one an image (`coin`)

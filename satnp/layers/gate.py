@@ -19,7 +19,8 @@ def gate_forward(h, context, W, b, out=None):
 
     h (N, H), context (N, D), W (H, G), b (G,) -> z (N, D), written to `out` if given
 
-    G = 1 is the paper's scalar gate (Xu et al. 2015, section 4.2.1); G = D is one gate per feature, as in popular ports.
+    G = 1 is the paper's scalar gate (Xu et al. 2015, section 4.2.1); G = D is one gate per feature, as in
+    github.com/sgrvinod/a-PyTorch-Tutorial-to-Image-Captioning.
     """
     z, beta = _gated(h @ W, b, context, out=(out, None))
     return z, GateCache(h, context, W, beta)

@@ -16,8 +16,8 @@ def doubly_stochastic_forward(alphas, mask):
 
     alphas (T, N, L), mask (T, N) -> penalty ()
 
-    Source: Xu et al. 2015, eq. 14, second term, without lambda. Ports with a target of T/L instead of 1 report
-    another loss but have the same gradient, because the weights of a step sum to 1.
+    Source: Xu et al. 2015, eq. 14, second term, without lambda. A target of T/L instead of 1 gives
+    another loss but the same gradient, because the weights of a step sum to 1.
     """
     excess = (mask[:, :, None] * alphas).sum(axis=0) - 1
     squares = xp_of(excess).dot(excess.ravel(), excess.ravel())

@@ -179,7 +179,8 @@ SMALL = """\\
 # - equations: Xu et al. 2015, eq. 5
 # - about: satnp.layers.softmax_backward
 #
-# Inline $\\alpha_i * x_i * y - 1 = -1$ and x * y * z, <end>, `satnp/layers/softmax.py`, lesson 07.
+# Inline $\\alpha_i * x_i * y - 1 = -1$ and x * y * z, <end>, `satnp/layers/softmax.py`, lesson 07,
+# eqs. 4 and 5, Vinyals et al. 2015, eq. 8.
 #
 # $$
 # \\begin{aligned}
@@ -268,7 +269,8 @@ def test_a_small_book_has_everything(small):
     source = "source/satnp/layers/softmax.py.html"
     line, top, shown = (int(x.partition("#L-")[2]) for x in page.links if x.startswith(source))  # the header's is first
     assert line == shown > top == 1
-    assert "https://arxiv.org/abs/1502.03044" in page.links
+    papers = [x.rpartition("/")[2] for x in page.links if x.startswith("https://arxiv.org/abs/")]
+    assert papers == ["1502.03044", "1502.03044", "1411.4555"]  # of the header, of its equations, and of another paper's
     html = (small.folder / "07_small.html").read_text(encoding="utf-8")
     assert html.count('<mo form="prefix">−</mo>') == 1  # a sign has another space than a difference
     assert "&lt;b&gt;not bold&lt;/b&gt; $x$ **" in html and html.count("<munder") == 2 and "<mtable" in html

@@ -11,6 +11,7 @@ from lessons.terminal import formatted
     [
         (r"\alpha_{ti}", "α_ti"),
         (r"h_{t-1}", "h_{t-1}"),
+        (r"\max_{a_i} l_{s_t}", "max_{a_i} l_{s_t}"),
         (r"x_i^2", "x_i²"),
         (r"W^\top x", "Wᵀ x"),
         (r"w_{i}^{\top}", "w_iᵀ"),
@@ -36,6 +37,7 @@ from lessons.terminal import formatted
         (r"\text{h\_before}^\top", "h_beforeᵀ"),
         (r"\sqrt{2} \pm \sqrt{\frac{1}{S}}", "√2 ± √(1 / S)"),
         ("\\begin{aligned}\na &= b \\\\\n  &= \\bar{c} d, \\quad e\n\\end{aligned}", "a = b\n  = c\u0304 d,  e"),
+        (r"\begin{aligned} & a \quad & b \\ & \quad = c & d \end{aligned}", " a     b\n   = c d"),
     ],
 )
 def test_a_formula_is_text(latex, text):

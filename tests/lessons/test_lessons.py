@@ -14,8 +14,8 @@ import pytest
 
 from lessons import __main__ as runner
 from lessons import cells, progress
-from lessons.formulas import as_text, formulas
-from lessons.terminal import formatted, highlighted
+from lessons.formulas import DISPLAY, as_text, formulas
+from lessons.terminal import WIDTH, formatted, highlighted
 
 ROOT = Path(__file__).parents[2]
 SECTIONS = ["Predict", "Run", "Look", "Check by number", "Break it", "Exercises", "Next"]
@@ -319,7 +319,7 @@ def test_step_resumes_where_it_stopped(tiny):
 
 
 def test_the_map_says_what_was_done(tiny, capsys):
-    for known, state in (({}, ""), ({"stopped": (2, 5)}, "at 2/5"), ({"stopped": None, "done": True}, "done")):
+    for known, state in (({}, ""), ({"stopped": (2, 5)}, "at 3/5"), ({"stopped": None, "done": True}, "done")):
         progress.remember("07", **known)
         runner.main([])
         (row,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("07 "))
@@ -379,6 +379,8 @@ def test_formulas_can_be_read_in_a_terminal(path):
         if cell.is_text:
             for latex in formulas(cell.text):
                 assert "\\" not in as_text(latex)
+            for indent, latex in DISPLAY.findall(cell.text):
+                assert all(len(f"{indent}    {line}") <= WIDTH for line in as_text(latex).split("\n")), latex
             assert "$" not in re.sub(r"`[^`]+`", "", formatted(cell.text, False)), f"line {cell.first}"
 
 
