@@ -5,6 +5,7 @@ import io
 import os
 import pdb
 import sys
+import traceback
 import types
 from bdb import BdbQuit
 from code import InteractiveInterpreter
@@ -61,16 +62,18 @@ class Steps:
             print_cell(cells[self.at])
             command = self.ask()
             if command == "q":
+                again = f"python -m lessons {self.lesson.number} --step"
+                print(f"{again} goes on at cell {self.ran + 1} of {len(cells)}" if self.ran else f"start again: {again}")
                 return
             if command == "b":
                 self.at = max(0, self.at - 1)
                 continue
-            if self.at == self.ran:
-                self.run_next()
+            if self.at == self.ran and not self.run_next():
+                continue
             self.at += 1
             self.remember()
         progress.remember(self.lesson.number, done=True, stopped=None)
-        print(f"the end of lesson {self.lesson.number}")
+        print(f"the end of lesson {self.lesson.number}; a hint: python -m lessons {self.lesson.number} --hint 1")
 
     def remember(self):
         count = len(self.lesson.cells)
@@ -85,7 +88,7 @@ class Steps:
         print(f"You stopped at cell {cell + 1} of {count}.")
         command = self.input("Enter: go on there, s: from the start, q: quit ").strip().lower()
         if not command:
-            print(dim("running the code of the cells before it, without its output ..."), flush=True)
+            print(dim("running the code of the cells before this one, without its output ..."), flush=True)
             with redirect_stdout(io.StringIO()):
                 for done in self.lesson.cells[:cell]:
                     if not done.is_text:
@@ -94,11 +97,21 @@ class Steps:
         return command != "q"
 
     def run_next(self):
-        cell, self.ran = self.lesson.cells[self.ran], self.ran + 1
+        """Run the next cell -> False if it failed, as when the reader has given another value to a name that it uses"""
+        cell = self.lesson.cells[self.ran]
         if not cell.is_text:
             before = digests(self.namespace)
-            execute(self.lesson, cell, self.namespace)
+            try:
+                execute(self.lesson, cell, self.namespace)
+            except Exception as error:
+                frames = traceback.extract_tb(error.__traceback__)
+                inside = [frame for frame in frames if frame.filename == str(self.lesson.path)] or frames[-1:]
+                print("".join(traceback.format_list(inside) + traceback.format_exception_only(error)), end="")
+                print("The cell failed. Did you change a name that it uses? Set it right; then Enter runs the cell again.")
+                return False
             print_arrays(self.namespace, before)
+        self.ran += 1
+        return True
 
     def ask(self):
         """Run what the reader types, line by line -> "" for Enter, "b" or "q\""""

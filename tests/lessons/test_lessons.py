@@ -298,6 +298,21 @@ def test_step_takes_python_and_nothing_ends(tiny):
     assert status == 0 and "turn 0" in screen and "lessons:" not in screen
 
 
+def test_a_cell_that_fails_after_a_change_ends_nothing(tiny):
+    status, screen = on_terminal(
+        tiny, ["07", "--step"], ("[1/5]", "\n"), ("[2/5]", "\n"), ("[3/5]", "kept = tanh_forward\n"),
+        ("[3/5]", "tanh_forward = 3\n"), ("[3/5]", "\n"), ("The cell failed.", ""), ("[3/5] Enter: run this", "q\n"),
+        ("goes on at cell 3 of 5", ""), NO_COLOR="1",
+    )  # fmt: skip
+    assert status == 0 and "TypeError: 'int' object is not callable" in screen and "steps.py" not in screen
+    status, screen = on_terminal(
+        tiny, ["07", "--step"], ("You stopped", "\n"), ("[3/5]", "tanh, tanh_forward = tanh_forward, 3\n"), ("[3/5]", "\n"),
+        ("The cell failed.", ""), ("[3/5]", "tanh_forward = tanh\n"), ("[3/5]", "\n"), ("second", ""), ("[4/5]", "q\n"),
+        NO_COLOR="1",
+    )  # fmt: skip
+    assert status == 0
+
+
 def test_step_resumes_where_it_stopped(tiny):
     on_terminal(tiny, ["07", "--step"], ("[1/5]", "\n"), ("[2/5]", "\n"), ("[3/5]", "\n"), ("[4/5]", "q\n"))
     assert progress_of(tiny) == {"07": {"stopped": [3, 5]}}
