@@ -117,7 +117,7 @@ ASSIGNMENT = Assignment(
             "cross-entropy", cross_entropy_forward, cross_entropy_backward, entropy, ("loss",),
             usual=({"N": 5, "V": 4}, {"N": 4, "V": 6}), edges=({"N": 1, "V": 3, "over": 0}, {"N": 3, "V": 1, "over": 2},
                                                                     {"N": 4, "V": 5, "over": 0, "far": True}),
-            points={"loss": 4, "dlogits": 8}, constants=("weights",),
+            points={"loss": 4, "dlogits": 8}, constants=("weights",), large={"N": 4000, "V": 40},
         ),
         Task(
             "first state", initial_state_forward, initial_state_backward, first, ("h", "c"),
