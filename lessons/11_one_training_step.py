@@ -284,7 +284,7 @@ print("|da| by part: mean of h_0, c_0 {:.4f}, context {:.4f}, keys {:.4f}".forma
 p, (_, plain_cache) = tiny_params, plain.forward(tiny_params, tiny, tiny_batch, sat.Noise())
 step, ignored = plain_cache.steps[0], tiny_params.zeros_like()  # a backward function adds dW to `ignored`
 word, M, H, D = step.word, tiny.M, tiny.H, tiny.D
-(_, _, _, dalphas), loop = noted["loop_backward"][0]
+(_, _, _, dalphas, _), loop = noted["loop_backward"][0]
 (_, dh_lstm, dh_att, dgate, weight), _ = noted["_to_state"][T - 1]  # the parts of dh_0
 (_, *parts), _ = noted["_to_state"][T - 2]  # of dh_1; without its own word: what step 2 sends
 later = np.hstack([parts[0] + parts[1] + parts[2] * parts[3], noted["lstm_cell_backward"][T - 2][1][1]])

@@ -9,6 +9,7 @@ import numpy as np
 
 from satnp.arrays.backend import to_device, to_host, xp_of
 from satnp.arrays.parameters import Parameters
+from satnp.arrays.threads import parallel, shares
 from satnp.captioners import CAPTIONERS
 from satnp.captioners.contract import Batch
 from satnp.data.captions import Vocabulary, pad
@@ -88,6 +89,12 @@ class Model:
         return self.params.since(f"encoder.{self.finetune_from}" if self.finetune_from else "encoder")
 
     @property
+    def parameters_of_a_word(self):
+        """The number of parameters of the captioner that one word uses: all but the other rows of the word embedding."""
+        decoder = self.params.part("decoder")
+        return decoder.flat.size - decoder.E[1:].size
+
+    @property
     def keeps_features(self):
         """True if training does not change some layers of the encoder, so that their output can be stored."""
         return self.frozen or self.finetune_from is not None
@@ -97,9 +104,17 @@ class Model:
         return replace(self, params=self.params.on(to_device(to_host(self.params.flat), xp)))
 
     def annotate(self, images):
-        """images (N, S, S, 3) RGB 0-255, in the model's memory -> annotations (N, L, D)"""
+        """images (N, S, S, 3) RGB 0-255, in the model's memory -> annotations (N, L, D)
+
+        On the host each core takes a share of the images.
+        """
         if self.encoder == "regions":
             raise InputError(f"{self.reads}; give it with --regions FILE.npz")
+        if xp_of(images) is np and len(images) > 1:
+            return np.concatenate(parallel(lambda rows: self._annotate(images[rows]), shares(len(images))))
+        return self._annotate(images)
+
+    def _annotate(self, images):
         encoder, params = ENCODERS[self.encoder], self.params.part("encoder")
         if not hasattr(encoder, "layers"):
             return encoder.forward(params, self.encoder_config, images)[0]

@@ -9,7 +9,7 @@ kernels the functions are plain products. So are the first three where BLAS uses
 import numpy as np
 
 from satnp.arrays.backend import xp_of
-from satnp.arrays.threads import on_one_core, parallel, shares, small_kernels
+from satnp.arrays.threads import on_one_core, small_kernels
 
 SMALL = 10**6  # largest number of multiplications of a product that OpenBLAS computes without packing
 ROWS, COLUMNS = 4, 64  # the kernel works on multiples of these
@@ -87,29 +87,21 @@ def few_rows_product(x, W):
     xT, out = np.ascontiguousarray(x.T).reshape(parts, K // parts, N), np.empty((R, N), np.result_type(x, W))
     pieces = W[:whole].reshape(-1, rows, parts, K // parts).swapaxes(1, 2)
     outs = out[:whole].reshape(-1, rows, N)
-
-    def work(share):
-        if parts == 1:
-            np.matmul(pieces[share, 0], xT[0], out=outs[share])
-        else:
-            np.sum(np.matmul(pieces[share], xT), axis=1, out=outs[share])
-
-    parallel(work, shares(len(pieces)))
+    if parts == 1:
+        np.matmul(pieces[:, 0], xT[0], out=outs)
+    else:
+        np.sum(np.matmul(pieces, xT), axis=1, out=outs)
     np.matmul(W[whole:], x.T, out=out[whole:])
     return out.T
 
 
 def for_few_rows(W, N):
     """Return W (R, K) in the memory layout that few_rows_product needs for N rows. Call it once for many products."""
-    if W.flags.c_contiguous or not _pays(N, W):
-        return W
-    out = np.empty(W.shape, W.dtype)
-    parallel(lambda rows: np.copyto(out[rows], W[rows]), shares(len(W)))
-    return out
+    return np.ascontiguousarray(W) if _pays(N, W) else W
 
 
 def _pays(N, W):
-    return small_kernels() and xp_of(W) is np and W.dtype.kind == "f" and N in FEW and W.size >= LARGE
+    return on_one_core() and small_kernels() and xp_of(W) is np and W.dtype.kind == "f" and N in FEW and W.size >= LARGE
 
 
 def _fit(x, y, each, unit):

@@ -8,6 +8,7 @@ import os
 import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import cache
 from itertools import islice
 
@@ -22,7 +23,7 @@ def parallel(work, parts):
     if len(parts) < 2 or on_one_core():
         return [work(part) for part in parts]
     mine, *theirs = (parts[share] for share in shares(len(parts)))
-    with _blas().limit(limits=1):
+    with one_blas_thread():
         others = [_pool().submit(lambda share: [work(part) for part in share], share) for share in theirs]
         _here.inside = True  # this thread works too, because waking a thread takes time
         try:
@@ -37,7 +38,7 @@ def parallel(work, parts):
 def ahead(work, parts):
     """Yield work(part) for each part, in order, computed on all cores. Up to 2 * cores() parts are computed in advance."""
     parts = iter(parts)
-    with _blas().limit(limits=1), ThreadPoolExecutor(cores(), "satnp", initializer=_enter) as pool:
+    with one_blas_thread(), ThreadPoolExecutor(cores(), "satnp", initializer=_enter) as pool:
 
         def begin(count):
             return [pool.submit(work, part) for part in islice(parts, count)]
@@ -57,6 +58,12 @@ def shares(size, least=1):
     count = max(1, min(cores(), size // max(1, least)))
     ends = [size * k // count for k in range(count + 1)]
     return [slice(a, b) for a, b in zip(ends, ends[1:], strict=False)]
+
+
+def one_blas_thread(limit=True):
+    """Context manager: BLAS uses one thread per call, if `limit`."""
+    cores()  # before the number of BLAS threads changes
+    return _blas().limit(limits=1) if limit else nullcontext()
 
 
 def on_one_core():

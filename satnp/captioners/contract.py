@@ -7,8 +7,10 @@ such as recurrent.Recurrent, with
     shapes(config) -> {name: shape}           of the parameters
     init(config, rng) -> Parameters
     forward(params, config, batch, noise) -> loss, cache      cache.nll is the loss without penalties, in nats a caption
-    backward(cache, grads, frozen) -> dannotations            adds to grads; returns None if the encoder is frozen. Frees
-                                              parts of the cache after use, if the caller holds no reference to it
+    backward(cache, grads, frozen, dloss) -> dannotations     adds dloss times the gradient of the loss to grads; returns
+                                              None if the encoder is frozen. Frees parts of the cache after use, if the
+                                              caller holds no reference to it. dloss is 1, or the part of a minibatch that
+                                              this pass has
     diagnostics(cache.told) -> {name: ()}     statistics of a forward pass for the log; `told` is a small part of the cache
     weights(cache.told) -> {name: ()}         the number of values in each statistic's and the baseline's mean: weights
                                               with which the trainer averages the statistics of several ranks

@@ -217,21 +217,21 @@ class Recurrent:
             noise.baseline,
         )  # fmt: skip
 
-    def backward(self, cache, grads, frozen=False):
-        """Adds dloss/dparams into `grads` -> dannotations (N, L, D), or None if the encoder is frozen."""
+    def backward(self, cache, grads, frozen=False, dloss=1.0):
+        """Adds dloss times dloss/dparams into `grads` -> dannotations (N, L, D), or None if the encoder is frozen."""
         p, config, g, pairs, steps = cache.params, cache.config, grads, self.pairs, list(cache.steps)
         words_dropout, out_dropout, hidden_dropout = cache.dropouts
         T, N = cache.mask.shape
         xp, deferred = xp_of(cache.mask), Deferred(p, g)
 
         # after the loop, backwards
-        dalphas = [None] * T if cache.doubly is None else doubly_stochastic_backward(config.penalty, cache.doubly)
+        dalphas = [None] * T if cache.doubly is None else doubly_stochastic_backward(dloss * config.penalty, cache.doubly)
         dwords, others = 0, ()
         if self.has_logits:
-            dlogits = word_loss_backward(1.0, cache.vocabulary)
+            dlogits = word_loss_backward(dloss, cache.vocabulary)
             dout, *others = pairs.logits_backward(p, config, dlogits, deferred, cache.output)
         else:
-            dout, dW_p, db_p = vocabulary_backward(1.0, cache.vocabulary)
+            dout, dW_p, db_p = vocabulary_backward(dloss, cache.vocabulary)
             g.add(W_p=dW_p, b_p=db_p)
             del dW_p  # as large as the vocabulary's weights
         if self.has_output:

@@ -378,8 +378,8 @@ def loop_forward(p, config, annotations, keys, F, word_gates, state, noise):
     return Loop(hz, alphas, looks, all_scores, queries, steps)
 
 
-def backward(cache, grads, frozen=False):
-    """Adds dloss/dparams into `grads` -> dannotations (N, L, D), or None if the encoder is frozen.
+def backward(cache, grads, frozen=False, dloss=1.0):
+    """Adds dloss times dloss/dparams into `grads` -> dannotations (N, L, D), or None if the encoder is frozen.
 
     Large parts of the cache are freed after their last use, if the caller holds no reference to the cache.
     """
@@ -389,8 +389,8 @@ def backward(cache, grads, frozen=False):
     D, H = config.D, config.H
 
     # after the loop, backwards
-    dalphas = doubly_stochastic_backward(config.penalty, cache.doubly)
-    dhidden, dL_o, db_o = vocabulary_backward(1.0, cache.vocabulary)
+    dalphas = doubly_stochastic_backward(dloss * config.penalty, cache.doubly)
+    dhidden, dL_o, db_o = vocabulary_backward(dloss, cache.vocabulary)
     cache = cache._replace(vocabulary=None)  # its largest part, (T*N, V)
     g.add(L_o=dL_o, b_o=db_o)
     del dL_o  # as large as the vocabulary's weights
@@ -399,7 +399,8 @@ def backward(cache, grads, frozen=False):
     g.add(L_h=dL_h, L_z=dL_z, b_m=db_m)
     dh_out = dropout_backward(dh_out, state_dropout).reshape(T, N, H)
 
-    loop = loop_backward(cache, dh_out, dz_out.reshape(T, N, D), dalphas)
+    dscores = None if cache.hard is None else dloss * score_gradients(config, cache.hard)
+    loop = loop_backward(cache, dh_out, dz_out.reshape(T, N, D), dalphas, dscores)
 
     # before the loop, backwards, with each weight gradient as one product over all steps
     dannotations, dW_h0, db_h0, dW_c0, db_c0 = initial_state_backward(loop.dstate, cache.start)
@@ -421,15 +422,14 @@ def backward(cache, grads, frozen=False):
     return dannotations if cache.hard is None else dannotations.reshape(config.samples, -1, L, D).sum(axis=0)
 
 
-def loop_backward(cache, dh_out, dz_out, dalphas):
+def loop_backward(cache, dh_out, dz_out, dalphas, dscores_hard):
     """The loop over time, backwards: dh and dc go from step to step; the other gradients are kept for all steps.
 
     cache from forward; upstream gradients dh_out (T, N, H) and dz_out (T, N, D) from the output layer, dalphas (T, N, L)
-    from the penalty -> LoopGradients
+    from the penalty, dscores_hard (T, N, L) from the choices of hard attention, or None -> LoopGradients
     """
     p, config, annotations, hard = cache.params, cache.config, cache.annotations, cache.hard
     (T, N, L), H, xp = cache.alphas.shape, config.H, xp_of(annotations)
-    dscores_hard = None if hard is None else score_gradients(config, hard)
     W_hz = p.stacked("W_h", "W_z")
     dgates, dgate, dcontext, dscores = (
         xp.empty((T, N, size), dtype=dh_out.dtype) for size in (4 * H, p.W_beta.shape[1], config.D, L)

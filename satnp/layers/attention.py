@@ -7,7 +7,6 @@ The caller computes `keys`, which depend on the photo only, once per caption, an
     dot        keys = annotations,         query = h / sqrt(D)
 """
 
-from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +14,6 @@ import numpy as np
 from satnp.arrays import kernels
 from satnp.arrays.backend import xp_of
 from satnp.arrays.elementwise import elementwise
-from satnp.arrays.threads import parallel, shares
 
 
 class AdditiveCache(NamedTuple):
@@ -48,12 +46,8 @@ def additive_scores_forward(keys, query, v, c, F=None):
         return kernels.scores(keys, query, v, c), cache
     x, y, ratio = summands(keys, query, F)
     scores = np.empty(x.shape[:2], x.dtype)
-
-    def share(photos):
-        for rows, R in _blocks(photos, x):
-            np.dot(saturation(x[rows], y[rows, None], ratio, R), v, out=scores[rows])
-
-    parallel(share, shares(len(x), _least(x)))
+    for rows, R in _blocks(x):
+        np.dot(saturation(x[rows], y[rows, None], ratio, R), v, out=scores[rows])
     scores *= -2
     scores += v.sum() + c
     return scores, cache
@@ -78,14 +72,10 @@ def additive_query_backward(dscores, cache, out=None):
         return kernels.query_gradient(dscores, keys, query, v, out=(out,))
     dquery = np.empty(query.shape, query.dtype) if out is None else out
     x, y, ratio = summands(keys, query, F)
-
-    def share(photos):
-        for rows, slopes in _blocks(photos, x):
-            slope(x[rows], y[rows, None], ratio, slopes)
-            for n, of_photo in zip(range(rows.start, rows.stop), slopes, strict=True):
-                np.dot(dscores[n], of_photo, out=dquery[n])
-
-    parallel(share, shares(len(x), _least(x)))
+    for rows, slopes in _blocks(x):
+        slope(x[rows], y[rows, None], ratio, slopes)
+        for n, of_photo in zip(range(rows.start, rows.stop), slopes, strict=True):
+            np.dot(dscores[n], of_photo, out=dquery[n])
     dquery *= 4 * v * y if ratio else v
     return dquery
 
@@ -111,27 +101,22 @@ def additive_keys_backward(dscores, queries, cache):
         dkeys, dv = kernels.keys_gradient(dscores, keys, queries, v)
         return dkeys, dv.sum(axis=0), dc
     x, y, ratio = summands(keys, queries, F)
-    dkeys = np.empty_like(x)
-    step = max(1, BLOCK // (T * A))
-
-    def share(photos):
-        dR, memory = np.zeros_like(v), np.empty((min(step, L), T, A), x.dtype)
-        for n in range(photos.start, photos.stop):
-            d, y_n = np.ascontiguousarray(dscores[:, n].T), np.ascontiguousarray(y[:, n])
-            for start in range(0, L, step):
-                cells = slice(start, min(start + step, L))
-                R = saturation(x[n, cells, None], y_n, ratio, memory[: cells.stop - start])
-                dR += d[cells].ravel() @ R.reshape(-1, A)
-                R -= R * R
-                np.matmul(d[cells, None], R, out=dkeys[n, cells, None])
-            dkeys[n] *= 4 * v
-        return dR
-
-    return dkeys, dc - 2 * sum(parallel(share, shares(N, _least(x) // T))), dc
+    dkeys, dR, step = np.empty_like(x), np.zeros_like(v), max(1, BLOCK // (T * A))
+    memory = np.empty((min(step, L), T, A), x.dtype)
+    for n in range(N):
+        d, y_n = np.ascontiguousarray(dscores[:, n].T), np.ascontiguousarray(y[:, n])
+        for start in range(0, L, step):
+            cells = slice(start, min(start + step, L))
+            R = saturation(x[n, cells, None], y_n, ratio, memory[: cells.stop - start])
+            dR += d[cells].ravel() @ R.reshape(-1, A)
+            R -= R * R
+            np.matmul(d[cells, None], R, out=dkeys[n, cells, None])
+        dkeys[n] *= 4 * v
+    return dkeys, dc - 2 * dR, dc
 
 
 LARGEST = 20   # bound of |keys| and |query| for the use of F and E: (exp(2 * 20) + exp(2 * 20))^2 fits in a float32
-BLOCK = 1 << 19  # elements of R at a time: 2 MiB of float32; with smaller blocks threads wait for each other
+BLOCK = 1 << 19  # elements of R at a time: 2 MiB of float32; with smaller blocks the cores wait for Python's lock
 
 
 def exponentials(keys):
@@ -186,19 +171,14 @@ def slope(x, y, ratio, out):
     return np.subtract(1, out, out=out)
 
 
-def _blocks(photos, keys):
+def _blocks(keys):
     """Yield (rows, buffer (G, L, A)) for a few photos at a time. The buffer is reused, so that it stays in the cache."""
-    _, L, A = keys.shape
+    N, L, A = keys.shape
     step = max(1, BLOCK // (L * A))
-    memory = np.empty((min(step, len(keys)), L, A), keys.dtype)
-    for start in range(photos.start, photos.stop, step):
-        rows = slice(start, min(start + step, photos.stop))
+    memory = np.empty((min(step, N), L, A), keys.dtype)
+    for start in range(0, N, step):
+        rows = slice(start, min(start + step, N))
         yield rows, memory[: rows.stop - start]
-
-
-def _least(keys):
-    """Return the smallest number of photos, each of shape keys.shape[1:], that is worth a thread."""
-    return (1 << 20) // prod(keys.shape[1:])
 
 
 def _on_host(*arrays):
@@ -280,10 +260,6 @@ def _vector_products(x, vectors):
 def _one_by_one(x, A):
     """out_n = x_n A_n: x (N, K), A (N, K, J) -> out (N, J); three times as fast as one matmul of all"""
     out = np.empty((len(x), A.shape[2]), x.dtype)
-
-    def share(photos):
-        for n in range(photos.start, photos.stop):
-            np.dot(x[n], A[n], out=out[n])
-
-    parallel(share, shares(len(x), _least(A)))
+    for n, of_photo in enumerate(A):
+        np.dot(x[n], of_photo, out=out[n])
     return out

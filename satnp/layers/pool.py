@@ -6,10 +6,10 @@ import numpy as np
 
 from satnp.arrays.backend import xp_of
 from satnp.layers.activations import OutputCache, relu_backward
-from satnp.layers.blocks import blocks, parallel_blocks
+from satnp.layers.blocks import blocks
 from satnp.layers.conv import output_size, pad, window
 
-BLOCK = 2**20  # elements of x at a time; with smaller blocks threads wait for each other
+BLOCK = 2**20  # elements of x at a time; with smaller blocks the cores wait for Python's lock
 
 
 class MaxPoolCache(NamedTuple):
@@ -39,14 +39,11 @@ def max_pool_forward(x, K, stride, ceil=False, relu=False):
     out = xp.empty((N, P, Q, C), dtype=x.dtype)
     least = [xp.zeros((Q, C), dtype=x.dtype)] if relu else []
 
-    def work(pieces):
-        for photos, rows in pieces:
-            top, bottom = rows.start * stride, (rows.stop - 1) * stride + K
-            seen = _pad_far(x[photos, top:bottom], K, stride, rows.stop - rows.start, Q, -xp.inf)
-            tall = _largest([seen[:, window(i, stride, rows.stop - rows.start)] for i in range(K)])
-            _largest([tall[:, :, window(j, stride, Q)] for j in range(K)] + least, out[photos, rows])
-
-    parallel_blocks(work, blocks(N, P, BLOCK // (stride * S * C)) if xp is np else [(slice(0, N), slice(0, P))])
+    for photos, rows in blocks(N, P, BLOCK // (stride * S * C)) if xp is np else [(slice(0, N), slice(0, P))]:
+        top, bottom = rows.start * stride, (rows.stop - 1) * stride + K
+        seen = _pad_far(x[photos, top:bottom], K, stride, rows.stop - rows.start, Q, -xp.inf)
+        tall = _largest([seen[:, window(i, stride, rows.stop - rows.start)] for i in range(K)])
+        _largest([tall[:, :, window(j, stride, Q)] for j in range(K)] + least, out[photos, rows])
     return out, MaxPoolCache(x, out, K, stride, relu)
 
 
@@ -58,20 +55,17 @@ def max_pool_backward(dout, cache):
     padded = _pad_far(x, K, stride, P, Q, -xp.inf)
     dx = xp.empty(padded.shape, dtype=dout.dtype)
 
-    def work(pieces):
-        for photos, _ in pieces:
-            dx[photos] = 0
-            left = relu_backward(dout[photos], OutputCache(out[photos])) if relu else dout[photos].copy()
-            for i, j in _offsets(K):
-                cells = photos, window(i, stride, P), window(j, stride, Q)
-                taken = (padded[cells] == out[photos]).astype(dout.dtype)
-                taken *= left
-                left -= taken
-                if K > stride:  # windows overlap
-                    taken += dx[cells]
-                dx[cells] = taken
-
-    parallel_blocks(work, blocks(len(x), 1, max(1, BLOCK // (P * Q * C))) if xp is np else [(slice(0, len(x)), None)])
+    for photos, _ in blocks(len(x), 1, max(1, BLOCK // (P * Q * C))) if xp is np else [(slice(0, len(x)), None)]:
+        dx[photos] = 0
+        left = relu_backward(dout[photos], OutputCache(out[photos])) if relu else dout[photos].copy()
+        for i, j in _offsets(K):
+            cells = photos, window(i, stride, P), window(j, stride, Q)
+            taken = (padded[cells] == out[photos]).astype(dout.dtype)
+            taken *= left
+            left -= taken
+            if K > stride:  # windows overlap
+                taken += dx[cells]
+            dx[cells] = taken
     return dx[:, : x.shape[1], : x.shape[2]]
 
 

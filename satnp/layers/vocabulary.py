@@ -6,7 +6,6 @@ import numpy as np
 
 from satnp.arrays.backend import xp_of
 from satnp.arrays.kernels import word_errors
-from satnp.arrays.threads import parallel, shares
 
 BLOCK = 1 << 17  # logits at a time: 512 KiB of float32
 
@@ -89,13 +88,9 @@ def _errors(logits, b, targets):
         return word_errors(logits, b, targets)
     error, log_p = logits, np.empty(len(targets), logits.dtype)
     step = max(1, BLOCK // len(b))
-
-    def share(part):
-        for start in range(part.start, part.stop, step):
-            rows = slice(start, min(start + step, part.stop))
-            error[rows], log_p[rows] = word_errors(logits[rows], b, targets[rows])
-
-    parallel(share, shares(len(targets), 4 * step))
+    for start in range(0, len(targets), step):
+        rows = slice(start, start + step)
+        error[rows], log_p[rows] = word_errors(logits[rows], b, targets[rows])
     return error, log_p
 
 

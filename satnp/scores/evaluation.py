@@ -4,6 +4,7 @@ import numpy as np
 from tqdm import tqdm
 
 from satnp.arrays.backend import to_device, to_host, xp_of
+from satnp.arrays.shares import in_shares, shares_of
 from satnp.captioners import CAPTIONERS
 from satnp.data import moving_scenes, scenes
 from satnp.data.captions import UNK, pad
@@ -103,8 +104,12 @@ def nats_per_word(model, split, features=None):
         for k in range(max(map(len, split.captions[rows]))):
             owners = [n for n, captions in enumerate(split.captions[rows]) if len(captions) > k]
             captions, mask = pad([model.vocabulary.encode(split.captions[rows][n][k]) for n in owners])
-            chosen = annotations[to_device(np.array(owners), xp)]
-            _, cache = model.loss(chosen, to_device(captions, xp), to_device(mask, xp), no_noise)
-            nats += float(to_host(cache.nll)) * len(owners)
+            batch = annotations[to_device(np.array(owners), xp)], to_device(captions, xp), to_device(mask, xp)
+
+            def nats_of(rows, batch=batch):
+                _, cache = model.loss(*(x[rows] for x in batch), no_noise)
+                return float(to_host(cache.nll)) * (rows.stop - rows.start)
+
+            nats += sum(in_shares(nats_of, shares_of(len(owners), model.parameters_of_a_word, xp)))
             words += float(mask.sum())
     return nats / words

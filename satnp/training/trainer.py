@@ -9,9 +9,11 @@ import json
 import signal
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from math import prod
 from pathlib import Path
 from time import perf_counter
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -19,6 +21,7 @@ from tqdm import tqdm
 from satnp.arrays import optim
 from satnp.arrays.backend import Uploads, to_device, to_host, xp_of
 from satnp.arrays.ranks import ALONE
+from satnp.arrays.shares import Gradient, of_captions
 from satnp.captioners import CAPTIONERS
 from satnp.captioners.config import check_choices
 from satnp.captioners.contract import Corpus
@@ -126,6 +129,20 @@ class Photos:
         return x
 
 
+class Passed(NamedTuple):
+    """What is left of a minibatch when its gradient is known.
+
+    words and rewards: the number of words of its captions, with self-critical training of one caption a photo, and the sum
+    of the photos' mean rewards. tolds: a captioner's Told for each share of this rank with captions.
+    """
+
+    nll: object       # (), nats a caption
+    baseline: object  # (), or None: for the next step
+    words: float
+    rewards: float
+    tolds: list
+
+
 class Trainer:
     """A training in the folder `out`: last.npz to resume, best.npz to use, metrics.jsonl to plot, progress.html to watch.
 
@@ -156,6 +173,8 @@ class Trainer:
         # the buffer that the ranks sum at each step: the gradient, then statistics of the forward pass
         self.summed = xp_of(self.params.flat).zeros(P + STATISTICS, dtype=self.params.flat.dtype)
         self.grads = self.params.on(self.summed[:P])
+        captions_of_a_photo = recipe.samples if recipe.objective == "scst" else 1
+        self.gradient = Gradient(self.grads, model.parameters_of_a_word * captions_of_a_photo)
         self.memory = optim.new_state(recipe.optimiser, self.params.flat)
         self.average = self.params.flat.copy() if recipe.averaging else None
         self.baseline = xp_of(self.params.flat).zeros((), dtype=self.params.flat.dtype)  # baseline of the rewards, if any
@@ -185,8 +204,8 @@ class Trainer:
             if self.step == 0 and not self.trained:
                 self._prepare()
             while self.step < self.steps and not self.stopped:
-                told, norm, count, N = self._train_step()
-                self.nats, self.words, seen = self.nats + told.nll * N, self.words + count, seen + N
+                passed, norm, N = self._train_step()
+                self.nats, self.words, seen = self.nats + passed.nll * N, self.words + passed.words, seen + N
                 self.step += 1
                 bar.update()
                 interrupted = self.ranks.any(signals)
@@ -202,7 +221,7 @@ class Trainer:
                             "start again in a new folder, with a lower learning_rate or clip"
                         )
                 if log:
-                    found = self._diagnostics(told, N)
+                    found = self._diagnostics(passed.tolds)
                     if self.reward:
                         found["cider"] = round(self.rewards / self.rewarded, 6)
                     if self.ranks.rank == 0:
@@ -269,17 +288,15 @@ class Trainer:
     def _train_step(self):
         """One minibatch: the forward and backward passes of encoder and captioner, then the optimiser.
 
-        -> told, norm of the gradient, number of words, number of photos
+        -> Passed, norm of the gradient, number of photos
         """
         if not self.order:
             self.order = self._draw_order(self.rng)
         chosen = self.order.pop(0)
-        self.grads.flat[...] = 0
-        told, words, rewards = self._self_critical_pass(chosen) if self.reward else self._cross_entropy_pass(chosen)
-        N, (_, n) = len(chosen), self.ranks.share(len(chosen))
-        if self.ranks.size > 1:
-            told, words, rewards = self._sum(told, words, rewards, n, N)
-        self.rewards, self.rewarded = self.rewards + rewards, self.rewarded + N
+        N, (mine, n) = len(chosen), self.ranks.share(len(chosen))
+        passes = self._self_critical_passes(chosen, mine) if self.reward else self._cross_entropy_passes(chosen, mine)
+        passed = self._sum(self.gradient.compute(passes, n, N), chosen)
+        self.rewards, self.rewarded = self.rewards + passed.rewards, self.rewarded + N
 
         norm, factor = optim.clip_factor(self.grads.flat, self.recipe.clip)
         update, _ = optim.OPTIMISERS[self.recipe.optimiser]
@@ -288,102 +305,126 @@ class Trainer:
             # the first steps use a faster decay, so that the average forgets the random start
             keep = min(self.recipe.averaging, (1 + self.step) / (10 + self.step))
             optim.average(self.average, self.params.flat, keep)
-        self.baseline = told.baseline
-        return told, norm, words, N
+        self.baseline = passed.baseline
+        return passed, norm, N
 
-    def _cross_entropy_pass(self, chosen):
-        """Both passes over the captions `chosen` -> told, the number of their words, 0"""
-        rows = np.array([self.captions[i][0] for i in chosen])
+    def _cross_entropy_passes(self, chosen, mine):
+        """Draw all random numbers for the captions `chosen` (N,) -> passes(rows, grads, dloss), as in Gradient.compute, for
+        the slice `mine` of them; its result is told, 0, 0"""
+        recipe, model, rng, captioner = self.recipe, self.model, self.rng, CAPTIONERS[self.model.captioner]
         captions, mask = pad([self.captions[i][1] for i in chosen])
-        N, words = len(rows), float(mask.sum())
-        mine, _ = self.ranks.share(N)
-        photos = self.photos.batch(rows, self.rng, mine)
-        model, captioner = self.model, CAPTIONERS[self.model.captioner]
-        noise = _part(captioner.draw_noise(model.config, mask.shape[1], N, prod(model.grid), self.rng), mine, N)
+        N, T, L = len(chosen), mask.shape[1], prod(model.grid)
+        photos = self.photos.batch(np.array([self.captions[i][0] for i in chosen]), rng, mine)
+        noise = of_captions(captioner.draw_noise(model.config, T, N, L, rng), mine, N)
+        coins = draws = own_noise = None
+        if recipe.scheduled_sampling:
+            coins, draws = rng.random((2, N, T))[:, mine]
+            own_noise = captioner.decoding_noise(model.config, N, L, T, rng)
+            own_noise = own_noise if own_noise is None else own_noise[mine]
         true, mask = captions[mine], mask[mine].astype(self.params.flat.dtype)
-        photos, captions, mask, *drawn = self.upload(photos, true, mask, *noise)
-        noise = type(noise)(*drawn)._replace(baseline=self.baseline)
+        photos, captions, mask_there, own_noise, *noise_there = self.upload(photos, true, mask, own_noise, *noise)
+        noise = type(noise)(*noise_there)._replace(baseline=self.baseline)
+        chance, n = recipe.scheduled_sampling * self.step / self.steps, len(true)
 
-        annotations, encoder_cache = model.encode(photos)
-        given = self._words_to_read(annotations, true, N, mine) if self.recipe.scheduled_sampling else None
-        # cache is a list, so that pop() below lets backward free the cache
-        _, *cache = model.loss(annotations, captions, mask, noise, given, self.recipe.label_smoothing)
-        told = cache[0].told
-        dannotations = captioner.backward(cache.pop(), self.grads.part("decoder"), model.frozen)
-        if not model.frozen:
-            ENCODERS[model.encoder].backward(dannotations, encoder_cache, self.grads.part("encoder"))
-        return told, words, 0.0
+        def passes(rows, grads, dloss):
+            annotations, encoder_cache = model.encode(photos[rows])
+            given = None
+            if recipe.scheduled_sampling:
+                drawn = scheduled_words(
+                    captioner, model.params.part("decoder"), model.config, annotations, true[rows], chance, coins[rows],
+                    draws[rows], None if own_noise is None else own_noise[rows],
+                )  # fmt: skip
+                given = to_device(drawn, xp_of(annotations))
+            # cache is a list, so that pop() in _backward lets the captioner free the cache
+            _, *cache = model.loss(
+                annotations, captions[rows], mask_there[rows], of_captions(noise, rows, n), given, recipe.label_smoothing
+            )
+            told = cache[0].told
+            self._backward(cache, encoder_cache, grads, dloss)
+            return told, 0, 0
 
-    def _self_critical_pass(self, chosen):
-        """Draw captions of the photos `chosen`, and both passes over them -> told, words, rewards
+        return passes
 
-        words and rewards are of this rank's photos: the number of words of one caption a photo, the sum of mean rewards.
-        """
+    def _self_critical_passes(self, chosen, mine):
+        """Draw all random numbers for the photos `chosen` (N,) -> passes(rows, grads, dloss), as in Gradient.compute, for
+        the slice `mine` of them: draws captions of the photos; its result is told, words, rewards, as in Passed"""
         model, captioner, config = self.model, CAPTIONERS[self.model.captioner], policy(self.model.config)
-        N, S, steps = len(chosen), self.recipe.samples, self.longest
-        mine, _ = self.ranks.share(N)
-        photos, rows = self.photos.batch(chosen, self.rng, mine), chosen[mine]
+        N, S, steps, recipe = len(chosen), self.recipe.samples, self.longest, self.recipe
+        photos, owners = self.upload(self.photos.batch(chosen, self.rng, mine)), chosen[mine]
         noise = captioner.decoding_noise(config, N * S, prod(model.grid), steps, self.rng)
         uniform, noise = (
-            None if x is None else x.reshape(N, S, *x.shape[1:])[mine].reshape(-1, *x.shape[1:])
+            None if x is None else x.reshape(N, S, *x.shape[1:])[mine]
             for x in (self.rng.random((N * S, steps)), noise)
         )
-        annotations, encoder_cache = model.encode(*self.upload(photos))
         decoder = model.params.part("decoder")
-        batch, noise, rewards, words = draw_captions(
-            captioner, decoder, config, annotations, uniform, noise, lambda n, ids: self.reward(rows[n], ids),
-            self.recipe.baseline, self.recipe.temperature,
-        )  # fmt: skip
-        _, *cache = captioner.forward(decoder, config, batch, noise)
-        told = cache[0].told._replace(baseline=self.baseline)
-        dannotations = captioner.backward(cache.pop(), self.grads.part("decoder"), model.frozen)
-        if not model.frozen:
-            of_photos = dannotations.reshape(len(rows), S, *dannotations.shape[1:]).sum(axis=1)
-            ENCODERS[model.encoder].backward(of_photos, encoder_cache, self.grads.part("encoder"))
-        return told, words / S, float(rewards.mean(axis=1).sum())
 
-    def _words_to_read(self, annotations, captions, N, mine):
-        """scheduled_words for the captions of this rank, which are those in the slice `mine` of N."""
-        model, xp, T = self.model, xp_of(annotations), captions.shape[1] - 1
-        captioner, chance = CAPTIONERS[model.captioner], self.recipe.scheduled_sampling * self.step / self.steps
-        coins, draws = self.rng.random((2, N, T))[:, mine]
-        noise = captioner.decoding_noise(model.config, N, prod(model.grid), T, self.rng)
-        noise = noise if noise is None else to_device(noise[mine], xp)
-        decoder = model.params.part("decoder")
-        return to_device(
-            scheduled_words(captioner, decoder, model.config, annotations, captions, chance, coins, draws, noise), xp
-        )
+        def passes(rows, grads, dloss):
+            annotations, encoder_cache = model.encode(*(x[rows] for x in photos))
+            numbers = (None if x is None else x[rows].reshape(-1, *x.shape[2:]) for x in (uniform, noise))
+            batch, drawn, rewards, words = draw_captions(
+                captioner, decoder, config, annotations, *numbers, lambda n, ids: self.reward(owners[rows][n], ids),
+                recipe.baseline, recipe.temperature,
+            )  # fmt: skip
+            _, *cache = captioner.forward(decoder, config, batch, drawn)
+            told = cache[0].told._replace(baseline=self.baseline)
+            self._backward(cache, encoder_cache, grads, dloss, S)
+            return told, words / S, float(rewards.mean(axis=1).sum())
 
-    def _sum(self, told, words, rewards, n, N):
-        """Sum over the ranks: the gradient, nll and baseline of all N captions, from those of this rank's n captions; with
-        self-critical training also the numbers of words and the rewards."""
-        grads, means = self.grads.flat, self.summed[self.params.flat.size :]
-        grads *= n / N
-        means[0] = n / N * told.nll
-        weight = CAPTIONERS[self.model.captioner].weights(told).get("baseline")
-        if weight is not None:
-            means[2] = (n > 0) * weight
-            means[1] = means[2] * told.baseline
-        if self.reward:
-            means[3], means[4] = (n > 0) * words, (n > 0) * rewards
-        self.ranks.sum(self.summed)
-        if self.reward:
-            words, rewards = map(float, to_host(means[3:]))
-        told = told._replace(nll=means[0], baseline=told.baseline if weight is None else means[1] / means[2])
-        return told, words, rewards
+        return passes
 
-    def _diagnostics(self, told, N):
-        """{name: mean over the N captions}, on rank 0."""
-        captioner, (_, n) = CAPTIONERS[self.model.captioner], self.ranks.share(N)
-        found, weights = captioner.diagnostics(told), captioner.weights(told)
-        mine = {name: (float(to_host(x)), (n > 0) * float(to_host(weights[name]))) for name, x in found.items()}
-        parts = list(self.ranks.gather(mine))
+    def _backward(self, cache, encoder_cache, grads, dloss, samples=1):
+        """Both backward passes, from the cache in the list `cache`, of `samples` captions for each photo."""
+        model = self.model
+        captioner = CAPTIONERS[model.captioner]
+        dannotations = captioner.backward(cache.pop(), grads.part("decoder"), model.frozen, dloss)
+        if model.frozen:
+            return
+        if samples > 1:
+            dannotations = dannotations.reshape(-1, samples, *dannotations.shape[1:]).sum(axis=1)
+        ENCODERS[model.encoder].backward(dannotations, encoder_cache, grads.part("encoder"))
+
+    def _sum(self, done, chosen):
+        """Sum what the shares of all ranks have found: [(dloss, (told, words, rewards))] -> Passed
+
+        With several ranks it also sums the gradient, in the same Allreduce.
+        """
+        weights, means = CAPTIONERS[self.model.captioner].weights, self.summed[self.params.flat.size :]
+        means[...] = 0
+        words = rewards = 0
+        for dloss, (told, said, rewarded) in done:
+            if dloss:
+                means[0] += dloss * told.nll
+                words, rewards = words + said, rewards + rewarded
+                if (weight := weights(told).get("baseline")) is not None:
+                    means[1] += weight * told.baseline
+                    means[2] += weight
+        if self.ranks.size > 1:
+            if self.reward:
+                means[3], means[4] = words, rewards
+            self.ranks.sum(self.summed)
+            if self.reward:
+                words, rewards = map(float, to_host(means[3:]))
+        if not self.reward:
+            words = sum(len(self.captions[i][1]) - 1 for i in chosen)
+        _, (told, *_) = done[0]
+        baseline = told.baseline if weights(told).get("baseline") is None else means[1] / means[2]
+        return Passed(means[0].copy(), baseline, words, rewards, [told for dloss, (told, *_) in done if dloss])
+
+    def _diagnostics(self, tolds):
+        """{name: mean over the captions of the minibatch}, on rank 0."""
+        captioner = CAPTIONERS[self.model.captioner]
+        mine = []
+        for told in tolds:
+            weights = captioner.weights(told)
+            found = captioner.diagnostics(told)
+            mine.append({name: (float(to_host(x)), float(to_host(weights[name]))) for name, x in found.items()})
+        parts = list(chain(*self.ranks.gather(mine)))
 
         def mean(name):
             total = sum(part[name][1] for part in parts)
             return sum(weight / total * x for x, weight in (part[name] for part in parts))
 
-        return {name: round(mean(name), 6) for name in found}
+        return {name: round(mean(name), 6) for name in (parts[0] if parts else ())}
 
     def _learning_rates(self):
         """One number, or (P,) if layers of a pretrained encoder are fine-tuned with their own rate."""
@@ -608,20 +649,6 @@ def read_log(path):
 def _loggable(value):
     """Return whether a value of a record is text, None or a number that fits a float."""
     return value is None or type(value) in (str, float) or type(value) is int and abs(value) < 2**63
-
-
-def _part(noise, rows, N):
-    """The noise of the captions in the slice `rows` of N; arrays are (N,), or (T, S*N, ...) sample by sample."""
-
-    def part(x):
-        if x is None:
-            return None
-        if x.ndim == 1:
-            return x[rows]
-        samples = x.reshape(len(x), -1, N, x.shape[2])
-        return samples[:, :, rows].reshape(len(x), -1, x.shape[2])
-
-    return type(noise)(*map(part, noise))
 
 
 @contextmanager

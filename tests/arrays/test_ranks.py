@@ -19,7 +19,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from satnp.arrays import ranks, runtime, threads
+from satnp.arrays import ranks, runtime, shares, threads
 from satnp.arrays.backend import to_device, to_host
 from satnp.arrays.ranks import ALONE, Mpi, Ranks
 from satnp.cli import main
@@ -137,21 +137,34 @@ def apart(a, b):
 def test_shares_are_all_rows_once():
     for size in (1, 2, 3, 7):
         for count in (1, 2, 6, 7, 20):
-            shares = [Threads(rank, size, None, None, None).share(count) for rank in range(size)]
-            rows = [row for mine, n in shares for row in range(count)[mine][:n]]
-            assert rows == list(range(count)) and all(len(range(count)[mine]) == max(n, 1) for mine, n in shares)
+            found = [Threads(rank, size, None, None, None).share(count) for rank in range(size)]
+            rows = [row for mine, n in found for row in range(count)[mine][:n]]
+            assert rows == list(range(count)) and all(len(range(count)[mine]) == max(n, 1) for mine, n in found)
+
+
+@pytest.fixture(params=[1, 2])
+def cores(request, monkeypatch):
+    """Each rank has this number of cores, and gives each of them a share of its captions."""
+    monkeypatch.setattr(threads, "cores", lambda: request.param)
+    monkeypatch.setattr(shares, "LEAST", 1)
+    threads._pool.cache_clear()
+    yield
+    threads._pool.cache_clear()
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-def test_a_minibatch_in_shares_has_the_gradient_of_the_whole(splits, tmp_path, config):
+def test_a_minibatch_in_shares_has_the_gradient_of_the_whole(splits, tmp_path, cores, monkeypatch, config):
     def step(ranks, captions=7):
         t = trainer(splits, tmp_path, ranks, config, clip=1e-3)
         t.order, t.baseline = [np.arange(captions)], np.array(-3.0)
-        told, norm, count, N = t._train_step()
-        return t.grads.flat, t.params.flat, told.nll, told.baseline, norm, count, N, t._diagnostics(told, N)
+        passed, norm, N = t._train_step()
+        found = passed.nll, passed.baseline, norm, passed.words, N, t._diagnostics(passed.tolds)
+        return t.grads.flat, t.params.flat, *found
 
     for captions in (7, 2):  # of 2 not each rank has one
-        whole = step(ALONE, captions)
+        with monkeypatch.context() as alone:
+            alone.setattr(threads, "cores", lambda: 1)
+            whole = step(ALONE, captions)
         for rank, part in enumerate(on_ranks(3, lambda ranks, captions=captions: step(ranks, captions))):
             for found, wanted in zip(part[:5], whole[:5], strict=True):
                 assert apart(found, wanted) < 1e-12
@@ -161,16 +174,18 @@ def test_a_minibatch_in_shares_has_the_gradient_of_the_whole(splits, tmp_path, c
 
 
 @pytest.mark.parametrize("config", ["soft", "hard"])
-def test_self_critical_training_in_shares_has_the_gradient_of_the_whole(splits, tmp_path, config):
+def test_self_critical_training_in_shares_has_the_gradient_of_the_whole(splits, tmp_path, cores, monkeypatch, config):
     def step(ranks, photos=7):
         t = trainer(splits, tmp_path, ranks, config, clip=1e-3, objective="scst", samples=3)
         t.model.config = replace(t.model.config, decoding="sampling")
         t.order = [np.arange(photos)]
-        told, norm, words, N = t._train_step()
-        return t.grads.flat, t.params.flat, told.nll, norm, words, t.rewards, N
+        passed, norm, N = t._train_step()
+        return t.grads.flat, t.params.flat, passed.nll, norm, passed.words, t.rewards, N
 
     for photos in (7, 2):
-        whole = step(ALONE, photos)
+        with monkeypatch.context() as alone:
+            alone.setattr(threads, "cores", lambda: 1)
+            whole = step(ALONE, photos)
         for part in on_ranks(3, lambda ranks, photos=photos: step(ranks, photos)):
             for found, wanted in zip(part, whole, strict=True):
                 assert apart(found, wanted) < 1e-12
@@ -182,8 +197,8 @@ def test_a_baseline_is_kept_where_no_image_is_sampled(splits, tmp_path):
         t = trainer(splits, tmp_path, ranks, "hard")
         t.order, t.baseline = [np.arange(6)], np.array(-3.0)
         t.model.config = replace(t.model.config, coin_chance=1.0)
-        told, *_ = t._train_step()
-        return t.baseline, t._diagnostics(told, 6)
+        passed, *_ = t._train_step()
+        return t.baseline, t._diagnostics(passed.tolds)
 
     (baseline, found), (other, _) = on_ranks(2, step)
     assert baseline == other == pytest.approx(-3, rel=1e-12)
@@ -195,8 +210,8 @@ def test_shares_on_the_strict_device_have_the_same_gradient_and_wait_for_nothing
     def step(ranks, xp):
         t = trainer(splits, tmp_path, ranks, config, xp=xp)
         t.order = [np.arange(7)]
-        told, *_ = t._train_step()
-        return t.grads.flat, told.nll, told.baseline
+        passed, *_ = t._train_step()
+        return t.grads.flat, passed.nll, passed.baseline
 
     with strict.no_sync():
         parts = on_ranks(2, lambda ranks: step(ranks, strict))

@@ -14,6 +14,7 @@ import numpy as np
 
 from satnp.arrays import optim
 from satnp.arrays.parameters import Parameters
+from satnp.arrays.shares import Gradient, of_captions
 from satnp.captioners import show_attend_tell as sat
 from satnp.captioners.contract import Batch
 from satnp.data.captions import END
@@ -61,13 +62,18 @@ def step(N, L, T, V, D=512, M=512, H=1000, A=512):
 def training_step(captioner, params, config, noise, given):
     """run() of one step with Adam; {name: gradient} by the names of show_attend_tell."""
     grads, memory = params.zeros_like(), optim.new_state("adam", params.flat)
-    batch = Batch(given["annotations"], given["captions"], given["mask"])
-    named = given["params"].on(grads.flat)
+    batch, N = (given["annotations"], given["captions"], given["mask"]), len(given["captions"])
+    named, gradient = given["params"].on(grads.flat), Gradient(grads, params.flat.size - params.E[1:].size)
+
+    def passes(rows, grads, dloss):
+        loss, *cache = captioner.forward(
+            params, config, Batch(*(x[rows] for x in batch)), of_captions(noise, rows, N)
+        )  # fmt: skip
+        captioner.backward(cache.pop(), grads, True, dloss)
+        return loss
 
     def run():
-        grads.flat[...] = 0
-        loss, *cache = captioner.forward(params, config, batch, noise)
-        captioner.backward(cache.pop(), grads, frozen=True)
+        loss = sum(dloss * loss for dloss, loss in gradient.compute(passes, N, N))
         _, factor = optim.clip_factor(grads.flat, CLIP)
         optim.adam(params.flat, grads.flat, memory, RATE, factor)
         return {"loss": loss} | {name: named[name] for name in COMPARED}

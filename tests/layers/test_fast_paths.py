@@ -1,15 +1,11 @@
-"""What runs differently on the host for speed: the same numbers as the plain formula, with one thread and with two."""
-
-from itertools import pairwise
+"""What runs differently on the host for speed: the same numbers as the plain formula."""
 
 import numpy as np
 import pytest
 
 from satnp import layers
-from satnp.arrays import optim, products, threads
+from satnp.arrays import products
 from satnp.arrays.backend import to_device, to_host
-from satnp.captioners import show_attend_tell as sat
-from satnp.captioners.contract import Batch
 from satnp.layers import attention, vocabulary
 from tests import strict
 
@@ -19,16 +15,6 @@ def blocks(request, monkeypatch):
     if request.param == "many blocks":
         monkeypatch.setattr(attention, "BLOCK", 30)
         monkeypatch.setattr(vocabulary, "BLOCK", 30)
-
-
-@pytest.fixture
-def two_threads(monkeypatch):
-    """A share for each of two threads, however small."""
-    monkeypatch.setattr(threads, "cores", lambda: 2)
-    monkeypatch.setattr(attention, "_least", lambda keys: 1)
-    threads._pool.cache_clear()
-    yield
-    threads._pool.cache_clear()
 
 
 def scores_world(rng, dtype=float):
@@ -46,7 +32,7 @@ def on_the_stand_in(*arrays):
 
 
 @pytest.mark.parametrize("ratio", [False, True])
-def test_the_scores_and_their_gradients_are_the_printed_ones(rng, blocks, two_threads, ratio):
+def test_the_scores_and_their_gradients_are_the_printed_ones(rng, blocks, ratio):
     world = scores_world(rng)
     F, wanted = layers.exponentials(world[0]) if ratio else None, on_the_stand_in(*world)
     for keys in (world[0], None) if ratio else (world[0],):
@@ -76,7 +62,7 @@ def test_keys_and_queries_too_large_for_exponentials_get_a_tanh(rng, largest, wh
             np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5 * max(1, np.abs(y).max()))
 
 
-def test_the_steps_together_give_the_sum_of_each(rng, blocks, two_threads):
+def test_the_steps_together_give_the_sum_of_each(rng, blocks):
     keys, query, v, c, dscores = scores_world(rng)
     _, cache = layers.additive_scores_forward(keys, query, v, c, layers.exponentials(keys))
     queries, d = rng.standard_normal((3, *query.shape)), rng.standard_normal((3, *dscores.shape))
@@ -117,33 +103,6 @@ def test_logits_of_any_size_stay_numbers(rng):
     hidden, W = np.float32([[1e4], [-1e4], [0]]), np.float32([[1, -1, 0.5]])
     loss, cache = layers.vocabulary_forward(hidden, W, np.zeros(3, np.float32), np.array([1, 1, 2]), np.ones(3, np.float32))
     assert float(loss) == pytest.approx(2e4 + np.log(3)) and np.isfinite(cache.error).all()
-
-
-def training_step(dtype=np.float32):
-    """Loss, gradients and parameters after one step of a captioner large enough for threads."""
-    config, (N, L, T), rng = sat.Config(V=300, D=32, M=24, H=40, A=16), (6, 20, 5), np.random.default_rng(0)
-    params, noise = sat.init(config, rng), sat.draw_noise(config, T, N, L, rng)
-    annotations = rng.standard_normal((N, L, config.D)).astype(dtype)
-    batch = Batch(annotations, rng.integers(4, config.V, (N, T + 1)), np.ones((N, T), dtype))
-    grads = params.zeros_like()
-    loss, cache = sat.forward(params, config, batch, noise)
-    dannotations = sat.backward(cache, grads)
-    norm, factor = optim.clip_factor(grads.flat, 0.1)
-    optim.adam(params.flat, grads.flat, optim.new_state("adam", params.flat), 1e-3, factor)
-    return loss, norm, grads.flat, dannotations, params.flat
-
-
-def test_the_same_step_twice_has_the_same_bits(two_threads):
-    for x, y in pairwise((training_step(), training_step())):
-        for a, b in zip(x, y, strict=True):
-            np.testing.assert_array_equal(a, b)
-
-
-def test_one_thread_and_two_agree(two_threads, monkeypatch):
-    two = training_step()
-    monkeypatch.setattr(threads, "cores", lambda: 1)
-    for a, b in zip(training_step(), two, strict=True):
-        assert np.linalg.norm(a - b) <= 1e-6 * np.linalg.norm(a)
 
 
 def test_the_logits_are_held_once():
@@ -212,7 +171,7 @@ def test_numbers_of_another_kind_are_multiplied_whole(rng, small_kernels, counte
 
 
 @pytest.mark.parametrize(("N", "K", "R"), [(5, 12, 31), (7, 40, 9), (1, 3, 2), (3, 37, 50)])
-def test_a_product_of_few_rows_is_a_product(monkeypatch, rng, two_threads, small_kernels, N, K, R):
+def test_a_product_of_few_rows_is_a_product(monkeypatch, rng, small_kernels, N, K, R):
     x, W = rng.standard_normal((N, K)), rng.standard_normal((R, K))
     turned = np.asfortranarray(W)
     for small in (N * 8, N * K * 2, N * K * 8, N * K * R * 2):  # a row in many parts, in some, whole, all rows at once
@@ -225,14 +184,14 @@ def test_a_product_of_few_rows_is_a_product(monkeypatch, rng, two_threads, small
 
 
 @pytest.mark.parametrize("why", ["no even parts", "no kernels for it"])
-def test_a_product_of_few_rows_can_go_the_plain_way(monkeypatch, rng, small_kernels, why):
+def test_a_product_of_few_rows_can_go_the_plain_way(monkeypatch, rng, small_kernels, counted, why):
     x, W = rng.standard_normal((8, 2003)), rng.standard_normal((30, 2003))  # a prime
     monkeypatch.setattr(products, "SMALL", 8 * 2003)
     if why == "no kernels for it":
         x, W = x[:, :2000].copy(), W[:, :2000].copy()
         monkeypatch.setattr(products, "small_kernels", lambda: False)
-    monkeypatch.setattr(products, "parallel", None)
     np.testing.assert_allclose(products.few_rows_product(x, W), x @ W.T, rtol=1e-12, atol=1e-13)
+    assert all(len(shape) == 2 for shapes in counted for shape in shapes)
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])

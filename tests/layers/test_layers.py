@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from satnp import layers
-from satnp.arrays import threads
 from satnp.arrays.backend import to_device, to_host
 from satnp.layers import pool
 from satnp.layers.conv import output_size
@@ -98,14 +97,6 @@ def test_relu_passes_nothing_at_exactly_0(xp):
     out, cache = layers.relu_forward(x)
     np.testing.assert_array_equal(to_host(out), [[0, 0, 2]])
     np.testing.assert_array_equal(to_host(layers.relu_backward(xp.ones_like(x), cache)), [[0, 0, 1]])
-
-
-def test_relu_of_an_array_worth_two_threads(monkeypatch, rng):
-    monkeypatch.setattr(threads, "cores", lambda: 2)
-    threads._pool.cache_clear()
-    x = rng.standard_normal((3, 2**18 + 1), dtype=np.float32)
-    np.testing.assert_array_equal(layers.relu_forward(x)[0], np.maximum(x, 0))
-    threads._pool.cache_clear()
 
 
 def test_cross_entropy_is_in_nats_and_weights_words(xp, rng):

@@ -1,0 +1,93 @@
+"""A minibatch in shares of several cores: the gradient of the whole, the same bits each time, one core inside a share."""
+
+import threading
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_info
+
+from satnp.arrays import shares, threads
+from satnp.arrays.shares import Gradient, of_captions
+from satnp.captioners import CAPTIONERS
+from satnp.captioners.contract import Batch
+from tests.captioners.test_recurrent import N, world
+
+
+@pytest.fixture
+def two(monkeypatch):
+    """Two cores, and a share for each of them, however small."""
+    monkeypatch.setattr(threads, "cores", lambda: 2)
+    monkeypatch.setattr(shares, "LEAST", 1)
+    threads._pool.cache_clear()
+    yield
+    threads._pool.cache_clear()
+
+
+def gradient(captioner, config):
+    """(loss, gradient) of three captions, in shares of one and of two where there are two cores."""
+    params, batch, noise = world(captioner, config)
+    noise, together = captioner.Noise(*noise[: len(captioner.Noise._fields)]), Gradient(params.zeros_like(), 1)
+
+    def passes(rows, grads, dloss):
+        part = Batch(batch.annotations[rows], batch.captions[rows], batch.mask[rows])
+        loss, cache = captioner.forward(params, config, part, of_captions(noise, rows, N))
+        captioner.backward(cache, grads, dloss=dloss)
+        return loss
+
+    done = together.compute(passes, N, N)
+    return len(done), sum(dloss * loss for dloss, loss in done), together.grads.flat
+
+
+@pytest.mark.parametrize("name", [name for name in CAPTIONERS if name != "show_attend_tell"])
+def test_shares_have_the_gradient_of_the_whole_and_the_same_bits_each_time(two, monkeypatch, name):
+    captioner = CAPTIONERS[name]
+    for config in captioner.CHECKS.values():
+        count, loss, grads = gradient(captioner, config)
+        assert count == 2
+        np.testing.assert_array_equal(gradient(captioner, config)[2], grads)
+        with monkeypatch.context() as alone:
+            alone.setattr(threads, "cores", lambda: 1)
+            count, wanted, whole = gradient(captioner, config)
+        assert count == 1 and loss == pytest.approx(wanted, rel=1e-13)
+        np.testing.assert_allclose(grads, whole, rtol=1e-10, atol=1e-13 * np.linalg.norm(whole))
+
+
+def inside():
+    """(on one core, the numbers of BLAS threads, the thread) where this is called"""
+    found = {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+    return threads.on_one_core(), found, threading.get_ident()
+
+
+def shares_of(count, size=1):
+    """What `inside` says in each share of `count` captions, for `size` parameters a word."""
+    params, _, _ = world(CAPTIONERS["lrcn"], CAPTIONERS["lrcn"].CHECKS[""])
+    return [found for _, found in Gradient(params, size).compute(lambda rows, grads, dloss: inside(), count, count)]
+
+
+def test_each_share_runs_on_one_core_and_a_thread_of_its_own(two):
+    found = shares_of(5)
+    assert [on_one_core for on_one_core, *_ in found] == [True, True]
+    assert all(blas == {1} for _, blas, _ in found) and len({thread for *_, thread in found}) == 2
+
+
+def test_a_small_minibatch_is_one_share_in_which_convolutions_may_use_all_cores(two, monkeypatch):
+    monkeypatch.setattr(shares, "LEAST", 1000)
+    ((on_one_core, blas, thread),) = shares_of(19, size=100)
+    assert not on_one_core and blas == {1} and thread == threading.get_ident()
+    assert len(shares_of(20, size=100)) == 2
+
+
+def test_what_goes_wrong_in_a_share_is_raised_and_the_next_minibatch_is_right(two):
+    params, _, _ = world(CAPTIONERS["lrcn"], CAPTIONERS["lrcn"].CHECKS[""])
+    together = Gradient(params.zeros_like(), 1)
+
+    def passes(rows, grads, dloss):
+        grads.flat[...] += dloss
+        return 1 / (rows.start - broken)
+
+    broken = 2
+    with pytest.raises(ZeroDivisionError):
+        together.compute(passes, 4, 4)
+    broken = 1
+    together.compute(passes, 4, 4)
+    np.testing.assert_array_equal(together.grads.flat, 1)
