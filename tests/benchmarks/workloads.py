@@ -19,8 +19,9 @@ from satnp.captioners import show_attend_tell as sat
 from satnp.captioners.contract import Batch
 from satnp.data.captions import END
 from satnp.decoding import beam_search
-from satnp.encoders import efficientnet, small, squeezenet, vgg
+from satnp.encoders import ENCODERS, efficientnet, small, squeezenet, vgg
 from satnp.layers import conv2d_backward, conv2d_forward
+from satnp.model import Model
 from satnp.scores.metrics import score
 from tests.captioners import soft_attention
 
@@ -91,7 +92,7 @@ def on_the_frame(given):
 
 
 def features(encoder, N, sides):
-    """The annotations of N photos with random weights; `sides` are those of the convolutions' output maps."""
+    """The annotations of N photos with random weights, by Model.annotate; `sides` are those of the convolutions' maps."""
     config = encoder.Config()
 
     def inputs():
@@ -103,11 +104,10 @@ def features(encoder, N, sides):
         }  # fmt: skip
 
     def ours(given):
-        def run():
-            annotations, _ = encoder.forward(given["params"], config, given["images"])
-            return {"annotations": annotations}
-
-        return run
+        name = next(name for name, module in ENCODERS.items() if module is encoder)
+        params = Parameters.join(encoder=given["params"])
+        model = Model(name, config, None, None, None, params, True, None)
+        return lambda: {"annotations": model.annotate(given["images"])}
 
     return Workload(inputs, ours, flops=2 * N * sum(_products(encoder, sides)))
 
@@ -152,12 +152,16 @@ def small_encoder_step(N=32):
 
     def ours(given):
         params = given["params"]
+        gradient = Gradient(params.zeros_like(), size=1)  # one share, as a minibatch of scenes is
+
+        def passes(rows, grads, dloss):
+            annotations, cache = small.forward(params, config, given["images"][rows])
+            small.backward(given["dout"][rows], cache, grads)
+            return annotations
 
         def run():
-            grads = params.zeros_like()
-            annotations, cache = small.forward(params, config, given["images"])
-            small.backward(given["dout"], cache, grads)
-            return {"annotations": annotations, **{name: grads[name] for name in grads}}
+            ((_, annotations),) = gradient.compute(passes, N, N)
+            return {"annotations": annotations, **dict(gradient.grads.items())}
 
         return run
 
