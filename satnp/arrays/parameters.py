@@ -20,10 +20,11 @@ class Parameters:
         self.flat = xp.zeros(size, dtype=dtype) if flat is None else flat
         if self.flat.shape != (size,):
             raise ValueError(f"flat has shape {self.flat.shape}, the named arrays need ({size},)")
-        self._views, self._stacks, start = {}, {}, 0
+        self._views, self._stacks, self._starts, start = {}, {}, {}, 0
         for name, shape in self.shapes.items():
-            self._views[name] = self.flat[start : start + prod(shape)].reshape(shape)
+            self._starts[name], self._views[name] = start, self.flat[start : start + prod(shape)].reshape(shape)
             start += prod(shape)
+        self._unset = set()  # the starts of the arrays that hold no sum yet; parts share it
 
     @classmethod
     def of(cls, arrays):
@@ -43,7 +44,7 @@ class Parameters:
         """
         names = [name for name in self.shapes if name.startswith(prefix + ".")]
         view = self._side_by_side(names, f"take {prefix}.* as one part")
-        return Parameters({name.removeprefix(prefix + "."): self.shapes[name] for name in names}, flat=view)
+        return self._some({name.removeprefix(prefix + "."): name for name in names}, view)
 
     def before(self, prefix):
         """Return the parameters before the first `prefix.*`, as views of the same memory.
@@ -54,8 +55,8 @@ class Parameters:
         first = next((k for k, name in enumerate(names) if name.startswith(prefix + ".")), None)
         if first is None:
             raise ValueError(f"there is no parameter {prefix}.*; there are {', '.join(names)}")
-        shapes = {name: self.shapes[name] for name in names[:first]}
-        return Parameters(shapes, flat=self.flat[: sum(map(prod, shapes.values()))])
+        size = sum(prod(self.shapes[name]) for name in names[:first])
+        return self._some({name: name for name in names[:first]}, self.flat[:size])
 
     def since(self, prefix):
         """Return the parameters from the first `prefix.*` to the end, as views of the same memory.
@@ -63,14 +64,26 @@ class Parameters:
         Raises ValueError if there is no `prefix.*`.
         """
         skipped = self.before(prefix)
-        shapes = {name: shape for name, shape in self.shapes.items() if name not in skipped.shapes}
-        return Parameters(shapes, flat=self.flat[len(skipped.flat) :])
+        names = [name for name in self.shapes if name not in skipped.shapes]
+        return self._some({name: name for name in names}, self.flat[len(skipped.flat) :])
+
+    def _some(self, names, flat):
+        """The Parameters {new name: name} of this buffer, which lie in its part `flat`."""
+        found = Parameters({new: self.shapes[name] for new, name in names.items()}, flat=flat)
+        found._unset, found._starts = self._unset, {new: self._starts[name] for new, name in names.items()}
+        return found
 
     def stacked(self, *names):
         """Return adjacent matrices with the same number of columns as one matrix of all their rows, a view.
 
         Raises ValueError for matrices that do not follow each other in the buffer: a view would have other numbers in it.
         """
+        if self._unset:
+            for name in names:
+                self._set(name)
+        return self._stacked(names)
+
+    def _stacked(self, names):
         if names not in self._stacks:
             self._stacks[names] = self._stack(names)
         return self._stacks[names]
@@ -107,9 +120,41 @@ class Parameters:
         """self[name] += x for each name. (`p.name[...] += x` would also copy the sum onto itself.)"""
         for name, x in arrays.items():
             view = self._views[name]
-            view += x
+            if self._starts[name] in self._unset:
+                self._unset.discard(self._starts[name])
+                view[...] = x
+            else:
+                view += x
+
+    def add_product(self, x, dout, *names):
+        """self[name] += x^T dout, the gradient of a weight of x @ W; several names as in `stacked`. x (R, K), dout (R, J)"""
+        if all(self._starts[name] in self._unset for name in names):
+            self._unset.difference_update(self._starts[name] for name in names)
+            xp_of(x).matmul(x.T, dout, out=self._stacked(names))
+        else:
+            W = self.stacked(*names)
+            W += x.T @ dout
+
+    def begin_sums(self):
+        """Set all numbers to 0, each array when it is first used; what is added first is written. Call end_sums at the end.
+
+        So the memory of a large gradient is not cleared, read and written again for its first, often only, term.
+        """
+        self._unset.update(self._starts.values())
+
+    def end_sums(self):
+        """Set the arrays to 0 that nothing was added to since begin_sums. `flat` is valid only then."""
+        for name in self._views:
+            self._set(name)
+
+    def _set(self, name):
+        """Set an array to 0 if it holds no sum yet."""
+        if self._starts[name] in self._unset:
+            self._unset.discard(self._starts[name])
+            self._views[name][...] = 0
 
     def items(self):
+        self.end_sums()
         return self._views.items()
 
     def __iter__(self):
@@ -119,13 +164,14 @@ class Parameters:
         return len(self._views)
 
     def __getitem__(self, name):
+        if self._unset:
+            self._set(name)
         return self._views[name]
 
     def __getattr__(self, name):
-        try:
-            return self.__dict__["_views"][name]
-        except KeyError:
-            raise AttributeError(f"no parameter {name!r}; there are {', '.join(self.__dict__.get('_views', ()))}") from None
+        if name in self.__dict__.get("_views", ()):
+            return self[name]
+        raise AttributeError(f"no parameter {name!r}; there are {', '.join(self.__dict__.get('_views', ()))}")
 
     def __repr__(self):
         return f"Parameters({', '.join(f'{name} {shape}' for name, shape in self.shapes.items())})"

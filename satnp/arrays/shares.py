@@ -47,9 +47,11 @@ class Gradient:
 
         def work(share):
             rows, grads = share
-            grads.flat[...] = 0
+            grads.begin_sums()
             dloss = (min(n, rows.stop) - min(n, rows.start)) / N
-            return dloss, passes(rows, grads, dloss)
+            found = passes(rows, grads, dloss)
+            grads.end_sums()
+            return dloss, found
 
         shares = shares_of(max(1, n), self.size, xp_of(self.grads.flat))
         self.others += [self.grads.zeros_like() for _ in range(len(shares) - 1 - len(self.others))]

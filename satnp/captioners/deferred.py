@@ -73,8 +73,7 @@ class Deferred:
         """Add dW = X^T D and db = sum of D of every product to the gradients."""
         for names, bias in self._bias.items():
             x, dout = map(rows, self._stacked(names))
-            dW = self.g.stacked(*names)
-            dW += x.T @ dout
+            self.g.add_product(x, dout, *names)
             if bias:
                 self.g.add(**{bias: dout.sum(axis=0)})
 

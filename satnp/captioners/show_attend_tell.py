@@ -409,9 +409,9 @@ def backward(cache, grads, frozen=False, dloss=1.0):
     loop = loop._replace(dgates=None)
     h_prev = hz[:, :H]
     dwords += dgates @ p.W_x.T
-    g.add(W_x=cache.words.T @ dgates, b=dgates.sum(axis=0), W_beta=h_prev.T @ dgate, b_beta=dgate.sum(axis=0))
-    dW_hz = g.stacked("W_h", "W_z")
-    dW_hz += hz.T @ dgates
+    g.add(b=dgates.sum(axis=0), W_beta=h_prev.T @ dgate, b_beta=dgate.sum(axis=0))
+    g.add_product(cache.words, dgates, "W_x")
+    g.add_product(hz, dgates, "W_h", "W_z")
     del dgates  # the largest array that the loop has made
     g.add(E=embedding_backward(dropout_backward(dwords, words_dropout), cache.embedding))
     dannotations_att = attention_keys_backward(p, config, cache, h_prev, loop.dscores, loop.dqueries, g, frozen)

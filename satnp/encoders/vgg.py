@@ -124,5 +124,4 @@ def backward(dannotations, cache, grads):
             dW, db = conv2d_backward_weights(dx, conv)
         else:
             dx, dW, db = conv2d_backward(dx, conv)
-        grads[f"{name}.W"][...] += dW
-        grads[f"{name}.b"][...] += db
+        grads.add(**{f"{name}.W": dW, f"{name}.b": db})

@@ -122,10 +122,10 @@ def captioner_case(name, captioner, config, direction, own_words=False):
 
     def backward(dloss, cache):
         grads, frozen = cache.params.zeros_like(), cache.params.zeros_like()
-        dannotations = captioner.backward(cache, grads)
-        captioner.backward(cache, frozen, frozen=True)
+        dannotations = captioner.backward(cache, grads, dloss=dloss)
+        captioner.backward(cache, frozen, True, dloss)
         checked = grads if (frozen.flat == grads.flat).all() else frozen
-        return *unpack(checked, dloss), dannotations * dloss
+        return *unpack(checked), dannotations
 
     return Case(f"captioners/{name}", make, forward, backward, ("mask", "weights", *NOISE), direction)
 
@@ -152,8 +152,8 @@ def _model(name, encoder, encoder_config, captioner, config):
     def backward(dloss, cache):
         params, seen, said = cache
         encoder_grads, grads = params.zeros_like(), said.params.zeros_like()
-        encoder.backward(captioner.backward(said, grads), seen, encoder_grads)
-        return *unpack(encoder_grads, dloss), *unpack(grads, dloss)
+        encoder.backward(captioner.backward(said, grads, dloss=dloss), seen, encoder_grads)
+        return *unpack(encoder_grads), *unpack(grads)
 
     return Case(f"models/{name}", make, forward, backward, ("images", "mask", *NOISE), True)
 
@@ -237,7 +237,9 @@ REINFORCE = "captioners/show_attend_tell hard additive scalar reinforce none non
 
 BUGS = [
     Bug("doubly stochastic term lost", sat.backward,
-        "(config.penalty, cache.doubly)", "(0, cache.doubly)", CAPTIONER, {"term", "block"}),
+        "(dloss * config.penalty, ", "(0, ", CAPTIONER, {"term", "block"}),
+    Bug("the penalty not multiplied by dloss", sat.backward,
+        "(dloss * config.penalty, ", "(config.penalty, ", CAPTIONER, {"term", "block"}),
     Bug("c not carried to the step before", sat.loop_backward,
         "(dh, dc), step.cell", "(dh, 0 * dc), step.cell", CAPTIONER, {"term", "block"}),
     Bug("h not carried to the step before", sat._to_state,
@@ -260,12 +262,14 @@ BUGS = [
     Bug("embedding's dropout forgotten on the way back", sat.backward,
         "dropout_backward(dwords, words_dropout)", "dwords", CAPTIONER, {"mask"}),
     Bug("W_h's gradient of the last step only", sat.backward,
-        "hz.T @ dgates", "hz[-N:].T @ dgates[-N:]", CAPTIONER, {"term"}),
+        "(hz, dgates, ", "(hz[-N:], dgates[-N:], ", CAPTIONER, {"term"}),
     Bug("keys of the last step only", f_att.attention_keys_backward,
         "(dscores, cache.queries, ", "(dscores[-1:], cache.queries[-1:], ",
         CAPTIONER, {"term"}),
     Bug("likelihood leaks through the sample", sat.loop_backward,
         "expected * dlook", "dlook", HARD, {"term", "block"}),
+    Bug("the score gradient not multiplied by dloss", sat.backward,
+        "dloss * score_gradients", "score_gradients", HARD, {"term", "block"}),
     Bug("score gradient not sent on into h_{t-1}", sat.loop_backward,
         "step.scores, out=dquery)", "step.scores, out=dquery)\n"
         "            dh_att = attention_query_backward(p, config, dscores[t] - dscores_hard[t], step.scores)",
