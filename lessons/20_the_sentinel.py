@@ -222,7 +222,8 @@ def step_backward(p, dout, dh, dm, cache):
 # loop, for all steps at once, because no state depends on $z_t$ (lesson 19): its arrays have T N rows. It keeps the L
 # locations and the sentinel in separate arrays, because the locations' arrays belong to the photo and are shared by all
 # steps. `additive_steps_backward` returns $dk_i$, summed over the steps, and the locations' part of $dq$;
-# `additive_scores_backward` returns $dk_s$ and the sentinel's part. `deferred` collects the gradients of the photo.
+# `additive_scores_backward` returns $dk_s$ and the sentinel's part. `deferred` collects the gradients of the weights and of
+# the photo: its `product` returns $dk_s W_s^\top$ and keeps what $dW_s$ needs.
 
 # %%
 show(adaptive.attention_forward)

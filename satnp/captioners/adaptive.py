@@ -153,7 +153,7 @@ def cell_backward(p, config, dout, dstate, dalpha, step, deferred):
 
 def attention_forward(p, config, photo, out):
     """out (h, s), each (T*N, H) -> out (z + h (T*N, H),), alpha (T*N, L), cache"""
-    h, (locations, *_), sentinel = out[0], photo, None
+    h, locations, sentinel = out[0], photo.locations, None
     query = h @ p.W_g
     scores, scores_cache = scores_forward(locations, query, p.w, p.c_a)
     L = scores.shape[1]
@@ -180,14 +180,12 @@ def attention_backward(p, config, dout, dalpha, deferred, cache):
     dscores = softmax_backward(dweights, cache.softmax)
     deferred.sums["keys"], dquery, dw, dc_a = additive_steps_backward(dscores[:, :L], cache.scores)
     deferred.g.add(w=dw, c_a=dc_a)
-    ds = ()
-    if config.sentinel:
-        dkey, dquery_s, dw, dc_a = additive_scores_backward(dscores[:, L:], cache.sentinel)
-        dkey, dquery = dkey[:, 0], dquery + dquery_s
-        deferred.g.add(w=dw, c_a=dc_a, W_s=s.T @ dkey)
-        ds = (beta * dz + dkey @ p.W_s.T,)
-    deferred.g.add(W_g=h.T @ dquery)
-    return dz + dquery @ p.W_g.T, *ds
+    if not config.sentinel:
+        return (dz + deferred.product(dquery, h, "W_g"),)
+    dkey, dquery_s, dw, dc_a = additive_scores_backward(dscores[:, L:], cache.sentinel)
+    deferred.g.add(w=dw, c_a=dc_a)
+    ds = beta * dz + deferred.product(dkey[:, 0], s, "W_s")
+    return dz + deferred.product(dquery + dquery_s, h, "W_g"), ds
 
 
 def diagnostics(told):
