@@ -3,7 +3,6 @@
 One pair of functions selects among several algorithms. Their definition, a plain sum, is in satnp/reference/conv.py.
 """
 
-from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -82,6 +81,7 @@ def conv2d_forward(x, W, b, stride=1, padding=0):
 
         pointwise_correlate   < 1e-6    1x1: one product of the cells and W
         winograd.correlate    < 3e-6    3x3, stride 1, many channels: a quarter of the multiplications
+        lines_correlate       < 1e-6    stride 1, few filters: a product for each row of the kernel, with fewer copies
         patches_correlate     < 1e-6    all other sizes: a product over the patches of a few rows at a time
     """
     return _correlate(x, W, b, stride, padding), ConvCache(x, W, stride, padding)
@@ -172,16 +172,16 @@ def conv2d_backward_input(dout, cache):
 
 def _correlate(x, W, b, stride, padding, bounds=None):
     """Run the fastest of the algorithms below for these sizes."""
-    K, R, S = W.shape[0], *(size + 2 * padding for size in x.shape[1:3])
+    (K, _, C, F), R, S = W.shape, *(size + 2 * padding for size in x.shape[1:3])
     if K > min(R, S):
         raise ValueError(f"a window of {K} x {K} cells does not fit into a map of {R} x {S}")
     if not on_host(x, W, b):
         return whole_correlate(x, W, b, stride, padding, bounds)
-    if W.shape[0] == 1 and stride == 1 and padding == 0:
+    if K == 1 and stride == 1 and padding == 0:
         return pointwise_correlate(x, W, b, bounds)
     if winograd.pays(x.shape, W.shape, stride, padding):
         return winograd.correlate(x, W, b, padding, bounds)
-    if stride == 1 and W.shape[3] < W.shape[1] * W.shape[2]:  # adding products costs less than copying whole patches
+    if stride == 1 and F < K * C:  # (K - 1) F numbers to add for each cell, in place of (K - 1) K C to copy
         return lines_correlate(x, W, b, padding, bounds)
     return patches_correlate(x, W, b, stride, padding, bounds)
 
@@ -253,7 +253,7 @@ def patches_correlate(x, W, b, stride, padding, bounds=None, middle=None):
                 tall_product(patches[:, cell : cell + C], middle, out=sums[:, :G])
             finish(y, y)
 
-    parallel_blocks(work, blocks(N, P, PATCHES // (Q * K * K * C * x.itemsize)))
+    parallel_blocks(work, blocks(N, P, PATCHES // (Q * (K * K * C + G + F) * x.itemsize)))
     return out
 
 
