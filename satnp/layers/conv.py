@@ -3,6 +3,7 @@
 One pair of functions selects among several algorithms. Their definition, a plain sum, is in satnp/reference/conv.py.
 """
 
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -236,24 +237,23 @@ def patches_correlate(x, W, b, stride, padding, bounds=None, middle=None):
 
     middle (C, G) holds 1 x 1 filters for the center cell of each window; their result is out[..., :G], and b is (G + F,).
     """
-    (N, R, S, C), (K, _, _, F) = x.shape, W.shape
-    P, Q = output_size(R, K, stride, padding), output_size(S, K, stride, padding)
+    K, _, C, F = W.shape
+    windows = _padded_windows(x, K, stride, padding)
+    N, P, Q = windows.shape[:3]
     G = 0 if middle is None else middle.shape[1]
     W, cell = W.reshape(K * K * C, F), K * K // 2 * C
     out, finish = np.empty((N, P, Q, G + F), dtype=x.dtype), finishing(b, Q, bounds)
 
     def work(pieces):
-        for photos, rows in pieces:
-            windows, y = _windows(_read_by(photos, rows, x, K, stride, padding), K, stride), out[photos, rows]
-            patches, sums = scratch("patches", windows.shape, x.dtype), y.reshape(-1, G + F)
-            patches[...] = windows
-            patches = patches.reshape(-1, K * K * C)
+        for piece in pieces:
+            patches, y = _patches(windows[piece]), out[piece]
+            sums = y.reshape(-1, G + F)
             tall_product(patches, W, out=sums[:, G:])
             if G:
                 tall_product(patches[:, cell : cell + C], middle, out=sums[:, :G])
             finish(y, y)
 
-    parallel_blocks(work, blocks(N, P, PATCHES // (Q * (K * K * C + G + F) * x.itemsize)))
+    parallel_blocks(work, _pieces(windows))
     return out
 
 
@@ -298,13 +298,22 @@ def _windows(x, K, stride):
     return xp_of(x).lib.stride_tricks.as_strided(x, shape, strides)
 
 
-def _read_by(photos, rows, x, K, stride, padding):
-    """Return the part of zero-padded x that the output `rows` of `photos` read."""
-    top, count = rows.start * stride - padding, (rows.stop - rows.start - 1) * stride + K
-    if padding == 0:
-        return x[photos, top : top + count]
-    shape = photos.stop - photos.start, count, x.shape[2] + 2 * padding, x.shape[3]
-    return region(x, photos, top, -padding, scratch("padded", shape, x.dtype))
+def _padded_windows(x, K, stride, padding):
+    """Return the windows of zero-padded x, which is made contiguous, so that a patch is copied in runs of K * C numbers."""
+    return _windows(np.ascontiguousarray(pad(x, padding, padding)), K, stride)
+
+
+def _pieces(windows):
+    """Return pieces (photos, rows) whose patches take PATCHES bytes or fewer."""
+    N, P, *sizes = windows.shape
+    return blocks(N, P, PATCHES // (prod(sizes) * windows.itemsize))
+
+
+def _patches(windows):
+    """Copy windows (n, k, Q, K, K, C) to rows (n * k * Q, K * K * C) of a buffer that this thread's next call overwrites."""
+    out = scratch("patches", windows.shape, windows.dtype)
+    out[...] = windows
+    return out.reshape(-1, prod(windows.shape[3:]))
 
 
 def _lines(photos, rows, x, K, stride, padding):
@@ -313,9 +322,11 @@ def _lines(photos, rows, x, K, stride, padding):
     A line is one row of a window, K * C numbers, and is copied once. Lines of rows that are `stride` apart lie next to each
     other, so that those for row i of the kernel are one matrix.
     """
-    seen, k = _read_by(photos, rows, x, K, stride, padding), rows.stop - rows.start
-    (n, r, S, C), (photo, row, column, channel) = seen.shape, seen.strides
-    Q = output_size(S, K, stride)
+    n, k, S, C = photos.stop - photos.start, rows.stop - rows.start, x.shape[2] + 2 * padding, x.shape[3]
+    r, Q = (k - 1) * stride + K, output_size(S, K, stride)
+    seen = scratch("padded", (n, r, S, C), x.dtype)
+    region(x, photos, rows.start * stride - padding, -padding, seen)
+    photo, row, column, channel = seen.strides
     lines = scratch("lines", (n, stride, -(-r // stride), Q, K, C), x.dtype)
     for first in range(stride):
         part = seen[:, first::stride]
