@@ -201,7 +201,7 @@ BUGS = [
     Bug("repeated word counted once", layers.embedding_backward,
         "dE[words] = np.add.reduceat(dout[order], starts)", "dE[ids] = dout", "layers/embedding repeated ids", {"block"}),
     Bug("ReLU without its mask", layers.relu_backward,
-        "dout * (out > 0)", "dout", "layers/relu", {"mask"}),
+        "dout * positive", "dout", "layers/relu", {"mask"}),
     Bug("tanh derivative forgotten", activations.tanh_gradient,
         "dout * (1 - out * out)", "dout", "layers/tanh", {"term"}),
     Bug("scale of the scaled tanh forgotten in its slope", activations.scaled_tanh_gradient,

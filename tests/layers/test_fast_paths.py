@@ -175,9 +175,10 @@ def test_a_product_in_pieces_is_a_product(rng, small_kernels, counted, M, lead):
         out = np.empty((9, M))
         np.testing.assert_allclose(products.wide_product(W.T, x.T, out), wanted.T, rtol=1e-12, atol=1e-13)
         assert ((9, 5), (M // 3, 5, 3)) in counted
-        y = rng.standard_normal((M, 9))
-        np.testing.assert_allclose(products.summed_product(x, y), np.einsum("mk,mn->kn", x, y), rtol=1e-12, atol=1e-13)
-        assert (((M // 4, 5, 4), (M // 4, 4, 9)) in counted) == (M >= 8)
+    y = rng.standard_normal((*lead, M, 9))
+    summed = np.einsum("...mk,...mn->...kn", x, y).sum(axis=tuple(range(len(lead))))
+    np.testing.assert_allclose(products.summed_product(x, y), summed, rtol=1e-12, atol=1e-13)
+    assert (((*lead, M // 4, 5, 4), (*lead, M // 4, 4, 9)) in counted) == (M > 4)
 
 
 def test_numbers_of_another_kind_are_multiplied_whole(rng, small_kernels, counted):
