@@ -14,7 +14,7 @@ from satnp.arrays.threads import on_one_core, small_kernels
 SMALL = 10**6  # largest number of multiplications of a product that OpenBLAS computes without packing
 ROWS, COLUMNS = 4, 64  # the kernel works on multiples of these
 SUMMED = 64  # rows of a piece; with fewer rows, adding up the pieces costs more than they save
-LARGE = 2**22  # elements of a matrix that does not stay in the cache from step to step
+LARGE = 2**21  # elements of a matrix that does not stay in the cache from step to step
 FEW = range(17, 97)  # rows of x in few_rows_product
 
 
@@ -97,8 +97,11 @@ def few_rows_product(x, W):
 
 
 def for_few_rows(W, N):
-    """Return W (R, K) in the memory layout that few_rows_product needs for N rows. Call it once for many products."""
-    return np.ascontiguousarray(W) if _pays(N, W) else W
+    """Return W (R, K) in the memory layout that few_rows_product needs for N rows. Call it once for many products.
+
+    For fewer than 2 * LARGE elements the copy takes as long as it saves.
+    """
+    return np.ascontiguousarray(W) if _pays(N, W) and W.size >= 2 * LARGE else W
 
 
 def _pays(N, W):
