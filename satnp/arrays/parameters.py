@@ -24,7 +24,7 @@ class Parameters:
         for name, shape in self.shapes.items():
             self._starts[name], self._views[name] = start, self.flat[start : start + prod(shape)].reshape(shape)
             start += prod(shape)
-        self._unset = set()  # the starts of the arrays that hold no sum yet; parts share it
+        self._sums = None
 
     @classmethod
     def of(cls, arrays):
@@ -70,7 +70,7 @@ class Parameters:
     def _some(self, names, flat):
         """The Parameters {new name: name} of this buffer, which lie in its part `flat`."""
         found = Parameters({new: self.shapes[name] for new, name in names.items()}, flat=flat)
-        found._unset, found._starts = self._unset, {new: self._starts[name] for new, name in names.items()}
+        found._sums, found._starts = self._sums, {new: self._starts[name] for new, name in names.items()}
         return found
 
     def stacked(self, *names):
@@ -78,9 +78,8 @@ class Parameters:
 
         Raises ValueError for matrices that do not follow each other in the buffer: a view would have other numbers in it.
         """
-        if self._unset:
-            for name in names:
-                self._set(name)
+        if self._sums is not None:
+            raise ValueError("in a share of a minibatch, add to stacked gradients with add_product")
         return self._stacked(names)
 
     def _stacked(self, names):
@@ -119,42 +118,36 @@ class Parameters:
     def add(self, **arrays):
         """self[name] += x for each name. (`p.name[...] += x` would also copy the sum onto itself.)"""
         for name, x in arrays.items():
-            view = self._views[name]
-            if self._starts[name] in self._unset:
-                self._unset.discard(self._starts[name])
-                view[...] = x
-            else:
+            if self._sums is None:
+                view = self._views[name]
                 view += x
+            else:
+                self._sums.add(self._starts[name], self._views[name], x)
 
     def add_product(self, x, dout, *names):
         """self[name] += x^T dout, the gradient of a weight of x @ W; several names as in `stacked`. x (R, K), dout (R, J)"""
-        if all(self._starts[name] in self._unset for name in names):
-            self._unset.difference_update(self._starts[name] for name in names)
-            xp_of(x).matmul(x.T, dout, out=self._stacked(names))
-        else:
-            W = self.stacked(*names)
-            W += x.T @ dout
+        if self._sums is not None and self._sums.first(
+            {self._starts[name] for name in names}, lambda: xp_of(x).matmul(x.T, dout, out=self._stacked(names))
+        ):  # fmt: skip
+            return
+        product, row = x.T @ dout, 0
+        for name in names:
+            rows = len(self._views[name])
+            self.add(**{name: product[row : row + rows]})
+            row += rows
 
-    def begin_sums(self):
-        """Set all numbers to 0, each array when it is first used; what is added first is written. Call end_sums at the end.
+    def in_turn(self, sums):
+        """Return the same Parameters, on the same buffer, that add by `sums` (shares.Sums)."""
+        found = self._some(dict(zip(self.shapes, self.shapes, strict=True)), self.flat)
+        found._sums = sums
+        return found
 
-        So the memory of a large gradient is not cleared, read and written again for its first, often only, term.
-        """
-        self._unset.update(self._starts.values())
-
-    def end_sums(self):
-        """Set the arrays to 0 that nothing was added to since begin_sums. `flat` is valid only then."""
-        for name in self._views:
-            self._set(name)
-
-    def _set(self, name):
-        """Set an array to 0 if it holds no sum yet."""
-        if self._starts[name] in self._unset:
-            self._unset.discard(self._starts[name])
-            self._views[name][...] = 0
+    def places(self):
+        """Yield (where it begins in the buffer, array) of each parameter."""
+        for name, view in self._views.items():
+            yield self._starts[name], view
 
     def items(self):
-        self.end_sums()
         return self._views.items()
 
     def __iter__(self):
@@ -164,9 +157,7 @@ class Parameters:
         return len(self._views)
 
     def __getitem__(self, name):
-        if self._unset:
-            self._set(name)
-        return self._views[name]
+        return self._views[name] if self._sums is None else self._sums.own(self._starts[name], self._views[name])
 
     def __getattr__(self, name):
         if name in self.__dict__.get("_views", ()):

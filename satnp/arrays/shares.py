@@ -7,12 +7,12 @@ program uses delays its own share, and not each operation of all cores. ranks.py
 """
 
 import sys
+from threading import Condition
 
 import numpy as np
 
 from satnp.arrays import threads
 from satnp.arrays.backend import xp_of
-from satnp.arrays.elementwise import elementwise
 
 GIL = getattr(sys, "_is_gil_enabled", lambda: True)()  # False in free-threaded Python
 LEAST = 2**24 if GIL else 1  # multiplications of a word's step that are worth a share; with fewer, cores wait for the GIL
@@ -39,7 +39,7 @@ class Gradient:
     """The gradient of a minibatch, computed in shares and summed in `grads`, Parameters. size as in shares_of."""
 
     def __init__(self, grads, size):
-        self.grads, self.size, self.others = grads, size, []
+        self.grads, self.size = grads, size
 
     def compute(self, passes, n, N):
         """Set grads to the gradient of n of the N captions of a minibatch -> [(dloss, result)] of the shares
@@ -47,21 +47,94 @@ class Gradient:
         passes(rows, grads, dloss) -> result: both passes over the slice `rows` of the n captions. They add dloss times the
         gradient of their mean loss to grads. Without captions (n = 0) they get the first one, with dloss 0.
         """
+        shares = shares_of(max(1, n), self.size, xp_of(self.grads.flat))
+        turns = Turns(len(shares))
 
         def work(share):
-            rows, grads = share
-            grads.begin_sums()
+            rows, sums = share
             dloss = (min(n, rows.stop) - min(n, rows.start)) / N
-            found = passes(rows, grads, dloss)
-            grads.end_sums()
-            return dloss, found
+            with sums:
+                return dloss, passes(rows, self.grads.in_turn(sums), dloss)
 
-        shares = shares_of(max(1, n), self.size, xp_of(self.grads.flat))
-        self.others += [self.grads.zeros_like() for _ in range(len(shares) - 1 - len(self.others))]
-        done = in_shares(work, list(zip(shares, [self.grads, *self.others], strict=False)))
-        for other in self.others[: len(shares) - 1]:
-            _plus(self.grads.flat, other.flat, out=(self.grads.flat,))
+        done = in_shares(work, list(zip(shares, turns.shares, strict=True)))
+        turns.complete(self.grads)
         return done
+
+
+class Turns:
+    """The shares add to one gradient in turn, so that its sums have the same order, and the same bits, each time.
+
+    A share waits only for the shares before it, so they never wait for each other. The first term of an array is written:
+    the memory is not cleared, and a large product needs no memory of its own.
+    """
+
+    def __init__(self, count):
+        self.shares, self.changed, self.written = [Sums(self, k) for k in range(count)], Condition(), set()
+
+    def complete(self, grads):
+        """Add what the shares have kept, and set the arrays to 0 that no share has added to."""
+        for sums in self.shares:
+            for place, (view, x) in sums.kept.items():
+                if place not in self.written:
+                    view[...] = 0
+                self.written.add(place)
+                view += x
+        for place, view in grads.places():
+            if place not in self.written:
+                view[...] = 0
+
+
+class Sums:
+    """How share k of Turns adds. Context manager: after the block the share adds nothing more.
+
+    place: where the array `view` begins in the buffer.
+    """
+
+    def __init__(self, turns, k):
+        self.turns, self.k, self.added, self.kept, self.ended = turns, k, set(), {}, False
+
+    def add(self, place, view, x):
+        """view += x, after the shares before. A second term of a share is kept until all have ended."""
+        if place in self.added:
+            own = self.own(place, view)
+            own += x
+            return
+        turns = self.turns
+        with turns.changed:
+            turns.changed.wait_for(lambda: all(place in s.added or s.ended for s in turns.shares[: self.k]))
+        if place in turns.written:
+            view += x
+        else:
+            view[...] = x
+        self._add({place})
+
+    def first(self, places, write):
+        """Call write(), which writes the first terms of several arrays, if these are terms of this share -> if it did"""
+        if self.k or places & self.added:
+            return False
+        write()
+        self._add(places)
+        return True
+
+    def own(self, place, view):
+        """Return an array of this share's own, which is added to `view` when all have ended."""
+        if place not in self.kept:
+            self.kept[place] = view, xp_of(view).zeros_like(view)
+        return self.kept[place][1]
+
+    def _add(self, places):
+        with self.turns.changed:
+            self.added |= places
+            self.turns.written |= places
+            self.turns.changed.notify_all()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        with self.turns.changed:
+            self.ended = True
+            self.turns.changed.notify_all()
 
 
 def of_captions(noise, rows, N):
@@ -76,8 +149,3 @@ def of_captions(noise, rows, N):
         return samples[:, :, rows].reshape(len(x), -1, x.shape[2])
 
     return type(noise)(*map(part, noise))
-
-
-@elementwise
-def _plus(a, b):
-    return a + b

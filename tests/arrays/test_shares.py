@@ -1,12 +1,14 @@
 """A minibatch in shares of several cores: the gradient of the whole, the same bits each time, one core inside a share."""
 
 import threading
+from time import sleep
 
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
 from satnp.arrays import shares, threads
+from satnp.arrays.parameters import Parameters
 from satnp.arrays.shares import Gradient, of_captions
 from satnp.captioners import CAPTIONERS
 from satnp.captioners.contract import Batch
@@ -75,6 +77,43 @@ def test_a_small_minibatch_is_one_share_in_which_convolutions_may_use_all_cores(
     ((on_one_core, blas, thread),) = shares_of(19, size=100)
     assert not on_one_core and blas == {1} and thread == threading.get_ident()
     assert len(shares_of(20, size=100)) == 2
+
+
+@pytest.mark.parametrize("late", [0, 1, 2])  # the share that comes last to its additions
+def test_shares_add_in_their_order_each_in_its_own_way(monkeypatch, late):
+    """Sums of numbers whose order is seen in the last bits: in place, as products, twice, through a view, not at all."""
+    monkeypatch.setattr(threads, "cores", lambda: 3)
+    monkeypatch.setattr(shares, "LEAST", 1)
+    threads._pool.cache_clear()
+    rng = np.random.default_rng(0)
+    shapes = {"part.a": (2, 3), "part.b": (4, 3), "part.c": (5,), "part.d": (3,), "part.e": (2,), "part.f": (3, 3)}
+    x, dout, c, d, f = (rng.standard_normal((3, *shape)) for shape in ((7, 6), (7, 3), (5,), (3,), (3, 3)))
+    grads = Parameters(shapes, dtype=float)
+    grads.flat[...] = np.nan  # what was there before
+
+    def passes(rows, grads, dloss):
+        g, k = grads.part("part"), rows.start
+        if k == late:
+            sleep(0.05)
+        g.add_product(x[k], dout[k], "a", "b")
+        g.add(c=c[k])
+        if k:  # the first share has no term
+            g.add(f=f[k])
+        g.add(c=2 * c[k])
+        g.d[...] += d[k]
+        g.add_product(x[k][:, :2], dout[k], "a")
+
+    Gradient(grads, 1).compute(passes, 3, 3)
+    threads._pool.cache_clear()
+    g = grads.part("part")
+    product = [x[k].T @ dout[k] for k in range(3)]
+    second = [0 + 2 * c[k] for k in range(3)]
+    np.testing.assert_array_equal(np.concatenate([g.b]), (product[0] + product[1] + product[2])[2:])
+    np.testing.assert_array_equal(g.c, c[0] + c[1] + c[2] + second[0] + second[1] + second[2])
+    np.testing.assert_array_equal(g.d, d[0] + d[1] + d[2])
+    np.testing.assert_array_equal(g.f, f[1] + f[2])
+    assert not g.e.any()
+    np.testing.assert_allclose(g.a, sum(2 * product[k][:2] for k in range(3)), rtol=1e-14)
 
 
 def test_what_goes_wrong_in_a_share_is_raised_and_the_next_minibatch_is_right(two):
