@@ -1,6 +1,6 @@
 """One side of a comparison, in its own process: runs the workload, then again for TURN seconds after each line it reads.
 
-    python -m tests.benchmarks.worker NAME ours|eager|compile|port NUMBERS [SIZES]
+    python -m tests.benchmarks.worker NAME ours|PEER NUMBERS [SIZES]
 
 The first run is a warm-up (torch.compile compiles) and writes its results to NUMBERS, an .npz file. Each JSON line that the
 process prints is {"seconds", "memory"}. SIZES, in JSON, replace the sizes of the workload.
@@ -24,7 +24,7 @@ def main(name, peer, numbers, sizes="{}"):
     if Path(numbers).suffix != ".npz":  # NumPy would add the ending, and write a file called ".npz" for no name
         sys.exit(f"NUMBERS is {str(numbers)!r}; give the name of an .npz file to write")
     workload = WORKLOADS[name](**json.loads(sizes))
-    make = workload.ours if peer == "ours" else _peer(name, peer)
+    make = workload.ours if peer in ("ours", "one") else _peer(name, peer)  # `one` is ours, started with one thread
     before = held()
     given = workload.inputs()
     run = make(given)
