@@ -4,9 +4,9 @@
 
 satnp and a peer first compare their results, then run in turn, A B A B ..., each in its own process with the same number of
 threads (OMP_NUM_THREADS, or all cores). The peer `frame` is the same captioner on satnp/captioners/recurrent.py, in place of
-its own loop. The other peers are PyTorch (pip install "satnp[bench]"): eager, torch.compile (which
-needs g++), and the loop of a popular port. They also keep freed memory (satnp/arrays/runtime.py), which makes them faster
-than PyTorch's defaults. The columns:
+its own loop. The other peers are PyTorch (pip install "satnp[bench]"): eager, torch.compile (which needs g++), and the loop
+of a popular port. They also keep freed memory (satnp/arrays/runtime.py), which makes them faster than PyTorch's defaults.
+`python -m tests.benchmarks.family` has the other captioners. The columns:
 
     ratio      median of ours / theirs over neighbouring runs; below 1, satnp is faster
     spread     interquartile range of the ratios
@@ -27,6 +27,7 @@ import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack, suppress
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -37,10 +38,11 @@ import numpy as np
 
 from satnp.arrays import threads
 from satnp.files import read_json, write_json
-from tests.benchmarks.workloads import WORKLOADS
+from tests.benchmarks.workloads import FAMILY, WORKLOADS
 
 COMMANDS = {"startup": 9, "demo": 1}  # {name: repetitions}
-NAMES = (*WORKLOADS, *COMMANDS)
+NAMES = (*(name for name in WORKLOADS if name not in FAMILY), *COMMANDS)
+IN_NUMPY = "none", "frame", "loop"  # peers that do not need PyTorch
 FIELDS = (
     "name", "peer", "ratio", "spread", "ours_s", "theirs_s", "gflops", "sgemm_share", "peak_memory_bytes",
     "theirs_peak_memory_bytes", "max_relative_error", "reason",
@@ -80,15 +82,15 @@ def peers(name):
     return named if named and find_spec("torch") else (*named, "none")
 
 
-def row(name, peer):
-    """Run one comparison -> {field: value}, with a `reason` if it failed."""
+def row(name, peer, **limits):
+    """Run one comparison, with `limits` of compare() -> {field: value}, with a `reason` if it failed."""
     empty = dict.fromkeys(FIELDS) | {"name": name, "peer": peer}
     try:
-        if peer not in ("none", "frame") and not find_spec("torch"):
+        if peer not in IN_NUMPY and not find_spec("torch"):
             raise Failed('PyTorch is not installed (pip install "satnp[bench]")')
         if peer == "compile" and not shutil.which(os.environ.get("CXX", "g++")):
             raise Failed("torch.compile needs a C++ compiler, but g++ is not installed")
-        return empty | (command(name) if name in COMMANDS else compare(name, peer))
+        return empty | (command(name) if name in COMMANDS else compare(name, peer, **limits))
     except Failed as error:
         return empty | {"reason": str(error)}
 
@@ -203,11 +205,7 @@ def command(name):
 
 def shown(row):
     """Format a row of the table."""
-
-    def number(name, form, width, unit=1):
-        return f"{'-' if row[name] is None else format(row[name] * unit, form):>{width}}"
-
-    head = f"{row['name']:20}{row['peer']:8}"
+    head, number = f"{row['name']:20}{row['peer']:8}", partial(cell, row)
     if row["reason"]:
         return f"{head}  {row['reason']}"
     return (
@@ -216,6 +214,10 @@ def shown(row):
         + number("gflops", ".0f", 6) + number("sgemm_share", ".2f", 9) + number("peak_memory_bytes", ",.0f", 6, 2**-20)
         + number("theirs_peak_memory_bytes", ",.0f", 7, 2**-20) + number("max_relative_error", ".0e", 9)
     )  # fmt: skip
+
+
+def cell(row, name, form, width, unit=1):
+    return f"{'-' if row[name] is None else format(row[name] * unit, form):>{width}}"
 
 
 if __name__ == "__main__":
