@@ -308,15 +308,15 @@ def beams(search, given):
     return torch.inference_mode()(lambda: captions(search(w, a, given["beam"])))
 
 
-def _next_word(w, a, keys, h, c, words):
-    """log p (N, V), h, c"""
+def _next_word(w, a, keys, h, c, words, t):
+    """log p (N, V) of the words that may be said, h, c"""
     z, _ = _attend(w, a, keys, h)
     y = w["E"][words]
     h, c = _cell(y @ w["W_x"] + h @ w["W_h"] + z @ w["W_z"] + w["b"], c)
     hidden = torch.tanh(y + h @ w["L_h"] + z @ w["L_z"] + w["b_m"])
-    log_p = (hidden @ w["L_o"] + w["b_o"]).log_softmax(1).double()
-    log_p[:, [PAD, START, UNK]] = -torch.inf
-    return log_p, h, c
+    logits = hidden @ w["L_o"] + w["b_o"]
+    logits[:, [PAD, START, UNK, END] if t == 1 else [PAD, START, UNK]] = -torch.inf
+    return logits.log_softmax(1).double(), h, c
 
 
 def batched_search(w, a, beam):
@@ -329,7 +329,7 @@ def batched_search(w, a, beam):
     words, ids = torch.full((N * beam,), START), torch.zeros(N, beam, 0, dtype=torch.long)
     photos, done = range(N), [[] for _ in range(N)]
     for t in range(1, LONGEST + 1):
-        log_p, h, c = _next_word(w, a, keys, h, c, words)
+        log_p, h, c = _next_word(w, a, keys, h, c, words, t)
         total, best = (total[:, :, None] + log_p.reshape(-1, beam, V)).flatten(1).topk(beam)
         parents, words = best // V, best % V
         places = beam - torch.tensor([len(done[n]) for n in photos])
@@ -365,7 +365,7 @@ def _port_search(w, a, beam):
     h, c = _start(w, a)
     words, total, ids, done = torch.full((beam,), START), torch.zeros(beam, 1), torch.zeros(beam, 0, dtype=torch.long), []
     for t in range(1, LONGEST + 1):
-        log_p, h, c = _next_word(w, a, a @ w["W_a"] + w["b_a"], h, c, words)
+        log_p, h, c = _next_word(w, a, a @ w["W_a"] + w["b_a"], h, c, words, t)
         scores = (total + log_p)[:1] if t == 1 else total + log_p
         total, best = scores.flatten().topk(beam - len(done))
         parents, words = best // V, best % V
