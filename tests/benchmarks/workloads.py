@@ -34,6 +34,7 @@ COMPARED = "W_h", "W_h1", "U_z", "L_o", "W_p", "W_a", "W_i", "E"  # gradients th
 LONGEST = 20  # largest number of words in beam search
 GRID, REGIONS = 169, 36  # locations of a photo: SqueezeNet's, and the regions of Anderson et al. 2018
 CLASSES = 80  # of regions: COCO's
+NEAR = 1e-5  # the largest rounding error of a W_a was 3e-6
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,10 @@ def training(captioner, config, N, L, T, peers=()):
 
     def inputs():
         rng = np.random.default_rng(0)
+        params, noise = captioner.init(config, rng), captioner.draw_noise(config, T, N, L, rng)
         return {
-            "params": captioner.init(config, rng), "noise": captioner.draw_noise(config, T, N, L, rng),
-            "penalty": getattr(config, "penalty", 0), "config": config, "annotations": annotations_of(config, N, L, rng),
+            "params": params, "noise": noise, "penalty": getattr(config, "penalty", 0), "config": config,
+            "annotations": annotations_of(captioner, params, config, N, L, rng),
             "captions": rng.integers(4, config.V, (N, T + 1)), "mask": np.ones((N, T), np.float32),
         }  # fmt: skip
 
@@ -69,8 +71,11 @@ def training(captioner, config, N, L, T, peers=()):
     return Workload(inputs, ours, peers=peers)
 
 
-def annotations_of(config, N, L, rng):
+def annotations_of(captioner, p, config, N, L, rng):
+    """Random annotations. Where adaptive's ReLU(a W_a) is near 0, rounding decides its gradient: such rows are replaced."""
     annotations = rng.standard_normal((N, L, config.D), dtype=np.float32)
+    while captioner is CAPTIONERS["adaptive"] and (near := (np.abs(annotations @ p.W_a) < NEAR).any(axis=2)).any():
+        annotations[near] = rng.standard_normal((near.sum(), config.D), dtype=np.float32)
     if getattr(config, "classes", ()):
         probable(annotations, config, rng)
     return annotations
@@ -250,7 +255,8 @@ def family_beam3(name, N=64, T=12, **sizes):
 
     def inputs():
         rng = np.random.default_rng(0)
-        return {"params": captioner.init(config, rng), "annotations": annotations_of(config, N, L, rng)}
+        params = captioner.init(config, rng)
+        return {"params": params, "annotations": annotations_of(captioner, params, config, N, L, rng)}
 
     def ours(given):
         def run():
