@@ -54,7 +54,8 @@ class ShowAndTell:
             dh = few_rows_product(dgates[t], p.W_h)
         dfirst, _ = lstm_cell_backward((dh, dc), first)
         dx, dgates = dfirst @ p.W_x.T, rows(dgates)
-        g.add(W_h=rows(h[:-1]).T @ dgates, W_x=x.T @ dfirst, b=dfirst.sum(axis=0), W_i=v.T @ dx, b_i=dx.sum(axis=0))
+        g.add_product(rows(h[:-1]), dgates, "W_h")
+        g.add(W_x=x.T @ dfirst, b=dfirst.sum(axis=0), W_i=v.T @ dx, b_i=dx.sum(axis=0))
         _words_backward(p, g, dgates, words)
 
 
@@ -105,9 +106,8 @@ class TopDown:
             dh1, dh2 = dhh[:, :H], dhh[:, H:] + dzhh[:, D + H :]
         dkeys, dw, dc_a = additive_keys_backward(dscores, queries, scores)
         dphoto, dkeys, dgates1, dgates2 = dgates1.sum(axis=0), rows(dkeys), rows(dgates1), rows(dgates2)
-        dW1, dW2 = g.stacked("W_h1", "W_h2"), g.stacked("U_z", "U_h1", "U_h2")
-        dW1 += rows(hh[:-1]).T @ dgates1
-        dW2 += rows(zhh).T @ dgates2
+        g.add_product(rows(hh[:-1]), dgates1, "W_h1", "W_h2")
+        g.add_product(rows(zhh), dgates2, "U_z", "U_h1", "U_h2")
         g.add(
             b_2=dgates2.sum(axis=0), W_s=rows(hh[1:, :, :H]).T @ rows(dqueries), W_v=v.T @ dphoto,
             W_a=rows(a).T @ dkeys, b_a=dkeys.sum(axis=0), w=dw, c_a=dc_a,
