@@ -14,17 +14,21 @@ import pytest
 
 from satnp.arrays.backend import find_device
 from satnp.arrays.parameters import Parameters
+from satnp.captioners import CAPTIONERS
 from satnp.data.captions import END
 from tests import strict
 from tests.benchmarks import __main__ as benchmarks
-from tests.benchmarks import gpu, growth, worker
-from tests.benchmarks.workloads import WORKLOADS
+from tests.benchmarks import family, gpu, growth, worker, workloads
+from tests.benchmarks.loops import LOOPS
+from tests.benchmarks.workloads import FAMILY, WORKLOADS
 
 STEP = {"N": 3, "L": 5, "T": 4, "V": 30, "D": 8, "M": 6, "H": 7, "A": 5}
+OF_FAMILY = STEP | {"L": 6, "K": 6, "classes": ["a", "b", "c"], "words": [[[4, 5]], [[8, -1], [9, 10]], []]}
+PEERED = [name for name in FAMILY if {"eager", "compile"} <= set(WORKLOADS[name]().peers)]
 SMALL = {
     "step_paper": STEP, "step_flickr8k": STEP, "squeezenet_b1": {}, "efficientnet_b1": {},
     "conv3x3_backward": {"N": 2, "side": 6, "C": 8}, "small_encoder_step": {"N": 2},
-    **dict.fromkeys(("beam3", "beam10"), {"N": 4, "L": 6, "V": 40, "H": 16, "A": 8}),
+    **dict.fromkeys(("beam3", "beam10"), {"N": 4, "L": 6, "V": 40, "H": 16, "A": 8}), **dict.fromkeys(PEERED, OF_FAMILY),
 }  # fmt: skip
 
 
@@ -35,7 +39,7 @@ def test_every_peer_in_pytorch_has_our_numbers(name):
 
     workload = WORKLOADS[name](**SMALL[name])
     ours = {key: np.asarray(x) for key, x in workload.ours(workload.inputs())().items()}
-    for peer in set(workload.peers) - {"compile", "frame"}:
+    for peer in set(workload.peers) - {"compile", "frame", "loop"}:
         theirs = {key: np.asarray(x) for key, x in PEERS[peer][name](workload.inputs())().items()}
         assert benchmarks.difference(ours, theirs) < 1e-5, peer
 
@@ -89,6 +93,58 @@ def test_a_row_has_no_numbers_if_its_busy_process_has_ended(monkeypatch):
     assert benchmarks.row("startup", "none", [running])["ours_s"] == benchmarks.row("startup", "none")["ours_s"] == 1
     row = benchmarks.row("startup", "none", [running, ended])
     assert row["beside"] == 2 and row["ours_s"] is None and "ended before" in row["reason"]
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_a_loop_written_by_hand_has_every_gradient_of_the_frame(name, monkeypatch):
+    workload = WORKLOADS[name](**OF_FAMILY)
+    given = workload.inputs()
+    monkeypatch.setattr(workloads, "COMPARED", [x for x in given["params"] if x != "c_a"])  # its gradient is 0
+    ours, loop = workload.ours(given)(), LOOPS[name](workload.inputs())()
+    assert len(ours) > 7 and benchmarks.difference(ours, loop) < 1e-5
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_every_captioner_has_a_workload(name):
+    workload = WORKLOADS[name](**OF_FAMILY)
+    found = workload.ours(workload.inputs())()
+    if name.startswith("step"):
+        assert {"loss", "E"} < set(found) and all(np.linalg.norm(x) > 0 for x in found.values())
+    else:
+        assert END not in found["ids"][:, : OF_FAMILY["T"] - 1] and np.isfinite(found["log_prob"]).all()
+
+
+def test_the_table_of_the_family_has_a_line_for_each_captioner(capsys, monkeypatch, tmp_path):
+    def compare(name, peer, most=31):
+        if peer == "compile":
+            raise benchmarks.Failed("no compiler")
+        alone = {"ours_s": 12.3456 if name.startswith("step") else 9.87654, "peak_memory_bytes": 2**30}
+        return alone if peer == "none" else alone | {"ratio": 0.5, "spread": 0.01, "max_relative_error": 1e-6}
+
+    monkeypatch.setattr(benchmarks, "compare", compare)
+    monkeypatch.setattr(benchmarks, "find_spec", lambda name: True)
+    monkeypatch.setattr(family, "machine", str)
+    family.main(["--json", str(tmp_path / "rows.json")])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 100
+    assert [line.split()[0] for line in lines if line[:1].isalpha()] == ["captioner", *CAPTIONERS]
+    (top_down,) = (line for line in lines if line.startswith("top_down"))
+    assert top_down.split()[1:] == ["12,345.6", "1,024", "9,876.5", "0.50", "-", "0.50", "0.01", "1e-06"]
+    assert "    step_top_down, compile: no compiler" in lines
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert {row["name"] for row in rows} == set(FAMILY) and all(tuple(row) == benchmarks.FIELDS for row in rows)
+
+
+def test_the_table_of_the_family_refuses_an_unknown_captioner(capsys):
+    with pytest.raises(SystemExit):
+        family.main(["show_and_sell"])
+    assert "there is no captioner 'show_and_sell'; choose from show_attend_tell, " in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_loop_written_by_hand_is_compared_in_a_process_of_its_own():
+    found = benchmarks.compare("step_show_and_tell", "loop", 2, 2, **OF_FAMILY)
+    assert found["ratio"] > 0 and found["max_relative_error"] < 1e-5
 
 
 @pytest.mark.slow

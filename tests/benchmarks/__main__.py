@@ -4,9 +4,9 @@
 
 satnp and a peer first compare their results, then run in turn, A B A B ..., each in its own process with the same number of
 threads (OMP_NUM_THREADS, or all cores). The peer `frame` is the same captioner on satnp/captioners/recurrent.py, in place of
-its own loop. The other peers are PyTorch (pip install "satnp[bench]"): eager, torch.compile (which
-needs g++), and the loop of a popular port. They also keep freed memory (satnp/arrays/runtime.py), which makes them faster
-than PyTorch's defaults. The columns:
+its own loop. The other peers are PyTorch (pip install "satnp[bench]"): eager, torch.compile (which needs g++), and the loop
+of a popular port. They also keep freed memory (satnp/arrays/runtime.py), which makes them faster than PyTorch's defaults.
+`python -m tests.benchmarks.family` has the other captioners. The columns:
 
     ratio      median of ours / theirs over neighbouring runs; below 1, satnp is faster
     spread     interquartile range of the ratios
@@ -34,6 +34,7 @@ import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack, suppress
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -45,11 +46,11 @@ from threadpoolctl import threadpool_info
 
 from satnp.arrays import threads
 from satnp.files import read_json, write_json
-from tests.benchmarks.workloads import WORKLOADS
+from tests.benchmarks.workloads import FAMILY, WORKLOADS
 
 COMMANDS = {"startup": 9, "demo": 1}  # {name: repetitions}
-NAMES = (*WORKLOADS, *COMMANDS)
-IN_NUMPY = "none", "frame", "one"  # peers that do not need PyTorch
+NAMES = (*(name for name in WORKLOADS if name not in FAMILY), *COMMANDS)
+IN_NUMPY = "none", "frame", "loop", "one"  # peers that do not need PyTorch
 FIELDS = (
     "name", "peer", "ratio", "spread", "ours_s", "theirs_s", "gflops", "sgemm_share", "peak_memory_bytes",
     "theirs_peak_memory_bytes", "max_relative_error", "beside", "reason",
@@ -99,15 +100,18 @@ def peers(name, beside=0):
     return named if named and find_spec("torch") else (*named, "none")
 
 
-def row(name, peer, busy=()):
-    """Run one comparison, beside the processes `busy` -> {field: value}, with a `reason` if it failed."""
+def row(name, peer, busy=(), **limits):
+    """Run one comparison, beside the processes `busy`, with `limits` of compare() -> {field: value}
+
+    A row that failed has a `reason`.
+    """
     empty = dict.fromkeys(FIELDS) | {"name": name, "peer": peer, "beside": len(busy)}
     try:
         if peer not in IN_NUMPY and not find_spec("torch"):
             raise Failed('PyTorch is not installed (pip install "satnp[bench]")')
         if peer == "compile" and not shutil.which(os.environ.get("CXX", "g++")):
             raise Failed("torch.compile needs a C++ compiler, but g++ is not installed")
-        found = command(name) if name in COMMANDS else compare(name, peer)
+        found = command(name) if name in COMMANDS else compare(name, peer, **limits)
         if any(process.poll() is not None for process in busy):
             raise Failed("a busy process ended before the measurement did")
         return empty | found
@@ -226,11 +230,7 @@ def command(name):
 
 def shown(row):
     """Format a row of the table."""
-
-    def number(name, form, width, unit=1):
-        return f"{'-' if row[name] is None else format(row[name] * unit, form):>{width}}"
-
-    head = f"{row['name']:20}{row['peer']:8}"
+    head, number = f"{row['name']:20}{row['peer']:8}", partial(cell, row)
     if row["reason"]:
         return f"{head}  {row['reason']}"
     return (
@@ -239,6 +239,10 @@ def shown(row):
         + number("gflops", ".0f", 6) + number("sgemm_share", ".2f", 9) + number("peak_memory_bytes", ",.0f", 6, 2**-20)
         + number("theirs_peak_memory_bytes", ",.0f", 7, 2**-20) + number("max_relative_error", ".0e", 9)
     )  # fmt: skip
+
+
+def cell(row, name, form, width, unit=1):
+    return f"{'-' if row[name] is None else format(row[name] * unit, form):>{width}}"
 
 
 if __name__ == "__main__":

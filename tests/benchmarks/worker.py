@@ -15,6 +15,7 @@ from time import perf_counter
 import numpy as np
 
 from satnp.arrays import threads
+from tests.benchmarks.loops import LOOPS
 from tests.benchmarks.workloads import WORKLOADS, on_the_frame
 
 TURN = 1  # smallest number of seconds: short work is repeated and its median printed, as threads wake slowly after a pause
@@ -44,6 +45,8 @@ def main(name, peer, numbers, sizes="{}"):
 def _peer(name, peer):
     if peer == "frame":
         return on_the_frame
+    if peer == "loop":
+        return LOOPS[name]
     count = threads.cores()
     import torch
 
