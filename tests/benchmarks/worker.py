@@ -25,7 +25,7 @@ def main(name, peer, numbers, sizes="{}"):
     if Path(numbers).suffix != ".npz":  # NumPy would add the ending, and write a file called ".npz" for no name
         sys.exit(f"NUMBERS is {str(numbers)!r}; give the name of an .npz file to write")
     workload = WORKLOADS[name](**json.loads(sizes))
-    make = workload.ours if peer == "ours" else _peer(name, peer)
+    make = workload.ours if peer in ("ours", "one") else _peer(name, peer)  # `one` is ours, started with one thread
     before = held()
     given = workload.inputs()
     run = make(given)
