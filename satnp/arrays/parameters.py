@@ -126,9 +126,12 @@ class Parameters:
 
     def add_product(self, x, dout, *names):
         """self[name] += x^T dout, the gradient of a weight of x @ W; several names as in `stacked`. x (R, K), dout (R, J)"""
-        if self._sums is not None and self._sums.first(
-            {self._starts[name] for name in names}, lambda: xp_of(x).matmul(x.T, dout, out=self._stacked(names))
-        ):  # fmt: skip
+        if self._sums is None:
+            W = self._stacked(names)
+            W += x.T @ dout
+            return
+        places = {self._starts[name] for name in names}
+        if self._sums.first(places, lambda: xp_of(x).matmul(x.T, dout, out=self._stacked(names))):
             return
         product, row = x.T @ dout, 0
         for name in names:
