@@ -21,8 +21,8 @@ def on_host(*arrays):
 def blocks(N, rows, most):
     """Return slices [(photos, rows)] that cover N maps of `rows` rows: whole maps or part of one, `most` rows or fewer each.
 
-    The pieces have nearly equal sizes. Outside of a share of `threads.parallel` their number is even if possible, for two
-    cores. They do not depend on the number of cores beyond that, because sums over other pieces round differently.
+    The pieces have nearly equal sizes. Their number is even if possible, where several cores take them; inside of
+    `threads.parallel` and on one core there are as few as fit, because each costs time in Python.
     """
     if rows <= most:
         return [(photos, slice(0, rows)) for photos in _cut(N, most // rows)]

@@ -157,11 +157,12 @@ def conv2d_backward_weights(dout, cache):
 def conv2d_backward_input(dout, cache):
     """dout (N, P, Q, F) -> dx (N, R, S, C)
 
-    For each weight, the gradient of an output, times the weight, is added to the cell that this output read.
+    For each weight, the gradient of an output, times the weight, is added to the cell that this output read. With stride 1
+    this is a convolution of dout with the kernel rotated by 180 degrees.
     """
     x, W, stride, padding = cache
     xp, (N, R, S, C), (_, P, Q, F), K = xp_of(dout), x.shape, dout.shape, W.shape[0]
-    if on_host(x, W, dout) and stride == 1 and padding < K:  # a convolution with the kernel rotated by 180 degrees
+    if on_host(x, W, dout) and stride == 1 and padding < K:
         back = np.ascontiguousarray(W[::-1, ::-1].swapaxes(2, 3))
         return _correlate(dout, back, np.zeros(C, dout.dtype), 1, K - 1 - padding)
     dx, rows = xp.zeros((N, R + 2 * padding, S + 2 * padding, C), dtype=dout.dtype), dout.reshape(-1, F)
