@@ -133,7 +133,7 @@ PARTS = {
     "beta gate": ["gate_forward", "gate_backward_preactivation"],
     "LSTM cell": ["lstm_cell_forward", "lstm_cell_backward"],
     "deep output": ["deep_output_forward", "deep_output_backward"],
-    "words": ["vocabulary_forward", "vocabulary_backward"],
+    "words": ["vocabulary_forward", "vocabulary_backward_factors"],
     "embedding": ["embedding_forward", "embedding_backward"],
 }  # fmt: skip
 print("clocks for", sum(map(len, PARTS.values())), "functions")

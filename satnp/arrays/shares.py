@@ -79,6 +79,7 @@ class Turns:
                     view[...] = 0
                 self.written.add(place)
                 view += x
+            sums.kept.clear()  # sums and turns refer to each other: the arrays would wait for the garbage collector
         for place, view in grads.places():
             if place not in self.written:
                 view[...] = 0

@@ -68,7 +68,7 @@ from satnp.layers import (
     embedding_forward,
     log_softmax,
     rows,
-    vocabulary_backward,
+    vocabulary_backward_factors,
     vocabulary_forward,
     word_loss_backward,
     word_loss_forward,
@@ -245,9 +245,10 @@ class Recurrent:
             dlogits = word_loss_backward(dloss, cache.vocabulary)
             dout, *others = pairs.logits_backward(p, config, dlogits, deferred, cache.output)
         else:
-            dout, dW_p, db_p = vocabulary_backward(dloss, cache.vocabulary)
-            g.add(W_p=dW_p, b_p=db_p)
-            del dW_p  # as large as the vocabulary's weights
+            dout, *factors, db_p = vocabulary_backward_factors(dloss, cache.vocabulary)
+            g.add_product(*factors, "W_p")
+            g.add(b_p=db_p)
+            del factors  # one is the largest array, (T*N, V)
         if self.has_output:
             dhidden = dropout_backward(dout, hidden_dropout)
             dwords, (dout, *others) = pairs.output_backward(p, config, dhidden, deferred, cache.output)

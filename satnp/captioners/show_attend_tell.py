@@ -92,7 +92,7 @@ from satnp.layers import (
     soft_attention,
     softmax_backward,
     softmax_forward,
-    vocabulary_backward,
+    vocabulary_backward_factors,
     vocabulary_forward,
 )
 
@@ -390,10 +390,10 @@ def backward(cache, grads, frozen=False, dloss=1.0):
 
     # after the loop, backwards
     dalphas = doubly_stochastic_backward(dloss * config.penalty, cache.doubly)
-    dhidden, dL_o, db_o = vocabulary_backward(dloss, cache.vocabulary)
-    cache = cache._replace(vocabulary=None)  # its largest part, (T*N, V)
-    g.add(L_o=dL_o, b_o=db_o)
-    del dL_o  # as large as the vocabulary's weights
+    dhidden, *factors, db_o = vocabulary_backward_factors(dloss, cache.vocabulary)
+    g.add_product(*factors, "L_o")
+    g.add(b_o=db_o)
+    cache, factors = cache._replace(vocabulary=None), None  # its largest part, (T*N, V)
     dhidden = dropout_backward(dhidden, hidden_dropout)
     dwords, dh_out, dz_out, dL_h, dL_z, db_m = deep_output_backward(dhidden, cache.deep)
     g.add(L_h=dL_h, L_z=dL_z, b_m=db_m)

@@ -102,6 +102,7 @@ from satnp.layers.softmax import (
 )
 from satnp.layers.vocabulary import (
     vocabulary_backward,
+    vocabulary_backward_factors,
     vocabulary_forward,
     word_loss_backward,
     word_loss_forward,

@@ -107,9 +107,18 @@ def _smooth(error, targets, smoothing):
 
 def vocabulary_backward(dloss, cache):
     """dloss () -> dhidden (N, M), dW (M, V), db (V,)"""
+    dhidden, x, error, db = vocabulary_backward_factors(dloss, cache)
+    return dhidden, x.T @ error, db
+
+
+def vocabulary_backward_factors(dloss, cache):
+    """vocabulary_backward without its large product: dW = x^T error
+
+    dloss () -> dhidden (N, M), x (N, M), error (N, V), db (V,)
+    """
     hidden, W, error, weights, _, temperature = cache
     scale = (dloss * weights)[:, None]
-    dW = (scale * hidden).T @ error
+    x = scale * hidden
     if temperature != 1:
         scale = scale / temperature
-    return scale * (error @ W.T), dW, scale[:, 0] @ error
+    return scale * (error @ W.T), x, error, scale[:, 0] @ error

@@ -262,7 +262,7 @@ BUGS = [
         "layers/max_pool K=2 stride=2 floor", {"mask"}),
     Bug("average-pool gradient not divided", layers.average_pool_backward,
         "dout / K**2", "dout", "layers/average_pool K=2 stride=2", {"factor"}),
-    Bug("temperature forgotten on the way back", layers.vocabulary_backward,
+    Bug("temperature forgotten on the way back", layers.vocabulary_backward_factors,
         "scale = scale / temperature", "scale = scale / 1", "layers/vocabulary at a temperature", {"factor"}),
     Bug("smoothing's share of the other words lost", vocabulary._smooth,
         "error -= smoothing / error.shape[1]", "error -= 0 * error", "layers/vocabulary smoothing", {"term"}),
