@@ -324,6 +324,7 @@ for name, order in ORDERS.items():
 # with the gradient of the memory from the step after. `scores` is $w \cdot \tanh(k + q)$, and `scores_back` its backward.
 # `mix` is the weighted sum over the locations, and `dot` the products of a vector with those of all locations. For Xu the
 # arrays are those of the cell above; for the other two they are those of satnp's own `cell_forward` and `cell_backward`.
+# satnp divides Lu's step into two pairs: the cell makes $h_t$, and `attention_forward` makes `out` from it.
 
 # %%
 ATTEND = [
@@ -361,9 +362,11 @@ graph("19_xu", [
 # %%
 p, x, photo = lu.p, lu.x[1], adaptive.photo_forward(lu.p, lu.config, annotations)[0]
 x_word = x - photo.gates  # satnp adds the photo's part of the gates itself
-(out,), (h, _), alpha, step = adaptive.cell_forward(p, lu.config, photo, x_word, (h_prev, c_prev))
+(h,), _, _, step = adaptive.cell_forward(p, lu.config, photo, x_word, (h_prev, c_prev))
+(out,), alpha, attention = adaptive.attention_forward(p, lu.config, photo, (h,))
 deferred = Deferred(p, p.zeros_like())
-dx, (dh_prev, _) = adaptive.cell_backward(p, lu.config, (dout,), (dh, dc), None, step, deferred)
+dh_out = adaptive.attention_backward(p, lu.config, (dout,), None, deferred, attention)
+dx, (dh_prev, _) = adaptive.cell_backward(p, lu.config, dh_out, (dh, dc), None, step, deferred)
 graph("19_lu", [
     ("gates", "x + h_prev @ W_h", {"x": "dgates", "h_prev": "dgates @ W_h.T"}),
     ("h", "lstm(gates)", {"gates": "lstm_back(dh)"}),
@@ -457,9 +460,9 @@ for k, title in enumerate(("weights of step t (row) by word read at s", "loss of
 #
 # In Lu's order the loop over time is a bare LSTM, because no $z_t$ enters it. This is the answer to the third question. In
 # Top-Down $h^1_t$ needs $h^2_{t-1}$, which needs $z_{t-1}$, so nothing can be taken out. In the backward pass all *weight*
-# gradients are products over all steps, in each of the orders: `deferred` in the listing. satnp's `adaptive` nevertheless
-# attends inside the loop: its cell is then the same function in training and in decoding, where $h_t$ must wait for the
-# word $y_{t-1}$. In exercise 4 you compute the attention of all steps at once.
+# gradients are products over all steps, in each of the orders: `deferred` in the listing. satnp's `adaptive` attends after
+# the loop: in training, its `attention_forward` gets the $h_t$ of all steps at once. In decoding it gets those of one step,
+# because $h_t$ must wait for the word $y_{t-1}$. In exercise 4 you write such a function yourself.
 #
 # ### Where they look
 #

@@ -5,7 +5,7 @@
 # - cpu: 20 seconds
 # - before: 06, 09, 10, 19
 # - equations: Lu et al. 2017, eqs. 6-13
-# - about: satnp.captioners.adaptive._sentinel_backward
+# - about: satnp.captioners.adaptive.attention_backward
 #
 # Soft attention must look somewhere: its weights sum to 1 at each word, also when the word is "of". Lu et al. (2017) give
 # the softmax one more entry. It is no location of the photo, but the visual sentinel $s_t$: a vector that the LSTM makes
@@ -218,13 +218,17 @@ def step_backward(p, dout, dh, dm, cache):
 
 
 # %% [markdown]
-# satnp's cell does the same. It keeps the L locations and the sentinel in separate arrays, because the locations' arrays
-# belong to the photo and are shared by all steps. `deferred` collects the gradients of the weights and of the photo: its
-# `product` returns $dk_s W_s^\top$ and keeps what $dW_s$ needs, its `scores` returns the locations' part of $dq$.
+# satnp does the same with two pairs of functions. The cell makes $h_t$ and $s_t$, step by step. Attention follows after the
+# loop, for all steps at once, because no state depends on $z_t$ (lesson 19): its arrays have T N rows. It keeps the L
+# locations and the sentinel in separate arrays, because the locations' arrays belong to the photo and are shared by all
+# steps. `additive_steps_backward` returns $dk_i$, summed over the steps, and the locations' part of $dq$;
+# `additive_scores_backward` returns $dk_s$ and the sentinel's part. `deferred` collects the gradients of the weights and of
+# the photo: its `product` returns $dk_s W_s^\top$ and keeps what $dW_s$ needs.
 
 # %%
-show(adaptive.cell_forward)
-show(adaptive._sentinel_backward)
+show(adaptive.attention_forward)
+show(adaptive.attention_backward)
+show(adaptive.cell_backward)
 config = adaptive.Config(V=V, D=D, M=M, H=H, A=A, dropout=0.0)
 shapes = adaptive.shapes(config)
 p = Parameters(shapes, flat=0.7 * rng.standard_normal(sum(int(np.prod(shape)) for shape in shapes.values())))
@@ -235,12 +239,15 @@ photo, _, _ = adaptive.photo_forward(p, config, annotations)
 v, keys = photo.locations.vectors, photo.locations.vectors @ p.W_v
 gates = word + photo.gates + h_prev @ p.W_h
 
-(out_satnp,), (h_satnp, m_satnp), alpha_satnp, step = adaptive.cell_forward(p, config, photo, word, (h_prev, m_prev))
+(h_satnp, s_satnp), (_, m_satnp), _, step = adaptive.cell_forward(p, config, photo, word, (h_prev, m_prev))
+(out_satnp,), _, attention = adaptive.attention_forward(p, config, photo, (h_satnp, s_satnp))
+weights_satnp = attention.softmax.alpha
 out, h, m, weights, cache = step_forward(p, gates, m_prev, v, keys)
 near("out     against satnp's", out_satnp, out)
-near("weights against satnp's", np.concatenate([alpha_satnp, step.sentinel.beta], axis=1), weights)
+near("weights against satnp's", weights_satnp, weights)
 deferred = Deferred(p, p.zeros_like())
-dgates_satnp, (dh_prev_satnp, dm_prev_satnp) = adaptive.cell_backward(p, config, (dout,), (dh, dm), None, step, deferred)
+dhs = adaptive.attention_backward(p, config, (dout,), None, deferred, attention)
+dgates_satnp, (dh_prev_satnp, dm_prev_satnp) = adaptive.cell_backward(p, config, dhs, (dh, dm), None, step, deferred)
 dgates, dm_prev, dkeys, dv = step_backward(p, dout, dh, dm, cache)
 near("dgates  against satnp's", dgates_satnp, dgates)
 near("dm_prev against satnp's", dm_prev_satnp, dm_prev)
@@ -251,14 +258,13 @@ near("dv      against satnp's", deferred.vectors(), dv)
 # ### Draw it
 #
 # The flow after the LSTM, from its memory and its two output gates `o` and `g` on. The gradients in the drawing are held
-# against those of satnp's cell: the gates' gradients divided by their slopes, and the memory's divided by the forget gate.
+# against those of satnp: the gates' gradients divided by their slopes, and the memory's divided by the forget gate.
 # No gradient of the memory comes from a next step here. `back_s` is $dk_s$, `back` the sum of the $dk_i$; `join` puts two
 # arrays side by side, `mix` is the weighted sum and `dot` its dot products, `slope` is the softmax's backward pass.
 
 # %%
-deferred = Deferred(p, p.zeros_like())
-dgates_satnp, (_, dm_prev_satnp) = adaptive.cell_backward(p, config, (dout,), (dh, 0 * dm), None, step, deferred)
-o, f, g, s = step.cell.o, step.cell.f, step.sentinel.gate.out, step.sentinel.s
+dgates_satnp, (_, dm_prev_satnp) = adaptive.cell_backward(p, config, dhs, (dh, 0 * dm), None, step, deferred)
+o, f, g, s = step.cell.o, step.cell.f, step.gate.out, s_satnp
 u, u_s = np.tanh(keys + (h @ p.W_g)[:, None]), np.tanh(s @ p.W_s + h @ p.W_g)
 graph("20_sentinel", [
     ("h", "o * np.tanh(m)", {"o": "dh * np.tanh(m)", "m": "dh * o * (1 - np.tanh(m)**2)"}),
@@ -270,7 +276,7 @@ graph("20_sentinel", [
     ("out", "z + h", {"z": "dout", "h": "dout"}),
 ], {
     "o": o, "g": g, "m": m_satnp, "h": h_satnp, "s": s, "v": v, "W_g": p.W_g, "W_s": p.W_s, "out": out_satnp,
-    "weights": np.concatenate([alpha_satnp, step.sentinel.beta], axis=1), "softmax": softmax,
+    "weights": weights_satnp, "softmax": softmax,
     "scores": lambda q: np.tanh(keys + q[:, None]) @ p.w, "score": lambda x: (np.tanh(x) @ p.w)[:, None],
     "back": lambda de: (de[:, :, None] * p.w * (1 - u * u)).sum(axis=1),
     "back_s": lambda de_s: de_s * p.w * (1 - u_s * u_s),

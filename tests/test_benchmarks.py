@@ -1,6 +1,7 @@
 """The benchmarks compare what they say they compare, in sizes that take no time."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -12,17 +13,22 @@ import numpy as np
 import pytest
 
 from satnp.arrays.backend import find_device
+from satnp.arrays.parameters import Parameters
+from satnp.captioners import CAPTIONERS
 from satnp.data.captions import END
 from tests import strict
 from tests.benchmarks import __main__ as benchmarks
-from tests.benchmarks import gpu, growth, worker
-from tests.benchmarks.workloads import WORKLOADS
+from tests.benchmarks import family, gpu, growth, worker, workloads
+from tests.benchmarks.loops import LOOPS
+from tests.benchmarks.workloads import FAMILY, WORKLOADS
 
 STEP = {"N": 3, "L": 5, "T": 4, "V": 30, "D": 8, "M": 6, "H": 7, "A": 5}
+OF_FAMILY = STEP | {"L": 6, "K": 6, "classes": ["a", "b", "c"], "words": [[[4, 5]], [[8, -1], [9, 10]], []]}
+PEERED = [name for name in FAMILY if {"eager", "compile"} <= set(WORKLOADS[name]().peers)]
 SMALL = {
     "step_paper": STEP, "step_flickr8k": STEP, "squeezenet_b1": {}, "efficientnet_b1": {},
     "conv3x3_backward": {"N": 2, "side": 6, "C": 8}, "small_encoder_step": {"N": 2},
-    **dict.fromkeys(("beam3", "beam10"), {"N": 4, "L": 6, "V": 40, "H": 16, "A": 8}),
+    **dict.fromkeys(("beam3", "beam10"), {"N": 4, "L": 6, "V": 40, "H": 16, "A": 8}), **dict.fromkeys(PEERED, OF_FAMILY),
 }  # fmt: skip
 
 
@@ -33,9 +39,112 @@ def test_every_peer_in_pytorch_has_our_numbers(name):
 
     workload = WORKLOADS[name](**SMALL[name])
     ours = {key: np.asarray(x) for key, x in workload.ours(workload.inputs())().items()}
-    for peer in set(workload.peers) - {"compile", "frame"}:
+    for peer in set(workload.peers) - {"compile", "frame", "loop"}:
         theirs = {key: np.asarray(x) for key, x in PEERS[peer][name](workload.inputs())().items()}
         assert benchmarks.difference(ours, theirs) < 1e-5, peer
+
+
+def test_no_choice_of_the_small_encoder_is_a_matter_of_rounding():
+    workload = WORKLOADS["small_encoder_step"]()
+    given, rng = workload.inputs(), np.random.default_rng(1)
+
+    def gradients(relative):
+        arrays = {name: x * (1 + relative * rng.standard_normal(x.shape)) for name, x in given["params"].items()}
+        found = workload.ours(given | {"params": Parameters.of(arrays), "dout": given["dout"].astype(float)})()
+        return {name: np.array(x) for name, x in found.items()}
+
+    assert benchmarks.difference(gradients(1e-6), gradients(0)) < 1e-5  # 4e-3 if one choice changes
+
+
+def test_a_busy_process_uses_a_core_until_its_limit():
+    code = "from time import process_time as t; from tests.benchmarks.busy import main; a = t(); main(0.5); print(t() - a)"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert float(process.stdout.read()) > 0.05  # and nearly .5 on an idle machine
+        assert process.wait(20) == 0
+
+
+def test_a_busy_process_ends_when_its_parent_is_killed():
+    code = (
+        "import subprocess, sys, time\n"
+        "busy = [sys.executable, '-c', 'from tests.benchmarks.busy import main; print(1, flush=True); main(60)']\n"
+        "subprocess.Popen(busy, stdin=subprocess.PIPE); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout.readline() == b"1\n"
+        parent.kill()
+        parent.communicate(timeout=20)  # the pipe is open until the busy process, which writes to it too, has ended
+
+
+def test_beside_a_busy_process_there_is_the_peer_with_one_thread(monkeypatch, tmp_path):
+    monkeypatch.setattr(benchmarks, "find_spec", lambda name: True)
+    assert benchmarks.peers("beam5", 1) == ("eager", "port", "one") and benchmarks.peers("scores", 1) == ("none",)
+    assert "one" not in benchmarks.peers("beam5")
+    started = MagicMock()
+    monkeypatch.setattr(benchmarks.subprocess, "Popen", started)
+    for side in ("ours", "one"):
+        benchmarks.Worker("beam5", side, tmp_path, {}).said.close()
+    ours, one = (call.kwargs["env"] for call in started.call_args_list)
+    assert ours == os.environ and one == os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+def test_a_row_has_no_numbers_if_its_busy_process_has_ended(monkeypatch):
+    monkeypatch.setattr(benchmarks, "command", lambda name: {"ours_s": 1})
+    running, ended = (SimpleNamespace(poll=lambda rc=rc: rc) for rc in (None, 1))
+    assert benchmarks.row("startup", "none", [running])["ours_s"] == benchmarks.row("startup", "none")["ours_s"] == 1
+    row = benchmarks.row("startup", "none", [running, ended])
+    assert row["beside"] == 2 and row["ours_s"] is None and "ended before" in row["reason"]
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_a_loop_written_by_hand_has_every_gradient_of_the_frame(name, monkeypatch):
+    workload = WORKLOADS[name](**OF_FAMILY)
+    given = workload.inputs()
+    monkeypatch.setattr(workloads, "COMPARED", [x for x in given["params"] if x != "c_a"])  # its gradient is 0
+    ours, loop = workload.ours(given)(), LOOPS[name](workload.inputs())()
+    assert len(ours) > 7 and benchmarks.difference(ours, loop) < 1e-5
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_every_captioner_has_a_workload(name):
+    workload = WORKLOADS[name](**OF_FAMILY)
+    found = workload.ours(workload.inputs())()
+    if name.startswith("step"):
+        assert {"loss", "E"} < set(found) and all(np.linalg.norm(x) > 0 for x in found.values())
+    else:
+        assert END not in found["ids"][:, : OF_FAMILY["T"] - 1] and np.isfinite(found["log_prob"]).all()
+
+
+def test_the_table_of_the_family_has_a_line_for_each_captioner(capsys, monkeypatch, tmp_path):
+    def compare(name, peer, most=31):
+        if peer == "compile":
+            raise benchmarks.Failed("no compiler")
+        alone = {"ours_s": 12.3456 if name.startswith("step") else 9.87654, "peak_memory_bytes": 2**30}
+        return alone if peer == "none" else alone | {"ratio": 0.5, "spread": 0.01, "max_relative_error": 1e-6}
+
+    monkeypatch.setattr(benchmarks, "compare", compare)
+    monkeypatch.setattr(benchmarks, "find_spec", lambda name: True)
+    monkeypatch.setattr(family, "machine", str)
+    family.main(["--json", str(tmp_path / "rows.json")])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 100
+    assert [line.split()[0] for line in lines if line[:1].isalpha()] == ["captioner", *CAPTIONERS]
+    (top_down,) = (line for line in lines if line.startswith("top_down"))
+    assert top_down.split()[1:] == ["12,345.6", "1,024", "9,876.5", "0.50", "-", "0.50", "0.01", "1e-06"]
+    assert "    step_top_down, compile: no compiler" in lines
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert {row["name"] for row in rows} == set(FAMILY) and all(tuple(row) == benchmarks.FIELDS for row in rows)
+
+
+def test_the_table_of_the_family_refuses_an_unknown_captioner(capsys):
+    with pytest.raises(SystemExit):
+        family.main(["show_and_sell"])
+    assert "there is no captioner 'show_and_sell'; choose from show_attend_tell, " in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_loop_written_by_hand_is_compared_in_a_process_of_its_own():
+    found = benchmarks.compare("step_show_and_tell", "loop", 2, 2, **OF_FAMILY)
+    assert found["ratio"] > 0 and found["max_relative_error"] < 1e-5
 
 
 @pytest.mark.slow
@@ -93,17 +202,20 @@ def test_growth_finds_the_exponents_of_what_it_measures(monkeypatch, tmp_path):
 
 @pytest.mark.slow
 def test_the_command_writes_its_rows(tmp_path):
-    line = [sys.executable, "-m", "tests.benchmarks", "startup", "--json", str(tmp_path / "rows.json")]
+    line = [sys.executable, "-m", "tests.benchmarks", "startup", "--beside", "1", "--json", str(tmp_path / "rows.json")]
     done = subprocess.run(line, capture_output=True, text=True, check=True)
-    assert "startup" in done.stdout
+    assert "startup" in done.stdout and "1 busy beside" in done.stdout
     (row,) = json.loads((tmp_path / "rows.json").read_text())
-    assert tuple(row) == benchmarks.FIELDS and row["name"] == "startup" and 0 < row["ours_s"] < 60
+    assert tuple(row) == benchmarks.FIELDS and row["name"] == "startup" and row["beside"] == 1 and 0 < row["ours_s"] < 60
 
 
-def test_an_unknown_name_is_refused(capsys):
+def test_an_unknown_name_and_fewer_than_no_processes_are_refused(capsys):
     with pytest.raises(SystemExit):
         benchmarks.main(["step"])
     assert "step_paper" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        benchmarks.main(["startup", "--beside", "-1"])
+    assert "--beside is -1; choose 0 to" in capsys.readouterr().err
 
 
 def test_the_gpus_benchmark_says_in_a_sentence_that_there_is_none():

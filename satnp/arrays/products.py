@@ -24,7 +24,7 @@ def tall_product(x, W, out=None):
     x (..., M, K), W (..., K, N) -> out (..., M, N)
     """
     (M, K), N = x.shape[-2:], W.shape[-1]
-    rows = _fit(x, W, K * N, ROWS)
+    rows = _fit(x, W, M, K * N, ROWS)
     if not rows or M < rows:
         return xp_of(x, W).matmul(x, W, out=out)
     if out is None:
@@ -43,7 +43,7 @@ def wide_product(W, x, out):
     """
     M, K = W.shape
     N = x.shape[1]
-    columns = _fit(W, x, M * K, COLUMNS)
+    columns = _fit(W, x, N, M * K, COLUMNS)
     if not columns or N < columns:
         return np.matmul(W, x, out=out)
     whole = N // columns * columns
@@ -54,17 +54,18 @@ def wide_product(W, x, out):
 
 
 def summed_product(x, y):
-    """out = x^T y, a sum over many rows
+    """out = the sum of x^T y over a stack of matrices, each a sum over many rows
 
-    x (M, K), y (M, N) -> out (K, N)
+    x (..., M, K), y (..., M, N) -> out (K, N)
     """
-    (M, K), N = x.shape, y.shape[1]
-    rows = _fit(x, y, K * N, ROWS)
-    if rows < SUMMED or M < 2 * rows:
-        return x.T @ y
+    (M, K), N = x.shape[-2:], y.shape[-1]
+    rows = _fit(x, y, M, K * N, ROWS)
+    if not SUMMED <= rows < M:
+        return _total(np.matmul(x.swapaxes(-1, -2), y))
     whole = M // rows * rows
-    out = np.matmul(_rows(x[:whole], rows).swapaxes(1, 2), _rows(y[:whole], rows)).sum(axis=0)
-    out += x[whole:].T @ y[whole:]
+    out = _total(np.matmul(_rows(x[..., :whole, :], rows).swapaxes(-1, -2), _rows(y[..., :whole, :], rows)))
+    if whole < M:
+        out += _total(np.matmul(x[..., whole:, :].swapaxes(-1, -2), y[..., whole:, :]))
     return out
 
 
@@ -107,15 +108,24 @@ def _pays(N, W):
     return on_one_core() and small_kernels() and xp_of(W) is np and W.dtype.kind == "f" and N in FEW and W.size >= LARGE
 
 
-def _fit(x, y, each, unit):
-    """Return how many rows or columns, of `each` multiplications, make a SMALL product: a multiple of `unit`, 0 for none."""
+def _fit(x, y, size, each, unit):
+    """Return how many of `size` rows or columns, of `each` multiplications, make a SMALL product.
+
+    It is a multiple of `unit` that cuts `size` as evenly as possible, and 0 where SMALL products do not pay.
+    """
     fits = xp_of(x, y) is np and x.dtype.kind == "f" and x.dtype == y.dtype
-    return SMALL // max(1, each) // unit * unit if fits and on_one_core() and small_kernels() else 0
+    most = SMALL // max(1, each) // unit * unit if fits and on_one_core() and small_kernels() else 0
+    return most and min(most, -(-size // -(-size // most) // unit) * unit)
 
 
 def _rows(x, rows):
     """(..., M, K) -> (..., M / rows, rows, K), a view"""
-    return x.reshape(*x.shape[:-2], -1, rows, x.shape[-1])
+    return x.reshape(*x.shape[:-2], x.shape[-2] // rows, rows, x.shape[-1])
+
+
+def _total(products):
+    """The sum of a stack of matrices: (..., K, N) -> (K, N)"""
+    return products.sum(axis=tuple(range(products.ndim - 2)))
 
 
 def _columns(x, columns):

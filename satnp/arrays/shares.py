@@ -6,6 +6,7 @@ The cores meet once a step. Inside a share BLAS uses one thread, and layers do n
 program uses delays its own share, and not each operation of all cores. ranks.py does the same over processes.
 """
 
+import sys
 from threading import Condition
 
 import numpy as np
@@ -13,7 +14,8 @@ import numpy as np
 from satnp.arrays import threads
 from satnp.arrays.backend import xp_of
 
-LEAST = 2**24  # multiplications of a word's step that are worth a share; with fewer, cores wait for Python's lock instead
+GIL = getattr(sys, "_is_gil_enabled", lambda: True)()  # False in free-threaded Python
+LEAST = 2**24 if GIL else 1  # multiplications of a word's step that are worth a share; with fewer, cores wait for the GIL
 
 
 def shares_of(n, size, xp):

@@ -8,13 +8,15 @@ import os
 import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager
 from functools import cache
 from itertools import islice
 
 from threadpoolctl import ThreadpoolController
 
 _here = threading.local()
+_lock = threading.RLock()  # for the number of BLAS threads; reentrant, as the garbage collector may close an `ahead`
+_entered, _limit = 0, None  # how many have entered `one_blas_thread`, and the limit that the first of them has set
 
 
 def parallel(work, parts):
@@ -60,10 +62,22 @@ def shares(size, least=1):
     return [slice(a, b) for a, b in zip(ends, ends[1:], strict=False)]
 
 
-def one_blas_thread(limit=True):
-    """Context manager: BLAS uses one thread per call, if `limit`."""
-    cores()  # before the number of BLAS threads changes
-    return _blas().limit(limits=1) if limit else nullcontext()
+@contextmanager
+def one_blas_thread():
+    """Context manager: BLAS uses one thread per call, until the last of the threads that entered has left."""
+    global _entered, _limit
+    with _lock:
+        if not _entered:
+            _cores()  # before the number of BLAS threads changes
+            _limit = _blas().limit(limits=1)
+        _entered += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _entered -= 1
+            if not _entered:
+                _limit.restore_original_limits()
 
 
 def on_one_core():
@@ -71,9 +85,14 @@ def on_one_core():
     return cores() == 1 or getattr(_here, "inside", False)
 
 
-@cache
 def cores():
     """Return the number of threads. It equals the number of BLAS threads, so that OMP_NUM_THREADS sets both."""
+    with _lock:
+        return _cores()
+
+
+@cache
+def _cores():
     libraries = [found["num_threads"] for found in _blas().info()]
     return max(libraries) if libraries else os.cpu_count() or 1
 

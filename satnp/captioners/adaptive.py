@@ -8,8 +8,9 @@
     z_t = sum_i alpha_ti v_i + beta_t s_t                                                eqs. 8, 11
     p(y_t) = softmax((z_t + h_t) W_p + b_p)                                              eq. 13
 
-The attention uses h_t, where Show, Attend and Tell uses h_{t-1}. The sentinel's gate g_t is computed as a fifth gate of the
-LSTM. `alpha` leaves the sentinel out: it sums to 1 - beta_t. Without `sentinel` this is the paper's spatial attention.
+The attention uses h_t, where Show, Attend and Tell uses h_{t-1}. No state depends on z_t, so attention is computed after the
+loop over time, for all steps at once. The sentinel's gate g_t is computed as a fifth gate of the LSTM. `alpha` leaves the
+sentinel out: it sums to 1 - beta_t. Without `sentinel` this is the paper's spatial attention.
 
 Differs: the affine maps of the photo and of the gates have biases.
 """
@@ -24,6 +25,7 @@ from satnp.captioners.recurrent import Recurrent
 from satnp.layers import (
     additive_scores_backward,
     additive_scores_forward,
+    additive_steps_backward,
     affine_forward,
     lstm_cell_backward,
     lstm_cell_forward,
@@ -31,6 +33,7 @@ from satnp.layers import (
     mean_annotation_forward,
     relu_backward,
     relu_forward,
+    rows,
     sigmoid_backward,
     sigmoid_forward,
     softmax_backward,
@@ -70,21 +73,18 @@ class PhotoCache(NamedTuple):
     mean: object
 
 
-class Sentinel(NamedTuple):
-    gate: object
-    s: object      # (N, H), s_t
-    score: object
-    beta: object   # (N, 1)
-
-
 class Step(NamedTuple):
     h_prev: object
     cell: object
-    h: object
-    scores: object
+    gate: object  # g_t
+
+
+class Attention(NamedTuple):
+    out: tuple        # h (T*N, H), and s (T*N, H) with the sentinel
+    scores: object    # cache of e_ti
+    sentinel: object  # cache of e_ts
     softmax: object
-    vectors: object
-    sentinel: Sentinel
+    vectors: object   # (N, L, H)
 
 
 def shapes(config):
@@ -113,9 +113,10 @@ def photo_forward(p, config, annotations):
 
 def photo_backward(p, config, dstate, deferred, cache, frozen):
     """Backward of photo_forward, from the sums over all steps -> dannotations (N, L, D), None if frozen"""
-    dgates, dkeys = deferred.sums["gates"], deferred.keys("w", "c_a").reshape(-1, config.A)
+    dgates, dkeys, dv = deferred.sums["gates"], rows(deferred.sums["keys"]), rows(deferred.vectors())
+    dv += dkeys @ p.W_v.T
+    da = relu_backward(dv, cache.relu_a)
     db = relu_backward(dgates @ p.W_vg.T, cache.relu_b)
-    da = relu_backward(deferred.vectors().reshape(cache.v.shape) + dkeys @ p.W_v.T, cache.relu_a)
     deferred.g.add(
         W_vg=cache.v_g.T @ dgates, W_b=cache.b.x.T @ db, b_b=db.sum(axis=0),
         W_v=cache.v.T @ dkeys, W_a=cache.a.x.T @ da, b_a=da.sum(axis=0),
@@ -127,54 +128,64 @@ def photo_backward(p, config, dstate, deferred, cache, frozen):
 
 
 def cell_forward(p, config, photo, word, state):
-    """word (N, 5H), state (h, m), each (N, H) -> out (z + h (N, H),), state, alpha (N, L), cache"""
-    (h_prev, m), xp, H, sentinel = state, xp_of(word), config.H, None
+    """word (N, 5H), state (h, m), each (N, H) -> out (h, s), each (N, H), state, None, cache; (h,) without the sentinel"""
+    (h_prev, m), H = state, config.H
     gates = word + photo.gates + h_prev @ p.W_h
     (h, m), cell = lstm_cell_forward(gates[:, : 4 * H], m)
-    query = h @ p.W_g
-    scores, scores_cache = scores_forward(photo.locations, query, p.w, p.c_a)
-    if config.sentinel:
-        g, gate = sigmoid_forward(gates[:, 4 * H :])
-        s = g * cell.tanh_c
-        score, score_cache = additive_scores_forward((s @ p.W_s)[:, None], query, p.w, p.c_a)
-        scores = xp.concatenate([scores, score], axis=1)
-    alpha, softmax = softmax_forward(scores)
-    if config.sentinel:
-        alpha, beta = alpha[:, :-1], alpha[:, -1:]
-        sentinel = Sentinel(gate, s, score_cache, beta)
-        z = context_of(photo.locations, alpha) + beta * s
-    else:
-        z = context_of(photo.locations, alpha)
-    return (z + h,), (h, m), alpha, Step(h_prev, cell, h, scores_cache, softmax, photo.locations.vectors, sentinel)
+    if not config.sentinel:
+        return (h,), (h, m), None, Step(h_prev, cell, None)
+    g, gate = sigmoid_forward(gates[:, 4 * H :])
+    return (h, g * cell.tanh_c), (h, m), None, Step(h_prev, cell, gate)
 
 
 def cell_backward(p, config, dout, dstate, dalpha, step, deferred):
-    """dout (dz (N, H),), dstate (dh, dm), each (N, H) -> dword (N, 5H), dstate"""
-    (dz,), (dh, dm), L = dout, dstate, step.vectors.shape[1]
-    dalpha = deferred.context(dz, step.softmax.alpha[:, :L], step.vectors)
+    """dout (dh, ds), dstate (dh, dm), each (N, H) -> dword (N, 5H), dstate"""
+    (dh_out, *ds), (dh, dm) = dout, dstate
     if config.sentinel:
-        dquery, dm, dgate = _sentinel_backward(p, dz, dalpha, dm, step, deferred)
-    else:
-        dquery, dgate = deferred.scores(softmax_backward(dalpha, step.softmax), step.scores), None
-    dh = dh + dz + deferred.product(dquery, step.h, "W_g")
-    dgates, dm = lstm_cell_backward((dh, dm), step.cell)
-    dgates = dgates if dgate is None else xp_of(dz).concatenate([dgates, dgate], axis=1)
+        (ds,), tanh_m = ds, step.cell.tanh_c
+        dm = dm + ds * step.gate.out * (1 - tanh_m * tanh_m)
+    dgates, dm = lstm_cell_backward((dh_out + dh, dm), step.cell)
+    if config.sentinel:
+        dgates = xp_of(dgates).concatenate([dgates, sigmoid_backward(ds * tanh_m, step.gate)], axis=1)
     deferred.sum(gates=dgates)
-    dh = deferred.product(dgates, step.h_prev, "W_h")
-    return dgates, (dh, dm)
+    return dgates, (deferred.product(dgates, step.h_prev, "W_h"), dm)
 
 
-def _sentinel_backward(p, dz, dalpha, dm, step, deferred):
-    """dz (N, H), dalpha (N, L), dm (N, H) -> dquery (N, A), dm (N, H), dgate (N, H) before the sigmoid"""
-    (gate, s, score, beta), tanh_m, xp = step.sentinel, step.cell.tanh_c, xp_of(dz)
-    dbeta = (dz * s).sum(axis=1, keepdims=True)
-    dscores = softmax_backward(xp.concatenate([dalpha, dbeta], axis=1), step.softmax)
-    dkey, dquery, dw, dc_a = additive_scores_backward(dscores[:, -1:], score)
+def attention_forward(p, config, photo, out):
+    """out (h, s), each (T*N, H) -> out (z + h (T*N, H),), alpha (T*N, L), cache"""
+    h, locations, sentinel = out[0], photo.locations, None
+    query = h @ p.W_g
+    scores, scores_cache = scores_forward(locations, query, p.w, p.c_a)
+    L = scores.shape[1]
+    if config.sentinel:
+        s = out[1]
+        score, sentinel = additive_scores_forward((s @ p.W_s)[:, None], query, p.w, p.c_a)
+        scores = xp_of(s).concatenate([scores, score], axis=1)
+    weights, softmax = softmax_forward(scores)
+    alpha, beta = weights[:, :L], weights[:, L:]
+    z = context_of(locations, alpha)
+    if config.sentinel:
+        z = z + beta * s
+    return (z + h,), alpha, Attention(out, scores_cache, sentinel, softmax, locations.vectors)
+
+
+def attention_backward(p, config, dout, dalpha, deferred, cache):
+    """dout (dz (T*N, H),), dalpha (T*N, L) or None -> dout (dh, ds), each (T*N, H)"""
+    (dz,), h, L, weights = dout, cache.out[0], cache.vectors.shape[1], cache.softmax.alpha
+    dweights = deferred.context(dz, weights[:, :L], cache.vectors, dalpha)
+    if config.sentinel:
+        s, beta = cache.out[1], weights[:, L:]
+        dbeta = (dz * s).sum(axis=1, keepdims=True)
+        dweights = xp_of(s).concatenate([dweights, dbeta], axis=1)
+    dscores = softmax_backward(dweights, cache.softmax)
+    deferred.sums["keys"], dquery, dw, dc_a = additive_steps_backward(dscores[:, :L], cache.scores)
     deferred.g.add(w=dw, c_a=dc_a)
-    dquery = dquery + deferred.scores(dscores[:, :-1], step.scores)
+    if not config.sentinel:
+        return (dz + deferred.product(dquery, h, "W_g"),)
+    dkey, dquery_s, dw, dc_a = additive_scores_backward(dscores[:, L:], cache.sentinel)
+    deferred.g.add(w=dw, c_a=dc_a)
     ds = beta * dz + deferred.product(dkey[:, 0], s, "W_s")
-    dm = dm + ds * gate.out * (1 - tanh_m * tanh_m)
-    return dquery, dm, sigmoid_backward(ds * tanh_m, gate)
+    return dz + deferred.product(dquery + dquery_s, h, "W_g"), ds
 
 
 def diagnostics(told):

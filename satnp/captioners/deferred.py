@@ -57,8 +57,11 @@ class Deferred:
         return additive_query_backward(dscores, cache)
 
     def context(self, dcontext, alpha, vectors, dalpha=None):
-        """context_of: dcontext (N, D), alpha (N, L), vectors (N, L, D), dalpha (N, L) from elsewhere -> dalpha (N, L)"""
-        self._keep("vectors", alpha, dcontext)
+        """context_of: dcontext (N, D), alpha (N, L), vectors (N, L, D), dalpha (N, L) from elsewhere -> dalpha (N, L)
+
+        Of all steps at once: dcontext (T*N, D), alpha (T*N, L), dalpha (T*N, L) -> dalpha (T*N, L)
+        """
+        self._keep("vectors", *(x.reshape(-1, len(vectors), x.shape[1]) for x in (alpha, dcontext)))
         return context_weights_backward(dcontext, vectors, dalpha)
 
     def sum(self, **arrays):
@@ -85,7 +88,7 @@ class Deferred:
 
     def vectors(self):
         """-> dvectors (N, L, D), summed over the steps"""
-        alphas, dcontexts = self._stacked("vectors")
+        alphas, dcontexts = (x.reshape(-1, *x.shape[2:]) for x in self._stacked("vectors"))
         return alphas.transpose(1, 2, 0) @ dcontexts.transpose(1, 0, 2)
 
     def _keep_scores(self, name, dscores, cache):

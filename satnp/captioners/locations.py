@@ -1,7 +1,9 @@
 """The L locations of N photos for additive attention, and the forward passes of attention over them.
 
 The same three functions serve training, where caption n belongs to photo n, and decoding, where a photo has any number of
-captions, without copies of its arrays. The backward passes are methods of deferred.Deferred.
+captions, without copies of its arrays. scores_forward and context_of also take the rows of all T steps at once, where row
+t * N + n belongs to photo n. The backward passes are methods of deferred.Deferred; that of the scores of all steps is
+additive_steps_backward.
 """
 
 from typing import NamedTuple
@@ -9,6 +11,7 @@ from typing import NamedTuple
 from satnp.arrays.backend import to_device, xp_of
 from satnp.layers import (
     additive_scores_forward,
+    additive_steps_forward,
     beam_additive_scores,
     beam_products,
     context_forward,
@@ -22,8 +25,8 @@ class Locations(NamedTuple):
     """keys (N, L, A), or F = exp(-2 keys) in their place; vectors (N, L, D), of which a context is a weighted sum, or
     None if only the scores are needed.
 
-    photos (R,), on the host, is the photo of each of R captions in decoding; None in training, where R = N. present (N, L)
-    is False at locations that do not exist, which get the score -inf; None: all exist.
+    photos (R,), on the host, is the photo of each of R captions in decoding; None in training, where R is N, or T*N for all
+    steps at once. present (N, L) is False at locations that do not exist, which get the score -inf; None: all exist.
     """
 
     keys: object
@@ -58,7 +61,9 @@ def present_regions(annotations):
 def scores_forward(locations, query, v, c):
     """e_i = v . tanh(keys_i + query) + c: query (R, A), v (A,), c (1,) -> scores (R, L), -inf if absent; cache"""
     if locations.photos is None:
-        scores, cache = additive_scores_forward(locations.keys, query, v, c, locations.F)
+        N = len(locations.keys if locations.F is None else locations.F)
+        forward = additive_scores_forward if len(query) == N else additive_steps_forward
+        scores, cache = forward(locations.keys, query, v, c, locations.F)
     else:
         scores, cache = beam_additive_scores(locations.keys, locations.F, query, v, c, locations.photos), None
     if locations.present is None:

@@ -10,13 +10,18 @@
     cell_backward(p, config, dout, dstate, dalpha, cache, deferred) -> dword, dstate
         The gradients with respect to word and to the state before. A value that is in out and in the state gets the sum of
         its dout and its dstate. dalpha (N, L) is the gradient of the penalty with respect to alpha, or None.
+    attention_forward(p, config, photo, out) -> out, alpha, cache
+        Optional, for attention that no state depends on: the cells' out of all steps, each (T*N, ...), to the out that
+        takes its place, and alpha (T*N, L). The cells' alpha is None then. Decoding calls it with the R rows of one step.
+    attention_backward(p, config, dout, dalpha, deferred, cache) -> dout
+        dalpha (T*N, L), or None.
     output_forward(p, config, photo, words, out) -> hidden, cache
-        Optional: words (T*N, M) and the cells' out, each (T*N, ...), to the vector that the vocabulary layer reads. Without
-        this pair the vocabulary layer reads out[0].
+        Optional: words (T*N, M) and out, each (T*N, ...), to the vector that the vocabulary layer reads. Without this pair
+        the vocabulary layer reads out[0].
     output_backward(p, config, dhidden, deferred, cache) -> dwords, dout
     logits_forward(p, config, photo, out) -> logits (T*N, V), cache
-        Optional, in place of the vocabulary layer and of an output pair: the cells' out, each (T*N, ...), out[0] after
-        dropout, to numbers whose softmax is p(y). The pair uses W_p and b_p itself.
+        Optional, in place of the vocabulary layer and of an output pair: out, each (T*N, ...), out[0] after dropout, to
+        numbers whose softmax is p(y). The pair uses W_p and b_p itself.
     logits_backward(p, config, dlogits, deferred, cache) -> dout
 
 `p` are the parameters. `deferred` (deferred.py) collects the gradients of weights, keys and vectors over the steps; the
@@ -31,7 +36,7 @@ other captioners are given E[y]. initialise() sets parameters whose name begins 
 The frame computes the words and their dropout, the loop over time, the vocabulary layer, the loss and its penalty, every
 weight gradient as one product over all steps, decoding for any number of captions a photo, and statistics for the log.
 Config has the sizes V, D, M, a `dropout` rate (0 for none), H if there is an output pair (the width of out[0]) and, for a
-cell that returns alpha, optionally `penalty` (lambda of Xu et al. 2015, eq. 14). The presets set M, H and A by these names.
+captioner with alpha, optionally `penalty` (lambda of Xu et al. 2015, eq. 14). The presets set M, H and A by these names.
 A captioner that needs the grid of the annotations has a size `rows`, which the encoder gives, like D.
 
 Optional names: ORTHOGONAL; prepare(p, config, corpus), which changes initial parameters (contract.py), and CORPUS, the
@@ -71,8 +76,8 @@ from satnp.layers import (
 
 
 class Noise(NamedTuple):
-    """Dropout masks, or None: words (T, N, M) for E[y], out (T, N, H) for the cell's out[0], hidden (T, N, K) for the output
-    of an output layer. baseline () is carried for the trainer."""
+    """Dropout masks, or None: words (T, N, M) for E[y], out (T, N, H) for out[0], hidden (T, N, K) for the output of
+    an output layer. baseline () is carried for the trainer."""
 
     words: object = None
     out: object = None
@@ -101,6 +106,7 @@ class Cache(NamedTuple):
     words: object       # (T*N, M), after dropout
     steps: list         # T caches of cell_forward
     state: tuple        # after the last step
+    attention: object   # of attention_forward
     output: object      # of output_forward or logits_forward
     vocabulary: object  # of vocabulary_forward or word_loss_forward
     doubly: object
@@ -140,6 +146,10 @@ class Recurrent:
     @property
     def corpus(self):
         return getattr(self.pairs, "CORPUS", 256)
+
+    @property
+    def has_attention(self):
+        return hasattr(self.pairs, "attention_forward")
 
     @property
     def has_output(self):
@@ -189,8 +199,12 @@ class Recurrent:
         del word
         alphas = None if alpha is None else xp.stack(alphas)
 
-        # after the loop: the words that all states predict
-        out, *others = (rows(xp.stack(x)) for x in zip(*outs, strict=True))
+        # after the loop: what no state depends on, and the words that all states predict
+        outs, attention = tuple(rows(xp.stack(x)) for x in zip(*outs, strict=True)), None
+        if self.has_attention:
+            outs, alphas, attention = pairs.attention_forward(p, config, photo, outs)
+            alphas = alphas.reshape(T, N, -1)
+        out, *others = outs
         del outs
         hidden, out_dropout = dropout_forward(out, rows(noise.out))
         output = hidden_dropout = doubly = None
@@ -213,8 +227,8 @@ class Recurrent:
             loss = loss + config.penalty * penalty
         dropouts = words_dropout, out_dropout, hidden_dropout
         return loss, Cache(
-            p, config, nll, alphas, mask, photo_cache, embedding, words, steps, state, output, vocabulary, doubly, dropouts,
-            noise.baseline,
+            p, config, nll, alphas, mask, photo_cache, embedding, words, steps, state, attention, output, vocabulary, doubly,
+            dropouts, noise.baseline,
         )  # fmt: skip
 
     def backward(self, cache, grads, frozen=False, dloss=1.0):
@@ -225,7 +239,7 @@ class Recurrent:
         xp, deferred = xp_of(cache.mask), Deferred(p, g)
 
         # after the loop, backwards
-        dalphas = [None] * T if cache.doubly is None else doubly_stochastic_backward(dloss * config.penalty, cache.doubly)
+        dalphas = None if cache.doubly is None else doubly_stochastic_backward(dloss * config.penalty, cache.doubly)
         dwords, others = 0, ()
         if self.has_logits:
             dlogits = word_loss_backward(dloss, cache.vocabulary)
@@ -237,15 +251,18 @@ class Recurrent:
         if self.has_output:
             dhidden = dropout_backward(dout, hidden_dropout)
             dwords, (dout, *others) = pairs.output_backward(p, config, dhidden, deferred, cache.output)
-        dout = dropout_backward(dout, out_dropout)
-        douts = [x.reshape(T, N, -1) for x in (dout, *others)]
+        douts = dropout_backward(dout, out_dropout), *others
         cache = cache._replace(steps=None, vocabulary=None, output=None)  # its large parts
+        if self.has_attention:
+            douts, dalphas = pairs.attention_backward(p, config, douts, rows(dalphas), deferred, cache.attention), None
+            cache = cache._replace(attention=None)
+        douts = [x.reshape(T, N, -1) for x in douts]
 
         # the loop, backwards; the state after the last step is not used
         dstate, dword = tuple(xp.zeros_like(x) for x in cache.state), [None] * T
         for t in reversed(range(T)):
-            dout = tuple(x[t] for x in douts)
-            dword[t], dstate = pairs.cell_backward(p, config, dout, dstate, dalphas[t], steps.pop(), deferred)
+            dout, dalpha = tuple(x[t] for x in douts), None if dalphas is None else dalphas[t]
+            dword[t], dstate = pairs.cell_backward(p, config, dout, dstate, dalpha, steps.pop(), deferred)
 
         # before the loop, backwards, with each weight gradient as one product over all steps
         deferred.finish()
@@ -291,6 +308,8 @@ class Recurrent:
         words, _ = embedding_forward(said, p.E)  # once for captions with the same word
         photo, word = _of_captions(state.photo, photos), _words_forward(p, words)[which]
         out, captions, alpha, _ = pairs.cell_forward(p, config, photo, word, tuple(x[parent] for x in state.captions))
+        if self.has_attention:
+            out, alpha, _ = pairs.attention_forward(p, config, photo, out)
         if self.has_logits:
             logits, _ = pairs.logits_forward(p, config, photo, out)
         else:

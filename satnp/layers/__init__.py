@@ -20,6 +20,8 @@ from satnp.layers.attention import (
     additive_query_backward,
     additive_scores_backward,
     additive_scores_forward,
+    additive_steps_backward,
+    additive_steps_forward,
     context_backward,
     context_forward,
     context_weights_backward,

@@ -92,27 +92,59 @@ def additive_look_backward(dalpha, alpha, cache, out=(None, None)):
     return dscores, additive_query_backward(dscores, cache, out[1])
 
 
-def additive_keys_backward(dscores, queries, cache):
-    """dscores (T, N, L), queries (T, N, A), cache of any step -> dkeys (N, L, A), dv (A,), dc (1,), summed over T steps"""
+def additive_keys_backward(dscores, queries, cache, dqueries=None):
+    """dscores (T, N, L), queries (T, N, A), cache of any step -> dkeys (N, L, A), dv (A,), dc (1,), summed over T steps
+
+    The gradient with respect to the queries is added to `dqueries` (T, N, A), if given.
+    """
     keys, _, v, F = cache
-    (T, N, L), A = dscores.shape, len(v)
-    dc = dscores.sum().reshape(1)
+    A, dc = len(v), dscores.sum().reshape(1)
     if not _on_host(keys, queries, v):
         dkeys, dv = kernels.keys_gradient(dscores, keys, queries, v)
+        if dqueries is not None:
+            steps = zip(dscores, queries, strict=True)
+            dqueries += xp_of(v).stack([kernels.query_gradient(d, keys, query, v) for d, query in steps])
         return dkeys, dv.sum(axis=0), dc
     x, y, ratio = summands(keys, queries, F)
-    dkeys, dR, step = np.empty_like(x), np.zeros_like(v), max(1, BLOCK // (T * A))
-    memory = np.empty((min(step, L), T, A), x.dtype)
-    for n in range(N):
-        d, y_n = np.ascontiguousarray(dscores[:, n].T), np.ascontiguousarray(y[:, n])
-        for start in range(0, L, step):
-            cells = slice(start, min(start + step, L))
-            R = saturation(x[n, cells, None], y_n, ratio, memory[: cells.stop - start])
-            dR += d[cells].ravel() @ R.reshape(-1, A)
-            R -= R * R
-            np.matmul(d[cells, None], R, out=dkeys[n, cells, None])
-        dkeys[n] *= 4 * v
+    dkeys, dR = np.empty_like(x), np.zeros_like(v)
+    for n, cells, R in _all_steps(x, y, ratio):
+        d = np.ascontiguousarray(dscores[:, n, cells].T)
+        dR += d.ravel() @ R.reshape(-1, A)
+        R -= R * R
+        np.matmul(d[:, None], R, out=dkeys[n, cells, None])
+        dkeys[n, cells] *= 4 * v
+        if dqueries is not None:
+            dqueries[:, n] += 4 * v * (d.T[:, None] @ R.swapaxes(0, 1))[:, 0]
     return dkeys, dc - 2 * dR, dc
+
+
+def additive_steps_forward(keys, query, v, c, F=None):
+    """additive_scores_forward at all steps at once, for queries that no context changes
+
+    keys (N, L, A), query (R, A), v (A,), c (1,), F from `exponentials` -> scores (R, L)
+
+    The R = T*N rows are those of T steps, below each other: row t * N + n is step t of photo n.
+    """
+    cache, N, A = AdditiveCache(keys, query, v, F), len(keys if F is None else F), len(v)
+    queries = query.reshape(-1, N, A)
+    if not _on_host(keys, query, v):
+        return xp_of(keys, query).concatenate([kernels.scores(keys, q, v, c) for q in queries]), cache
+    x, y, ratio = summands(keys, queries, F)
+    scores = np.empty((len(queries), N, x.shape[1]), x.dtype)
+    for n, cells, R in _all_steps(x, y, ratio):
+        scores[:, n, cells] = (R.reshape(-1, A) @ v).reshape(-1, len(queries)).T
+    scores *= -2
+    scores += v.sum() + c
+    return scores.reshape(len(query), -1), cache
+
+
+def additive_steps_backward(dscores, cache):
+    """dscores (R, L) -> dkeys (N, L, A), dquery (R, A), dv (A,), dc (1,)"""
+    N = len(cache.keys if cache.F is None else cache.F)
+    queries = cache.query.reshape(-1, N, len(cache.v))
+    dqueries = xp_of(queries).zeros_like(queries)
+    dkeys, dv, dc = additive_keys_backward(dscores.reshape(len(queries), N, -1), queries, cache, dqueries)
+    return dkeys, dqueries.reshape(cache.query.shape), dv, dc
 
 
 LARGEST = 20   # bound of |keys| and |query| for the use of F and E: (exp(2 * 20) + exp(2 * 20))^2 fits in a float32
@@ -181,6 +213,18 @@ def _blocks(keys):
         yield rows, memory[: rows.stop - start]
 
 
+def _all_steps(x, y, ratio):
+    """Yield (photo, locations, R (l, T, A)) for a few locations of a photo at all steps, where x (N, L, A), y (T, N, A)"""
+    (N, L, A), T = x.shape, len(y)
+    step = max(1, BLOCK // (T * A))
+    memory = np.empty((min(step, L), T, A), x.dtype)
+    for n in range(N):
+        y_n = np.ascontiguousarray(y[:, n])
+        for start in range(0, L, step):
+            cells = slice(start, min(start + step, L))
+            yield n, cells, saturation(x[n, cells, None], y_n, ratio, memory[: cells.stop - start])
+
+
 def _on_host(*arrays):
     """Return whether all arrays, except None, are real NumPy arrays. Complex arrays use the plain equation."""
     arrays = [x for x in arrays if x is not None]
@@ -226,6 +270,8 @@ def context_forward(alpha, annotations):
 
     alpha (N, L), annotations (N, L, D) -> context (N, D)
 
+    The rows of all T steps at once, alpha (T*N, L), are taken too, and give T*N contexts.
+
     Source: Xu et al. 2015, eq. 13 (soft attention, before the gate).
     """
     return _weighted_sum(alpha, annotations), ContextCache(alpha, annotations)
@@ -239,22 +285,35 @@ def context_backward(dcontext, cache):
 
 
 def context_weights_backward(dcontext, annotations, dalpha=None):
-    """dcontext (N, D), annotations (N, L, D) -> dalpha (N, L); adds the `dalpha` (N, L) of other uses of alpha, if given"""
+    """dcontext (N, D), annotations (N, L, D) -> dalpha (N, L); adds the `dalpha` (N, L) of other uses of alpha, if given
+
+    The rows of all T steps at once, each (T*N, ...), are taken too.
+    """
     if dalpha is None:
         return _vector_products(dcontext, annotations)
-    if _on_host(dcontext, annotations):
+    if _on_host(dcontext, annotations) or len(dcontext) > len(annotations):
         return _vector_products(dcontext, annotations) + dalpha
     return kernels.vector_products_plus(dcontext, annotations, dalpha)
 
 
 def _weighted_sum(x, vectors):
-    """x (N, L), vectors (N, L, D) -> (N, D)"""
+    """x (N, L), vectors (N, L, D) -> (N, D); x (T*N, L) -> (T*N, D)"""
+    if len(x) > len(vectors):
+        return _at_all_steps(x, vectors)
     return _one_by_one(x, vectors) if _on_host(x, vectors) else kernels.weighted_sum(x, vectors)
 
 
 def _vector_products(x, vectors):
-    """x (N, D), vectors (N, L, D) -> (N, L)"""
+    """x (N, D), vectors (N, L, D) -> (N, L); x (T*N, D) -> (T*N, L)"""
+    if len(x) > len(vectors):
+        return _at_all_steps(x, vectors.swapaxes(1, 2))
     return _one_by_one(x, vectors.swapaxes(1, 2)) if _on_host(x, vectors) else kernels.vector_products(x, vectors)
+
+
+def _at_all_steps(x, A):
+    """out_tn = x_tn A_n, one product a photo: x (T*N, K), A (N, K, J) -> out (T*N, J)"""
+    out = x.reshape(-1, len(A), x.shape[1]).swapaxes(0, 1) @ A
+    return out.swapaxes(0, 1).reshape(len(x), -1)
 
 
 def _one_by_one(x, A):

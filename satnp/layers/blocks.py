@@ -21,8 +21,8 @@ def on_host(*arrays):
 def blocks(N, rows, most):
     """Return slices [(photos, rows)] that cover N maps of `rows` rows: whole maps or part of one, `most` rows or fewer each.
 
-    The pieces have nearly equal sizes, and their number is even if possible. They do not depend on the number of cores,
-    because sums over other pieces round differently.
+    The pieces have nearly equal sizes. Outside of a share of `threads.parallel` their number is even if possible, for two
+    cores. They do not depend on the number of cores beyond that, because sums over other pieces round differently.
     """
     if rows <= most:
         return [(photos, slice(0, rows)) for photos in _cut(N, most // rows)]
@@ -88,5 +88,6 @@ def scratch(name, shape, dtype):
 
 
 def _cut(size, most):
-    count = max(1, min(size, 2 * -(-size // (2 * most))))
+    unit = 1 if threads.on_one_core() else 2
+    count = max(1, min(size, unit * -(-size // (unit * most))))
     return [slice(a, b) for a, b in pairwise(size * k // count for k in range(count + 1))]

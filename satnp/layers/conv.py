@@ -13,9 +13,9 @@ from satnp.arrays.products import summed_product, tall_product
 from satnp.arrays.threads import parallel, shares
 from satnp.layers import winograd
 from satnp.layers.activations import OutputCache, relu6_backward, relu_backward
-from satnp.layers.blocks import RELU, RELU6, blocks, finishing, on_host, parallel_blocks, scratch
+from satnp.layers.blocks import RELU, RELU6, blocks, finishing, on_host, parallel_blocks, region, scratch
 
-PATCHES = 2**21  # bytes of patches at a time, so that they stay in the cache
+PATCHES = 2**21  # bytes of patches or lines at a time, so that they stay in the cache
 
 
 class ConvCache(NamedTuple):
@@ -82,6 +82,7 @@ def conv2d_forward(x, W, b, stride=1, padding=0):
 
         pointwise_correlate   < 1e-6    1x1: one product of the cells and W
         winograd.correlate    < 3e-6    3x3, stride 1, many channels: a quarter of the multiplications
+        lines_correlate       < 1e-6    stride 1, few filters: a product for each row of the kernel, with fewer copies
         patches_correlate     < 1e-6    all other sizes: a product over the patches of a few rows at a time
     """
     return _correlate(x, W, b, stride, padding), ConvCache(x, W, stride, padding)
@@ -159,35 +160,30 @@ def conv2d_backward_input(dout, cache):
     For each weight, the gradient of an output, times the weight, is added to the cell that this output read.
     """
     x, W, stride, padding = cache
-    (N, R, S, C), (_, P, Q, F), K = x.shape, dout.shape, W.shape[0]
-    back = W[::-1, ::-1].swapaxes(2, 3)  # for stride 1, dx is a convolution of dout with the kernel rotated by 180 degrees
-    if on_host(x, W, dout) and winograd.pays(dout.shape, back.shape, stride, K - 1 - padding):
-        return winograd.correlate(dout, back, np.zeros(C, dout.dtype), K - 1 - padding)
-    xp = xp_of(dout)
-    WT = xp.ascontiguousarray(W.swapaxes(2, 3))
-    dx = xp.empty((N, R + 2 * padding, S + 2 * padding, C), dtype=dout.dtype)
-
-    def work(pieces):
-        for photos, _ in pieces:
-            dx[photos], rows = 0, dout[photos].reshape(-1, F)
-            for i in range(K):
-                for j in range(K):
-                    fed = tall_product(rows, WT[i, j]).reshape(-1, P, Q, C)
-                    dx[photos, window(i, stride, P), window(j, stride, Q)] += fed
-
-    a_photo = P * Q * max(C, F) * dout.itemsize
-    parallel_blocks(work, blocks(N, 1, max(1, PATCHES // a_photo)) if xp is np else [(slice(0, N), None)])
+    xp, (N, R, S, C), (_, P, Q, F), K = xp_of(dout), x.shape, dout.shape, W.shape[0]
+    if on_host(x, W, dout) and stride == 1 and padding < K:  # a convolution with the kernel rotated by 180 degrees
+        back = np.ascontiguousarray(W[::-1, ::-1].swapaxes(2, 3))
+        return _correlate(dout, back, np.zeros(C, dout.dtype), 1, K - 1 - padding)
+    dx, rows = xp.zeros((N, R + 2 * padding, S + 2 * padding, C), dtype=dout.dtype), dout.reshape(-1, F)
+    for i in range(K):
+        for j in range(K):
+            dx[:, window(i, stride, P), window(j, stride, Q)] += (rows @ W[i, j].T).reshape(N, P, Q, C)
     return dx[:, padding : padding + R, padding : padding + S]
 
 
 def _correlate(x, W, b, stride, padding, bounds=None):
     """Run the fastest of the algorithms below for these sizes."""
+    (K, _, C, F), R, S = W.shape, *(size + 2 * padding for size in x.shape[1:3])
+    if K > min(R, S):
+        raise ValueError(f"a window of {K} x {K} cells does not fit into a map of {R} x {S}")
     if not on_host(x, W, b):
         return whole_correlate(x, W, b, stride, padding, bounds)
-    if W.shape[0] == 1 and stride == 1 and padding == 0:
+    if K == 1 and stride == 1 and padding == 0:
         return pointwise_correlate(x, W, b, bounds)
     if winograd.pays(x.shape, W.shape, stride, padding):
         return winograd.correlate(x, W, b, padding, bounds)
+    if stride == 1 and F < K * C:  # (K - 1) F numbers to add for each cell, in place of (K - 1) K C to copy
+        return lines_correlate(x, W, b, padding, bounds)
     return patches_correlate(x, W, b, stride, padding, bounds)
 
 
@@ -198,7 +194,7 @@ def _weight_gradient(x, dout, W, stride, padding):
         return pointwise_weight_gradient(x, dout)
     if winograd.pays(x.shape, W.shape, stride, padding):
         return winograd.weight_gradient(x, dout, padding)
-    return patches_weight_gradient(x, dout, W, stride, padding)
+    return lines_weight_gradient(x, dout, W, stride, padding)
 
 
 def whole_correlate(x, W, b, stride, padding, bounds=None):
@@ -261,20 +257,42 @@ def patches_correlate(x, W, b, stride, padding, bounds=None, middle=None):
     return out
 
 
-def patches_weight_gradient(x, dout, W, stride, padding):
-    F, windows = dout.shape[3], _padded_windows(x, W.shape[0], stride, padding)
+def lines_correlate(x, W, b, padding, bounds=None):
+    """Like patches_correlate with stride 1, but only 1 / K of the copies: out is the sum of a product for each row of W."""
+    (N, R, S, C), (K, _, _, F) = x.shape, W.shape
+    P, Q = output_size(R, K, 1, padding), output_size(S, K, 1, padding)
+    W, out, finish = W.reshape(K, K * C, F), np.empty((N, P, Q, F), dtype=x.dtype), finishing(b, Q, bounds)
 
     def work(pieces):
-        return sum(summed_product(_patches(windows[piece]), dout[piece].reshape(-1, F)) for piece in pieces)
+        for photos, rows in pieces:
+            first, *others = _lines(photos, rows, x, K, 1, padding)
+            y = out[photos, rows]
+            sums = tall_product(first, W[0], out=y.reshape(*first.shape[:2], F))
+            for lines, weights in zip(others, W[1:], strict=True):
+                sums += tall_product(lines, weights, out=scratch("product", sums.shape, x.dtype))
+            finish(y, y)
 
-    return sum(parallel_blocks(work, _pieces(windows))).reshape(W.shape)
+    parallel_blocks(work, _line_blocks(N, P, Q, K, 1, x))
+    return out
+
+
+def lines_weight_gradient(x, dout, W, stride, padding):
+    """dW[i] = lines^T dout, with the lines that W[i] reads, some rows of x at a time"""
+    K, (N, P, Q, F) = len(W), dout.shape
+
+    def gradient(photos, rows):
+        return np.stack([summed_product(lines, dout[photos, rows].reshape(*lines.shape[:2], F))
+                         for lines in _lines(photos, rows, x, K, stride, padding)])  # fmt: skip
+
+    def work(pieces):
+        return sum(gradient(*piece) for piece in pieces)
+
+    return sum(parallel_blocks(work, _line_blocks(N, P, Q, K, stride, x))).reshape(W.shape)
 
 
 def _windows(x, K, stride):
     """Every K x K window of x: (N, P, Q, K, K, C), a view."""
     (N, R, S, C), (photo, row, column, channel) = x.shape, x.strides
-    if K > min(R, S):
-        raise ValueError(f"a window of {K} x {K} cells does not fit into a map of {R} x {S}")
     shape = N, output_size(R, K, stride), output_size(S, K, stride), K, K, C
     strides = photo, stride * row, stride * column, row, column, channel
     return xp_of(x).lib.stride_tricks.as_strided(x, shape, strides)
@@ -296,3 +314,26 @@ def _patches(windows):
     out = scratch("patches", windows.shape, windows.dtype)
     out[...] = windows
     return out.reshape(-1, prod(windows.shape[3:]))
+
+
+def _lines(photos, rows, x, K, stride, padding):
+    """Return what row i of the kernel reads for the output `rows` of `photos`, for each i < K: (n, k * Q, K * C).
+
+    A line is one row of a window, K * C numbers, and is copied once. Lines of rows that are `stride` apart lie next to each
+    other, so that those for row i of the kernel are one matrix.
+    """
+    n, k, S, C = photos.stop - photos.start, rows.stop - rows.start, x.shape[2] + 2 * padding, x.shape[3]
+    r, Q = (k - 1) * stride + K, output_size(S, K, stride)
+    seen = scratch("padded", (n, r, S, C), x.dtype)
+    region(x, photos, rows.start * stride - padding, -padding, seen)
+    photo, row, column, channel = seen.strides
+    lines = scratch("lines", (n, stride, -(-r // stride), Q, K, C), x.dtype)
+    for first in range(stride):
+        part = seen[:, first::stride]
+        shape, strides = (n, part.shape[1], Q, K, C), (photo, stride * row, stride * column, column, channel)
+        lines[:, first, : part.shape[1]] = np.lib.stride_tricks.as_strided(part, shape, strides)
+    return [lines[:, i % stride, i // stride : i // stride + k].reshape(n, k * Q, K * C) for i in range(K)]
+
+
+def _line_blocks(N, P, Q, K, stride, x):
+    return blocks(N, P, PATCHES // (stride * Q * K * x.shape[3] * x.itemsize))

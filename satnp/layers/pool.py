@@ -54,15 +54,18 @@ def max_pool_backward(dout, cache):
     _, P, Q, C = out.shape
     padded = _pad_far(x, K, stride, P, Q, -xp.inf)
     dx = xp.empty(padded.shape, dtype=dout.dtype)
+    in_one = K == stride and padded.shape[1:3] == (K * P, K * Q)  # each cell is in one window
 
     for photos, _ in blocks(len(x), 1, max(1, BLOCK // (P * Q * C))) if xp is np else [(slice(0, len(x)), None)]:
-        dx[photos] = 0
+        if not in_one:
+            dx[photos] = 0
         left = relu_backward(dout[photos], OutputCache(out[photos])) if relu else dout[photos].copy()
         for i, j in _offsets(K):
-            cells = photos, window(i, stride, P), window(j, stride, Q)
-            taken = (padded[cells] == out[photos]).astype(dout.dtype)
-            taken *= left
-            left -= taken
+            cells, taken = (photos, window(i, stride, P), window(j, stride, Q)), left
+            if (i, j) != (K - 1, K - 1):  # the last cell gets what is left
+                taken = (padded[cells] == out[photos]).astype(dout.dtype)
+                taken *= left
+                left -= taken
             if K > stride:  # windows overlap
                 taken += dx[cells]
             dx[cells] = taken

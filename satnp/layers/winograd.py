@@ -121,11 +121,5 @@ def _tiles(x, photos, rows, q, padding):
 def _transform_weights(W):
     """kron(G, G) W: (3, 3, C, F) -> (36, C, F)"""
     C, F = W.shape[2:]
-    U, to_weights, W = scratch("U", (36, C, F), W.dtype), WEIGHTS.astype(W.dtype), W.reshape(9, C, F)
-
-    def work(channels):
-        for c in range(channels.start, channels.stop):
-            np.matmul(to_weights, W[:, c], out=U[:, c])
-
-    threads.parallel(work, threads.shares(C))
-    return U
+    U = scratch("U", (36, C * F), W.dtype)
+    return wide_product(WEIGHTS.astype(W.dtype), W.reshape(9, C * F), out=U).reshape(36, C, F)

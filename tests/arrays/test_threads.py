@@ -36,6 +36,45 @@ def test_blas_has_one_thread_inside_and_its_own_again_after(two):
     assert blas_threads() == before
 
 
+def test_blas_has_its_own_threads_again_when_the_last_of_several_threads_has_left():
+    with threads._blas().limit(limits=2):
+        one, other = threads.one_blas_thread(), threads.one_blas_thread()
+        one.__enter__()
+        other.__enter__()
+        one.__exit__(None, None, None)
+        assert blas_threads() == {1}
+        other.__exit__(None, None, None)
+        assert blas_threads() == {2}
+
+
+def test_cores_are_not_counted_while_another_thread_limits_blas(monkeypatch):
+    blas, asked, limited = threads._blas(), threading.Event(), threading.Event()
+
+    class Slow:
+        """Its first answer comes when BLAS has one thread, or after .2 s."""
+
+        limit = blas.limit
+
+        def info(self):
+            if not asked.is_set():
+                asked.set()
+                limited.wait(0.2)
+            return blas.info()
+
+    monkeypatch.setattr(threads, "_blas", Slow)
+    threads._cores.cache_clear()
+    with blas.limit(limits=2):
+        count = threading.Thread(target=threads.cores)
+        count.start()
+        asked.wait()
+        with threads.one_blas_thread():
+            limited.set()
+            count.join()
+        found = threads.cores()
+    threads._cores.cache_clear()
+    assert found == 2
+
+
 def test_parts_within_parts_wait_for_no_thread(two):
     inner = threads.parallel(lambda part: threads.parallel(lambda k: threading.get_ident(), range(3)), range(4))
     assert all(len(set(row)) == 1 for row in inner)

@@ -1,12 +1,12 @@
 """Measure the speed of satnp and compare it with PyTorch. Nothing is asserted.
 
-    python -m tests.benchmarks [NAME ...] [--json FILE]
+    python -m tests.benchmarks [NAME ...] [--beside K] [--json FILE]
 
 satnp and a peer first compare their results, then run in turn, A B A B ..., each in its own process with the same number of
 threads (OMP_NUM_THREADS, or all cores). The peer `frame` is the same captioner on satnp/captioners/recurrent.py, in place of
-its own loop. The other peers are PyTorch (pip install "satnp[bench]"): eager, torch.compile (which
-needs g++), and the loop of a popular port. They also keep freed memory (satnp/arrays/runtime.py), which makes them faster
-than PyTorch's defaults. The columns:
+its own loop. The other peers are PyTorch (pip install "satnp[bench]"): eager, torch.compile (which needs g++), and the loop
+of a popular port. They also keep freed memory (satnp/arrays/runtime.py), which makes them faster than PyTorch's defaults.
+`python -m tests.benchmarks.family` has the other captioners. The columns:
 
     ratio      median of ours / theirs over neighbouring runs; below 1, satnp is faster
     spread     interquartile range of the ratios
@@ -17,6 +17,13 @@ than PyTorch's defaults. The columns:
     error      largest relative difference between an array of ours and theirs, by norm
 
 A row that could not run, or whose results differ, has a `reason` and no numbers. Times in the JSON are in seconds.
+
+With `--beside K`, K other processes (tests/benchmarks/busy.py) each keep a core busy while all rows are measured, and there
+is the peer `one`: satnp with one thread. To measure both sides without AVX-512 on a processor that has it (with the names of
+NumPy 2.4; the first line of the output then says Haswell):
+
+    OPENBLAS_CORETYPE=Haswell NPY_DISABLE_CPU_FEATURES="X86_V4 AVX512_ICL AVX512_SPR" MKL_ENABLE_INSTRUCTIONS=AVX2 \\
+    ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 TORCHINDUCTOR_CPP_MARCH=x86-64-v3 python -m tests.benchmarks NAME
 """
 
 import argparse
@@ -27,6 +34,7 @@ import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack, suppress
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -34,17 +42,20 @@ from statistics import median
 from time import perf_counter, sleep
 
 import numpy as np
+from threadpoolctl import threadpool_info
 
 from satnp.arrays import threads
 from satnp.files import read_json, write_json
-from tests.benchmarks.workloads import WORKLOADS
+from tests.benchmarks.workloads import FAMILY, WORKLOADS
 
 COMMANDS = {"startup": 9, "demo": 1}  # {name: repetitions}
-NAMES = (*WORKLOADS, *COMMANDS)
+NAMES = (*(name for name in WORKLOADS if name not in FAMILY), *COMMANDS)
+IN_NUMPY = "none", "frame", "loop", "one"  # peers that do not need PyTorch
 FIELDS = (
     "name", "peer", "ratio", "spread", "ours_s", "theirs_s", "gflops", "sgemm_share", "peak_memory_bytes",
-    "theirs_peak_memory_bytes", "max_relative_error", "reason",
+    "theirs_peak_memory_bytes", "max_relative_error", "beside", "reason",
 )  # fmt: skip
+CORES = os.cpu_count() or 1
 LEAST, MOST, SECONDS = 5, 31, 15  # fewest and most repetitions of a row; after SECONDS, no more than LEAST
 SAME = 1e-4  # largest relative error of results that count as equal
 
@@ -52,43 +63,58 @@ SAME = 1e-4  # largest relative error of results that count as equal
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(NAMES)}; default: all")
+    parser.add_argument("--beside", type=int, default=0, metavar="K", help="measure beside K busy processes; default: 0")
     parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args(argv)
     for name in args.names:
         if name not in NAMES:
             parser.error(f"there is no benchmark {name!r}; choose from {', '.join(NAMES)}")
-    print(machine())
+    if not 0 <= args.beside <= CORES:
+        parser.error(f"--beside is {args.beside}; choose 0 to {CORES}, the number of cores")
+    print(machine(args.beside))
     print(f"{'benchmark':20}{'peer':8}{'ratio':>6}{'spread':>7}{'ours, ms':>10}{'theirs':>10}{'GF/s':>6}{'of sgemm':>9}"
           f"{'MiB':>6}{'theirs':>7}{'error':>9}")  # fmt: skip
-    rows = []
-    for name in args.names or NAMES:
-        for peer in peers(name):
-            rows.append(row(name, peer))
-            print(shown(rows[-1]), flush=True)
+    rows, line = [], [sys.executable, "-m", "tests.benchmarks.busy"]
+    with ExitStack() as stack:  # at its end the pipes are closed, and the busy processes end
+        busy = [stack.enter_context(subprocess.Popen(line, stdin=subprocess.PIPE)) for _ in range(args.beside)]
+        for name in args.names or NAMES:
+            for peer in peers(name, args.beside):
+                rows.append(row(name, peer, busy))
+                print(shown(rows[-1]), flush=True)
     if args.json:
         write_json(args.json, rows)
 
 
-def machine():
+def machine(beside=0):
     torch = f"PyTorch {version('torch')}" if find_spec("torch") else "no PyTorch"
-    return f"{threads.cores()} threads, NumPy {np.__version__}, {torch}, load {os.getloadavg()[0]:.1f}"
+    kernels = "".join(f" ({found['architecture']})" for found in threadpool_info() if "architecture" in found)
+    busy = f", {beside} busy beside" if beside else ""
+    return f"{threads.cores()} threads{busy}, NumPy {np.__version__}{kernels}, {torch}, load {os.getloadavg()[0]:.1f}"
 
 
-def peers(name):
+def peers(name, beside=0):
     """The peers of a benchmark; "none" if it has no peers or PyTorch is not installed."""
     named = () if name in COMMANDS else WORKLOADS[name]().peers
+    if named and beside:
+        named += ("one",)
     return named if named and find_spec("torch") else (*named, "none")
 
 
-def row(name, peer):
-    """Run one comparison -> {field: value}, with a `reason` if it failed."""
-    empty = dict.fromkeys(FIELDS) | {"name": name, "peer": peer}
+def row(name, peer, busy=(), **limits):
+    """Run one comparison, beside the processes `busy`, with `limits` of compare() -> {field: value}
+
+    A row that failed has a `reason`.
+    """
+    empty = dict.fromkeys(FIELDS) | {"name": name, "peer": peer, "beside": len(busy)}
     try:
-        if peer not in ("none", "frame") and not find_spec("torch"):
+        if peer not in IN_NUMPY and not find_spec("torch"):
             raise Failed('PyTorch is not installed (pip install "satnp[bench]")')
         if peer == "compile" and not shutil.which(os.environ.get("CXX", "g++")):
             raise Failed("torch.compile needs a C++ compiler, but g++ is not installed")
-        return empty | (command(name) if name in COMMANDS else compare(name, peer))
+        found = command(name) if name in COMMANDS else compare(name, peer, **limits)
+        if any(process.poll() is not None for process in busy):
+            raise Failed("a busy process ended before the measurement did")
+        return empty | found
     except Failed as error:
         return empty | {"reason": str(error)}
 
@@ -130,6 +156,7 @@ class Worker:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.benchmarks.worker", name, side, self.file, json.dumps(sizes)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.said, text=True,
+            env=os.environ | ({"OMP_NUM_THREADS": "1"} if side == "one" else {}),
         )  # fmt: skip
 
     def __enter__(self):
@@ -203,11 +230,7 @@ def command(name):
 
 def shown(row):
     """Format a row of the table."""
-
-    def number(name, form, width, unit=1):
-        return f"{'-' if row[name] is None else format(row[name] * unit, form):>{width}}"
-
-    head = f"{row['name']:20}{row['peer']:8}"
+    head, number = f"{row['name']:20}{row['peer']:8}", partial(cell, row)
     if row["reason"]:
         return f"{head}  {row['reason']}"
     return (
@@ -216,6 +239,10 @@ def shown(row):
         + number("gflops", ".0f", 6) + number("sgemm_share", ".2f", 9) + number("peak_memory_bytes", ",.0f", 6, 2**-20)
         + number("theirs_peak_memory_bytes", ",.0f", 7, 2**-20) + number("max_relative_error", ".0e", 9)
     )  # fmt: skip
+
+
+def cell(row, name, form, width, unit=1):
+    return f"{'-' if row[name] is None else format(row[name] * unit, form):>{width}}"
 
 
 if __name__ == "__main__":

@@ -16,11 +16,12 @@ from satnp.layers.conv import same_padding
 from tests.benchmarks.workloads import CLIP, COMPARED, LONGEST, RATE, captions
 
 
-def step(loss_of, given, fused=True):
-    """A training step: forward, backward, clipping, Adam."""
-    w = _tensors(given["params"], requires_grad=True)
+def step(loss_of, given, fused=True, lstm=()):
+    """A training step: forward, backward, clipping, Adam. `lstm` names the parameters that torch.lstm reads."""
+    w = _tensors(given["params"])
+    w = {name: (_for_lstm(x) if name in lstm else x).requires_grad_() for name, x in w.items()}
     a, captions = torch.tensor(given["annotations"]), torch.tensor(given["captions"])
-    masks, penalty = [torch.tensor(x) for x in given["noise"][:3]], given["penalty"]
+    masks, penalty = [None if x is None else torch.tensor(x) for x in given["noise"][:3]], given["penalty"]
     adam = torch.optim.Adam(w.values(), lr=RATE, fused=fused)
 
     def run():
@@ -29,9 +30,21 @@ def step(loss_of, given, fused=True):
         loss.backward()
         torch.nn.utils.clip_grad_norm_(w.values(), CLIP)
         adam.step()
-        return {"loss": loss.detach()} | {name: w[name].grad for name in COMPARED}
+        grads = {name: w[name].grad for name in COMPARED if name in w}
+        return {"loss": loss.detach()} | {name: _from_lstm(x) if name in lstm else x for name, x in grads.items()}
 
     return run
+
+
+def _for_lstm(x):
+    """W (K, 4H) or b (4H,) with gates in the order i, f, o, g -> W (4H, K) or b (4H,) in PyTorch's order, i, f, g, o"""
+    i, f, o, g = x.chunk(4, dim=-1)
+    return torch.cat([i, f, g, o], dim=-1).mT.contiguous() if x.ndim == 2 else torch.cat([i, f, g, o])
+
+
+def _from_lstm(W):
+    i, f, g, o = W.chunk(4)
+    return torch.cat([i, f, o, g]).mT
 
 
 def hoisted_loss(w, a, captions, masks, penalty):
@@ -71,8 +84,62 @@ def looped_loss(w, a, captions, masks, penalty):
     return nll + penalty * ((1 - alphas.sum(1)) ** 2).sum() / N
 
 
-def _tensors(params, **how):
-    return {name: torch.tensor(x, **how) for name, x in params.items()}
+def show_and_tell_loss(w, a, captions, masks, _):
+    """One call of the LSTM that nn.LSTM calls: the photo is the first word."""
+    words = F.embedding(captions[:, :-1].T, w["E"]) * masks[0]
+    photo = torch.addmm(w["b_i"], a.mean(dim=1), w["W_i"])
+    zeros = a.new_zeros(1, len(a), w["W_h"].shape[1])
+    weights = [w["W_x"], w["W_h"], w["b"], torch.zeros_like(w["b"])]
+    h, *_ = torch.lstm(torch.cat([photo[None], words]), (zeros, zeros), weights, True, 1, 0.0, True, False, False)
+    return _nll(w, h[1:] * masks[1], captions)
+
+
+def adaptive_loss(w, a, captions, masks, _):
+    """nn.LSTM does not return m_t, which the sentinel needs, so the cells are a loop. The attention of all steps follows."""
+    words = F.embedding(captions[:, :-1].T, w["E"]) * masks[0]
+    v = (a @ w["W_a"] + w["b_a"]).relu()
+    v_g = torch.addmm(w["b_b"], a.mean(dim=1), w["W_b"]).relu()
+    gates = words @ w["W_x"] + torch.addmm(w["b"], v_g, w["W_vg"])
+    h = m = a.new_zeros(len(a), len(w["W_h"]))
+    hs, sentinels = [], []
+    for of_step in gates:
+        of_cell, of_sentinel = torch.addmm(of_step, h, w["W_h"]).split(4 * h.shape[1], dim=1)
+        h, m = _cell(of_cell, m)
+        hs.append(h)
+        sentinels.append(of_sentinel.sigmoid() * m.tanh())
+    h, s = torch.stack(hs), torch.stack(sentinels)
+    query = h @ w["W_g"]
+    e = torch.tanh(v @ w["W_v"] + query[:, :, None]) @ w["w"]
+    e_s = torch.tanh(s @ w["W_s"] + query) @ w["w"]
+    alpha = (torch.cat([e, e_s[:, :, None]], dim=2) + w["c_a"]).softmax(dim=2)
+    z = torch.bmm(alpha[:, :, :-1].transpose(0, 1), v).transpose(0, 1) + alpha[:, :, -1:] * s
+    return _nll(w, (z + h) * masks[1], captions)
+
+
+def top_down_loss(w, a, captions, masks, _):
+    words = F.embedding(captions[:, :-1].T, w["E"]) * masks[0]
+    keys = a @ w["W_a"] + w["b_a"]
+    gates = words @ w["W_x"] + torch.addmm(w["b"], a.mean(dim=1), w["W_v"])
+    W1, W2 = torch.cat([w["W_h1"], w["W_h2"]]), torch.cat([w["U_z"], w["U_h1"], w["U_h2"]])
+    h1 = c1 = h2 = c2 = a.new_zeros(len(a), len(w["W_h1"]))
+    hs = []
+    for of_step in gates:
+        h1, c1 = _cell(torch.addmm(of_step, torch.cat([h1, h2], dim=1), W1), c1)
+        alpha = (torch.tanh(keys + (h1 @ w["W_s"])[:, None]) @ w["w"] + w["c_a"]).softmax(dim=1)
+        z = _batched_context(alpha, a)
+        h2, c2 = _cell(torch.addmm(w["b_2"], torch.cat([z, h1, h2], dim=1), W2), c2)
+        hs.append(h2)
+    return _nll(w, torch.stack(hs) * masks[1], captions)
+
+
+def _nll(w, hidden, captions):
+    """hidden (T, N, K) -> nats a caption"""
+    logits = torch.addmm(w["b_p"], hidden.flatten(0, 1), w["W_p"])
+    return F.cross_entropy(logits, captions[:, 1:].T.reshape(-1), reduction="sum") / len(captions)
+
+
+def _tensors(params):
+    return {name: torch.tensor(x) for name, x in params.items()}
 
 
 def _start(w, a):
@@ -241,15 +308,15 @@ def beams(search, given):
     return torch.inference_mode()(lambda: captions(search(w, a, given["beam"])))
 
 
-def _next_word(w, a, keys, h, c, words):
-    """log p (N, V), h, c"""
+def _next_word(w, a, keys, h, c, words, t):
+    """log p (N, V) of the words that may be said, h, c"""
     z, _ = _attend(w, a, keys, h)
     y = w["E"][words]
     h, c = _cell(y @ w["W_x"] + h @ w["W_h"] + z @ w["W_z"] + w["b"], c)
     hidden = torch.tanh(y + h @ w["L_h"] + z @ w["L_z"] + w["b_m"])
-    log_p = (hidden @ w["L_o"] + w["b_o"]).log_softmax(1).double()
-    log_p[:, [PAD, START, UNK]] = -torch.inf
-    return log_p, h, c
+    logits = hidden @ w["L_o"] + w["b_o"]
+    logits[:, [PAD, START, UNK, END] if t == 1 else [PAD, START, UNK]] = -torch.inf
+    return logits.log_softmax(1).double(), h, c
 
 
 def batched_search(w, a, beam):
@@ -262,7 +329,7 @@ def batched_search(w, a, beam):
     words, ids = torch.full((N * beam,), START), torch.zeros(N, beam, 0, dtype=torch.long)
     photos, done = range(N), [[] for _ in range(N)]
     for t in range(1, LONGEST + 1):
-        log_p, h, c = _next_word(w, a, keys, h, c, words)
+        log_p, h, c = _next_word(w, a, keys, h, c, words, t)
         total, best = (total[:, :, None] + log_p.reshape(-1, beam, V)).flatten(1).topk(beam)
         parents, words = best // V, best % V
         places = beam - torch.tensor([len(done[n]) for n in photos])
@@ -298,7 +365,7 @@ def _port_search(w, a, beam):
     h, c = _start(w, a)
     words, total, ids, done = torch.full((beam,), START), torch.zeros(beam, 1), torch.zeros(beam, 0, dtype=torch.long), []
     for t in range(1, LONGEST + 1):
-        log_p, h, c = _next_word(w, a, a @ w["W_a"] + w["b_a"], h, c, words)
+        log_p, h, c = _next_word(w, a, a @ w["W_a"] + w["b_a"], h, c, words, t)
         scores = (total + log_p)[:1] if t == 1 else total + log_p
         total, best = scores.flatten().topk(beam - len(done))
         parents, words = best // V, best % V
@@ -312,8 +379,16 @@ def _port_search(w, a, beam):
     return max(done, key=lambda said: said[1])
 
 
-def _compiled_step(given):
-    return step(torch.compile(hoisted_loss), given)
+def _compiled_step(loss_of, given, **how):
+    return step(torch.compile(loss_of), given, **how)
+
+
+def _steps(step):
+    return {
+        **dict.fromkeys((*_STEPS, "step_show_attend_tell"), partial(step, hoisted_loss)),
+        "step_show_and_tell": partial(step, show_and_tell_loss, lstm=("W_x", "W_h", "b")),
+        "step_adaptive": partial(step, adaptive_loss), "step_top_down": partial(step, top_down_loss),
+    }  # fmt: skip
 
 
 def _convolutions(compiled):
@@ -329,9 +404,9 @@ def _convolutions(compiled):
 
 _STEPS, _BEAMS = ("step_paper", "step_flickr8k", "step_efficientnet"), ("beam3", "beam5", "beam10")
 PEERS = {
-    "eager": dict.fromkeys(_STEPS, partial(step, hoisted_loss)) | dict.fromkeys(_BEAMS, partial(beams, batched_search))
+    "eager": _steps(step) | dict.fromkeys(_BEAMS, partial(beams, batched_search))
     | _convolutions(False),
-    "compile": dict.fromkeys(_STEPS, _compiled_step) | _convolutions(True),
+    "compile": _steps(_compiled_step) | _convolutions(True),
     "port": dict.fromkeys(_STEPS, partial(step, looped_loss, fused=False))
     | dict.fromkeys(_BEAMS, partial(beams, one_by_one)),
 }  # fmt: skip

@@ -1,6 +1,6 @@
 """One side of a comparison, in its own process: runs the workload, then again for TURN seconds after each line it reads.
 
-    python -m tests.benchmarks.worker NAME ours|eager|compile|port NUMBERS [SIZES]
+    python -m tests.benchmarks.worker NAME ours|PEER NUMBERS [SIZES]
 
 The first run is a warm-up (torch.compile compiles) and writes its results to NUMBERS, an .npz file. Each JSON line that the
 process prints is {"seconds", "memory"}. SIZES, in JSON, replace the sizes of the workload.
@@ -15,6 +15,7 @@ from time import perf_counter
 import numpy as np
 
 from satnp.arrays import threads
+from tests.benchmarks.loops import LOOPS
 from tests.benchmarks.workloads import WORKLOADS, on_the_frame
 
 TURN = 1  # smallest number of seconds: short work is repeated and its median printed, as threads wake slowly after a pause
@@ -24,7 +25,7 @@ def main(name, peer, numbers, sizes="{}"):
     if Path(numbers).suffix != ".npz":  # NumPy would add the ending, and write a file called ".npz" for no name
         sys.exit(f"NUMBERS is {str(numbers)!r}; give the name of an .npz file to write")
     workload = WORKLOADS[name](**json.loads(sizes))
-    make = workload.ours if peer == "ours" else _peer(name, peer)
+    make = workload.ours if peer in ("ours", "one") else _peer(name, peer)  # `one` is ours, started with one thread
     before = held()
     given = workload.inputs()
     run = make(given)
@@ -44,6 +45,8 @@ def main(name, peer, numbers, sizes="{}"):
 def _peer(name, peer):
     if peer == "frame":
         return on_the_frame
+    if peer == "loop":
+        return LOOPS[name]
     count = threads.cores()
     import torch
 

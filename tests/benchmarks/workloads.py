@@ -5,9 +5,10 @@ A workload is a function of sizes that returns a Workload: `inputs()` on the hos
 `flops` counts the multiplications and additions of the plain sums.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import partial
-from math import prod
+from itertools import count, islice
+from math import isqrt, prod
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy as np
 from satnp.arrays import optim
 from satnp.arrays.parameters import Parameters
 from satnp.arrays.shares import Gradient, of_captions
+from satnp.captioners import CAPTIONERS
 from satnp.captioners import show_attend_tell as sat
 from satnp.captioners.contract import Batch
 from satnp.data.captions import END
@@ -22,13 +24,19 @@ from satnp.decoding import beam_search
 from satnp.encoders import ENCODERS, efficientnet, small, squeezenet, vgg
 from satnp.layers import conv2d_backward, conv2d_forward
 from satnp.model import Model
+from satnp.proof.captioners import probable
 from satnp.scores.metrics import score
+from satnp.training.presets import find_preset
 from tests.captioners import soft_attention
 
 RATE = 1e-4  # learning rate of the training step
 CLIP = 100.0  # never reached: PyTorch's float32 norm has an error of 1e-4, which would hide smaller errors of gradients
-COMPARED = ("W_h", "L_o", "W_a", "E")  # gradients that are compared, from all parts of the decoder
+COMPARED = "W_h", "W_h1", "U_z", "L_o", "W_p", "W_a", "W_i", "E"  # gradients that are compared, if a captioner has them
+MARGIN = 5e-5  # least distance of the small encoder from another choice; float32 changes these numbers by up to 4.1e-5
 LONGEST = 20  # largest number of words in beam search
+GRID, REGIONS = 169, 36  # locations of a photo: SqueezeNet's, and the regions of Anderson et al. 2018
+CLASSES = 80  # of regions: COCO's
+NEAR = 1e-5  # the largest rounding error of a W_a was 3e-6
 
 
 @dataclass(frozen=True)
@@ -40,28 +48,43 @@ class Workload:
 
 
 def step(N, L, T, V, D=512, M=512, H=1000, A=512):
-    """One training step of the captioner on stored features: forward, backward, clipping, Adam."""
-    config = sat.Config(V, D, M, H, A)
+    """One training step of Show, Attend and Tell on stored features."""
+    # forward pass and two gradients, without the gradient with respect to the annotations
+    once, steps = N * L * D * A, H * A + (M + H + D) * 4 * H + (H + D) * M + M * V + L * (A + D)
+    workload = training(sat, sat.Config(V, D, M, H, A), N, L, T, ("eager", "compile", "port", "frame"))
+    return replace(workload, flops=4 * once + 6 * T * N * steps)
+
+
+def training(captioner, config, N, L, T, peers=()):
+    """One training step of a captioner on stored features: forward, backward, clipping, Adam."""
 
     def inputs():
         rng = np.random.default_rng(0)
+        params, noise = captioner.init(config, rng), captioner.draw_noise(config, T, N, L, rng)
         return {
-            "params": sat.init(config, rng), "noise": sat.draw_noise(config, T, N, L, rng), "penalty": config.penalty,
-            "config": config,
-            "annotations": rng.standard_normal((N, L, D), dtype=np.float32),
-            "captions": rng.integers(4, V, (N, T + 1)), "mask": np.ones((N, T), np.float32),
+            "params": params, "noise": noise, "penalty": getattr(config, "penalty", 0), "config": config,
+            "annotations": annotations_of(captioner, params, config, N, L, rng),
+            "captions": rng.integers(4, config.V, (N, T + 1)), "mask": np.ones((N, T), np.float32),
         }  # fmt: skip
 
     def ours(given):
-        return training_step(sat, given["params"], config, given["noise"], given)
+        return training_step(captioner, given["params"], config, given["noise"], given)
 
-    # forward pass and two gradients, without the gradient with respect to the annotations
-    once, steps = N * L * D * A, H * A + (M + H + D) * 4 * H + (H + D) * M + M * V + L * (A + D)
-    return Workload(inputs, ours, flops=4 * once + 6 * T * N * steps, peers=("eager", "compile", "port", "frame"))
+    return Workload(inputs, ours, peers=peers)
+
+
+def annotations_of(captioner, p, config, N, L, rng):
+    """Random annotations. Where adaptive's ReLU(a W_a) is near 0, rounding decides its gradient: such rows are replaced."""
+    annotations = rng.standard_normal((N, L, config.D), dtype=np.float32)
+    while captioner is CAPTIONERS["adaptive"] and (near := (np.abs(annotations @ p.W_a) < NEAR).any(axis=2)).any():
+        annotations[near] = rng.standard_normal((near.sum(), config.D), dtype=np.float32)
+    if getattr(config, "classes", ()):
+        probable(annotations, config, rng)
+    return annotations
 
 
 def training_step(captioner, params, config, noise, given):
-    """run() of one step with Adam; {name: gradient} by the names of show_attend_tell."""
+    """run() of one step with Adam; {name: gradient} by the names of the parameters of `given`."""
     grads, memory = params.zeros_like(), optim.new_state("adam", params.flat)
     batch, N = (given["annotations"], given["captions"], given["mask"]), len(given["captions"])
     named, gradient = given["params"].on(grads.flat), Gradient(grads, params.flat.size - params.E[1:].size)
@@ -77,7 +100,7 @@ def training_step(captioner, params, config, noise, given):
         loss = sum(dloss * loss for dloss, loss in gradient.compute(passes, N, N))
         _, factor = optim.clip_factor(grads.flat, CLIP)
         optim.adam(params.flat, grads.flat, memory, RATE, factor)
-        return {"loss": loss} | {name: named[name] for name in COMPARED}
+        return {"loss": loss} | {name: named[name] for name in COMPARED if name in named.shapes}
 
     return run
 
@@ -144,9 +167,11 @@ def small_encoder_step(N=32):
 
     def inputs():
         rng = np.random.default_rng(0)
+        params = small.init(config, rng)
+        photos = (rng.integers(0, 256, (1, 64, 64, 3), dtype=np.uint8) for _ in count())
         return {
-            "config": config, "params": small.init(config, rng),
-            "images": rng.integers(0, 256, (N, 64, 64, 3), dtype=np.uint8),
+            "config": config, "params": params,
+            "images": np.concatenate(list(islice((x for x in photos if _margin(params, config, x) > MARGIN), N))),
             "dout": rng.standard_normal((N, 64, 128), dtype=np.float32),
         }  # fmt: skip
 
@@ -167,6 +192,24 @@ def small_encoder_step(N=32):
 
     products = _products(small, (32, 32, 16, 8))
     return Workload(inputs, ours, flops=2 * N * (3 * sum(products) - products[0]))  # no gradient of the pixels
+
+
+def _margin(params, config, photo):
+    """How far a photo is from another choice in a ReLU or in a max-pool, in float64.
+
+    It is the smallest distance of a ReLU's input from 0, and of the two largest numbers of a window. Where rounding decides
+    the choice, the gradients of two correct programs differ by 1e-3.
+    """
+    params = Parameters.of({name: x.astype(float) for name, x in params.items()})
+    _, (stages, _) = small.forward(params, config, photo)
+    distances = []
+    for stage, (conv, _, pool) in enumerate(stages):
+        out, _ = conv2d_forward(conv.x, conv.W, params[f"b{stage}"], conv.stride, conv.padding)
+        if pool:
+            *_, second, out = np.sort([out[:, i::2, j::2] for i in (0, 1) for j in (0, 1)], axis=0)
+            distances.append((out - second)[out > 0].min())  # below 0, the ReLU stops the gradient of both
+        distances.append(abs(out).min())
+    return min(distances)
 
 
 def beams(beam, N=64, L=169, V=2543, H=512, A=256):
@@ -210,6 +253,41 @@ def captions(found):
     for row, said in zip(ids, found, strict=True):
         row[: len(said[0])] = said[0]
     return {"ids": ids, "log_prob": np.array([said[1] for said in found])}
+
+
+def of_family(name, L=None, V=2543, **sizes):
+    """A captioner, its Config in `satnp train --data flickr8k` with `sizes` in place of its own, and the locations L."""
+    captioner = CAPTIONERS[name]
+    known = {field.name for field in fields(captioner.Config)}
+    L = L or (REGIONS if "classes" in known else GRID)
+    words = [[(y, y + 1)] for y in range(4, 4 + 2 * CLASSES, 2)]  # of each class: singular and plural
+    given = {"V": V, "rows": isqrt(L), "classes": map(str, range(CLASSES)), "words": words} | sizes
+    given = {name: value for name, value in given.items() if name in known}
+    return captioner, captioner.Config(**find_preset("flickr8k", name).config | given), L
+
+
+def family_step(name, peers=(), N=64, T=12, **sizes):
+    captioner, config, L = of_family(name, **sizes)
+    return training(captioner, config, N, L, T, peers)
+
+
+def family_beam3(name, N=64, T=12, **sizes):
+    """The captions of N photos by beam search, with T words each, so that all captioners take as many steps."""
+    captioner, config, L = of_family(name, **sizes)
+
+    def inputs():
+        rng = np.random.default_rng(0)
+        params = captioner.init(config, rng)
+        return {"params": params, "annotations": annotations_of(captioner, params, config, N, L, rng)}
+
+    def ours(given):
+        def run():
+            found = beam_search(captioner, given["params"], config, given["annotations"], 3, T, min_length=T)
+            return captions(found)
+
+        return run
+
+    return Workload(inputs, ours, peers=())
 
 
 def scores(N=5000):
@@ -264,3 +342,10 @@ WORKLOADS = {
     "beam10": partial(beams, 10),
     "scores": scores,
 }
+PEERS = {  # of the family's training steps
+    "show_attend_tell": ("eager", "compile"), "show_and_tell": ("eager", "compile", "loop"),
+    "adaptive": ("eager", "compile"), "top_down": ("eager", "compile", "loop"),
+}  # fmt: skip
+FAMILY = {f"step_{name}": partial(family_step, name, PEERS.get(name, ())) for name in CAPTIONERS}
+FAMILY |= {f"beam3_{name}": partial(family_beam3, name) for name in CAPTIONERS}
+WORKLOADS |= FAMILY

@@ -1,7 +1,7 @@
 """The frame and the captioners on it: what gradient checks cannot see."""
 
 import json
-from dataclasses import fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from math import prod
 
 import numpy as np
@@ -37,7 +37,7 @@ from satnp.data.datasets import load_split
 from satnp.decoding import beam_search
 from satnp.errors import InputError
 from satnp.proof import checks
-from satnp.proof.captioners import probable
+from satnp.proof.captioners import captioner_case, probable
 from satnp.proof.gradcheck import check_gradients, relative_error
 from satnp.training.presets import find_preset, new_model
 from tests import strict
@@ -241,12 +241,13 @@ def test_the_sentinel_and_the_locations_share_one_softmax():
     captioner, config = CONFIGS["adaptive"]
     params, batch, noise = world(captioner, config)
     _, cache = captioner.forward(params, config, batch, noise)
-    beta = np.stack([step.sentinel.beta[:, 0] for step in cache.steps])
+    h, s, beta = (x.reshape(T, N, -1) for x in (*cache.attention.out, cache.attention.softmax.alpha[:, -1]))
+    beta = beta[:, :, 0]
     np.testing.assert_allclose(cache.alphas.sum(axis=2) + beta, 1, rtol=1e-14)
     v = np.maximum(batch.annotations @ params.W_a + params.b_a, 0)
-    for step, alpha, b in zip(cache.steps, cache.alphas, beta, strict=True):  # by hand, from h_t and s_t
-        seen = np.concatenate([v @ params.W_v, (step.sentinel.s @ params.W_s)[:, None]], axis=1)
-        weights = np.exp(np.tanh(seen + (step.h @ params.W_g)[:, None]) @ params.w)
+    for t, (alpha, b) in enumerate(zip(cache.alphas, beta, strict=True)):  # by hand, from h_t and s_t
+        seen = np.concatenate([v @ params.W_v, (s[t] @ params.W_s)[:, None]], axis=1)
+        weights = np.exp(np.tanh(seen + (h[t] @ params.W_g)[:, None]) @ params.w)
         weights /= weights.sum(axis=1, keepdims=True)
         np.testing.assert_allclose(np.concatenate([alpha, b[:, None]], axis=1), weights, rtol=1e-11)
     assert (beta > 0).all() and (beta < 1).all()
@@ -257,6 +258,16 @@ def test_the_sentinel_and_the_locations_share_one_softmax():
     _, cache = spatial.forward(params, sizes, batch, noise)
     np.testing.assert_allclose(cache.alphas.sum(axis=2), 1, rtol=1e-14)
     assert spatial.diagnostics(cache.told).keys() == {"alpha_entropy"}
+
+
+def test_a_penalty_reaches_attention_after_the_loop():
+    @dataclass(frozen=True)
+    class Penalised(adaptive.Config):
+        penalty: float = 0.7
+
+    for config in adaptive.CHECKS.values():
+        config = Penalised(**asdict(config))
+        assert check_gradients(captioner_case("adaptive", adaptive.captioner, config, direction=False)).passed
 
 
 SCA_CNN = [name for name in CONFIGS if name.startswith("sca_cnn")]

@@ -72,6 +72,28 @@ def test_the_steps_together_give_the_sum_of_each(rng, blocks):
         np.testing.assert_allclose(x, sum(parts), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("ratio", [False, True])
+def test_attention_at_all_steps_is_that_of_each_step(xp, rng, blocks, ratio):
+    T, N, L = 3, 5, 7
+    keys, _, v, c, _ = (xp.asarray(x) for x in scores_world(rng))
+    queries, d, a, dz = (xp.asarray(rng.standard_normal((T, N, size))) for size in (4, L, L, 6))
+    vectors, F = xp.asarray(rng.standard_normal((N, L, 6))), layers.exponentials(keys) if ratio else None
+    assert (F is not None) == (ratio and xp is np)
+    scores, cache = layers.additive_steps_forward(keys if F is None else None, queries.reshape(T * N, -1), v, c, F)
+    found = [scores, *layers.additive_steps_backward(d.reshape(T * N, L), cache)]
+    found += layers.context_forward(a.reshape(T * N, L), vectors)[0], layers.context_weights_backward(
+        dz.reshape(T * N, -1), vectors, a.reshape(T * N, L))  # fmt: skip
+    each = []
+    for t in range(T):
+        scores, cache = layers.additive_scores_forward(keys, queries[t], v, c)
+        dkeys, dquery, *summed = layers.additive_scores_backward(d[t], cache)
+        weights = layers.context_weights_backward(dz[t], vectors, a[t])
+        each.append([scores, dkeys, dquery, *summed, layers.context_forward(a[t], vectors)[0], weights])
+    for k, (x, parts) in enumerate(zip(found, zip(*each, strict=True), strict=True)):
+        wanted = sum(map(to_host, parts)) if k in (1, 3, 4) else np.concatenate([*map(to_host, parts)])  # dkeys, dv, dc
+        np.testing.assert_allclose(to_host(x), wanted, rtol=1e-12, atol=1e-12)
+
+
 def test_the_vocabulary_is_an_affine_map_and_its_cross_entropy(xp, rng, blocks):
     hidden, W, b, weights = (xp.asarray(rng.standard_normal(s)) for s in ((9, 3), (3, 20), (20,), (9,)))
     targets = xp.asarray(rng.integers(0, 20, 9))
@@ -153,9 +175,10 @@ def test_a_product_in_pieces_is_a_product(rng, small_kernels, counted, M, lead):
         out = np.empty((9, M))
         np.testing.assert_allclose(products.wide_product(W.T, x.T, out), wanted.T, rtol=1e-12, atol=1e-13)
         assert ((9, 5), (M // 3, 5, 3)) in counted
-        y = rng.standard_normal((M, 9))
-        np.testing.assert_allclose(products.summed_product(x, y), np.einsum("mk,mn->kn", x, y), rtol=1e-12, atol=1e-13)
-        assert (((M // 4, 5, 4), (M // 4, 4, 9)) in counted) == (M >= 8)
+    y = rng.standard_normal((*lead, M, 9))
+    summed = np.einsum("...mk,...mn->...kn", x, y).sum(axis=tuple(range(len(lead))))
+    np.testing.assert_allclose(products.summed_product(x, y), summed, rtol=1e-12, atol=1e-13)
+    assert (((*lead, M // 4, 5, 4), (*lead, M // 4, 4, 9)) in counted) == (M > 4)
 
 
 def test_numbers_of_another_kind_are_multiplied_whole(rng, small_kernels, counted):

@@ -27,11 +27,12 @@ from satnp.reference.conv import conv2d
 FORMS = {
     "patches": (
         lambda x, W, b, padding: conv.patches_correlate(x, W, b, 1, padding),
-        lambda x, dout, W, padding: conv.patches_weight_gradient(x, dout, W, 1, padding),
+        lambda x, dout, W, padding: conv.lines_weight_gradient(x, dout, W, 1, padding),
     ),
+    "lines": (conv.lines_correlate, lambda x, dout, W, padding: conv.lines_weight_gradient(x, dout, W, 1, padding)),
     "winograd": (winograd.correlate, lambda x, dout, W, padding: winograd.weight_gradient(x, dout, padding)),
 }
-ERRORS = {"patches": 1e-6, "winograd": 3e-6}  # relative L2 in float32, as the docstring of conv2d_forward says
+ERRORS = {"patches": 1e-6, "lines": 1e-6, "winograd": 3e-6}  # relative L2 in float32, in the docstring of conv2d_forward
 form = pytest.mark.parametrize("form", FORMS)
 
 
