@@ -279,8 +279,9 @@ def test_the_recipe_gives_samples_baseline_and_temperature(encoders, splits, tmp
     asked, draw = [], self_critical.draw_captions
     monkeypatch.setattr("satnp.training.trainer.draw_captions", lambda *a: asked.append(a) or draw(*a))
     steps(trainer(splits, tmp_path, "greedy", temperature=0.5), 1)
-    (given,) = asked
-    assert given[-2:] == ("greedy", 0.5) and len(given[4]) == 3 * len(given[3])
+    assert asked
+    for given in asked:
+        assert given[-2:] == ("greedy", 0.5) and len(given[4]) == 3 * len(given[3])
 
 
 def test_rewards_rise(encoders, splits, tmp_path):
