@@ -82,7 +82,7 @@ def one_blas_thread():
 
 def on_one_core():
     """Return whether this thread must use one core only: inside `parallel` and `ahead`, or if there is no other."""
-    return cores() == 1 or getattr(_here, "inside", False)
+    return getattr(_here, "inside", False) or cores() == 1
 
 
 def cores():
