@@ -97,58 +97,44 @@ def whole_correlate(x, W, b, stride, bounds=None):
 
 
 def rows_correlate(x, W, b, stride, bounds=None):
-    """Like whole_correlate, but for a few rows at a time, with Runs; the same shapes."""
+    """Like whole_correlate, but for a few rows at a time, with runs of several cells in the inner loop; the same shapes."""
     (N, R, S, C), K = x.shape, len(W)
     P, Q, top, left = sizes(R, S, K, stride)
-    runs, out, finish = Runs(W, Q, stride), np.empty((N, P, Q, C), x.dtype), finishing(b, Q, bounds)
+    filters, out, finish = run_filters(W, Q, stride), np.empty((N, P, Q, C), x.dtype), finishing(b, Q, bounds)
 
     def work(pieces):
         for photos, rows in pieces:
             y = out[photos, rows]
-            for first in range(len(runs.filters)):
-                seen = scratch("seen", runs.reads(y), x.dtype)
-                region(x, photos, rows.start * stride - top, first - left, seen, stride)
-                runs.sum(seen, first, y)
+            seen = scratch("seen", (*read_sizes(y, K, stride), C), x.dtype)
+            sum_windows(region(x, photos, rows.start * stride - top, -left, seen), filters, stride, y)
             finish(y, y)
 
     parallel_blocks(work, pieces_of(N, P, x.size, stride * S * C))
     return out
 
 
-class Runs:
-    """The sums of a depthwise convolution with runs of several cells in the inner loop.
+def run_filters(W, Q, stride):
+    """Return W (K, K, C) repeated for the cells of a run: (K, K, m * C). m divides Q, the number of columns of the results.
 
-    Columns that are `stride` apart lie next to each other, one array for each first column, so that a run is contiguous for
-    every weight. W (K, K, C), results with Q columns.
+    With stride 1 the cells that a weight multiplies lie next to each other, so that m of them are one inner loop.
     """
+    most = RUN // W.shape[2] if stride == 1 else 1
+    return np.tile(W, next(m for m in range(max(1, min(Q, most)), 0, -1) if Q % m == 0))
 
-    def __init__(self, W, Q, stride):
-        K, C = len(W), W.shape[2]
-        self.stride, self.K = stride, K
-        self.cells = next(m for m in range(max(1, min(Q, RUN // C)), 0, -1) if Q % m == 0)
-        self.columns = -(-_reach(Q, K, stride) // stride)
-        filters = np.tile(W, self.cells)
-        self.filters = [np.ascontiguousarray(filters[:, first::stride]) for first in range(min(stride, K))]
 
-    def reads(self, out):
-        """The shape of what the results `out` (n, k, Q, C) are computed from, for one first column."""
-        n, k, _, C = out.shape
-        return n, _reach(k, self.K, self.stride), self.columns, C
+def sum_windows(x, filters, stride, out):
+    """out (n, k, Q, C) = the sums over the windows of x (n, r, s, C), contiguous, times the `run_filters`"""
+    out, (photo, row, column, number) = out.reshape(*out.shape[:2], -1, filters.shape[2]), x.strides
+    run = stride * column if stride > 1 else filters.shape[2] * number
+    strides = row, column, photo, stride * row, run, number
+    windows = np.ndarray((*filters.shape[:2], *out.shape), x.dtype, x, 0, strides)
+    np.einsum("ijnpqx,ijx->npqx", windows, filters, out=out)
 
-    def sum(self, seen, first, out):
-        """out (n, k, Q, C) = the sums over the columns first, first + stride, ... of the filter, added to `out` if first > 0
 
-        seen (n, r, columns, C), contiguous
-        """
-        n, k, Q, C = out.shape
-        out, (photo, row, _, number) = out.reshape(n, k, Q // self.cells, self.cells * C), seen.strides
-        strides = row, C * number, photo, self.stride * row, self.cells * C * number, number
-        filters = self.filters[first]
-        windows = np.ndarray((*filters.shape[:2], *out.shape), seen.dtype, seen, 0, strides)
-        if first == 0:
-            np.einsum("ijnpqx,ijx->npqx", windows, filters, out=out)
-        else:
-            out += np.einsum("ijnpqx,ijx->npqx", windows, filters, out=scratch("sums", out.shape, out.dtype))
+def read_sizes(out, K, stride):
+    """(n, r, s): the number of photos, rows and columns that the windows of the results `out` (n, k, Q, C) cover."""
+    n, k, Q, _ = out.shape
+    return n, _reach(k, K, stride), _reach(Q, K, stride)
 
 
 def pieces_of(N, P, numbers, row):

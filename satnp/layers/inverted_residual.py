@@ -8,9 +8,18 @@ from typing import NamedTuple
 
 import numpy as np
 
+from satnp.arrays.products import tall_product
 from satnp.layers.blocks import RELU6, finishing, inside, on_host, parallel_blocks, scratch
 from satnp.layers.conv import conv2d_backward, conv2d_forward, conv2d_relu6_backward, conv2d_relu6_forward
-from satnp.layers.depthwise import Runs, depthwise_relu6_backward, depthwise_relu6_forward, pieces_of, sizes
+from satnp.layers.depthwise import (
+    depthwise_relu6_backward,
+    depthwise_relu6_forward,
+    pieces_of,
+    read_sizes,
+    run_filters,
+    sizes,
+    sum_windows,
+)
 
 
 class SeparableCache(NamedTuple):
@@ -82,65 +91,37 @@ def in_pieces(x, W1, b1, W2, b2, W3, b3, stride):
     """The block for a few rows of the photos at a time, so that its wide maps stay in the cache.
 
     The shapes are those of inverted_residual_forward; W1 and b1 are None for separable_forward.
-    If all rows are one piece, the wide channels are cut in two instead, and the two parts of their sum are added.
     """
-    (N, R, S, _), (K, _, E), F = x.shape, W2.shape, W3.shape[3]
-    P, Q, _, _ = sizes(R, S, K, stride)
-    pieces = pieces_of(N, P, N * R * S * E, stride * S * E)
-    cuts = [slice(0, E)] if len(pieces) > 1 or E == 1 else [slice(0, E // 2), slice(E // 2, E)]
-    parts = np.empty((len(cuts), N, P, Q, F), x.dtype)
-    wide = [_Wide(x, W1, b1, W2, b2, W3, stride, channels) for channels in cuts]
-    add_bias = finishing(b3, Q)
+    (N, R, S, C), (K, _, E), F = x.shape, W2.shape, W3.shape[3]
+    P, Q, top, left = sizes(R, S, K, stride)
+    out, filters = np.empty((N, P, Q, F), x.dtype), run_filters(W2, Q, stride)
+    clip, add_bias = finishing(b2, Q, RELU6), finishing(b3, Q)
+    # with a column of ones beside x, the product adds the bias
+    W1 = None if W1 is None else np.vstack([W1[0, 0], b1])
 
-    def finish(y, piece):
-        add_bias(y, y)
-        if W1 is not None and parts[0].shape == x.shape:
-            y += x[piece]
-
-    def work(jobs):
-        for part, channels, piece in jobs:
-            channels.narrow(piece, part[piece])
-            if len(cuts) == 1:
-                finish(part[piece], piece)
-
-    parallel_blocks(work, [(*cut, piece) for cut in zip(parts, wide, strict=True) for piece in pieces])
-    if len(cuts) == 2:
-        parts[0] += parts[1]
-        finish(parts[0], ())
-    return parts[0]
-
-
-class _Wide:
-    """The wide maps of some of the channels E, for a few rows of the photos at a time."""
-
-    def __init__(self, x, W1, b1, W2, b2, W3, stride, channels):
-        (_, R, S, _), K = x.shape, len(W2)
-        _, Q, self.top, self.left = sizes(R, S, K, stride)
-        self.x, self.stride, self.channels = x, stride, channels
-        # with a column of ones beside x, the product has the bias
-        self.W1 = None if W1 is None else np.vstack([W1[0, 0, :, channels], b1[channels]])
-        self.W3 = W3[0, 0, channels]
-        self.runs, self.clip = Runs(W2[:, :, channels], Q, stride), finishing(b2[channels], Q, RELU6)
-
-    def narrow(self, piece, y):
-        """y (n, k, Q, F) = relu6(depthwise(relu6(x W1 + b1)) + b2) W3 for these channels and the piece (photos, rows)"""
-        photos, rows = piece
-        deep = scratch("deep", (*y.shape[:3], len(self.W3)), y.dtype)
-        for first in range(len(self.runs.filters)):
-            seen = scratch("seen", self.runs.reads(deep), y.dtype)
-            cells, read = inside(self.x, rows.start * self.stride - self.top, first - self.left, seen, self.stride)
-            self.expand(self.x[photos, *read], seen[cells])
-            self.runs.sum(seen, first, deep)
-        self.clip(deep, deep)
-        np.matmul(deep.reshape(-1, len(self.W3)), self.W3, out=y.reshape(-1, y.shape[3]))
-
-    def expand(self, x, out):
-        """out (n, r, s, channels) = relu6(x W1 + b1), or x for a block without W1"""
-        if self.W1 is None:
-            out[...] = x[..., self.channels]
+    def expand(x, out):
+        """out (n, r, s, E) = relu6(x W1 + b1), or x for a block without W1"""
+        if W1 is None:
+            out[...] = x
             return
-        fed = scratch("fed", (*x.shape[:3], x.shape[3] + 1), out.dtype)
-        fed[..., :-1], fed[..., -1] = x, 1
-        wide = scratch("wide", out.shape, out.dtype)
-        np.matmul(fed.reshape(-1, fed.shape[3]), self.W1, out=wide.reshape(-1, out.shape[3]))
+        fed, wide = scratch("fed", (*x.shape[:3], C + 1), x.dtype), scratch("wide", out.shape, x.dtype)
+        fed[..., :C], fed[..., C] = x, 1
+        tall_product(fed.reshape(-1, C + 1), W1, out=wide.reshape(-1, E))
         np.clip(wide, *RELU6, out=out)
+
+    def work(pieces):
+        for photos, rows in pieces:
+            y = out[photos, rows]
+            deep = scratch("deep", (*y.shape[:3], E), x.dtype)
+            seen = scratch("seen", (*read_sizes(y, K, stride), E), x.dtype)
+            cells, read = inside(x, rows.start * stride - top, -left, seen)
+            expand(x[photos, *read], seen[cells])
+            sum_windows(seen, filters, stride, deep)
+            clip(deep, deep)
+            tall_product(deep.reshape(-1, E), W3[0, 0], out=y.reshape(-1, F))
+            add_bias(y, y)
+            if W1 is not None and out.shape == x.shape:
+                y += x[photos, rows]
+
+    parallel_blocks(work, pieces_of(N, P, N * R * S * E, stride * S * E))
+    return out
