@@ -241,10 +241,13 @@ def unsaid(V, min_length=MIN_LENGTH):
 def may_say(log_p, t, min_length=MIN_LENGTH):
     """log p of each word, given that a caption may contain it after t others: log_p (R, V) on the host, changed -> (R, V)"""
     never, (end, words) = unsaid(log_p.shape[1], min_length)
-    log_p[:, list(never)] = -np.inf
-    if t < words:
-        log_p[:, end] = -np.inf
-    return log_softmax(log_p)
+    excluded = [*never, end] if t < words else list(never)
+    p = np.exp(log_p[:, excluded]).sum(axis=1, keepdims=True)
+    log_p[:, excluded] = -np.inf
+    if p.max() > 0.5:  # 1 - p would be inexact
+        return log_softmax(log_p)
+    log_p -= np.log1p(-p)
+    return log_p
 
 
 def draw_words(log_p, uniform):
