@@ -50,7 +50,7 @@ import numpy as np
 
 from satnp.arrays.backend import to_device, xp_of
 from satnp.arrays.elementwise import elementwise
-from satnp.arrays.products import few_rows_product, for_few_rows
+from satnp.arrays.products import few_rows_product, for_few_rows, packed
 from satnp.captioners.config import Validated, check_choices
 from satnp.captioners.contract import State
 from satnp.captioners.f_att import (
@@ -63,12 +63,12 @@ from satnp.captioners.f_att import (
 )
 from satnp.captioners.hard_attention import choices_forward, for_each_sample, look_ahead
 from satnp.captioners.initialise import initialise
+from satnp.captioners.word_gates import WordGates
 from satnp.errors import InputError
 from satnp.estimators import entropy, straight_through, total
 from satnp.estimators.choices import choose, reward, score_gradients
 from satnp.layers import (
     SoftmaxCache,
-    affine_forward,
     beam_products,
     context_forward,
     context_weights_backward,
@@ -85,15 +85,16 @@ from satnp.layers import (
     gate_forward,
     initial_state_backward,
     initial_state_forward,
-    log_softmax,
     lstm_cell_backward,
     lstm_cell_forward,
     rows,
     soft_attention,
     softmax_backward,
     softmax_forward,
+    tanh_of_sum,
     vocabulary_backward,
     vocabulary_forward,
+    vocabulary_log_p,
 )
 
 
@@ -242,6 +243,16 @@ class Step(NamedTuple):
     softmax: object
     gate: object
     cell: object
+
+
+class Weights(NamedTuple):
+    """Functions of decoding: x -> x W, and the words -> E[y] W_x + b."""
+
+    W_hz: object
+    L_h: object
+    L_z: object
+    L_o: object
+    word_gates: object
 
 
 def shapes(config):
@@ -534,7 +545,8 @@ def start(params, config, annotations, gumbel=None):
     photo, captions = (annotations, keys, F), (h, c)
     if gumbel is not None:
         photo, captions = (*photo, gumbel), (*captions, xp_of(h).zeros(len(h), dtype=int))
-    return State(photo, captions, np.arange(len(h)))
+    weights = Weights(*map(packed, (params.stacked("W_h", "W_z"), params.L_h, params.L_z, params.L_o)), WordGates(params))
+    return State(photo, captions, np.arange(len(h)), weights)
 
 
 def step(params, config, state, words, parents):
@@ -544,6 +556,7 @@ def step(params, config, state, words, parents):
     What depends only on h_{t-1} is computed once for all captions with the same parent.
     """
     p, (annotations, keys, F, *gumbel), xp = params, state.photo, xp_of(state.photo[0])
+    words, weights = np.asarray(words), state.weights
     begun, back = np.unique(parents, return_inverse=True)
     photos, begun, back = state.photos[begun], to_device(begun, xp), to_device(back, xp)
     h, c, *t = (x[begun] for x in state.captions)  # t, the number of words, where locations are drawn
@@ -553,12 +566,10 @@ def step(params, config, state, words, parents):
         numbers = gumbel[0][to_device(photos, xp), t[0]] if gumbel else None
         look = choose(config, scores, look, numbers)
     z, _ = gate_forward(h, beam_products(look, annotations, photos), p.W_beta, p.b_beta)
-    said, which = (to_device(x, xp) for x in np.unique(words, return_inverse=True))
-    words, _ = embedding_forward(said, p.E)
-    gates = (xp.concatenate([h, z], axis=1) @ p.stacked("W_h", "W_z"))[back]
-    gates += (words @ p.W_x + p.b)[which]
-    (h, c), _ = lstm_cell_forward(gates, c[back])
-    hidden, _ = deep_output_forward(words[which], h, z[back], p.L_h, p.L_z, p.b_m)
-    logits, _ = affine_forward(hidden, p.L_o, p.b_o)
+    gates = weights.W_hz(xp.concatenate([h, z], axis=1))[back]
+    (h, c), _ = lstm_cell_forward(gates, c[back], weights.word_gates(words))
+    said, _ = embedding_forward(to_device(words, xp), p.E)
+    hidden = tanh_of_sum(said, weights.L_h(h), weights.L_z(z)[back], p.b_m)
+    log_p = vocabulary_log_p(weights.L_o(hidden), p.b_o)
     captions = h, c, *(drawn[back] + 1 for drawn in t)
-    return log_softmax(logits), State(state.photo, captions, state.photos[parents]), look[back]
+    return log_p, state._replace(captions=captions, photos=state.photos[parents]), look[back]

@@ -51,7 +51,7 @@ from satnp.layers.conv import (
     expand_relu_backward,
     expand_relu_forward,
 )
-from satnp.layers.deep_output import deep_output_backward, deep_output_forward
+from satnp.layers.deep_output import deep_output_backward, deep_output_forward, tanh_of_sum
 from satnp.layers.depthwise import (
     depthwise_backward,
     depthwise_forward,
@@ -101,6 +101,7 @@ from satnp.layers.softmax import (
 from satnp.layers.vocabulary import (
     vocabulary_backward,
     vocabulary_forward,
+    vocabulary_log_p,
     word_loss_backward,
     word_loss_forward,
 )
