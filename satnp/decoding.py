@@ -15,7 +15,7 @@ from satnp.layers import log_softmax
 NEVER = PAD, START, UNK  # words that a caption never contains: not drawn, not found, and without probability in a loss
 MIN_LENGTH = 1  # words of a caption before <end> may follow, unless another number is asked for
 SHARE = 8  # smallest number of photos per thread
-GROUPS = 64  # number of groups of words in _bound
+GROUPS = 128  # number of groups of words in _bound
 LENGTH_SCORES = "polynomial", "min_hinge", "max_hinge", "gaussian"
 
 

@@ -66,7 +66,6 @@ from satnp.layers import (
     rows,
     vocabulary_backward,
     vocabulary_forward,
-    vocabulary_log_p,
     word_loss_backward,
     word_loss_forward,
 )
@@ -304,11 +303,12 @@ class Recurrent:
         photo, word = _of_captions(state.photo, photos), weights.word_gates(words) if weights.word_gates else said
         out, captions, alpha, _ = pairs.cell_forward(p, config, photo, word, tuple(x[parent] for x in state.captions))
         if self.has_logits:
-            log_p = log_softmax(pairs.logits_forward(p, config, photo, out)[0])
+            logits, _ = pairs.logits_forward(p, config, photo, out)
         else:
             hidden = pairs.output_forward(p, config, photo, said, out)[0] if self.has_output else out[0]
-            log_p = vocabulary_log_p(weights.W_p(hidden), p.b_p)
-        return log_p, state._replace(captions=captions, photos=photos), alpha
+            logits = weights.W_p(hidden)
+            logits += p.b_p
+        return log_softmax(logits), state._replace(captions=captions, photos=photos), alpha
 
 
 def _of_captions(photo, photos):

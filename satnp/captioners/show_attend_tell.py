@@ -85,6 +85,7 @@ from satnp.layers import (
     gate_forward,
     initial_state_backward,
     initial_state_forward,
+    log_softmax,
     lstm_cell_backward,
     lstm_cell_forward,
     rows,
@@ -94,7 +95,6 @@ from satnp.layers import (
     tanh_of_sum,
     vocabulary_backward,
     vocabulary_forward,
-    vocabulary_log_p,
 )
 
 
@@ -570,6 +570,7 @@ def step(params, config, state, words, parents):
     (h, c), _ = lstm_cell_forward(gates, c[back], weights.word_gates(words))
     said, _ = embedding_forward(to_device(words, xp), p.E)
     hidden = tanh_of_sum(said, weights.L_h(h), weights.L_z(z)[back], p.b_m)
-    log_p = vocabulary_log_p(weights.L_o(hidden), p.b_o)
+    logits = weights.L_o(hidden)
+    logits += p.b_o
     captions = h, c, *(drawn[back] + 1 for drawn in t)
-    return log_p, state._replace(captions=captions, photos=state.photos[parents]), look[back]
+    return log_softmax(logits), state._replace(captions=captions, photos=state.photos[parents]), look[back]

@@ -101,7 +101,6 @@ from satnp.layers.softmax import (
 from satnp.layers.vocabulary import (
     vocabulary_backward,
     vocabulary_forward,
-    vocabulary_log_p,
     word_loss_backward,
     word_loss_forward,
 )

@@ -7,7 +7,6 @@ import numpy as np
 from satnp.arrays.backend import xp_of
 from satnp.arrays.kernels import word_errors
 from satnp.arrays.threads import parallel, shares
-from satnp.layers.softmax import log_softmax
 
 BLOCK = 1 << 17  # logits at a time: 512 KiB of float32
 
@@ -98,19 +97,6 @@ def _errors(logits, b, targets):
 
     parallel(share, shares(len(targets), 4 * step))
     return error, log_p
-
-
-def vocabulary_log_p(logits, b):
-    """log softmax(logits + b), the log-probabilities of decoding: logits (R, V), changed on the host, b (V,) -> (R, V)"""
-    if xp_of(logits) is not np:
-        return log_softmax(logits + b)
-    step = max(1, BLOCK // len(b))
-    for start in range(0, len(logits), step):  # a few rows at a time, which stay in the cache
-        x = logits[start : start + step]
-        x += b
-        x -= x.max(axis=1, keepdims=True)
-        x -= np.log(np.exp(x).sum(axis=1, keepdims=True))
-    return logits
 
 
 def _margin(hidden, W, b, targets):

@@ -221,15 +221,6 @@ def test_decoding_multiplies_each_word_once(rng):
     assert said == [1, 2, 2]
 
 
-@pytest.mark.parametrize("rows", [1, 2, 100])
-def test_the_log_probabilities_of_decoding_are_a_log_softmax(monkeypatch, rng, rows):
-    monkeypatch.setattr(vocabulary, "BLOCK", 7 * rows)
-    logits, b = 50 * rng.standard_normal((5, 7)), rng.standard_normal(7)
-    b[2] = -np.inf
-    wanted = layers.log_softmax(logits + b)
-    np.testing.assert_allclose(layers.vocabulary_log_p(logits, b), wanted, rtol=1e-13)
-
-
 def test_numbers_of_another_kind_are_multiplied_whole(rng, small_kernels, counted):
     x, W = rng.standard_normal((20, 5)), rng.standard_normal((5, 9))
     for x_, W_ in ((x + 1j * x, W.astype(complex)), (x.astype(np.float32), W), (x, rng.standard_normal((5, 300)))):
