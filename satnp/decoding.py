@@ -7,15 +7,14 @@ from typing import NamedTuple
 import numpy as np
 
 from satnp.arrays.backend import to_device, to_host, xp_of
-from satnp.arrays.threads import parallel, shares
+from satnp.arrays.shares import in_shares, parameters_of_a_word, shares_of
 from satnp.data.captions import END, PAD, SPECIALS, START, UNK
 from satnp.errors import InputError
 from satnp.layers import log_softmax
 
 NEVER = PAD, START, UNK  # words that a caption never contains: not drawn, not found, and without probability in a loss
 MIN_LENGTH = 1  # words of a caption before <end> may follow, unless another number is asked for
-SHARE = 8  # smallest number of photos per thread
-GROUPS = 64  # number of groups of words in _bound
+GROUPS = 128  # number of groups of words in _bound
 LENGTH_SCORES = "polynomial", "min_hinge", "max_hinge", "gaussian"
 
 
@@ -97,9 +96,8 @@ def beam_search(
         state = captioner.start(params, config, annotations[part], noise if noise is None else noise[part])
         return _search(captioner, params, config, state, beam, max_length, length_score, min_length, every)
 
-    on_host, N = xp_of(annotations) is np, len(annotations)
-    found = parallel(search, shares(N, SHARE) if on_host else [slice(0, N)])
-    return [decoded for part in found for decoded in part]
+    shares = shares_of(len(annotations), parameters_of_a_word(params), xp_of(annotations))
+    return [decoded for found in in_shares(search, shares) for decoded in found]
 
 
 def _search(captioner, params, config, state, beam, max_length, length_score, min_length, every):
@@ -241,10 +239,13 @@ def unsaid(V, min_length=MIN_LENGTH):
 def may_say(log_p, t, min_length=MIN_LENGTH):
     """log p of each word, given that a caption may contain it after t others: log_p (R, V) on the host, changed -> (R, V)"""
     never, (end, words) = unsaid(log_p.shape[1], min_length)
-    log_p[:, list(never)] = -np.inf
-    if t < words:
-        log_p[:, end] = -np.inf
-    return log_softmax(log_p)
+    excluded = [*never, end] if t < words else list(never)
+    p = np.exp(log_p[:, excluded]).sum(axis=1, keepdims=True)
+    log_p[:, excluded] = -np.inf
+    if p.max() > 0.5:  # 1 - p would be inexact
+        return log_softmax(log_p)
+    log_p -= np.log1p(-p)
+    return log_p
 
 
 def draw_words(log_p, uniform):

@@ -89,12 +89,6 @@ class Model:
         return self.params.since(f"encoder.{self.finetune_from}" if self.finetune_from else "encoder")
 
     @property
-    def parameters_of_a_word(self):
-        """The number of parameters of the captioner that one word uses: all but the other rows of the word embedding."""
-        decoder = self.params.part("decoder")
-        return decoder.flat.size - decoder.E[1:].size
-
-    @property
     def keeps_features(self):
         """True if training does not change some layers of the encoder, so that their output can be stored."""
         return self.frozen or self.finetune_from is not None

@@ -8,16 +8,17 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from satnp.arrays import threads
+from satnp.arrays import shares, threads
 from satnp.arrays.backend import to_device, to_host, xp_of
 from satnp.arrays.parameters import Parameters
 from satnp.captioners import show_attend_tell as sat
 from satnp.captioners.contract import Batch
-from satnp.data.captions import END, START, pad, tokenise
+from satnp.data.captions import END, START, UNK, pad, tokenise
 from satnp.data.scenes import make_scenes
 from satnp.data.split import Split
-from satnp.decoding import LENGTH_SCORES, NEVER, SHARE, LengthScore, beam_search, best_words, may_say, sample, unsaid
+from satnp.decoding import LENGTH_SCORES, NEVER, LengthScore, beam_search, best_words, may_say, sample, unsaid
 from satnp.errors import InputError
+from satnp.layers import log_softmax
 from satnp.model import Model
 from satnp.training.presets import PRESETS, new_model
 from satnp.training.trainer import Recipe
@@ -243,9 +244,10 @@ def test_drawn_locations_are_reproducible_and_differ(xp, params, annotations):
 
 
 def test_beams_on_all_cores_are_those_on_one(params, rng, monkeypatch):
-    annotations = rng.standard_normal((2 * SHARE + 3, L, CONFIG.D))
+    annotations = rng.standard_normal((19, L, CONFIG.D))
     config = replace(CONFIG, attention="hard", decoding="sampling")
     found = {}
+    monkeypatch.setattr(shares, "LEAST", 1)
     for cores in (1, 2):
         monkeypatch.setattr(threads, "cores", lambda cores=cores: cores)
         threads._pool.cache_clear()
@@ -331,6 +333,21 @@ def test_what_may_be_said_has_all_probability(rng):
         wanted = np.zeros((3, 8))
         wanted[:, words] = np.exp(log_p[:, words]) / np.exp(log_p[:, words]).sum(axis=1, keepdims=True)
         np.testing.assert_allclose(np.exp(may_say(log_p.copy(), t, min_length)), wanted, rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype, error", [(np.float32, 1e-6), (np.float64, 1e-14)])
+def test_what_may_be_said_is_exact_even_if_it_is_improbable(rng, dtype, error):
+    """Words that are never said have up to all probability but 1e-30; the others are as in a softmax without them."""
+    logits = rng.standard_normal((6, 9))
+    logits[:, UNK] += [-50, 0, 1, 2, 20, 70]
+    for t in (0, 1):
+        said = [word for word in range(9) if word not in NEVER and (t or word != END)]
+        x = logits[:, said]
+        wanted = x - np.log(np.exp(x).sum(axis=1, keepdims=True))
+        for rows in (slice(0, 2), slice(0, 6)):  # subtracts log(1 - p), or needs a softmax
+            found = may_say(log_softmax(logits[rows]).astype(dtype), t)
+            scale = np.abs(log_softmax(logits[rows])[:, said]).max()
+            np.testing.assert_allclose(found[:, said], wanted[rows], atol=error * scale)
 
 
 def test_a_large_beam_finds_the_caption_that_ranks_first(params, rng, scored):

@@ -104,6 +104,28 @@ def for_few_rows(W, N):
     return np.ascontiguousarray(W) if _pays(N, W) and W.size >= 2 * LARGE else W
 
 
+def packed(W):
+    """Return the function x -> x W, for a W (K, N) that is multiplied by many x (M, K) of few rows, as in decoding.
+
+    It copies W once to panels of COLUMNS columns, which BLAS then reads in place: 95 to 105 GF/s for 32 to 160 rows, where
+    x @ W reaches 56 to 92.
+    """
+    K, N = W.shape
+    if not small_kernels() or xp_of(W) is not np or W.dtype.kind != "f":
+        return lambda x: x @ W
+    panels, rest = np.zeros((-(-N // COLUMNS), K, COLUMNS), W.dtype), N % COLUMNS
+    whole = N - rest
+    panels[: N // COLUMNS] = _columns(W[:, :whole], COLUMNS)
+    panels[N // COLUMNS :, :, :rest] = W[:, whole:]
+
+    def product(x):
+        out = np.empty((len(x), len(panels) * COLUMNS), np.result_type(x, W))
+        tall_product(x, panels, out=_columns(out, COLUMNS))
+        return out[:, :N]
+
+    return product
+
+
 def _pays(N, W):
     return on_one_core() and small_kernels() and xp_of(W) is np and W.dtype.kind == "f" and N in FEW and W.size >= LARGE
 

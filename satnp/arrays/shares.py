@@ -18,10 +18,15 @@ GIL = getattr(sys, "_is_gil_enabled", lambda: True)()  # False in free-threaded 
 LEAST = 2**24 if GIL else 1  # multiplications of a word's step that are worth a share; with fewer, cores wait for the GIL
 
 
+def parameters_of_a_word(decoder):
+    """The number of a captioner's parameters that one word uses: all but the other rows of the word embedding E."""
+    return decoder.flat.size - decoder.E[1:].size
+
+
 def shares_of(n, size, xp):
     """Slices of n captions: one for each core, or one for all of a small minibatch, or if the arrays are on a device
 
-    size: the number of parameters that a word uses; xp: the module of the arrays.
+    size: parameters_of_a_word; xp: the module of the arrays.
     """
     return threads.shares(n, LEAST // size) if xp is np else [slice(0, n)]
 

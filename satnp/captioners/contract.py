@@ -76,9 +76,11 @@ class State(NamedTuple):
     """Decoding: R captions of N photos, any number of captions for each.
 
     `photo` holds arrays (N, ...), shared by the captions of a photo; `captions` holds arrays (R, ...), a row for each
-    caption; photos (R,), a host array in rising order, is the photo of each caption.
+    caption; photos (R,), a host array in rising order, is the photo of each caption. `weights` is what all steps use of the
+    parameters, in the form in which `start` has prepared them.
     """
 
     photo: tuple
     captions: tuple
     photos: object
+    weights: object = None

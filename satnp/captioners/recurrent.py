@@ -52,13 +52,14 @@ from typing import NamedTuple
 import numpy as np
 
 from satnp.arrays.backend import to_device, xp_of
+from satnp.arrays.products import packed
 from satnp.captioners.contract import State
 from satnp.captioners.deferred import Deferred
 from satnp.captioners.initialise import initialise
 from satnp.captioners.locations import Locations
+from satnp.captioners.word_gates import WordGates
 from satnp.estimators import entropy
 from satnp.layers import (
-    affine_forward,
     doubly_stochastic_backward,
     doubly_stochastic_forward,
     dropout_backward,
@@ -83,6 +84,13 @@ class Noise(NamedTuple):
     out: object = None
     hidden: object = None
     baseline: object = None
+
+
+class Weights(NamedTuple):
+    """Functions of decoding, or None: hidden -> hidden W_p, and the words -> E[y] W_x + b."""
+
+    W_p: object
+    word_gates: object
 
 
 class Told(NamedTuple):
@@ -301,22 +309,26 @@ class Recurrent:
 
     def start(self, params, config, annotations, noise=None):
         photo, state, _ = self.pairs.photo_forward(params, config, annotations)
-        return State(photo, state, np.arange(len(annotations)))
+        weights = Weights(
+            None if self.has_logits else packed(params.W_p), WordGates(params) if "W_x" in params.shapes else None
+        )
+        return State(photo, state, np.arange(len(annotations)), weights)
 
     def step(self, params, config, state, words, parents):
         p, pairs, xp, photos = params, self.pairs, xp_of(params.E), state.photos[parents]
-        parent, (said, which) = to_device(parents, xp), (to_device(x, xp) for x in np.unique(words, return_inverse=True))
-        words, _ = embedding_forward(said, p.E)  # once for captions with the same word
-        photo, word = _of_captions(state.photo, photos), _words_forward(p, words)[which]
+        parent, words, weights = to_device(parents, xp), np.asarray(words), state.weights
+        said, _ = embedding_forward(to_device(words, xp), p.E)
+        photo, word = _of_captions(state.photo, photos), weights.word_gates(words) if weights.word_gates else said
         out, captions, alpha, _ = pairs.cell_forward(p, config, photo, word, tuple(x[parent] for x in state.captions))
         if self.has_attention:
             out, alpha, _ = pairs.attention_forward(p, config, photo, out)
         if self.has_logits:
             logits, _ = pairs.logits_forward(p, config, photo, out)
         else:
-            hidden = pairs.output_forward(p, config, photo, words[which], out)[0] if self.has_output else out[0]
-            logits, _ = affine_forward(hidden, p.W_p, p.b_p)
-        return log_softmax(logits), State(state.photo, captions, photos), alpha
+            hidden = pairs.output_forward(p, config, photo, said, out)[0] if self.has_output else out[0]
+            logits = weights.W_p(hidden)
+            logits += p.b_p
+        return log_softmax(logits), state._replace(captions=captions, photos=photos), alpha
 
 
 def _of_captions(photo, photos):

@@ -50,7 +50,7 @@ import numpy as np
 
 from satnp.arrays.backend import to_device, xp_of
 from satnp.arrays.elementwise import elementwise
-from satnp.arrays.products import few_rows_product, for_few_rows
+from satnp.arrays.products import few_rows_product, for_few_rows, packed
 from satnp.captioners.config import Validated, check_choices
 from satnp.captioners.contract import State
 from satnp.captioners.f_att import (
@@ -63,12 +63,12 @@ from satnp.captioners.f_att import (
 )
 from satnp.captioners.hard_attention import choices_forward, for_each_sample, look_ahead
 from satnp.captioners.initialise import initialise
+from satnp.captioners.word_gates import WordGates
 from satnp.errors import InputError
 from satnp.estimators import entropy, straight_through, total
 from satnp.estimators.choices import choose, reward, score_gradients
 from satnp.layers import (
     SoftmaxCache,
-    affine_forward,
     beam_products,
     context_forward,
     context_weights_backward,
@@ -92,6 +92,7 @@ from satnp.layers import (
     soft_attention,
     softmax_backward,
     softmax_forward,
+    tanh_of_sum,
     vocabulary_backward_factors,
     vocabulary_forward,
 )
@@ -244,6 +245,16 @@ class Step(NamedTuple):
     cell: object
 
 
+class Weights(NamedTuple):
+    """Functions of decoding: x -> x W, and the words -> E[y] W_x + b."""
+
+    W_hz: object
+    L_h: object
+    L_z: object
+    L_o: object
+    word_gates: object
+
+
 def shapes(config):
     """{name: shape} of the parameters, in the order of the equations."""
     V, D, M, H, A = config.V, config.D, config.M, config.H, config.A
@@ -393,7 +404,7 @@ def backward(cache, grads, frozen=False, dloss=1.0):
     dhidden, *factors, db_o = vocabulary_backward_factors(dloss, cache.vocabulary)
     g.add_product(*factors, "L_o")
     g.add(b_o=db_o)
-    cache, factors = cache._replace(vocabulary=None), None  # its largest part, (T*N, V)
+    cache, factors = cache._replace(vocabulary=None, steps=list(cache.steps)), None  # errors (T*N, V) are its largest part
     dhidden = dropout_backward(dhidden, hidden_dropout)
     dwords, dh_out, dz_out, dL_h, dL_z, db_m = deep_output_backward(dhidden, cache.deep)
     g.add(L_h=dL_h, L_z=dL_z, b_m=db_m)
@@ -439,7 +450,8 @@ def loop_backward(cache, dh_out, dz_out, dalphas, dscores_hard):
     dh_out = [zeros, *dh_out]  # dh_out[t] belongs to h_t; the output layer does not read h_0
     dh, dc = dh_out[T], zeros
     for t in reversed(range(T)):
-        step, dquery = cache.steps[t], None if dqueries is None else dqueries[t]
+        # each step's cache is freed after its use; the first one has what the keys' gradient needs
+        step, dquery = cache.steps.pop() if t else cache.steps[0], None if dqueries is None else dqueries[t]
         _, dc = lstm_cell_backward((dh, dc), step.cell, out=dgates[t])
         dhz = few_rows_product(dgates[t], W_hz)
         dz, _ = _through_gate(dz_out[t], dhz[:, H:], step.gate.beta, out=(None, dcontext[t]))
@@ -534,7 +546,8 @@ def start(params, config, annotations, gumbel=None):
     photo, captions = (annotations, keys, F), (h, c)
     if gumbel is not None:
         photo, captions = (*photo, gumbel), (*captions, xp_of(h).zeros(len(h), dtype=int))
-    return State(photo, captions, np.arange(len(h)))
+    weights = Weights(*map(packed, (params.stacked("W_h", "W_z"), params.L_h, params.L_z, params.L_o)), WordGates(params))
+    return State(photo, captions, np.arange(len(h)), weights)
 
 
 def step(params, config, state, words, parents):
@@ -544,6 +557,7 @@ def step(params, config, state, words, parents):
     What depends only on h_{t-1} is computed once for all captions with the same parent.
     """
     p, (annotations, keys, F, *gumbel), xp = params, state.photo, xp_of(state.photo[0])
+    words, weights = np.asarray(words), state.weights
     begun, back = np.unique(parents, return_inverse=True)
     photos, begun, back = state.photos[begun], to_device(begun, xp), to_device(back, xp)
     h, c, *t = (x[begun] for x in state.captions)  # t, the number of words, where locations are drawn
@@ -553,12 +567,11 @@ def step(params, config, state, words, parents):
         numbers = gumbel[0][to_device(photos, xp), t[0]] if gumbel else None
         look = choose(config, scores, look, numbers)
     z, _ = gate_forward(h, beam_products(look, annotations, photos), p.W_beta, p.b_beta)
-    said, which = (to_device(x, xp) for x in np.unique(words, return_inverse=True))
-    words, _ = embedding_forward(said, p.E)
-    gates = (xp.concatenate([h, z], axis=1) @ p.stacked("W_h", "W_z"))[back]
-    gates += (words @ p.W_x + p.b)[which]
-    (h, c), _ = lstm_cell_forward(gates, c[back])
-    hidden, _ = deep_output_forward(words[which], h, z[back], p.L_h, p.L_z, p.b_m)
-    logits, _ = affine_forward(hidden, p.L_o, p.b_o)
+    gates = weights.W_hz(xp.concatenate([h, z], axis=1))[back]
+    (h, c), _ = lstm_cell_forward(gates, c[back], weights.word_gates(words))
+    said, _ = embedding_forward(to_device(words, xp), p.E)
+    hidden = tanh_of_sum(said, weights.L_h(h), weights.L_z(z)[back], p.b_m)
+    logits = weights.L_o(hidden)
+    logits += p.b_o
     captions = h, c, *(drawn[back] + 1 for drawn in t)
-    return log_softmax(logits), State(state.photo, captions, state.photos[parents]), look[back]
+    return log_softmax(logits), state._replace(captions=captions, photos=state.photos[parents]), look[back]

@@ -53,7 +53,7 @@ from satnp.layers.conv import (
     expand_relu_backward,
     expand_relu_forward,
 )
-from satnp.layers.deep_output import deep_output_backward, deep_output_forward
+from satnp.layers.deep_output import deep_output_backward, deep_output_forward, tanh_of_sum
 from satnp.layers.depthwise import (
     depthwise_backward,
     depthwise_forward,

@@ -22,12 +22,12 @@ def deep_output_forward(words, h, z, L_h, L_z, b):
 
     Source: Xu et al. 2015, eq. 7; the tanh is missing in the printed equation, which the authors call a typo.
     """
-    out = _tanh_of_sum(words, h @ L_h, z @ L_z, b)
+    out = tanh_of_sum(words, h @ L_h, z @ L_z, b)
     return out, DeepOutputCache(h, z, L_h, L_z, out)
 
 
 @elementwise
-def _tanh_of_sum(words, h, z, b):
+def tanh_of_sum(words, h, z, b):
     return xp_of(b).tanh(words + h + z + b)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 from tqdm import tqdm
 
 from satnp.arrays.backend import to_device, to_host, xp_of
-from satnp.arrays.shares import in_shares, shares_of
+from satnp.arrays.shares import in_shares, parameters_of_a_word, shares_of
 from satnp.captioners import CAPTIONERS
 from satnp.data import moving_scenes, scenes
 from satnp.data.captions import UNK, pad
@@ -110,6 +110,6 @@ def nats_per_word(model, split, features=None):
                 _, cache = model.loss(*(x[rows] for x in batch), no_noise)
                 return float(to_host(cache.nll)) * (rows.stop - rows.start)
 
-            nats += sum(in_shares(nats_of, shares_of(len(owners), model.parameters_of_a_word, xp)))
+            nats += sum(in_shares(nats_of, shares_of(len(owners), parameters_of_a_word(model.params.part("decoder")), xp)))
             words += float(mask.sum())
     return nats / words

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from satnp.arrays import optim
 from satnp.arrays.backend import Uploads, to_device, to_host, xp_of
 from satnp.arrays.ranks import ALONE
-from satnp.arrays.shares import Gradient, of_captions
+from satnp.arrays.shares import Gradient, of_captions, parameters_of_a_word
 from satnp.captioners import CAPTIONERS
 from satnp.captioners.config import check_choices
 from satnp.captioners.contract import Corpus
@@ -174,7 +174,7 @@ class Trainer:
         self.summed = xp_of(self.params.flat).zeros(P + STATISTICS, dtype=self.params.flat.dtype)
         self.grads = self.params.on(self.summed[:P])
         captions_of_a_photo = recipe.samples if recipe.objective == "scst" else 1
-        self.gradient = Gradient(self.grads, model.parameters_of_a_word * captions_of_a_photo)
+        self.gradient = Gradient(self.grads, parameters_of_a_word(model.params.part("decoder")) * captions_of_a_photo)
         self.memory = optim.new_state(recipe.optimiser, self.params.flat)
         self.average = self.params.flat.copy() if recipe.averaging else None
         self.baseline = xp_of(self.params.flat).zeros((), dtype=self.params.flat.dtype)  # baseline of the rewards, if any

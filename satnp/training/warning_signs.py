@@ -17,7 +17,6 @@ from tqdm import tqdm
 from satnp import terminal
 from satnp.arrays.backend import xp_of
 from satnp.arrays.optim import OPTIMISERS
-from satnp.arrays.shares import shares_of
 from satnp.captioners import CAPTIONERS
 from satnp.captioners.glstm import guidance_rows
 from satnp.data.captions import END
@@ -145,12 +144,11 @@ def unknown_words(captions, split):
 
 def memory_needed(model, recipe, captions, photos):
     """Estimate {part: bytes} of a training on `captions` (lists of ids); the host arrays `photos` feed the encoder."""
+    copies = 1 + len(OPTIMISERS[recipe.optimiser][1]) + 2 * (recipe.averaging > 0)  # validation makes a copy
     lengths = Counter(len(ids) - 1 for ids in captions)
     N, T = max(((min(count, recipe.batch_size), T) for T, count in lengths.items()), key=prod)
     if recipe.objective == "scst":
         N, T = recipe.batch_size * recipe.samples, max(lengths)
-    gradients = len(shares_of(N, model.parameters_of_a_word, xp_of(model.params.flat)))
-    copies = gradients + len(OPTIMISERS[recipe.optimiser][1]) + 2 * (recipe.averaging > 0)  # validation makes a copy
     return {
         "parameters": model.params.flat.nbytes + copies * model.trainable.flat.nbytes,
         "photos": sum(x.nbytes for x in photos),

@@ -15,7 +15,7 @@ import numpy as np
 
 from satnp.arrays import optim
 from satnp.arrays.parameters import Parameters
-from satnp.arrays.shares import Gradient, of_captions
+from satnp.arrays.shares import Gradient, of_captions, parameters_of_a_word
 from satnp.captioners import CAPTIONERS
 from satnp.captioners import show_attend_tell as sat
 from satnp.captioners.contract import Batch
@@ -87,7 +87,7 @@ def training_step(captioner, params, config, noise, given):
     """run() of one step with Adam; {name: gradient} by the names of the parameters of `given`."""
     grads, memory = params.zeros_like(), optim.new_state("adam", params.flat)
     batch, N = (given["annotations"], given["captions"], given["mask"]), len(given["captions"])
-    named, gradient = given["params"].on(grads.flat), Gradient(grads, params.flat.size - params.E[1:].size)
+    named, gradient = given["params"].on(grads.flat), Gradient(grads, parameters_of_a_word(params))
 
     def passes(rows, grads, dloss):
         loss, *cache = captioner.forward(

@@ -6,6 +6,8 @@ import pytest
 from satnp import layers
 from satnp.arrays import products
 from satnp.arrays.backend import to_device, to_host
+from satnp.captioners import show_attend_tell as sat
+from satnp.captioners.word_gates import WordGates
 from satnp.layers import attention, vocabulary
 from tests import strict
 
@@ -179,6 +181,27 @@ def test_a_product_in_pieces_is_a_product(rng, small_kernels, counted, M, lead):
     summed = np.einsum("...mk,...mn->...kn", x, y).sum(axis=tuple(range(len(lead))))
     np.testing.assert_allclose(products.summed_product(x, y), summed, rtol=1e-12, atol=1e-13)
     assert (((*lead, M // 4, 5, 4), (*lead, M // 4, 4, 9)) in counted) == (M > 4)
+
+
+@pytest.mark.parametrize("N", [1, 3, 8, 9])
+def test_a_packed_matrix_multiplies_as_it_did(rng, small_kernels, counted, N):
+    W = rng.standard_normal((5, N))
+    times = products.packed(W)
+    for M in (1, 20, 23):
+        x = rng.standard_normal((M, 5))
+        np.testing.assert_allclose(times(x), x @ W, rtol=1e-12, atol=1e-13)
+    rows = 200 // (5 * 3) // 2 * 2
+    assert ((20 // rows, rows, 5), (-(-N // 3), 1, 5, 3)) in counted
+
+
+def test_decoding_multiplies_each_word_once(rng):
+    config = sat.Config(V=9, D=5, M=4, H=6, A=3, dropout=0)
+    p, said = sat.init(config, rng), []
+    gates = WordGates(p)
+    gates.product = lambda x: said.append(len(x)) or x @ p.W_x
+    for words in ([1, 1, 1], [4, 1, 5, 4], [5, 4], [0, 5, 8]):
+        np.testing.assert_allclose(gates(np.array(words)), p.E[words] @ p.W_x + p.b, rtol=1e-6)
+    assert said == [1, 2, 2]
 
 
 def test_numbers_of_another_kind_are_multiplied_whole(rng, small_kernels, counted):
