@@ -159,6 +159,7 @@ def memory_needed(model, recipe, captions, photos):
 def minibatch_memory(model, N, T):
     """Bytes of both passes over N captions of T words, extrapolated from two smaller minibatches of blank photos."""
     few = min(N, 2)
+    _peak(model, 2 * few, T)  # allocates the buffers that layers keep (blocks.scratch): they do not grow with N
     one, two = _peak(model, few, T), _peak(model, 2 * few, T)
     return one + (two - one) * (N - few) // few
 
