@@ -189,7 +189,7 @@ def test_the_cider_of_one_photo_is_said_to_be_0(splits, tmp_path, capsys, object
 
 
 def test_too_little_memory_is_said_before_the_first_step(splits, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(warning_signs, "free_memory", lambda: 2**20)
+    monkeypatch.setattr(warning_signs, "free_memory", lambda: 600_000)
     t = trainer(splits, tmp_path, **NOTHING | {"batch_size": 100})
     t._train_step = lambda: 1 / 0
     with pytest.raises(ZeroDivisionError):
