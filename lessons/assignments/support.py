@@ -57,5 +57,6 @@ wide_product = tall_product
 
 
 def summed_product(x, y):
-    """x^T y"""
+    """x^T y, and the sum over the matrices of stacks x (..., M, K), y (..., M, N)"""
+    x, y = (z.reshape(-1, z.shape[-1]) for z in (x, y))
     return x.T @ y
