@@ -493,7 +493,7 @@ save(figure, "11_checks", see)
 # 2. Plant "h not carried to the step before" and "context's gradient from the output layer lost" from `satnp.proof.bugs`.
 #    Check: the error of the gradient is 0.032 and 0.0078; no other check fails.
 # 3. Set `config.penalty` to 5 and train. Check: "overfit" still passes. The spread over locations of $\sum_t \alpha_{ti}$
-#    (standard deviation, mean over the captions, padding left out) falls from 0.11 to 0.01.
+#    (standard deviation, mean over the captions, padding left out) falls from 0.1 to 0.01.
 # 4. Write the loop of `backward` for one step, $T = 1$, on paper. Which of the four parts of $dh_0$ are there, and which of
 #    $dh_1$? Check with the recorded parts: of $h_0$ the first is 0, and the three others are not.
 # 5. Look for "wrong photos": train 60 steps on 200 scenes, with right and with wrong photos, and print the nats per word of

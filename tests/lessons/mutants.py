@@ -76,7 +76,7 @@ A1 = (
         Edit(conv2d_forward, "    return _corr", "    W = np.flip(W, axis=(0, 1))\n    return _corr"),
     ), ("forward",)),
     Mutant("dx with W as it is", "flipped", (
-        Edit(conv2d_backward_input, "    xp = xp_of(dout)\n", "    xp, W = xp_of(dout), W[::-1, ::-1]\n"),
+        Edit(conv2d_backward_input, "    xp, (N, R", "    W = W[::-1, ::-1]\n    xp, (N, R"),
     )),
     Mutant("padding cut off at the far side only", "padding", (
         Edit(conv2d_backward_input, "dx[:, padding : padding + R, padding : padding + S]",
@@ -368,7 +368,7 @@ return p * weights[:, None] * dloss
         Edit(deep_output_backward, "dL_z = z.T @ dpre", "dL_z = dpre.T @ z"),
     ), ("error", "shape")),
     Mutant("z changed in place", "mutation", (
-        Edit(deep_output_forward, "    out = _tanh", "    words += b\n    out = _tanh"),
+        Edit(deep_output_forward, "    out = tanh", "    words += b\n    out = tanh"),
         Edit(deep_output_forward, "z @ L_z, b)", "z @ L_z, 0 * b)")
     )),
     Mutant("targets are what is read", "step", (
@@ -562,7 +562,7 @@ return dE
         Edit(conv2d_backward, "return dx, dW, db", "return dx, dW / len(dout), db"),
     ), ("wrong",)),
     Mutant("the kernel turned around", "flipped", (
-        Edit(conv2d_backward_input, "    xp = xp_of(dout)\n", "    xp, W = xp_of(dout), np.flip(W, axis=(0, 1))\n"),
+        Edit(conv2d_backward_input, "    xp, (N, R", "    W = np.flip(W, axis=(0, 1))\n    xp, (N, R"),
     ), ("wrong",)),
     Mutant("W_a of the last step", "steps", (
         body(all_scores_backward, """
@@ -680,7 +680,7 @@ dE[words] = dout[first]
 return dE
 """),), ("wrong",)),
         Mutant("one product with W as it is", "flipped", (
-            Edit(conv2d_backward_input, "    xp = xp_of(dout)\n", "    xp, W = xp_of(dout), np.rot90(W, 2)\n"),
+            Edit(conv2d_backward_input, "    xp, (N, R", "    W = np.rot90(W, 2)\n    xp, (N, R"),
         ), ("wrong",)),
     ),
 }  # fmt: skip
