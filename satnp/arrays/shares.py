@@ -19,8 +19,11 @@ LEAST = 2**24 if GIL else 1  # multiplications of a word's step that are worth a
 
 
 def parameters_of_a_word(decoder):
-    """The number of a captioner's parameters that one word uses: all but the other rows of the word embedding E."""
-    return decoder.flat.size - decoder.E[1:].size
+    """The number of a captioner's parameters that one word uses: all but the other rows of the word embedding E.
+
+    1 if there are none (decoder is None): the captioner is a table.
+    """
+    return 1 if decoder is None else decoder.flat.size - decoder.E[1:].size
 
 
 def shares_of(n, size, xp):
