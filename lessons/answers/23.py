@@ -108,7 +108,8 @@ for name, annotations, scenes in (("own", seen[:200], elsewhere[:200]), ("new", 
 #
 # For three boxes the factor is 1, so a gradient check with three boxes alone does not find the mistake; with two boxes it
 # does. In training, $\theta_3$ becomes much too large, and after step 10 the loss no longer falls, although the computed
-# gradient is followed downhill. The sentences do not show it. So check a gradient with inputs of several sizes, and look at the loss itself.
+# gradient is followed downhill. The sentences do not show it. So check a gradient with inputs of several sizes, and look at
+# the loss itself.
 
 # %%
 def unscaled(theta, phis, y):
