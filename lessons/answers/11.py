@@ -84,10 +84,10 @@ assert size(first_part) == 0 and min(map(size, (lstm, attention, gate * weight))
 # - hint: Make the vocabulary from the 200 captions; the wrong photos are `np.roll(annotations, 1, axis=0)`.
 # - hint: A check that shows more must compare something with the photo itself. The "photos" check does, on held-out scenes.
 #
-# The two losses differ by .03 to .04 nats, which is easily overlooked: in 60 steps the network learns mostly the language, which is
-# the same for both. The clearer check is "photos" on the held-out scenes: by how much does the loss rise if each caption
-# gets the photo of another? With right photos it rises by .04 after 60 steps and by .33 after 240. With wrong photos it
-# falls, by .01 and .10. (The cell below trains 60 steps; give `train` 240 for the other two numbers.)
+# The two losses differ by .03 to .04 nats, which is easily overlooked: in 60 steps the network learns mostly the language,
+# which is the same for both. The clearer check is "photos" on the held-out scenes: by how much does the loss rise if each
+# caption gets the photo of another? With right photos it rises by .04 after 60 steps and by .33 after 240. With wrong
+# photos it falls, by .01 and .10. (The cell below trains 60 steps; give `train` 240 for the other two numbers.)
 
 # %%
 many, held_out = make_scenes(200, "train", seed=0), make_scenes(50, "val", seed=0)
