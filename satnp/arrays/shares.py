@@ -72,8 +72,8 @@ class Gradient:
 class Turns:
     """The shares add to one gradient in turn, so that its sums have the same order, and the same bits, each time.
 
-    A share waits only for the shares before it, so they never wait for each other. The first term of an array is written:
-    the memory is not cleared, and a large product needs no memory of its own.
+    A share waits only for shares with a lower number, so two shares never wait for each other. The first term of an array
+    is written, not added: the memory need not be cleared, and the large products of share 0 need no memory of their own.
     """
 
     def __init__(self, count):
@@ -94,16 +94,16 @@ class Turns:
 
 
 class Sums:
-    """How share k of Turns adds. Context manager: after the block the share adds nothing more.
+    """The additions of share k to the gradient. Context manager: after the block the share adds nothing more.
 
-    place: where the array `view` begins in the buffer.
+    place: the index in the buffer at which the array `view` begins.
     """
 
     def __init__(self, turns, k):
         self.turns, self.k, self.added, self.kept, self.ended = turns, k, set(), {}, False
 
     def add(self, place, view, x):
-        """view += x, after the shares before. A second term of a share is kept until all have ended."""
+        """Add x to `view` when all lower shares have added to it. A second term is kept until all shares have ended."""
         if place in self.added:
             own = self.own(place, view)
             own += x
@@ -118,7 +118,7 @@ class Sums:
         self._add({place})
 
     def first(self, places, write):
-        """Call write(), which writes the first terms of several arrays, if these are terms of this share -> if it did"""
+        """Call write(), which writes the arrays at `places`, if their first terms are this share's -> True if it did"""
         if self.k or places & self.added:
             return False
         write()
@@ -126,7 +126,7 @@ class Sums:
         return True
 
     def own(self, place, view):
-        """Return an array of this share's own, which is added to `view` when all have ended."""
+        """Return an array of zeros for this share alone; it is added to `view` when all shares have ended."""
         if place not in self.kept:
             self.kept[place] = view, xp_of(view).zeros_like(view)
         return self.kept[place][1]
