@@ -188,8 +188,9 @@ def test_stored_maps_give_the_annotations_of_the_photos(world, rng):
     size = model.encoder_config.preprocessing.size
     images = rng.integers(0, 256, (2, size, size, 3), np.uint8)
     whole, _ = squeezenet_cbam.forward(model.params.part("encoder"), model.encoder_config, images)
-    np.testing.assert_allclose(model.annotate(images), whole, rtol=1e-6, atol=1e-6)
-    np.testing.assert_allclose(model.encode(model.keepable(images))[0], whole, rtol=1e-6, atol=1e-6)
+    rounding = 2e-5 * whole.max()  # a product of one photo is not rounded as a product of two
+    np.testing.assert_allclose(model.annotate(images), whole, rtol=0, atol=rounding)
+    np.testing.assert_allclose(model.encode(model.keepable(images))[0], whole, rtol=0, atol=rounding)
 
 
 def test_earlier_layers_can_be_trained_with_it(world):

@@ -71,7 +71,8 @@ def test_kept_maps_give_the_annotations_of_the_photos(world):
     size = model.encoder_config.preprocessing.size
     images = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), np.uint8)
     kept, _ = model.encode(model.keepable(images))
-    np.testing.assert_allclose(kept, model.annotate(images), rtol=1e-6, atol=1e-6)
+    rounding = 2e-5 * kept.max()  # a product of one photo is not rounded as a product of two
+    np.testing.assert_allclose(kept, model.annotate(images), rtol=0, atol=rounding)
 
 
 @pytest.mark.parametrize("function", ["annotate", "keepable"])
