@@ -90,18 +90,18 @@ def beam_search(
     if beam < 1 or max_length < 1:
         raise InputError(f"beam is {beam} and max_length {max_length}; give a beam and a max_length of 1 or more")
     _check_min_length(min_length, max_length)
-    noise = _noise(captioner, config, annotations, max_length, rng)
+    state = captioner.start(params, config, annotations, _noise(captioner, config, annotations, max_length, rng))
 
     def search(part):
-        state = captioner.start(params, config, annotations[part], noise if noise is None else noise[part])
-        return _search(captioner, params, config, state, beam, max_length, length_score, min_length, every)
+        share = state.share(part)
+        return _search(captioner, params, config, share, part.start, beam, max_length, length_score, min_length, every)
 
     shares = shares_of(len(annotations), parameters_of_a_word(params), xp_of(annotations))
     return [decoded for found in in_shares(search, shares) for decoded in found]
 
 
-def _search(captioner, params, config, state, beam, max_length, length_score, min_length, every):
-    """beam_search from the State of captions without words."""
+def _search(captioner, params, config, state, first, beam, max_length, length_score, min_length, every):
+    """beam_search from the State of captions without words; `first` is the photo of the first one."""
     N = len(state.photos)
     best = np.full(N, -np.inf)  # largest log p / f(T) of the finished captions
     finished = [[] for _ in range(N)]
@@ -113,8 +113,8 @@ def _search(captioner, params, config, state, beam, max_length, length_score, mi
         log_p, state, look = captioner.step(params, config, state, words, parents)
         steps.append((words, parents, None if look is None else to_host(look)))
         log_p = may_say(to_host(log_p), t - 1, min_length)
-        parents, words, total = best_words(log_p, total, state.photos, places)
-        photos = state.photos[parents]
+        parents, words, total = best_words(log_p, total, state.photos - first, places)
+        photos = state.photos[parents] - first
         ends = (words == END) | (t == max_length)
         for k in np.flatnonzero(ends):
             n, rank = photos[k], total[k] / divisors[t - 1]

@@ -9,7 +9,7 @@ kernels the functions are plain products. So are the first three where BLAS uses
 import numpy as np
 
 from satnp.arrays.backend import xp_of
-from satnp.arrays.threads import on_one_core, small_kernels
+from satnp.arrays.threads import on_one_core, parallel, shares, small_kernels
 
 SMALL = 10**6  # largest number of multiplications of a product that OpenBLAS computes without packing
 ROWS, COLUMNS = 4, 64  # the kernel works on multiples of these
@@ -115,8 +115,13 @@ def packed(W):
         return lambda x: x @ W
     panels, rest = np.zeros((-(-N // COLUMNS), K, COLUMNS), W.dtype), N % COLUMNS
     whole = N - rest
-    panels[: N // COLUMNS] = _columns(W[:, :whole], COLUMNS)
-    panels[N // COLUMNS :, :, :rest] = W[:, whole:]
+    columns = _columns(W[:, :whole], COLUMNS)
+
+    def copy(part):
+        panels[part] = columns[part]
+
+    parallel(copy, shares(len(columns)))
+    panels[len(columns) :, :, :rest] = W[:, whole:]
 
     def product(x):
         out = np.empty((len(x), len(panels) * COLUMNS), np.result_type(x, W))

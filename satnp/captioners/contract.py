@@ -77,10 +77,17 @@ class State(NamedTuple):
 
     `photo` holds arrays (N, ...), shared by the captions of a photo; `captions` holds arrays (R, ...), a row for each
     caption; photos (R,), a host array in rising order, is the photo of each caption. `weights` is what all steps use of the
-    parameters, in the form in which `start` has prepared them.
+    parameters, in the form in which `start` has prepared them; word_gates is a WordGates, or None.
     """
 
     photo: tuple
     captions: tuple
     photos: object
     weights: object = None
+    word_gates: object = None
+
+    def share(self, rows):
+        """The captions in the slice `rows`, for a core of its own; the photos and the weights are not copied."""
+        word_gates = self.word_gates and self.word_gates.without_words()
+        captions = tuple(x[rows] for x in self.captions)
+        return self._replace(captions=captions, photos=self.photos[rows], word_gates=word_gates)

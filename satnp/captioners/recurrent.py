@@ -86,13 +86,6 @@ class Noise(NamedTuple):
     baseline: object = None
 
 
-class Weights(NamedTuple):
-    """Functions of decoding, or None: hidden -> hidden W_p, and the words -> E[y] W_x + b."""
-
-    W_p: object
-    word_gates: object
-
-
 class Told(NamedTuple):
     """The small part of a Cache that the log needs."""
 
@@ -309,16 +302,15 @@ class Recurrent:
 
     def start(self, params, config, annotations, noise=None):
         photo, state, _ = self.pairs.photo_forward(params, config, annotations)
-        weights = Weights(
-            None if self.has_logits else packed(params.W_p), WordGates(params) if "W_x" in params.shapes else None
-        )
-        return State(photo, state, np.arange(len(annotations)), weights)
+        vocabulary = None if self.has_logits else packed(params.W_p)
+        word_gates = WordGates(params) if "W_x" in params.shapes else None
+        return State(photo, state, np.arange(len(annotations)), vocabulary, word_gates)
 
     def step(self, params, config, state, words, parents):
         p, pairs, xp, photos = params, self.pairs, xp_of(params.E), state.photos[parents]
-        parent, words, weights = to_device(parents, xp), np.asarray(words), state.weights
+        parent, words = to_device(parents, xp), np.asarray(words)
         said, _ = embedding_forward(to_device(words, xp), p.E)
-        photo, word = _of_captions(state.photo, photos), weights.word_gates(words) if weights.word_gates else said
+        photo, word = _of_captions(state.photo, photos), state.word_gates(words) if state.word_gates else said
         out, captions, alpha, _ = pairs.cell_forward(p, config, photo, word, tuple(x[parent] for x in state.captions))
         if self.has_attention:
             out, alpha, _ = pairs.attention_forward(p, config, photo, out)
@@ -326,7 +318,7 @@ class Recurrent:
             logits, _ = pairs.logits_forward(p, config, photo, out)
         else:
             hidden = pairs.output_forward(p, config, photo, said, out)[0] if self.has_output else out[0]
-            logits = weights.W_p(hidden)
+            logits = state.weights(hidden)
             logits += p.b_p
         return log_softmax(logits), state._replace(captions=captions, photos=photos), alpha
 

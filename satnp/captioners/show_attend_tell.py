@@ -246,13 +246,12 @@ class Step(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """Functions of decoding: x -> x W, and the words -> E[y] W_x + b."""
+    """Functions of decoding: x -> x W"""
 
     W_hz: object
     L_h: object
     L_z: object
     L_o: object
-    word_gates: object
 
 
 def shapes(config):
@@ -546,8 +545,8 @@ def start(params, config, annotations, gumbel=None):
     photo, captions = (annotations, keys, F), (h, c)
     if gumbel is not None:
         photo, captions = (*photo, gumbel), (*captions, xp_of(h).zeros(len(h), dtype=int))
-    weights = Weights(*map(packed, (params.stacked("W_h", "W_z"), params.L_h, params.L_z, params.L_o)), WordGates(params))
-    return State(photo, captions, np.arange(len(h)), weights)
+    weights = Weights(*map(packed, (params.stacked("W_h", "W_z"), params.L_h, params.L_z, params.L_o)))
+    return State(photo, captions, np.arange(len(h)), weights, WordGates(params))
 
 
 def step(params, config, state, words, parents):
@@ -568,7 +567,7 @@ def step(params, config, state, words, parents):
         look = choose(config, scores, look, numbers)
     z, _ = gate_forward(h, beam_products(look, annotations, photos), p.W_beta, p.b_beta)
     gates = weights.W_hz(xp.concatenate([h, z], axis=1))[back]
-    (h, c), _ = lstm_cell_forward(gates, c[back], weights.word_gates(words))
+    (h, c), _ = lstm_cell_forward(gates, c[back], state.word_gates(words))
     said, _ = embedding_forward(to_device(words, xp), p.E)
     hidden = tanh_of_sum(said, weights.L_h(h), weights.L_z(z)[back], p.b_m)
     logits = weights.L_o(hidden)

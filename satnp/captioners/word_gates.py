@@ -7,11 +7,18 @@ from satnp.arrays.products import packed
 
 
 class WordGates:
-    """words (R,), host -> E[words] W_x + b (R, K). It stores the result of each word that it has met, (V, K) in all."""
+    """words (R,), host -> E[words] W_x + b (R, K). It stores the result of each word that it has met, (V, K) in all.
 
-    def __init__(self, p):
-        self.p, self.product, self.is_known = p, packed(p.W_x), np.zeros(len(p.E), bool)
+    product: x -> x W_x
+    """
+
+    def __init__(self, p, product=None):
+        self.p, self.product, self.is_known = p, product or packed(p.W_x), np.zeros(len(p.E), bool)
         self.known = xp_of(p.E).empty((len(p.E), p.W_x.shape[1]), dtype=p.E.dtype)
+
+    def without_words(self):
+        """Another WordGates that has met no word: threads cannot share one."""
+        return WordGates(self.p, self.product)
 
     def __call__(self, words):
         xp, new = xp_of(self.known), np.unique(words[~self.is_known[words]])

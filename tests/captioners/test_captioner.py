@@ -165,7 +165,7 @@ def test_captions_of_a_photo_do_not_see_each_other(xp, choices):
         assert list(state.photos) == [path[0] for path in paths]
         for row, (n, *said) in enumerate(paths):
             photo, caption = (tuple(x if x is None else x[n : n + 1] for x in part) for part in start[:2])
-            alone = State(photo, caption, np.zeros(1, int), start.weights)
+            alone = State(photo, caption, np.zeros(1, int), start.weights, start.word_gates)
             for word in said:
                 wanted, alone, looked = sat.step(params, config, alone, [word], np.zeros(1, int))
             for x, y in ((log_probs, wanted), (look, looked), *zip(state.captions, alone.captions, strict=True)):
