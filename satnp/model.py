@@ -9,7 +9,8 @@ import numpy as np
 
 from satnp.arrays.backend import to_device, to_host, xp_of
 from satnp.arrays.parameters import Parameters
-from satnp.arrays.threads import parallel, shares
+from satnp.arrays.shares import add_in_shares, in_shares
+from satnp.arrays.threads import shares
 from satnp.captioners import CAPTIONERS
 from satnp.captioners.contract import Batch
 from satnp.data.captions import Vocabulary, pad
@@ -33,6 +34,15 @@ class Caption(NamedTuple):
 
     def __str__(self):
         return " ".join(self.words)
+
+
+def _shares(photos):
+    """Slices of photos (N, ...): one for each core, or one for all that are on a device"""
+    return shares(len(photos)) if xp_of(photos) is np else [slice(0, len(photos))]
+
+
+def _joined(parts):
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def captioner_of(name):
@@ -104,9 +114,7 @@ class Model:
         """
         if self.encoder == "regions":
             raise InputError(f"{self.reads}; give it with --regions FILE.npz")
-        if xp_of(images) is np and len(images) > 1:
-            return np.concatenate(parallel(lambda rows: self._annotate(images[rows]), shares(len(images))))
-        return self._annotate(images)
+        return _joined(in_shares(lambda rows: self._annotate(images[rows]), _shares(images)))
 
     def _annotate(self, images):
         encoder, params = ENCODERS[self.encoder], self.params.part("encoder")
@@ -128,13 +136,32 @@ class Model:
         return x
 
     def encode(self, kept):
-        """The output of `keepable` (N, ...), or images if the whole encoder is trained -> annotations (N, L, D), cache"""
+        """The output of `keepable` (N, ...), or images if the whole encoder is trained -> annotations (N, L, D), cache
+
+        On the host each core takes a share of the photos.
+        """
         encoder, params, dtype = ENCODERS[self.encoder], self.params.part("encoder"), self.params.flat.dtype
         if self.frozen:
             return kept.astype(dtype, copy=False), None
-        if self.finetune_from is None:
-            return encoder.forward(params, self.encoder_config, kept)
-        return encoder.forward(params, self.encoder_config, kept.astype(dtype, copy=False), start=self.finetune_from)
+
+        def forward(rows):
+            if self.finetune_from is None:
+                return encoder.forward(params, self.encoder_config, kept[rows])
+            x = kept[rows].astype(dtype, copy=False)
+            return encoder.forward(params, self.encoder_config, x, start=self.finetune_from)
+
+        parts = _shares(kept)
+        annotations, caches = zip(*in_shares(forward, parts), strict=True)
+        return _joined(annotations), list(zip(parts, caches, strict=True))
+
+    def encode_backward(self, dannotations, cache, grads):
+        """dannotations (N, L, D), cache from `encode`: adds the gradients of the encoder's weights to `grads`."""
+
+        def backward(share, grads):
+            rows, cache = share
+            ENCODERS[self.encoder].backward(dannotations[rows], cache, grads)
+
+        add_in_shares(backward, grads, cache)
 
     def decode(self, annotations, beam=3, max_length=40, rng=None, min_length=MIN_LENGTH, every=False):
         """annotations (N, L, D) -> list of N decoding.Decoded; rng (default: seed 0) draws the random numbers.

@@ -24,7 +24,7 @@ class Parameters:
         for name, shape in self.shapes.items():
             self._starts[name], self._views[name] = start, self.flat[start : start + prod(shape)].reshape(shape)
             start += prod(shape)
-        self._sums = None
+        self.sums = None
 
     @classmethod
     def of(cls, arrays):
@@ -70,7 +70,7 @@ class Parameters:
     def _some(self, names, flat):
         """The Parameters {new name: name} of this buffer, which lie in its part `flat`."""
         found = Parameters({new: self.shapes[name] for new, name in names.items()}, flat=flat)
-        found._sums, found._starts = self._sums, {new: self._starts[name] for new, name in names.items()}
+        found.sums, found._starts = self.sums, {new: self._starts[name] for new, name in names.items()}
         return found
 
     def stacked(self, *names):
@@ -78,7 +78,7 @@ class Parameters:
 
         Raises ValueError for matrices that do not follow each other in the buffer: a view would have other numbers in it.
         """
-        if self._sums is not None:
+        if self.sums is not None:
             raise ValueError("in a share of a minibatch, add to stacked gradients with add_product")
         return self._stacked(names)
 
@@ -118,20 +118,20 @@ class Parameters:
     def add(self, **arrays):
         """self[name] += x for each name. (`p.name[...] += x` would also copy the sum onto itself.)"""
         for name, x in arrays.items():
-            if self._sums is None:
+            if self.sums is None:
                 view = self._views[name]
                 view += x
             else:
-                self._sums.add(self._starts[name], self._views[name], x)
+                self.sums.add(self._starts[name], self._views[name], x)
 
     def add_product(self, x, dout, *names):
         """self[name] += x^T dout, the gradient of a weight of x @ W; several names as in `stacked`. x (R, K), dout (R, J)"""
-        if self._sums is None:
+        if self.sums is None:
             W = self._stacked(names)
             W += x.T @ dout
             return
         places = {self._starts[name] for name in names}
-        if self._sums.first(places, lambda: xp_of(x).matmul(x.T, dout, out=self._stacked(names))):
+        if self.sums.first(places, lambda: xp_of(x).matmul(x.T, dout, out=self._stacked(names))):
             return
         product, row = x.T @ dout, 0
         for name in names:
@@ -142,7 +142,7 @@ class Parameters:
     def in_turn(self, sums):
         """Return the same Parameters, on the same buffer, that add by `sums` (shares.Sums)."""
         found = self._some(dict(zip(self.shapes, self.shapes, strict=True)), self.flat)
-        found._sums = sums
+        found.sums = sums
         return found
 
     def places(self):
@@ -160,7 +160,7 @@ class Parameters:
         return len(self._views)
 
     def __getitem__(self, name):
-        return self._views[name] if self._sums is None else self._sums.own(self._starts[name], self._views[name])
+        return self._views[name] if self.sums is None else self.sums.own(self._starts[name], self._views[name])
 
     def __getattr__(self, name):
         if name in self.__dict__.get("_views", ()):

@@ -58,15 +58,28 @@ class Gradient:
         shares = shares_of(max(1, n), self.size, xp_of(self.grads.flat))
         turns = Turns(len(shares))
 
-        def work(share):
-            rows, sums = share
+        def work(rows, grads):
             dloss = (min(n, rows.stop) - min(n, rows.start)) / N
-            with sums:
-                return dloss, passes(rows, self.grads.in_turn(sums), dloss)
+            return dloss, passes(rows, grads, dloss)
 
-        done = in_shares(work, list(zip(shares, turns.shares, strict=True)))
-        turns.complete(self.grads)
+        done = turns.take(work, self.grads, shares)
+        turns.clear_others(self.grads)
         return done
+
+
+def add_in_shares(work, grads, shares):
+    """Call work(share, grads) for each share, on a core; they add to `grads`, Parameters, in turn.
+
+    Inside a share of a minibatch, where there is one core, `shares` must be a single one.
+    """
+    if len(shares) == 1:
+        work(shares[0], grads)
+        return
+    sums = grads.sums
+    turns = Turns(len(shares), {place for place, _ in grads.places()} if sums is None else sums.turns.written)
+    turns.take(work, grads, shares)
+    if sums is not None:
+        sums.added |= turns.written
 
 
 class Turns:
@@ -74,13 +87,23 @@ class Turns:
 
     A share waits only for shares with a lower number, so two shares never wait for each other. The first term of an array
     is written, not added: the memory need not be cleared, and the large products of share 0 need no memory of their own.
+
+    written: the places, as in Sums, of the arrays that have a term; at first none.
     """
 
-    def __init__(self, count):
-        self.shares, self.changed, self.written = [Sums(self, k) for k in range(count)], Condition(), set()
+    def __init__(self, count, written=None):
+        self.shares, self.changed = [Sums(self, k) for k in range(count)], Condition()
+        self.written = set() if written is None else written
 
-    def complete(self, grads):
-        """Add what the shares have kept, and set the arrays to 0 that no share has added to."""
+    def take(self, work, grads, shares):
+        """[work(share, grads) for each share], each on a core, with `grads` that add in turn"""
+
+        def of_one(share):
+            part, sums = share
+            with sums:
+                return work(part, grads.in_turn(sums))
+
+        done = in_shares(of_one, list(zip(shares, self.shares, strict=True)))
         for sums in self.shares:
             for place, (view, x) in sums.kept.items():
                 if place not in self.written:
@@ -88,6 +111,10 @@ class Turns:
                 self.written.add(place)
                 view += x
             sums.kept.clear()  # sums and turns refer to each other: the arrays would wait for the garbage collector
+        return done
+
+    def clear_others(self, grads):
+        """Set the arrays to 0 that no share has added to."""
         for place, view in grads.places():
             if place not in self.written:
                 view[...] = 0

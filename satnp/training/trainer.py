@@ -381,7 +381,7 @@ class Trainer:
             return
         if samples > 1:
             dannotations = dannotations.reshape(-1, samples, *dannotations.shape[1:]).sum(axis=1)
-        ENCODERS[model.encoder].backward(dannotations, encoder_cache, grads.part("encoder"))
+        model.encode_backward(dannotations, encoder_cache, grads.part("encoder"))
 
     def _sum(self, done, chosen):
         """Sum what the shares of all ranks have found: [(dloss, (told, words, rewards))] -> Passed

@@ -21,7 +21,6 @@ from satnp.captioners import CAPTIONERS
 from satnp.captioners.glstm import guidance_rows
 from satnp.data.captions import END
 from satnp.data.features import kept_shape
-from satnp.encoders import ENCODERS
 from satnp.encoders.clips import input_shape
 from satnp.model import NO_WORDS
 from satnp.scores.evaluation import ONE_PHOTO, unknown_share
@@ -165,7 +164,7 @@ def minibatch_memory(model, N, T):
 
 
 def _peak(model, N, T):
-    encoder, captioner, rng = ENCODERS[model.encoder], CAPTIONERS[model.captioner], np.random.default_rng(0)
+    captioner, rng = CAPTIONERS[model.captioner], np.random.default_rng(0)
     captions, mask, grads = np.full((N, T + 1), END), np.ones((N, T), np.float32), model.trainable.zeros_like()
     if model.keeps_features:
         photos = np.zeros((N, *kept_shape(model)), np.float16)
@@ -182,7 +181,7 @@ def _peak(model, N, T):
     _, *cache = model.loss(annotations, captions, mask, noise)  # in a list, as in training
     dannotations = captioner.backward(cache.pop(), grads.part("decoder"), model.frozen)
     if not model.frozen:
-        encoder.backward(dannotations, encoder_cache, grads.part("encoder"))
+        model.encode_backward(dannotations, encoder_cache, grads.part("encoder"))
     _, peak = tracemalloc.get_traced_memory()
     if not tracing:
         tracemalloc.stop()

@@ -127,12 +127,17 @@ def features(encoder, N, sides):
         }  # fmt: skip
 
     def ours(given):
-        name = next(name for name, module in ENCODERS.items() if module is encoder)
-        params = Parameters.join(encoder=given["params"])
-        model = Model(name, config, None, None, None, params, True, None)
+        model = encoder_alone(encoder, config, given["params"])
         return lambda: {"annotations": model.annotate(given["images"])}
 
     return Workload(inputs, ours, flops=2 * N * sum(_products(encoder, sides)))
+
+
+def encoder_alone(encoder, config, params):
+    """A Model with this encoder, and without a captioner."""
+    name = next(name for name, module in ENCODERS.items() if module is encoder)
+    params = Parameters({f"encoder.{name}": shape for name, shape in params.shapes.items()}, flat=params.flat)
+    return Model(name, config, None, None, None, params, False, None)
 
 
 def _products(encoder, sides):
@@ -176,16 +181,15 @@ def small_encoder_step(N=32):
         }  # fmt: skip
 
     def ours(given):
-        params = given["params"]
-        gradient = Gradient(params.zeros_like(), size=1)  # one share, as a minibatch of scenes is
+        model, gradient = encoder_alone(small, config, given["params"]), Gradient(given["params"].zeros_like(), size=1)
 
         def passes(rows, grads, dloss):
-            annotations, cache = small.forward(params, config, given["images"][rows])
-            small.backward(given["dout"][rows], cache, grads)
+            annotations, cache = model.encode(given["images"][rows])
+            model.encode_backward(given["dout"][rows], cache, grads)
             return annotations
 
         def run():
-            ((_, annotations),) = gradient.compute(passes, N, N)
+            ((_, annotations),) = gradient.compute(passes, N, N)  # one share of captions, as a minibatch of scenes is
             return {"annotations": annotations, **dict(gradient.grads.items())}
 
         return run
