@@ -145,8 +145,8 @@ class Sums:
         self._add({place})
 
     def first(self, places, write):
-        """Call write(), which writes the arrays at `places`, if their first terms are this share's -> True if it did"""
-        if self.k or places & self.added:
+        """Call write(), which writes the arrays at `places`, if this is share 0 and they have no term -> True if it did"""
+        if self.k or places & self.turns.written:
             return False
         write()
         self._add(places)

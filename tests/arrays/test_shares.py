@@ -9,9 +9,11 @@ from threadpoolctl import threadpool_info
 
 from satnp.arrays import shares, threads
 from satnp.arrays.parameters import Parameters
-from satnp.arrays.shares import Gradient, of_captions
+from satnp.arrays.shares import Gradient, add_in_shares, of_captions
 from satnp.captioners import CAPTIONERS
 from satnp.captioners.contract import Batch
+from satnp.encoders import small
+from satnp.model import Model
 from tests.captioners.test_recurrent import N, world
 
 
@@ -114,6 +116,65 @@ def test_shares_add_in_their_order_each_in_its_own_way(monkeypatch, late):
     np.testing.assert_array_equal(g.f, f[1] + f[2])
     assert not g.e.any()
     np.testing.assert_allclose(g.a, sum(2 * product[k][:2] for k in range(3)), rtol=1e-14)
+
+
+@pytest.mark.parametrize("late", [0, 1])
+def test_parts_of_a_single_share_add_in_their_order_to_what_it_has_added(two, monkeypatch, late):
+    monkeypatch.setattr(shares, "LEAST", 10**9)
+    rng = np.random.default_rng(0)
+    x, dout, c, d = (rng.standard_normal((2, *shape)) for shape in ((7, 6), (7, 3), (5,), (3,)))
+    grads = Parameters({"part.a": (2, 3), "part.b": (4, 3), "part.c": (5,), "part.d": (3,), "other.e": (2,)}, dtype=float)
+    grads.flat[...] = np.nan
+
+    def of_a_part(k, g):
+        if k == late:
+            sleep(0.05)
+        g.add_product(x[k], dout[k], "a", "b")
+        g.add(c=c[k])
+        g.add(c=2 * c[k])
+        g.d[...] += d[k]
+
+    def passes(rows, grads, dloss):
+        grads.part("part").add(d=d[0])
+        add_in_shares(of_a_part, grads.part("part"), [0, 1])
+        grads.part("part").add_product(x[0][:, :2], dout[0], "a")
+
+    def check(before=0):
+        g, product = grads.part("part"), [x[k].T @ dout[k] for k in range(2)]
+        np.testing.assert_array_equal(g.b, before + product[0][2:] + product[1][2:])
+        np.testing.assert_array_equal(g.c, before + c[0] + c[1] + 2 * c[0] + 2 * c[1])
+        np.testing.assert_array_equal(g.d, before + d[0] + d[0] + d[1])
+        np.testing.assert_allclose(g.a, before + 2 * product[0][:2] + product[1][:2], rtol=1e-13)
+
+    ((_, _),) = Gradient(grads, 1).compute(passes, 2, 2)
+    check()
+    assert not grads.part("other").flat.any()
+    grads.flat[...] = 0.5
+    passes(None, grads, None)  # Parameters outside of a minibatch
+    check(0.5)
+
+
+def test_an_encoder_in_shares_has_the_gradient_of_the_whole_and_the_same_bits_each_time(two, monkeypatch, rng):
+    config = small.Config((4, 6, 8))
+    params = small.init(config, rng)
+    params = Parameters({f"encoder.{name}": shape for name, shape in params.shapes.items()}, flat=params.flat.astype(float))
+    model = Model("small", config, None, None, None, params, False, None)
+    images, dout = rng.integers(0, 256, (5, 64, 64, 3), np.uint8), rng.standard_normal((5, 256, 8))
+
+    def gradient():
+        grads = params.zeros_like()
+        annotations, cache = model.encode(images)
+        model.encode_backward(dout, cache, grads.part("encoder"))
+        return len(cache), annotations, grads.flat
+
+    count, annotations, grads = gradient()
+    assert count == 2
+    np.testing.assert_array_equal(gradient()[2], grads)
+    monkeypatch.setattr(threads, "cores", lambda: 1)
+    count, wanted, whole = gradient()
+    assert count == 1
+    np.testing.assert_allclose(annotations, wanted, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(grads, whole, rtol=1e-10, atol=1e-12 * np.linalg.norm(whole))
 
 
 def test_what_goes_wrong_in_a_share_is_raised_and_the_next_minibatch_is_right(two):

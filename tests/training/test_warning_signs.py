@@ -243,6 +243,6 @@ def test_the_memory_that_is_said_is_the_memory_that_is_taken(tmp_path, kind, bat
     said = subprocess.run(line, check=True, capture_output=True, text=True).stdout
     needed = int(re.search(r"needs about (\d+) MiB", said)[1])
     measured = int(re.search(r"measured (\d+)", said)[1]) / 2**10
-    assert needed / 1.5 < measured < needed * 1.5 + 50  # MiB; each thread keeps some memory for what it does next
+    assert needed / 1.5 < measured < needed * 1.5 + 75  # MiB; each thread keeps some memory for what it does next
     parts = {part: int(size) for size, part in re.findall(r"(\d+) for (?:a )?(\w+)", said)}
     assert parts.keys() == {"parameters", "photos", "minibatch"} and abs(sum(parts.values()) - needed) <= 2
