@@ -4,6 +4,9 @@
 
 The cores meet once a step. Inside a share BLAS uses one thread, and layers do not divide their work: a core that another
 program uses delays its own share, and not each operation of all cores. ranks.py does the same over processes.
+
+A small minibatch is one share for the captioner, whose operations are too short for two threads; its encoder, if trained,
+still works on a share of the photos on each core (Model.encode).
 """
 
 import sys
@@ -37,7 +40,7 @@ def shares_of(n, size, xp):
 def in_shares(work, shares):
     """[work(share) for share in shares], each on a core, with BLAS on one thread
 
-    A single share runs on this thread, and convolutions in it use the other cores.
+    A single share runs on this thread, and its encoder or its convolutions use the other cores.
     """
     with threads.one_blas_thread():
         return threads.parallel(work, shares)
