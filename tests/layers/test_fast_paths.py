@@ -194,6 +194,13 @@ def test_a_packed_matrix_multiplies_as_it_did(rng, small_kernels, counted, N):
     assert ((20 // rows, rows, 5), (-(-N // 3), 1, 5, 3)) in counted
 
 
+@pytest.mark.parametrize("M", [9, 10])
+def test_a_matrix_is_packed_for_a_number_of_rows_where_this_pays(rng, small_kernels, counted, M):
+    x, W = rng.standard_normal((M, 5)), rng.standard_normal((5, 9))
+    np.testing.assert_allclose(products.packed(W, M)(x), x @ W, rtol=1e-12, atol=1e-13)
+    assert bool(counted) == (M in products.FEW)
+
+
 def test_decoding_multiplies_each_word_once(rng):
     config = sat.Config(V=9, D=5, M=4, H=6, A=3, dropout=0)
     p, said = sat.init(config, rng), []
@@ -224,9 +231,6 @@ def test_a_product_of_few_rows_is_a_product(monkeypatch, rng, small_kernels, N, 
         monkeypatch.setattr(products, "SMALL", small)
         for x_, W_ in ((x, W), (np.asfortranarray(x), W), (np.repeat(x, 2, axis=1)[:, ::2], W), (x, turned)):
             np.testing.assert_allclose(products.few_rows_product(x_, W_), x @ W.T, rtol=1e-12, atol=1e-13)
-    laid = products.for_few_rows(turned, N)
-    np.testing.assert_array_equal(laid, W)
-    assert laid.flags.c_contiguous and products.for_few_rows(turned, 10) is turned
 
 
 @pytest.mark.parametrize("why", ["no even parts", "no kernels for it"])
