@@ -96,12 +96,12 @@ def beam_search(
         share = state.share(part)
         return _search(captioner, params, config, share, part.start, beam, max_length, length_score, min_length, every)
 
-    shares = shares_of(len(annotations), parameters_of_a_word(params), xp_of(annotations))
+    shares = shares_of(len(annotations), xp_of(annotations), parameters_of_a_word(params))
     return [decoded for found in in_shares(search, shares) for decoded in found]
 
 
 def _search(captioner, params, config, state, first, beam, max_length, length_score, min_length, every):
-    """beam_search from the State of captions without words; `first` is the photo of the first one."""
+    """beam_search from the State of captions without words; `first` is the number of its first photo."""
     N = len(state.photos)
     best = np.full(N, -np.inf)  # largest log p / f(T) of the finished captions
     finished = [[] for _ in range(N)]

@@ -9,8 +9,8 @@ import numpy as np
 
 from satnp.arrays.backend import to_device, to_host, xp_of
 from satnp.arrays.parameters import Parameters
-from satnp.arrays.shares import add_in_shares, in_shares
-from satnp.arrays.threads import shares
+from satnp.arrays.shares import add_in_shares, shares_of
+from satnp.arrays.threads import parallel
 from satnp.captioners import CAPTIONERS
 from satnp.captioners.contract import Batch
 from satnp.data.captions import Vocabulary, pad
@@ -34,11 +34,6 @@ class Caption(NamedTuple):
 
     def __str__(self):
         return " ".join(self.words)
-
-
-def _shares(photos):
-    """Slices of photos (N, ...): one for each core, or one for all that are on a device"""
-    return shares(len(photos)) if xp_of(photos) is np else [slice(0, len(photos))]
 
 
 def _joined(parts):
@@ -114,7 +109,7 @@ class Model:
         """
         if self.encoder == "regions":
             raise InputError(f"{self.reads}; give it with --regions FILE.npz")
-        return _joined(in_shares(lambda rows: self._annotate(images[rows]), _shares(images)))
+        return _joined(parallel(lambda rows: self._annotate(images[rows]), shares_of(len(images), xp_of(images))))
 
     def _annotate(self, images):
         encoder, params = ENCODERS[self.encoder], self.params.part("encoder")
@@ -138,7 +133,8 @@ class Model:
     def encode(self, kept):
         """The output of `keepable` (N, ...), or images if the whole encoder is trained -> annotations (N, L, D), cache
 
-        On the host each core takes a share of the photos.
+        On the host each core takes a share of the photos, except inside of a share of a minibatch. The cache of a frozen
+        encoder, which has no backward pass, is None.
         """
         encoder, params, dtype = ENCODERS[self.encoder], self.params.part("encoder"), self.params.flat.dtype
         if self.frozen:
@@ -150,8 +146,8 @@ class Model:
             x = kept[rows].astype(dtype, copy=False)
             return encoder.forward(params, self.encoder_config, x, start=self.finetune_from)
 
-        parts = _shares(kept)
-        annotations, caches = zip(*in_shares(forward, parts), strict=True)
+        parts = shares_of(len(kept), xp_of(kept))
+        annotations, caches = zip(*parallel(forward, parts), strict=True)
         return _joined(annotations), list(zip(parts, caches, strict=True))
 
     def encode_backward(self, dannotations, cache, grads):

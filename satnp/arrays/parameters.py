@@ -24,7 +24,7 @@ class Parameters:
         for name, shape in self.shapes.items():
             self._starts[name], self._views[name] = start, self.flat[start : start + prod(shape)].reshape(shape)
             start += prod(shape)
-        self.sums = None
+        self.sums = None  # shares.Sums, if additions have to be in turn
 
     @classmethod
     def of(cls, arrays):

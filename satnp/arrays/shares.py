@@ -29,12 +29,15 @@ def parameters_of_a_word(decoder):
     return 1 if decoder is None else decoder.flat.size - decoder.E[1:].size
 
 
-def shares_of(n, size, xp):
-    """Slices of n captions: one for each core, or one for all of a small minibatch, or if the arrays are on a device
+def shares_of(n, xp, size=None):
+    """Slices of n captions or photos: one for each core. One for all of them inside of a share, or if they are on a device.
 
-    size: parameters_of_a_word; xp: the module of the arrays.
+    xp: the module of their arrays; size: parameters_of_a_word of the captioner, which decides how many captions are worth a
+    share, or None for photos, each of which is.
     """
-    return threads.shares(n, LEAST // size) if xp is np else [slice(0, n)]
+    if xp is not np or threads.on_one_core():
+        return [slice(0, n)]
+    return threads.shares(n, 1 if size is None else LEAST // size)
 
 
 def in_shares(work, shares):
@@ -58,7 +61,7 @@ class Gradient:
         passes(rows, grads, dloss) -> result: both passes over the slice `rows` of the n captions. They add dloss times the
         gradient of their mean loss to grads. Without captions (n = 0) they get the first one, with dloss 0.
         """
-        shares = shares_of(max(1, n), self.size, xp_of(self.grads.flat))
+        shares = shares_of(max(1, n), xp_of(self.grads.flat), self.size)
         turns = Turns(len(shares))
 
         def work(rows, grads):
@@ -73,16 +76,18 @@ class Gradient:
 def add_in_shares(work, grads, shares):
     """Call work(share, grads) for each share, on a core; they add to `grads`, Parameters, in turn.
 
-    Inside a share of a minibatch, where there is one core, `shares` must be a single one.
+    Raises ValueError for several shares inside one of several shares of a minibatch, whose turns they would not keep.
     """
     if len(shares) == 1:
         work(shares[0], grads)
         return
-    sums = grads.sums
-    turns = Turns(len(shares), {place for place, _ in grads.places()} if sums is None else sums.turns.written)
+    outer = grads.sums
+    if outer is not None and len(outer.turns.sums) > 1:
+        raise ValueError(f"{len(shares)} shares inside one of {len(outer.turns.sums)}; divide with shares_of")
+    turns = Turns(len(shares), {place for place, _ in grads.places()} if outer is None else outer.turns.written)
     turns.take(work, grads, shares)
-    if sums is not None:
-        sums.added |= turns.written
+    if outer is not None:
+        outer.added |= turns.written
 
 
 class Turns:
@@ -91,23 +96,26 @@ class Turns:
     A share waits only for shares with a lower number, so two shares never wait for each other. The first term of an array
     is written, not added: the memory need not be cleared, and the large products of share 0 need no memory of their own.
 
-    written: the places, as in Sums, of the arrays that have a term; at first none.
+    written: the places, as in Sums, of the arrays that have a term; the set that is given is changed.
     """
 
     def __init__(self, count, written=None):
-        self.shares, self.changed = [Sums(self, k) for k in range(count)], Condition()
+        self.sums, self.changed = [Sums(self, k) for k in range(count)], Condition()
         self.written = set() if written is None else written
 
     def take(self, work, grads, shares):
-        """[work(share, grads) for each share], each on a core, with `grads` that add in turn"""
+        """[work(share, grads) for each share], each on a core, with `grads` that add in turn
+
+        At the end it adds what the shares have kept.
+        """
 
         def of_one(share):
             part, sums = share
             with sums:
                 return work(part, grads.in_turn(sums))
 
-        done = in_shares(of_one, list(zip(shares, self.shares, strict=True)))
-        for sums in self.shares:
+        done = in_shares(of_one, list(zip(shares, self.sums, strict=True)))
+        for sums in self.sums:
             for place, (view, x) in sums.kept.items():
                 if place not in self.written:
                     view[...] = 0
@@ -140,7 +148,7 @@ class Sums:
             return
         turns = self.turns
         with turns.changed:
-            turns.changed.wait_for(lambda: all(place in s.added or s.ended for s in turns.shares[: self.k]))
+            turns.changed.wait_for(lambda: all(place in s.added or s.ended for s in turns.sums[: self.k]))
         if place in turns.written:
             view += x
         else:

@@ -302,9 +302,9 @@ class Recurrent:
 
     def start(self, params, config, annotations, noise=None):
         photo, state, _ = self.pairs.photo_forward(params, config, annotations)
-        vocabulary = None if self.has_logits else packed(params.W_p)
+        times_W_p = None if self.has_logits else packed(params.W_p)
         word_gates = WordGates(params) if "W_x" in params.shapes else None
-        return State(photo, state, np.arange(len(annotations)), vocabulary, word_gates)
+        return State(photo, state, np.arange(len(annotations)), times_W_p, word_gates)
 
     def step(self, params, config, state, words, parents):
         p, pairs, xp, photos = params, self.pairs, xp_of(params.E), state.photos[parents]
@@ -318,7 +318,8 @@ class Recurrent:
             logits, _ = pairs.logits_forward(p, config, photo, out)
         else:
             hidden = pairs.output_forward(p, config, photo, said, out)[0] if self.has_output else out[0]
-            logits = state.weights(hidden)
+            times_W_p = state.weights
+            logits = times_W_p(hidden)
             logits += p.b_p
         return log_softmax(logits), state._replace(captions=captions, photos=photos), alpha
 

@@ -14,13 +14,15 @@ class WordGates:
 
     def __init__(self, p, product=None):
         self.p, self.product, self.is_known = p, product or packed(p.W_x), np.zeros(len(p.E), bool)
-        self.known = xp_of(p.E).empty((len(p.E), p.W_x.shape[1]), dtype=p.E.dtype)
+        self.known = None
 
     def without_words(self):
         """Another WordGates that has met no word: threads cannot share one."""
         return WordGates(self.p, self.product)
 
     def __call__(self, words):
+        if self.known is None:
+            self.known = xp_of(self.p.E).empty((len(self.p.E), self.p.W_x.shape[1]), dtype=self.p.E.dtype)
         xp, new = xp_of(self.known), np.unique(words[~self.is_known[words]])
         if len(new):
             self.is_known[new] = True

@@ -110,6 +110,6 @@ def nats_per_word(model, split, features=None):
                 _, cache = model.loss(*(x[rows] for x in batch), no_noise)
                 return float(to_host(cache.nll)) * (rows.stop - rows.start)
 
-            nats += sum(in_shares(nats_of, shares_of(len(owners), parameters_of_a_word(model.params.part("decoder")), xp)))
+            nats += sum(in_shares(nats_of, shares_of(len(owners), xp, parameters_of_a_word(model.params.part("decoder")))))
             words += float(mask.sum())
     return nats / words

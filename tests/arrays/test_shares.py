@@ -154,27 +154,71 @@ def test_parts_of_a_single_share_add_in_their_order_to_what_it_has_added(two, mo
     check(0.5)
 
 
-def test_an_encoder_in_shares_has_the_gradient_of_the_whole_and_the_same_bits_each_time(two, monkeypatch, rng):
+@pytest.fixture
+def encoding(rng):
+    """function(size) -> (numbers of captions' shares and of photos' shares in each, annotations, gradient of an encoder)"""
     config = small.Config((4, 6, 8))
     params = small.init(config, rng)
     params = Parameters({f"encoder.{name}": shape for name, shape in params.shapes.items()}, flat=params.flat.astype(float))
     model = Model("small", config, None, None, None, params, False, None)
-    images, dout = rng.integers(0, 256, (5, 64, 64, 3), np.uint8), rng.standard_normal((5, 256, 8))
+    images, dout = rng.integers(0, 256, (8, 64, 64, 3), np.uint8), rng.standard_normal((8, 256, 8))
 
-    def gradient():
-        grads = params.zeros_like()
-        annotations, cache = model.encode(images)
-        model.encode_backward(dout, cache, grads.part("encoder"))
-        return len(cache), annotations, grads.flat
+    def passes(rows, grads, dloss):
+        annotations, cache = model.encode(images[rows])
+        model.encode_backward(dout[rows], cache, grads.part("encoder"))
+        return len(cache), annotations
 
-    count, annotations, grads = gradient()
-    assert count == 2
-    np.testing.assert_array_equal(gradient()[2], grads)
+    def run(size):
+        gradient = Gradient(params.zeros_like(), size)
+        counts, annotations = zip(*(found for _, found in gradient.compute(passes, 8, 8)), strict=True)
+        return counts, np.concatenate(annotations), gradient.grads.flat
+
+    return run
+
+
+@pytest.mark.parametrize(("size", "counts"), [(100, (1, 1)), (1, (2,))])  # two shares of captions; one, with two of photos
+def test_an_encoder_in_shares_has_the_gradient_of_the_whole_and_the_same_bits_each_time(
+    two, encoding, monkeypatch, size, counts
+):  # fmt: skip
+    monkeypatch.setattr(shares, "LEAST", 100)
+    found, annotations, grads = encoding(size)
+    assert found == counts
+    for _ in range(3):
+        np.testing.assert_array_equal(encoding(size)[2], grads)
     monkeypatch.setattr(threads, "cores", lambda: 1)
-    count, wanted, whole = gradient()
-    assert count == 1
+    found, wanted, whole = encoding(size)
+    assert found == (1,)
     np.testing.assert_allclose(annotations, wanted, rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(grads, whole, rtol=1e-10, atol=1e-12 * np.linalg.norm(whole))
+
+
+def test_shares_inside_of_a_share_are_refused(two):
+    grads = Parameters({"a": (2,)})
+
+    def passes(rows, grads, dloss):
+        add_in_shares(lambda share, grads: None, grads, [0, 1])
+
+    with pytest.raises(ValueError, match="2 shares inside one of 2"):
+        Gradient(grads, 1).compute(passes, 2, 2)
+
+
+@pytest.mark.parametrize("broken", [0, 1])
+def test_what_goes_wrong_in_a_part_of_a_share_is_raised_and_the_next_minibatch_is_right(two, monkeypatch, broken):
+    monkeypatch.setattr(shares, "LEAST", 10**9)
+    together = Gradient(Parameters({"a": (2,)}), 1)
+
+    def of_a_part(k, grads):
+        grads.add(a=np.ones(2))
+        1 / (k - broken)
+
+    def passes(rows, grads, dloss):
+        add_in_shares(of_a_part, grads, [0, 1])
+
+    with pytest.raises(ZeroDivisionError):
+        together.compute(passes, 2, 2)
+    broken = 2
+    together.compute(passes, 2, 2)
+    np.testing.assert_array_equal(together.grads.a, 2)
 
 
 def test_what_goes_wrong_in_a_share_is_raised_and_the_next_minibatch_is_right(two):

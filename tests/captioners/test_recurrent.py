@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from satnp import load
-from satnp.arrays import optim
+from satnp.arrays import optim, shares, threads
 from satnp.arrays.backend import to_device, to_host
 from satnp.arrays.parameters import Parameters
 from satnp.captioners import (
@@ -168,6 +168,20 @@ def test_captions_of_a_photo_do_not_depend_on_each_other_and_copy_no_annotations
         np.testing.assert_allclose(to_host(log_probs)[r], to_host(wanted)[0], rtol=1e-11)
         if look is not None:
             np.testing.assert_allclose(to_host(look)[r], to_host(looked)[0], rtol=1e-11)
+
+
+def test_beam_search_in_shares_finds_what_one_core_finds(captioner, monkeypatch):
+    captioner, config = captioner
+    params, batch, _ = world(captioner, config)
+    found = []
+    monkeypatch.setattr(shares, "LEAST", 1)
+    for cores in (1, 2):
+        monkeypatch.setattr(threads, "cores", lambda cores=cores: cores)
+        threads._pool.cache_clear()
+        found.append(beam_search(captioner, params, config, batch.annotations, 3, max_length=5, every=True))
+    threads._pool.cache_clear()
+    for one, two in zip(*found, strict=True):  # all captions of a photo; of equal ones any may come first
+        np.testing.assert_allclose([caption.log_prob for caption in one], [caption.log_prob for caption in two], rtol=1e-9)
 
 
 def test_padding_changes_neither_the_loss_nor_a_gradient_nor_the_noise(captioner):
