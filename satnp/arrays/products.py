@@ -16,6 +16,7 @@ ROWS, COLUMNS = 4, 64  # the kernel works on multiples of these
 SUMMED = 64  # rows of a piece; with fewer rows, adding up the pieces costs more than they save
 LARGE = 2**21  # elements of a matrix that does not stay in the cache from step to step
 FEW = range(17, 97)  # rows of x in few_rows_product
+WORTH = 2**19  # elements of a matrix that is worth packing for the steps of a recurrence
 
 
 def tall_product(x, W, out=None):
@@ -100,11 +101,18 @@ def packed(W, M=None):
     """Return the function x -> x W, for a W (K, N) that is multiplied by many x (M, K) of few rows
 
     It copies W once to panels of COLUMNS columns, which BLAS then reads in place: 95 to 105 GF/s for 32 to 160 rows, where
-    x @ W reaches 56 to 92. If M is the same for all x, as in a recurrence, it copies W only where this pays.
+    x @ W reaches 56 to 92.
+
+    M: the number of rows of all x, in a recurrence. W is then copied only where this pays, and for few_rows_product if it
+    is so large that it comes from memory at each step: that reads it once, a panel is read for each piece of x.
     """
     K, N = W.shape
-    if not small_kernels() or xp_of(W) is not np or W.dtype.kind != "f" or not (M is None or _pays(M, W)):
+    pays = small_kernels() and xp_of(W) is np and W.dtype.kind == "f"
+    if not pays or M is not None and (W.size < WORTH or not on_one_core()):
         return lambda x: x @ W
+    if M is not None and _pays(M, W) and W.size >= 2 * LARGE:
+        rows = np.ascontiguousarray(W.T)
+        return lambda x: few_rows_product(x, rows)
     panels, rest = np.zeros((-(-N // COLUMNS), K, COLUMNS), W.dtype), N % COLUMNS
     whole = N - rest
     columns = _columns(W[:, :whole], COLUMNS)

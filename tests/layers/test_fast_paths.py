@@ -194,11 +194,20 @@ def test_a_packed_matrix_multiplies_as_it_did(rng, small_kernels, counted, N):
     assert ((20 // rows, rows, 5), (-(-N // 3), 1, 5, 3)) in counted
 
 
-@pytest.mark.parametrize("M", [9, 10])
-def test_a_matrix_is_packed_for_a_number_of_rows_where_this_pays(rng, small_kernels, counted, M):
-    x, W = rng.standard_normal((M, 5)), rng.standard_normal((5, 9))
+@pytest.mark.parametrize(
+    ("columns", "M", "panels"), [(8, 9, False), (9, 9, True), (18, 9, False), (18, 10, True)]
+)  # too small; small; large, for few_rows_product; large, with more rows than that takes
+def test_a_matrix_is_packed_for_the_rows_of_a_recurrence(rng, small_kernels, counted, monkeypatch, columns, M, panels):
+    monkeypatch.setattr(products, "WORTH", 6 * 9)
+    monkeypatch.setattr(products, "LARGE", 6 * 9)
+    x, W = rng.standard_normal((M, 6)), rng.standard_normal((6, columns))
     np.testing.assert_allclose(products.packed(W, M)(x), x @ W, rtol=1e-12, atol=1e-13)
-    assert bool(counted) == (M in products.FEW)
+    assert any(y[-2:] == (6, 3) for _, y in counted) == panels
+    assert bool(counted) == (columns > 8)
+    monkeypatch.setattr(products, "on_one_core", lambda: False)
+    counted.clear()
+    np.testing.assert_allclose(products.packed(W, M)(x), x @ W, rtol=1e-12, atol=1e-13)
+    assert not counted
 
 
 def test_decoding_multiplies_each_word_once(rng):
