@@ -103,8 +103,8 @@ def packed(W, M=None):
     It copies W once to panels of COLUMNS columns, which BLAS then reads in place: 95 to 105 GF/s for 32 to 160 rows, where
     x @ W reaches 56 to 92.
 
-    M: the number of rows of all x, in a recurrence. W is then copied only where this pays, and for few_rows_product if it
-    is so large that it comes from memory at each step: that reads it once, a panel is read for each piece of x.
+    M: the number of rows of all x, in a recurrence. W is then copied only where this pays. If W is so large that each step
+    reads it from memory, it is copied to rows for few_rows_product, which reads them once, and a panel several times.
     """
     K, N = W.shape
     pays = small_kernels() and xp_of(W) is np and W.dtype.kind == "f"
