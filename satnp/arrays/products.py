@@ -104,7 +104,7 @@ def packed(W, M=None):
     x @ W reaches 56 to 92.
 
     M: the number of rows of all x, in a recurrence. W is then copied only where this pays. If W is so large that each step
-    reads it from memory, it is copied to rows for few_rows_product, which reads them once, and a panel several times.
+    reads it from memory, it is transposed for few_rows_product, which reads it once a step; panels are read several times.
     """
     K, N = W.shape
     pays = small_kernels() and xp_of(W) is np and W.dtype.kind == "f"

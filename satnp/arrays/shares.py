@@ -30,10 +30,10 @@ def parameters_of_a_word(decoder):
 
 
 def shares_of(n, xp, size=None):
-    """Slices of n captions or photos: one for each core. One for all of them inside of a share, or if they are on a device.
+    """Return slices that divide n captions or photos among the cores; a single slice inside of a share, or on a device.
 
-    xp: the module of their arrays; size: parameters_of_a_word of the captioner, which decides how many captions are worth a
-    share, or None for photos, each of which is.
+    xp: the module of the arrays. size: parameters_of_a_word of the captioner; with a small captioner a share needs more
+    captions. None for photos: a share may be a single photo.
     """
     if xp is not np or threads.on_one_core():
         return [slice(0, n)]
@@ -76,7 +76,7 @@ class Gradient:
 def add_in_shares(work, grads, shares):
     """Call work(share, grads) for each share, on a core; they add to `grads`, Parameters, in turn.
 
-    Raises ValueError for several shares inside one of several shares of a minibatch, whose turns they would not keep.
+    Raises ValueError for several shares inside of one of several shares: they would not wait for the turns of these.
     """
     if len(shares) == 1:
         work(shares[0], grads)

@@ -87,7 +87,7 @@ class State(NamedTuple):
     word_gates: object = None
 
     def share(self, rows):
-        """The captions in the slice `rows`, for a core of its own; the photos and the weights are not copied."""
+        """Return a State of the captions in the slice `rows`, for one core. It does not copy the photos and the weights."""
         word_gates = self.word_gates and self.word_gates.without_words()
         captions = tuple(x[rows] for x in self.captions)
         return self._replace(captions=captions, photos=self.photos[rows], word_gates=word_gates)

@@ -366,7 +366,7 @@ def loop_forward(p, config, annotations, keys, F, word_gates, state, noise):
     alphas = xp.empty((T, N, L), dtype=h.dtype)
     queries = xp.empty((T, N, config.A), dtype=h.dtype) if config.f_att == "additive" else None
     looks, all_scores = (xp.empty_like(alphas), xp.empty_like(alphas)) if config.hard else (alphas, None)
-    product = packed(p.stacked("W_h", "W_z"), N)
+    times_W_hz = packed(p.stacked("W_h", "W_z"), N)
     gumbel = [None] * T if noise.gumbel is None else noise.gumbel
     steps = []
     hz[0, :, :H] = h
@@ -381,7 +381,7 @@ def loop_forward(p, config, annotations, keys, F, word_gates, state, noise):
         else:
             alpha, context = soft_attention(scores, annotations, out=alphas[t])
         _, gate_cache = gate_forward(h, context, p.W_beta, p.b_beta, out=hz[t, :, H:])  # z_t
-        (h, c), cell_cache = lstm_cell_forward(product(hz[t]), c, word_gates[t])
+        (h, c), cell_cache = lstm_cell_forward(times_W_hz(hz[t]), c, word_gates[t])
         hz[t + 1, :, :H] = h
         gate_cache = gate_cache._replace(h=None)  # h is in hz
         steps.append(Step(scores_cache, SoftmaxCache(alpha), gate_cache, cell_cache))

@@ -17,7 +17,7 @@ class WordGates:
         self.known = None
 
     def without_words(self):
-        """Another WordGates that has met no word: threads cannot share one."""
+        """Return a WordGates with the same weights that has met no word. Each thread needs one of its own."""
         return WordGates(self.p, self.product)
 
     def __call__(self, words):

@@ -135,9 +135,9 @@ def features(encoder, N, sides):
 
 def encoder_alone(encoder, config, params):
     """A Model with this encoder, and without a captioner."""
-    encoder = next(name for name, module in ENCODERS.items() if module is encoder)
-    params = Parameters({f"encoder.{name}": shape for name, shape in params.shapes.items()}, flat=params.flat)
-    return Model(encoder, config, None, None, None, params, False, None)
+    name = next(name for name, module in ENCODERS.items() if module is encoder)
+    params = Parameters({f"encoder.{weight}": shape for weight, shape in params.shapes.items()}, flat=params.flat)
+    return Model(name, config, None, None, None, params, False, None)
 
 
 def _products(encoder, sides):
